@@ -1,0 +1,81 @@
+# `make help` lists the targets. Nothing but Python 3.11+ and make is needed; everything lands in .venv.
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+OUT ?= runs/nano
+ARGS ?=
+# An extra package index for torch, e.g. https://download.pytorch.org/whl/cpu for a build without CUDA (saves 3 GB).
+TORCH_INDEX ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run chat test check fix train-nano eval bench card docs clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo
+	@echo "  Variables: PORT=$(PORT) HOST=$(HOST) OUT=$(OUT) PYTHON=$(PYTHON) ARGS= TORCH_INDEX="
+
+run: $(VENV)/.run ## start the server with the shipped weights (PORT=8000)
+	@$(BIN)/sensorium serve --host $(HOST) --port $(PORT) $(ARGS)
+
+chat: $(VENV)/.run ## talk to the shipped weights in the terminal
+	@$(BIN)/sensorium chat $(ARGS)
+
+test: check ## lint, types and tests (ARGS="-k chat" picks some)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.test ## lint and types only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+fix: $(VENV)/.test ## format, and repair what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+train-nano: $(VENV)/.train ## train the nano model from nothing (OUT=runs/nano; resumes if interrupted)
+	$(BIN)/sensorium train nano --out $(OUT) $(ARGS)
+
+eval: $(VENV)/.train ## measure a checkpoint on held-out data
+	$(BIN)/sensorium eval $(ARGS)
+
+bench: $(VENV)/.test ## measure latency and throughput
+	$(BIN)/python -m bench $(ARGS)
+
+card: $(VENV)/.train ## render the model card into the README
+	$(BIN)/sensorium card $(ARGS)
+
+docs: $(VENV)/.test ## write the file tree of ARCHITECTURE.md again
+	$(BIN)/python docs/tree.py --write
+
+clean: ## remove the environment and caches (runs/ stays)
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+		{ echo "this Python lacks its venv module; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "making $(VENV) (the first time takes a few minutes)"
+	$(PYTHON) -m venv $(VENV)
+
+# Stamps: an environment is installed again only when its requirements change.
+$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.train: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[train]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[train,test]'
+	@touch $@

@@ -1,0 +1,159 @@
+"""The command line: serve, chat, train, version.
+
+Every command imports what it needs inside itself, so that `sensorium --help` answers at once and a missing extra
+breaks only the command that needs it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from sensorium.engine.request import Engine
+    from sensorium.server.config import ServerConfig
+
+RELEASED = Path(__file__).parent / "checkpoints" / "tiny"
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="One network that reads, hears, sees, speaks and draws: serve it, talk to it, train it.",
+)
+
+Checkpoint = Annotated[Path, typer.Option(help="A folder with weights; the released ones by default.")]
+Fake = Annotated[bool, typer.Option("--fake", help="Scripted answers instead of a network, to test clients with.")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads of the network. Small ones decode best on one.")]
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free port.")] = 8000,
+    checkpoint: Checkpoint = RELEASED,
+    fake: Fake = False,
+    threads: Threads = 1,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(envvar="SENSORIUM_API_KEYS", help="A key that clients must show; give it again for more keys."),
+    ] = None,
+) -> None:
+    """Serve the OpenAI API and the playground over HTTP."""
+    import uvicorn
+
+    from sensorium.server.app import build_app
+    from sensorium.server.config import ServerConfig
+
+    try:
+        config = ServerConfig(host=host, port=port, api_keys=tuple(api_key or ()))
+    except ValueError as error:
+        _fail(str(error))
+    engine = _load_engine(checkpoint, fake=fake, threads=threads)
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                bound_port = self.servers[0].sockets[0].getsockname()[1]
+                _announce(engine.info.model, config, bound_port)
+
+    server = Server(uvicorn.Config(build_app(engine, config), host=host, port=port, log_level="warning"))
+    server.run()
+    if not server.started:
+        raise typer.Exit(1)
+
+
+@app.command()
+def chat(
+    prompt: Annotated[str | None, typer.Argument(help="One message; without it the chat goes on until Ctrl-D.")] = None,
+    url: Annotated[str | None, typer.Option(help="A running server, e.g. http://127.0.0.1:8000.")] = None,
+    api_key: Annotated[str, typer.Option(envvar="SENSORIUM_API_KEY", help="The key that the server asks for.")] = "",
+    checkpoint: Checkpoint = RELEASED,
+    fake: Fake = False,
+    threads: Threads = 1,
+    audio_in: Annotated[Path | None, typer.Option(exists=True, help="A clip to send with the first message.")] = None,
+    image: Annotated[Path | None, typer.Option(exists=True, help="A picture to send with the first message.")] = None,
+    audio_out: Annotated[Path | None, typer.Option(help="Answer in speech, and write it to this file.")] = None,
+    image_out: Annotated[Path, typer.Option(help="Where a drawn picture is written.")] = Path("drawn.png"),
+    voice: Annotated[str, typer.Option(help="The voice that speaks.")] = "alloy",
+    temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 always takes the likeliest token.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same answer.")] = 0,
+) -> None:
+    """Talk to the model in the terminal."""
+    from sensorium.chat import Outputs, RemoteEngine, converse, read_clip, read_picture
+    from sensorium.engine.request import SamplingParams
+
+    params = SamplingParams(modality="audio" if audio_out else "text", voice=voice, temperature=temperature, seed=seed)
+    outputs = Outputs(audio=audio_out, image=image_out)
+    try:
+        attachments = (*([read_clip(audio_in)] if audio_in else []), *([read_picture(image)] if image else []))
+        engine = RemoteEngine(url, api_key=api_key) if url else _load_engine(checkpoint, fake=fake, threads=threads)
+        converse(engine, params, prompt=prompt, attachments=attachments, outputs=outputs)
+    except ValueError as error:
+        _fail(str(error))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train(
+    context: typer.Context,
+    recipe: Annotated[str, typer.Argument(help="A file of recipes/, without .py: nano.")],
+    out: Annotated[Path, typer.Option(help="The folder of the run; an interrupted run in it goes on.")],
+) -> None:
+    """Run a training recipe in a process of its own. Further options go to the recipe."""
+    if find_spec("recipes") is None:
+        _fail("the recipes are part of the source checkout: clone it and run `make train-nano` there")
+    if not recipe.isidentifier() or find_spec(f"recipes.{recipe}") is None:
+        _fail(f"there is no recipe {recipe!r}: recipes/{recipe}.py does not exist")
+    command = [sys.executable, "-m", f"recipes.{recipe}", "--out", str(out), *context.args]
+    raise typer.Exit(subprocess.call(command))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    import sensorium
+
+    typer.echo(sensorium.__version__)
+
+
+def _load_engine(checkpoint: Path, *, fake: bool, threads: int) -> Engine:
+    if fake:
+        from sensorium.engine.fake import FakeEngine
+
+        return FakeEngine()
+    if not checkpoint.is_dir():
+        _fail(f"no weights at {checkpoint}: train some with `make train-nano` and name them with --checkpoint")
+
+    import torch
+
+    from sensorium.engine.engine import OmniEngine
+
+    torch.set_num_threads(threads)
+    return OmniEngine.load(checkpoint)
+
+
+def _announce(model: str, config: ServerConfig, port: int) -> None:
+    url = f"http://{'127.0.0.1' if config.host == '0.0.0.0' else config.host}:{port}"
+    key = " -H 'authorization: Bearer YOUR_KEY'" if config.api_keys else ""
+    typer.echo(f"""\
+{model} is ready at {url} (the playground; Ctrl-C stops it)
+
+curl {url}/v1/chat/completions -H 'content-type: application/json'{key} \\
+  -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "what is two plus three"}}]}}'
+""")
+    sys.stdout.flush()  # into a pipe too, where whoever started us waits for this line
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"sensorium: {message}", err=True)
+    raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,208 @@
+"""Generated material on disk: made once, in parallel, read by memory map.
+
+    clips/shard-00000/      audio.npy (int16, all clips in a row)  phonemes.npy (int8, 50 Hz)  clips.jsonl
+    pictures/shard-00000/   images.npy (uint8)
+    documents/shard-00000/  documents.jsonl, and the media they name: audio.npy, clips.jsonl, images.npy
+
+Shard k of a corpus is a function of (seed, k): a build that was stopped goes on with the missing shards.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+
+from sensorium.data.generators import dialogues, pictures, speech
+from sensorium.data.generators.documents import document
+from sensorium.data.generators.speech import PHONEMES, SAMPLE_RATE_HZ, Utterance
+from sensorium.messages import Audio, Image, Message, Text, ToolCall
+
+CLIPS_PER_SHARD = 500
+PICTURES_PER_SHARD = 2000
+DOCUMENTS_PER_SHARD = 500
+PHONEME_STEP_MS = 20.0
+PHONEME_DELAY_MS = 30.0  # a causal encoder knows a phoneme a little after it begins
+
+_PHONEME_INDEX = {phoneme: index for index, phoneme in enumerate(PHONEMES)}
+
+ShardMaker = Callable[[Path, int, int], None]  # folder, seed, shard
+
+
+def build(folder: Path, make: ShardMaker, *, num_shards: int, seed: int, workers: int = 2) -> list[Path]:
+    """Makes the shards that are missing; returns all of them in order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"shard-{index:05d}" for index in range(num_shards)]
+    missing = [index for index, path in enumerate(paths) if not path.exists()]
+    jobs = [(make, folder, seed, index) for index in missing]
+    if jobs:
+        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+            results = pool.imap_unordered(_build_shard, jobs)
+            for _ in track(results, description=folder.name, total=len(jobs)):
+                pass
+    return paths
+
+
+def _build_shard(job: tuple[ShardMaker, Path, int, int]) -> None:
+    make, folder, seed, shard = job
+    beside = folder / f".part-{shard:05d}"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    make(beside, seed, shard)
+    os.replace(beside, folder / f"shard-{shard:05d}")
+
+
+def make_clips(folder: Path, seed: int, shard: int) -> None:
+    """Speech for the codec: a third clean preset voices (what it must say), the rest anyone in any room."""
+    rng = np.random.default_rng((seed, shard))
+    synthesizer = speech.Synthesizer()
+    sounds, records, phonemes = [], [], []
+    for _ in range(CLIPS_PER_SHARD):
+        text = dialogues.sentence(rng, "train")
+        if rng.random() < 0.35:
+            speaker = list(speech.PRESETS.values())[rng.integers(len(speech.PRESETS))]
+            utterance = synthesizer.speak(text, speaker)
+        else:
+            utterance = synthesizer.speak(text, speech.random_speaker(rng, split="train"))
+            utterance = speech.in_room(utterance, rng, level=float(rng.random()))
+        sounds.append(_to_int16(utterance.audio.waveform))
+        phonemes.append(phoneme_steps(utterance))
+        records.append({"text": text, "samples": len(sounds[-1]), "steps": len(phonemes[-1])})
+    np.save(folder / "audio.npy", np.concatenate(sounds))
+    np.save(folder / "phonemes.npy", np.concatenate(phonemes))
+    _write_lines(folder / "clips.jsonl", records)
+
+
+def phoneme_steps(utterance: Utterance) -> np.ndarray:
+    """(S,) int8: the phoneme index of every 20 ms step, delayed by what a causal encoder needs."""
+    times_ms = np.arange(int(np.ceil(utterance.audio.duration_ms / PHONEME_STEP_MS))) * PHONEME_STEP_MS
+    starts_ms = np.array([phoneme.start_ms for phoneme in utterance.phonemes])
+    indices = np.array([_PHONEME_INDEX[phoneme.phoneme] for phoneme in utterance.phonemes], dtype=np.int8)
+    middle_ms = times_ms + PHONEME_STEP_MS / 2 - PHONEME_DELAY_MS
+    return indices[np.clip(np.searchsorted(starts_ms, middle_ms, side="right") - 1, 0, None)]
+
+
+def make_pictures(folder: Path, seed: int, shard: int) -> None:
+    """Pictures for the image tokenizer: half scenes, the rest words, icons and digits."""
+    rng = np.random.default_rng((seed, shard))
+    makers: list[Callable[[], np.ndarray]] = [
+        lambda: pictures.scene(rng, split="train").pixels,
+        lambda: pictures.word_picture(rng, split="train").pixels,
+        lambda: pictures.icon_picture(rng, split="train").pixels,
+        lambda: pictures.digit_picture(rng, split="train").pixels,
+    ]
+    choices = rng.choice(4, size=PICTURES_PER_SHARD, p=(0.5, 0.25, 0.2, 0.05))
+    np.save(folder / "images.npy", np.stack([makers[choice]() for choice in choices]))
+
+
+class make_documents:  # noqa: N801 - a shard maker like the functions above, which also carries its mixture
+    """Documents of a mixture of tasks, with their media beside them. Picklable, so that workers can run it."""
+
+    def __init__(self, weights: dict[str, float], split: speech.Split = "train") -> None:
+        self.weights = weights
+        self.split: speech.Split = split
+
+    def __call__(self, folder: Path, seed: int, shard: int) -> None:
+        rng = np.random.default_rng((seed, shard))
+        tasks = list(self.weights)
+        shares = np.array([self.weights[task] for task in tasks])
+        media = _Media()
+        records = []
+        for index in range(DOCUMENTS_PER_SHARD):
+            task = tasks[rng.choice(len(tasks), p=shares / shares.sum())]
+            number = (seed * 1_000_003 + shard) * DOCUMENTS_PER_SHARD + index
+            made = document(task, number, split=self.split)
+            records.append({"task": task, "messages": [media.record(message) for message in made.messages]})
+        _write_lines(folder / "documents.jsonl", records)
+        media.save(folder)
+
+
+class _Media:
+    """Collects the media of a shard; documents then name them by number."""
+
+    def __init__(self) -> None:
+        self._sounds: list[np.ndarray] = []
+        self._clips: list[dict[str, Any]] = []
+        self._images: list[np.ndarray] = []
+
+    def record(self, message: Message) -> dict[str, Any]:
+        return {"role": message.role, "parts": [self._part(part) for part in message.parts]}
+
+    def _part(self, part: object) -> dict[str, Any]:
+        if isinstance(part, Text):
+            return {"text": part.text}
+        if isinstance(part, ToolCall):
+            return {"call": part.name, "arguments": part.arguments}
+        if isinstance(part, Image):
+            self._images.append(part.pixels)
+            return {"image": len(self._images) - 1}
+        assert isinstance(part, Audio) and part.sample_rate_hz == SAMPLE_RATE_HZ
+        self._sounds.append(_to_int16(part.waveform))
+        self._clips.append(
+            {
+                "samples": len(part.waveform),
+                "text": part.transcript,
+                "words": [[*word[:2], round(word[2], 1), round(word[3], 1)] for word in part.words],
+                "voice": part.voice,
+            }
+        )
+        return {"clip": len(self._clips) - 1}
+
+    def save(self, folder: Path) -> None:
+        _write_lines(folder / "clips.jsonl", self._clips)
+        if self._sounds:
+            np.save(folder / "audio.npy", np.concatenate(self._sounds))
+        if self._images:
+            np.save(folder / "images.npy", np.stack(self._images))
+
+
+class Clips:
+    """All clips of a corpus, for cutting training crops."""
+
+    def __init__(self, shards: Sequence[Path]) -> None:
+        self._audio = [np.load(shard / "audio.npy", mmap_mode="r") for shard in shards]
+        self._phonemes = [np.load(shard / "phonemes.npy", mmap_mode="r") for shard in shards]
+        self._table: list[tuple[int, int, int, int, int]] = []  # shard, first sample, samples, first step, steps
+        for index, shard in enumerate(shards):
+            sample = step = 0
+            for record in read_lines(shard / "clips.jsonl"):
+                self._table.append((index, sample, record["samples"], step, record["steps"]))
+                sample += record["samples"]
+                step += record["steps"]
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def crop(self, clip: int, *, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """`steps` x 20 ms of a clip from a random step on, padded with silence: (N,) float32, (steps,) phonemes."""
+        shard, sample, samples, first, count = self._table[clip]
+        step_samples = int(SAMPLE_RATE_HZ * PHONEME_STEP_MS / 1000)
+        skip = int(rng.integers(0, max(count - steps, 0) + 1))
+        sound = self._audio[shard][sample : sample + samples][skip * step_samples :][: steps * step_samples]
+        labels = self._phonemes[shard][first : first + count][skip:][:steps]
+        waveform = np.zeros(steps * step_samples, dtype=np.float32)
+        waveform[: len(sound)] = sound.astype(np.float32) / 32768.0
+        phonemes = np.zeros(steps, dtype=np.int64)
+        phonemes[: len(labels)] = labels
+        return waveform, phonemes
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def _write_lines(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(record) + "\n" for record in records)
+
+
+def _to_int16(waveform: np.ndarray) -> np.ndarray:
+    return (np.clip(waveform, -1.0, 1.0) * 32767.0).round().astype(np.int16)

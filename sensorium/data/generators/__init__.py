@@ -1,0 +1,1 @@
+"""Training material made by program: unlimited, licence-clean, and the same bytes for the same seed."""

@@ -1,0 +1,250 @@
+"""Whole conversations to learn from, by task: what goes in through eyes, ears and keyboard, and the right answer.
+
+A document is a function of (task, seed, split), so a corpus is a range of seeds and is never stored. "heldout" differs
+in everything a user could bring: sentences, speakers, captions, fonts, icon styles.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sensorium.data.generators.dialogues import SKILLS, Exchange, a, exchange, pick, sentence, typed
+from sensorium.data.generators.pictures import digit_picture, icon_picture, scene, word_picture
+from sensorium.data.generators.speech import PRESETS, PhonemeTime, Speaker, Split, Synthesizer, in_room, random_speaker
+from sensorium.data.generators.tools import tool_exchange
+from sensorium.data.generators.world import DIGITS
+from sensorium.messages import Audio, Image, Message, Part, Text
+
+TRANSCRIBE = ("write down what you hear", "what was said", "write this down", "transcribe this")
+READ = ("what does it say", "read this", "what is written here", "which word is this", "read the word")
+DIGIT = ("what number is this", "read the number", "which number is written here")
+NAME = ("what is this", "what do you see", "name this", "what does the picture show")
+DRAW = ("draw {x}", "draw {x}", "please draw {x}", "draw me {x}", "make a picture of {x}", "can you draw {x}")
+SYSTEM_PROMPTS = (
+    "you are a helpful assistant",
+    "You are a helpful assistant.",
+    "answer briefly",
+    "You are a voice assistant in a home. Be friendly and brief.",
+    "you are a kind tutor",
+)
+
+_DRAWN_SKILLS = (*SKILLS, "sum", "sum", "switch", "repeat")  # the widest ones need more examples
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Document:
+    """A conversation to train on. `phonemes` has one entry for each audio part, in the order of the messages."""
+
+    task: str
+    seed: int
+    split: Split
+    messages: tuple[Message, ...]
+    phonemes: tuple[tuple[PhonemeTime, ...], ...] = ()
+
+
+@dataclass(kw_only=True)
+class _Writer:
+    """Writes one document: what all its turns share (who speaks, in which voice it is answered), and the turns."""
+
+    rng: np.random.Generator
+    split: Split
+    speaker: Speaker
+    voice: str
+    messages: list[Message] = field(default_factory=list)
+    phonemes: list[tuple[PhonemeTime, ...]] = field(default_factory=list)
+
+    def heard(self, text: str) -> Audio:
+        """The text as the user says it into a microphone."""
+        utterance = in_room(_SYNTHESIZER.speak(text, self.speaker), self.rng, level=self.rng.random())
+        self.phonemes.append(utterance.phonemes)
+        return utterance.audio
+
+    def spoken(self, text: str) -> Audio:
+        """The text in the voice of the assistant."""
+        utterance = _SYNTHESIZER.speak(text, PRESETS[self.voice])
+        self.phonemes.append(utterance.phonemes)
+        return utterance.audio
+
+    def typed(self, text: str) -> Text:
+        return Text(text=typed(text, self.rng))
+
+    def heard_or_typed(self, text: str, *, heard: float) -> Part:
+        return self.heard(text) if self.rng.random() < heard else self.typed(text)
+
+    def exchange(self) -> Exchange:
+        return exchange(self.rng, pick(self.rng, _DRAWN_SKILLS), split=self.split)
+
+    def num_turns(self) -> int:
+        return int(self.rng.integers(2, 4)) if self.rng.random() < 0.15 else 1
+
+    def maybe_system(self) -> None:
+        """Some clients always send a system message; it must not disturb."""
+        if self.rng.random() < 0.1:
+            self.messages.append(Message(role="system", parts=(Text(text=pick(self.rng, SYSTEM_PROMPTS)),)))
+
+    def user(self, *parts: Part) -> None:
+        self.messages.append(Message(role="user", parts=parts))
+
+    def about(self, medium: Part, question: Part) -> None:
+        """A user's turn of a clip or picture and a question about it, in either order."""
+        self.user(*((medium, question) if self.rng.random() < 0.5 else (question, medium)))
+
+    def assistant(self, part: Part) -> None:
+        self.messages.append(Message(role="assistant", parts=(part,)))
+
+
+def _chat(writer: _Writer) -> None:
+    writer.maybe_system()
+    for _ in range(writer.num_turns()):
+        turn = writer.exchange()
+        writer.user(writer.typed(turn.question))
+        writer.assistant(Text(text=turn.answer))
+
+
+def _hear(writer: _Writer) -> None:
+    writer.maybe_system()
+    for _ in range(writer.num_turns()):
+        turn = writer.exchange()
+        writer.user(writer.heard(turn.question))
+        writer.assistant(Text(text=turn.answer))
+
+
+def _talk(writer: _Writer) -> None:
+    writer.maybe_system()
+    for _ in range(writer.num_turns()):
+        turn = writer.exchange()
+        writer.user(writer.heard(turn.question))
+        writer.assistant(writer.spoken(turn.answer))
+
+
+def _answer_aloud(writer: _Writer) -> None:
+    writer.maybe_system()
+    turn = writer.exchange()
+    writer.user(writer.typed(turn.question))
+    writer.assistant(writer.spoken(turn.answer))
+
+
+def _say(writer: _Writer) -> None:
+    words = sentence(writer.rng, writer.split)
+    writer.user(Text(text=f"say: {words}"))
+    writer.assistant(writer.spoken(words))
+
+
+def _transcribe(writer: _Writer) -> None:
+    words = sentence(writer.rng, writer.split)
+    writer.about(writer.heard(words), writer.typed(pick(writer.rng, TRANSCRIBE)))
+    writer.assistant(Text(text=words))
+
+
+def _tool(writer: _Writer, *, heard: float = 0.0) -> None:
+    offer = tool_exchange(writer.rng, writer.split)
+    writer.messages.append(Message(role="system", parts=(Text(text=offer.system),)))
+    writer.user(writer.heard_or_typed(offer.exchange.question, heard=heard))
+    tool_call = offer.exchange.tool_call
+    writer.assistant(tool_call or Text(text=offer.exchange.answer))
+    if tool_call is not None and offer.result is not None:
+        writer.messages.append(
+            Message(role="tool", parts=(Text(text=offer.result),), tool_call_id=tool_call.id),
+        )
+        writer.assistant(Text(text=offer.exchange.answer))
+
+
+def _tool_spoken(writer: _Writer) -> None:
+    _tool(writer, heard=1.0)
+
+
+def _see(writer: _Writer) -> None:
+    """One picture, one to four questions: a picture is the dear part of a document."""
+    seen = scene(writer.rng, split=writer.split)
+    for turn in range(int(writer.rng.integers(1, 5))):
+        question, answer = pick(writer.rng, seen.questions)
+        asked = writer.heard_or_typed(question, heard=0.25)
+        if turn == 0:
+            writer.about(Image(pixels=seen.pixels), asked)
+        else:
+            writer.user(asked)
+        writer.assistant(Text(text=answer))
+
+
+def _read(writer: _Writer) -> None:
+    if writer.rng.random() < 0.15:
+        pixels, digit = digit_picture(writer.rng, split=writer.split)
+        question, answer = pick(writer.rng, DIGIT), DIGITS[int(digit)]
+    else:
+        pixels, answer = word_picture(writer.rng, split=writer.split)
+        question = pick(writer.rng, READ)
+    writer.about(Image(pixels=pixels), writer.heard_or_typed(question, heard=0.1))
+    writer.assistant(Text(text=answer))
+
+
+def _draw(writer: _Writer) -> None:
+    drawn = scene(writer.rng, split=writer.split)
+    writer.user(writer.heard_or_typed(pick(writer.rng, DRAW).format(x=drawn.caption), heard=0.2))
+    writer.assistant(Image(pixels=drawn.pixels))
+
+
+def _icon(writer: _Writer) -> None:
+    pixels, name = icon_picture(writer.rng, split=writer.split)
+    if writer.rng.random() < 0.5:
+        writer.about(Image(pixels=pixels), writer.heard_or_typed(pick(writer.rng, NAME), heard=0.1))
+        writer.assistant(Text(text=a(name)))
+    else:
+        writer.user(writer.heard_or_typed(pick(writer.rng, DRAW).format(x=a(name)), heard=0.2))
+        writer.assistant(Image(pixels=pixels))
+
+
+_WRITERS: dict[str, Callable[[_Writer], None]] = {
+    "chat": _chat,
+    "hear": _hear,
+    "talk": _talk,
+    "say": _say,
+    "answer-aloud": _answer_aloud,
+    "transcribe": _transcribe,
+    "tool": _tool,
+    "tool-spoken": _tool_spoken,
+    "see": _see,
+    "read": _read,
+    "draw": _draw,
+    "icon": _icon,
+}
+
+TASKS: dict[str, float] = {
+    "chat": 0.08,
+    "hear": 0.16,
+    "talk": 0.14,
+    "say": 0.12,
+    "answer-aloud": 0.08,
+    "transcribe": 0.12,
+    "tool": 0.04,
+    "tool-spoken": 0.04,
+    "see": 0.08,
+    "read": 0.06,
+    "draw": 0.05,
+    "icon": 0.03,
+}
+"""The tasks and their usual shares of the documents. A picture or a second of sound weighs more than a typed line."""
+
+assert TASKS.keys() == _WRITERS.keys()
+
+_SYNTHESIZER = Synthesizer()
+
+
+def document(task: str, seed: int, *, split: Split, speaker_split: Split | None = None) -> Document:
+    """Document number `seed` of a task: the same arguments give the same bytes.
+
+    `speaker_split` draws the people who are heard from another split than the sentences: held-out sentences from
+    voices that were trained on, say. Raises ValueError for an unknown task or a negative seed.
+    """
+    if task not in _WRITERS:
+        raise ValueError(f"unknown task {task!r}; there are {', '.join(TASKS)}")
+    if seed < 0:
+        raise ValueError(f"a seed is 0 or more, not {seed}")
+    rng = np.random.default_rng([zlib.crc32(task.encode()), split == "heldout", seed])
+    speaker = random_speaker(rng, split=speaker_split or split)
+    writer = _Writer(rng=rng, split=split, speaker=speaker, voice=pick(rng, tuple(PRESETS)))
+    _WRITERS[task](writer)
+    return Document(task=task, seed=seed, split=split, messages=tuple(writer.messages), phonemes=tuple(writer.phonemes))

@@ -1,0 +1,143 @@
+"""What goes into the engine and what comes out of it, as plain values.
+
+A chat reply, a realtime response, an image and an evaluation are all renderings of the same stream of `Event`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+
+from sensorium.messages import Message
+
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingParams:
+    """How to answer. `modality` picks the form of the answer; a picture or a tool call may come in either.
+
+    `temperature` 0 is greedy for text; audio and image codes are always sampled (with their own temperatures),
+    since a greedy signal degenerates. The same seed gives the same answer.
+    """
+
+    modality: Literal["text", "audio"] = "text"
+    voice: str = "alloy"
+    max_tokens: int | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    audio_temperature: float = 0.6
+    image_temperature: float = 0.8
+    guidance_scale: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Stream positions, by modality. `cached` are prompt positions that were not computed again."""
+
+    input_text: int = 0
+    input_audio: int = 0
+    input_image: int = 0
+    output_text: int = 0
+    output_audio: int = 0
+    output_image: int = 0
+    cached: int = 0
+
+    @property
+    def input_tokens(self) -> int:
+        return self.input_text + self.input_audio + self.input_image
+
+    @property
+    def output_tokens(self) -> int:
+        return self.output_text + self.output_audio + self.output_image
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextDelta:
+    """More text of a written answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscriptDelta:
+    """More text of a spoken answer: it runs a bounded lead ahead of its sound."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputTranscriptDelta:
+    """More text of what the network heard in clip number `clip` of the prompt."""
+
+    clip: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AudioDelta:
+    """More sound of a spoken answer, at the engine's own rate."""
+
+    waveform: np.ndarray  # (N,) float32 in [-1, 1]
+    sample_rate_hz: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageDelta:
+    """A drawn picture, whole (`final`) or as far as its raster has grown."""
+
+    pixels: np.ndarray  # (H, W, 3) uint8
+    final: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolCallEvent:
+    name: str
+    arguments: str  # JSON text
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """The last event of every answer."""
+
+    reason: FinishReason
+    usage: Usage
+
+
+Event: TypeAlias = TextDelta | TranscriptDelta | InputTranscriptDelta | AudioDelta | ImageDelta | ToolCallEvent | End
+
+
+class ContextLengthExceeded(ValueError):
+    """The prompt does not fit the network's context. A user can cause this."""
+
+    def __init__(self, prompt_tokens: int, max_tokens: int) -> None:
+        super().__init__(f"the prompt takes {prompt_tokens} tokens, this model's context holds {max_tokens}")
+        self.prompt_tokens = prompt_tokens
+        self.max_tokens = max_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineInfo:
+    """What an edge needs to know of the model it serves."""
+
+    model: str
+    max_tokens: int
+    sample_rate_hz: int
+    voices: tuple[str, ...]
+    created: int = 0
+    limits: dict[str, float] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """Anything that answers messages with events. Closing the iterator cancels the work at once."""
+
+    info: EngineInfo
+
+    def generate(self, messages: Sequence[Message], params: SamplingParams) -> AsyncIterator[Event]: ...
+
+    async def close(self) -> None: ...

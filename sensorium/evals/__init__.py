@@ -1,0 +1,1 @@
+"""MEASUREMENT: held-out samples, a task that scores replies, a report."""

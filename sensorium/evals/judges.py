@@ -1,0 +1,221 @@
+"""Two judges of what the network says and draws, trained apart from it: on sound and pixels, never on its codes.
+
+    SpeechJudge    log-mel -> characters, by CTC; says what it hears
+    SceneJudge     pixels -> the shapes in a scene, one prediction for each of 8 x 8 cells
+
+`recipes/judges.py` trains both from the generators and writes their held-out figures beside the weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import soxr
+import torch  # noqa: TID253 - judges are networks; nothing imports this file but who judges
+from PIL import Image as Pillow
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn  # noqa: TID253
+
+from sensorium.evals.scorers import SeenObject, SeenScene
+from sensorium.messages import Audio, Image
+
+# --- hearing
+
+SAMPLE_RATE_HZ = 16_000
+HOP_SAMPLES = 160  # 10 ms
+FRAMES_PER_STEP = 2  # the judge hears 50 steps a second
+_WINDOW_SAMPLES, _FFT_SIZE = 400, 512
+_NUM_MELS, _LOWEST_HZ, _HIGHEST_HZ = 80, 60.0, 7800.0
+
+CHARACTERS = "abcdefghijklmnopqrstuvwxyz' "
+BLANK = len(CHARACTERS)  # the CTC blank comes last
+
+
+def mel_filters() -> Tensor:
+    """Triangles of equal width on the mel scale, (257, 80)."""
+
+    def mel(hz: np.ndarray | float) -> np.ndarray:
+        return 2595.0 * np.log10(1.0 + np.asarray(hz) / 700.0)
+
+    edges = np.linspace(mel(_LOWEST_HZ), mel(_HIGHEST_HZ), _NUM_MELS + 2)
+    bins = mel(np.fft.rfftfreq(_FFT_SIZE, 1 / SAMPLE_RATE_HZ))[:, None]  # (257, 1)
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    return torch.from_numpy(np.maximum(0.0, np.minimum(rising, falling))).float()
+
+
+_FILTERS = mel_filters()
+
+
+def log_mel(waveform: np.ndarray) -> Tensor:
+    """The log-mel spectrum of sound at 16 kHz, (T, 80), each band with its mean taken out: loudness and the
+    microphone's response do not matter."""
+    samples = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))
+    samples = nn.functional.pad(samples, (0, max(0, _FFT_SIZE - len(samples))))
+    window = torch.hann_window(_WINDOW_SAMPLES)
+    spectrum = torch.stft(
+        samples, _FFT_SIZE, HOP_SAMPLES, _WINDOW_SAMPLES, window, pad_mode="constant", return_complex=True
+    )
+    power = spectrum.abs().square().T @ _FILTERS  # (T, 80)
+    # A floor 70 dB below the loudest frame: digital silence would otherwise decide the scale.
+    mels = power.clamp_min(float(power.max()) * 1e-7 + 1e-10).log()
+    return (mels - mels.mean(0)) / (mels.std() + 1e-3)
+
+
+class _Block(nn.Module):
+    """A depthwise convolution over time, then a two-layer perceptron, added to what came in."""
+
+    def __init__(self, width: int, kernel_size: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.over_time = nn.Conv1d(width, width, kernel_size, padding=kernel_size // 2, groups=width)
+        self.expand = nn.Linear(width, 2 * width)
+        self.project = nn.Linear(2 * width, width)
+
+    def forward(self, hidden: Tensor) -> Tensor:  # (B, T, C)
+        mixed = self.over_time(self.norm(hidden).transpose(1, 2)).transpose(1, 2)
+        return hidden + self.project(torch.relu(self.expand(mixed)))
+
+
+class SpeechJudge(nn.Module):
+    """A recogniser of the domain's speech, 1.3 M parameters; it hears 1.1 s to either side of a step."""
+
+    def __init__(self, *, width: int = 192, num_blocks: int = 8, kernel_size: int = 15) -> None:
+        super().__init__()
+        self.config = {"width": width, "num_blocks": num_blocks, "kernel_size": kernel_size}
+        self.stem = nn.Conv1d(_NUM_MELS, width, 5, stride=FRAMES_PER_STEP, padding=2)
+        self.blocks = nn.Sequential(*(_Block(width, kernel_size) for _ in range(num_blocks)), nn.LayerNorm(width))
+        self.characters = nn.Linear(width, len(CHARACTERS) + 1)
+
+    def hidden(self, mels: Tensor) -> Tensor:
+        """(B, T, 80) -> (B, ceil(T / 2), C)."""
+        return self.blocks(self.stem(mels.transpose(1, 2)).transpose(1, 2))
+
+    def forward(self, mels: Tensor) -> Tensor:
+        """Logits of characters and blank, (B, ceil(T / 2), 29)."""
+        return self.characters(self.hidden(mels))
+
+    @torch.inference_mode()
+    def transcribe(self, audio: Audio) -> str:
+        """The likeliest character of every step, repetitions and blanks left out."""
+        if len(audio.waveform) == 0:
+            return ""
+        waveform = soxr.resample(audio.waveform, audio.sample_rate_hz, SAMPLE_RATE_HZ)
+        return spelled(self(log_mel(waveform)[None])[0].argmax(-1).tolist())
+
+
+def spelled(steps: Sequence[int]) -> str:
+    """A CTC path as text."""
+    kept = [step for step, before in zip(steps, [BLANK, *steps[:-1]], strict=True) if step not in (before, BLANK)]
+    return " ".join("".join(CHARACTERS[step] for step in kept).split())
+
+
+def spelling(text: str) -> list[int]:
+    """The characters of normalized text. Raises ValueError for one that the judge cannot write."""
+    if unknown := set(text) - set(CHARACTERS):
+        raise ValueError(f"the judge writes only a-z, apostrophe and space, not {''.join(sorted(unknown))!r}")
+    return [CHARACTERS.index(character) for character in text]
+
+
+# --- seeing
+
+PICTURE_SIZE = 64
+GRID = 8  # cells a side; no two centres of a scene share a cell or touch
+
+
+class CellTargets(NamedTuple):
+    """What the cells of B pictures hold. `shape` and `colour` are -1 where no object's centre is."""
+
+    shape: Tensor  # (B, 8, 8) int64
+    colour: Tensor  # (B, 8, 8) int64
+    place: Tensor  # (B, 8, 8, 3): x and y within the cell, 0 .. 1, and the radius as a fraction of the side
+
+
+class SceneJudge(nn.Module):
+    """A detector of single-coloured shapes: every cell says whether an object's centre lies in it, and which."""
+
+    def __init__(self, *, shapes: Sequence[str], colours: Sequence[str], width: int = 32) -> None:
+        super().__init__()
+        self.config = {"shapes": list(shapes), "colours": list(colours), "width": width}
+        self.shapes, self.colours = tuple(shapes), tuple(colours)
+        self.layers = nn.Sequential(
+            *_convolution(3, width, stride=2),  # 32 x 32
+            *_convolution(width, 2 * width, stride=2),  # 16 x 16
+            *_convolution(2 * width, 2 * width),
+            *_convolution(2 * width, 4 * width, stride=2),  # 8 x 8
+            *_convolution(4 * width, 4 * width),
+            *_convolution(4 * width, 4 * width),
+            nn.Conv2d(4 * width, 1 + len(shapes) + len(colours) + 3, 1),
+        )
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(B, 3, 64, 64) in 0 .. 1 -> for each cell: presence, shape and colour logits, and place (B, 8, 8, ..)."""
+        cells = self.layers(2.0 * pixels - 1.0).permute(0, 2, 3, 1)
+        presence, shape, colour, place = cells.split((1, len(self.shapes), len(self.colours), 3), dim=-1)
+        return presence.squeeze(-1), shape, colour, place.sigmoid()
+
+    @torch.inference_mode()
+    def see(self, image: Image) -> SeenScene:
+        """The objects of a picture of any size, from top to bottom."""
+        resized = Pillow.fromarray(image.pixels).resize((PICTURE_SIZE, PICTURE_SIZE), Pillow.Resampling.BOX)
+        pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None] / 255.0
+        logits, shape, colour, place = (output[0] for output in self(pixels))
+        presence = logits.sigmoid()
+        # A centre on the border of two cells may be claimed by both: the surer one has it.
+        highest = nn.functional.max_pool2d(presence[None], 3, stride=1, padding=1)[0]
+        is_sure = not bool(((presence == highest) & (presence > 0.3) & (presence < 0.7)).any())
+        objects: list[SeenObject] = []
+        for row, column in ((presence == highest) & (presence > 0.5)).nonzero().tolist():
+            shape_share, shape_index = shape[row, column].softmax(-1).max(-1)
+            colour_share, colour_index = colour[row, column].softmax(-1).max(-1)
+            is_sure = is_sure and bool(min(shape_share, colour_share) > 0.6)
+            x, y, radius = place[row, column].tolist()
+            seen = self.colours[int(colour_index)], self.shapes[int(shape_index)]
+            objects.append(SeenObject(*seen, x=(column + x) / GRID, y=(row + y) / GRID, radius=radius))
+        return SeenScene(tuple(objects), is_sure)
+
+    def targets(self, scenes: Sequence[Sequence[SeenObject]]) -> CellTargets:
+        """The right answer for scenes of known objects."""
+        shape = torch.full((len(scenes), GRID, GRID), -1)
+        colour = shape.clone()
+        place = torch.zeros(len(scenes), GRID, GRID, 3)
+        for index, scene in enumerate(scenes):
+            for item in scene:
+                row, column = (min(GRID - 1, int(part * GRID)) for part in (item.y, item.x))
+                shape[index, row, column] = self.shapes.index(item.shape)
+                colour[index, row, column] = self.colours.index(item.colour)
+                inside = (item.x * GRID - column, item.y * GRID - row, item.radius)
+                place[index, row, column] = torch.tensor(inside)
+        return CellTargets(shape, colour, place)
+
+
+def _convolution(width_in: int, width: int, *, stride: int = 1) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(width_in, width, 3, stride=stride, padding=1), nn.GroupNorm(4, width), nn.ReLU()
+
+
+# --- on disk
+
+Judge = TypeVar("Judge", SpeechJudge, SceneJudge)
+
+
+def save(judge: SpeechJudge | SceneJudge, path: Path, record: dict[str, Any]) -> None:
+    """Writes `path`.safetensors (bf16) and `path`.json: the judge's shape, and `record`, its figures."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().bfloat16().contiguous() for name, tensor in judge.state_dict().items()}
+    save_file(weights, path.with_suffix(".safetensors"))
+    path.with_suffix(".json").write_text(json.dumps({"config": judge.config, **record}, indent=1) + "\n", "utf-8")
+
+
+def load(kind: type[Judge], path: Path) -> tuple[Judge, dict[str, Any]]:
+    """The judge that `save` wrote, and its record. Raises ValueError if there is none at `path`."""
+    if not path.with_suffix(".json").exists():
+        raise ValueError(f"no judge at {path}: train it with `python -m recipes.judges`")
+    record = json.loads(path.with_suffix(".json").read_text("utf-8"))
+    judge = kind(**record.pop("config"))
+    weights = load_file(path.with_suffix(".safetensors"))
+    judge.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    return judge.eval(), record

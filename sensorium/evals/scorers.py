@@ -1,0 +1,219 @@
+"""From a reply to scores: exact words, word errors, numbers, tool calls, judged speech, judged drawings.
+
+No answer at all is a wrong answer. `Unscored` is for what cannot be told: a reply with two answers in it, a picture
+the judge is unsure of.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from sensorium.evals.task import Chance, Reply, Sample, Score, Scorer, Scores, Unscored
+from sensorium.messages import Audio, Image
+
+Transcriber: TypeAlias = Callable[[Audio], str]
+
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen"
+).split()
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_NUMBERS = (*_ONES, *(" ".join([tens, *ones]) for tens in _TENS for ones in ([], *([one] for one in _ONES[1:10]))))
+_VALUES = {words: value for value, words in enumerate(_NUMBERS)}
+# The longest name first, or "twenty" would be found in "twenty one".
+_NUMBER = re.compile(rf"\b(?:minus )?(?:{'|'.join(sorted(_NUMBERS, key=len, reverse=True))})\b")
+
+
+def normalized(text: str) -> str:
+    """What is compared: lower-case words and apostrophes, numbers below a hundred as words, no punctuation."""
+    text = text.lower().replace("’", "'").replace("%", " percent").replace("+", " plus ")
+    text = re.sub(r"(?<!\S)-(?=\d)", "minus ", text)
+    text = re.sub(r"\b\d{1,2}\b", lambda match: _NUMBERS[int(match.group())], text)
+    return " ".join(re.sub(r"[^\w']+", " ", text).split())
+
+
+def exact(target: str, text: str) -> Score:
+    return Score(float(normalized(target) == normalized(text)))
+
+
+def word_error_rate(target: str, text: str) -> Score:
+    """Substituted, missing and inserted words over the words of `target`; its weight is the number of those."""
+    wanted, given = normalized(target).split(), normalized(text).split()
+    return Score(_edits(wanted, given) / max(len(wanted), 1), max(len(wanted), 1))
+
+
+def _edits(one: Sequence[str], other: Sequence[str]) -> int:
+    """The least number of insertions, deletions and substitutions between two sequences."""
+    row = list(range(len(other) + 1))
+    for i, left in enumerate(one, start=1):
+        diagonal, row[0] = row[0], i
+        for j, right in enumerate(other, start=1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (left != right))
+    return row[-1]
+
+
+def number_in(text: str) -> int | None:
+    """The number a reply ends on, in digits or words ("two plus three is five" is 5). None if there is none."""
+    found = _NUMBER.findall(normalized(text))
+    if not found:
+        return None
+    sign, name = (-1, found[-1].removeprefix("minus ")) if found[-1].startswith("minus ") else (1, found[-1])
+    return sign * _VALUES[name]
+
+
+# --- scorers: what a task may use as its `score`
+
+
+def answer(sample: Sample, reply: Reply) -> Scores:
+    """The reply must be the target, word for word."""
+    return {"exact": exact(sample.target, reply.words)}
+
+
+def heard(sample: Sample, reply: Reply) -> Scores:
+    """The transcript of the last clip in the prompt, or a reply that is one."""
+    transcript = reply.heard[-1] if reply.heard else reply.words
+    return {"exact": exact(sample.target, transcript), "wer": word_error_rate(sample.target, transcript)}
+
+
+def spoken_answer(judge: Transcriber) -> Scorer:
+    """A reply in speech: its transcript must be the target; `wer` is what a judge then hears of the target."""
+
+    def score(sample: Sample, reply: Reply) -> Scores:
+        heard_text = judge(reply.audio) if reply.audio is not None else ""
+        return {"exact": exact(sample.target, reply.words), "wer": word_error_rate(sample.target, heard_text)}
+
+    return score
+
+
+def number(sample: Sample, reply: Reply) -> Scores | Unscored:
+    """The last number of the reply must be that of the target."""
+    wanted, given = number_in(sample.target), number_in(reply.words)
+    assert wanted is not None, f"the target of {sample.id} has no number"
+    if re.search(r"\b(?:or|maybe)\b", normalized(reply.words)):
+        return Unscored(f"more than one answer: {reply.words!r}")
+    return {"right": Score(float(given == wanted))}
+
+
+def tool_call(sample: Sample, reply: Reply) -> Scores:
+    """One call of the right function with equal arguments; `name` alone counts beside it.
+
+    `metadata["call"]` is the right (name, JSON arguments), or None where words must answer instead.
+    """
+    wanted: tuple[str, str] | None = sample.metadata["call"]
+    if wanted is None:
+        right = not reply.tool_calls
+        return {"exact": Score(float(right)), "name": Score(float(right))}
+    if len(reply.tool_calls) != 1:
+        return {"exact": Score(0.0), "name": Score(0.0)}
+    given = reply.tool_calls[0]
+    same_name = given.name == wanted[0]
+    same_arguments = _parsed(given.arguments) == json.loads(wanted[1])
+    return {"exact": Score(float(same_name and same_arguments)), "name": Score(float(same_name))}
+
+
+def _parsed(arguments: str) -> Any:
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return None  # equals no object: broken JSON is a wrong answer
+
+
+def speech(judge: Transcriber) -> Scorer:
+    """What a judge hears in the reply, beside what it hears in the original voice and after the codec alone.
+
+    `metadata["original"]` is the same sentence as sound; `metadata["codec"]`, where given, is that sound after the
+    codec's round trip. `excess_wer` is the reply's error rate less the original's: how much the network costs.
+    """
+
+    def score(sample: Sample, reply: Reply) -> Scores:
+        def wer(sound: Audio | None) -> Score:
+            return word_error_rate(sample.target, judge(sound) if sound is not None else "")
+
+        spoken, original = wer(reply.audio), wer(sample.metadata["original"])
+        scores = {
+            "wer": spoken,
+            "original_wer": original,
+            "excess_wer": Score(spoken.value - original.value, spoken.weight),
+            "transcript": exact(sample.target, reply.transcript),
+        }
+        if "codec" in sample.metadata:
+            scores["codec_wer"] = wer(sample.metadata["codec"])
+        return scores
+
+    return score
+
+
+def other_sentences(samples: Sequence[Sample]) -> Chance:
+    """The error rate of clear speech that says another sentence of the set."""
+    rates = [
+        word_error_rate(sample.target, other.target)
+        for index, sample in enumerate(samples)
+        for other in (samples[(index + 1) % len(samples)], samples[(index + len(samples) // 2) % len(samples)])
+        if other is not sample
+    ]
+    weight = sum(rate.weight for rate in rates)
+    value = sum(rate.value * rate.weight for rate in rates) / weight if weight else 1.0
+    return Chance(value, "clear speech that says another sentence of the set")
+
+
+class SeenObject(NamedTuple):
+    """One shape in a picture, its centre in fractions of the side (y grows downwards)."""
+
+    colour: str
+    shape: str
+    x: float
+    y: float
+    radius: float
+
+
+class SeenScene(NamedTuple):
+    """What a judge sees. `is_sure` is False where one of its decisions was close."""
+
+    objects: tuple[SeenObject, ...]
+    is_sure: bool
+
+
+Viewer: TypeAlias = Callable[[Image], SeenScene]
+
+
+class Drawing(NamedTuple):
+    """What a caption asks for: the (colour, shape) of every object, and how the first lies to the second."""
+
+    looks: tuple[tuple[str, str], ...]
+    relation: str = ""  # "above", "left of" or none
+
+
+def drawing(judge: Viewer) -> Scorer:
+    """The picture must hold the objects of `metadata["drawing"]`, no others, in the right relation."""
+
+    def score(sample: Sample, reply: Reply) -> Scores | Unscored:
+        wanted: Drawing = sample.metadata["drawing"]
+        if not reply.images:
+            return {"right": Score(0.0), "objects": Score(0.0)}
+        seen = judge(reply.images[-1])
+        objects = Counter((item.colour, item.shape) for item in seen.objects) == Counter(wanted.looks)
+        if not seen.is_sure:
+            return Unscored("the judge is unsure of the picture")
+        right = objects and _stand(seen.objects, wanted)
+        return {"right": Score(float(right)), "objects": Score(float(objects))}
+
+    return score
+
+
+def _stand(objects: Sequence[SeenObject], wanted: Drawing) -> bool:
+    if not wanted.relation:
+        return True
+    first, second = (next(item for item in objects if (item.colour, item.shape) == look) for look in wanted.looks)
+    right, down = second.x - first.x, second.y - first.y
+    return down > abs(right) if wanted.relation == "above" else right > abs(down)
+
+
+def other_drawings(samples: Sequence[Sample]) -> Chance:
+    """How often a picture of another caption of the set would be right."""
+    looks = [(Counter(s.metadata["drawing"].looks), s.metadata["drawing"].relation) for s in samples]
+    pairs = [one == other for i, one in enumerate(looks) for j, other in enumerate(looks) if i != j]
+    return Chance(sum(pairs) / max(len(pairs), 1), "a faultless picture of another caption of the set")

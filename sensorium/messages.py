@@ -1,0 +1,82 @@
+"""The nouns people say: a conversation is a sequence of `Message`, a message a sequence of parts.
+
+This file imports nobody from the project, so that every room may speak of messages. Media parts hold
+decoded media (waveform, pixels), never bytes of a file format: decoding belongs to the edge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+
+
+class WordTime(NamedTuple):
+    """When one word of a transcript sounds. Characters index into the transcript."""
+
+    start_char: int
+    end_char: int
+    start_ms: float
+    end_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Audio:
+    """Mono sound. `transcript` and `words` are known for generated speech and for our own replies."""
+
+    waveform: np.ndarray  # (N,) float32 in [-1, 1]
+    sample_rate_hz: int
+    transcript: str | None = None
+    words: tuple[WordTime, ...] = ()
+    voice: str | None = None
+
+    @property
+    def duration_ms(self) -> float:
+        return 1000.0 * len(self.waveform) / self.sample_rate_hz
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Image:
+    pixels: np.ndarray  # (H, W, 3) uint8, RGB
+    detail: Literal["low", "high", "auto"] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Video:
+    """Frames with their times, and the sound track they share a clock with."""
+
+    frames: tuple[Image, ...]
+    times_ms: tuple[float, ...]
+    sound: Audio | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolCall:
+    id: str
+    name: str
+    arguments: str  # JSON text, as on the wire
+
+
+Part: TypeAlias = Text | Audio | Image | Video | ToolCall
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Message:
+    """One turn. A `tool` message answers the call named by `tool_call_id`."""
+
+    role: Role
+    parts: tuple[Part, ...]
+    tool_call_id: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined: what a reader without ears or eyes would get."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))

@@ -1,0 +1,79 @@
+"""From the residual stream to predictions: the main softmax, and the depth head for residual audio codes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sensorium.model.attention import norm
+from sensorium.model.config import ModelConfig
+
+
+class SymbolHead(nn.Module):
+    """One softmax over text, audio and image symbols: the softmax itself picks the modality."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.projection = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.cap = config.logit_cap
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(..., C) -> (..., V) float32. The soft cap does a z-loss's work (Gemma 2, arXiv 2408.00118)."""
+        logits = self.projection(hidden).float()
+        return self.cap * torch.tanh(logits / self.cap)
+
+
+class DepthHead(nn.Module):
+    """Residual codes q1..qR of one frame, each conditioned on the codes before it by a prefix sum:
+
+        x_k = W_k h + U_0[q0] + sum_{0<j<k} U_j[q_j];   x_k += MLP_k(norm x_k);   logits_k = H_k norm(x_k)
+
+    In training every level is computed at once (a cumulative sum); in decoding it is R tiny steps. `independent`
+    drops the sum (an ablation that is expected to lose: Moshi, arXiv 2410.00037, table 5).
+    K = R levels, d = depth_size.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        levels, size, width = config.num_residuals, config.hidden_size, config.depth_size
+        self.num_residuals = levels
+        self.residual_size = config.residual_size
+        self.conditional = config.depth_head != "independent"
+        self.hidden = nn.Parameter(torch.empty(levels, size, width))
+        self.first = nn.Embedding(config.audio_codes, width)
+        self.previous = nn.Embedding((levels - 1) * config.residual_size, width)
+        self.up = nn.Parameter(torch.empty(levels, width, 2 * width))
+        self.down = nn.Parameter(torch.empty(levels, 2 * width, width))
+        self.logits = nn.Parameter(torch.empty(levels, width, config.residual_size))
+
+    def forward(self, hidden: Tensor, codes: Tensor) -> Tensor:
+        """hidden: (N, C), codes: (N, 1+R) the true q0..qR -> logits (N, R, residual_size) float32."""
+        x = torch.einsum("nc,kcd->knd", hidden, self.hidden)  # (K, N, d)
+        x = x + self._context(codes).to(x.dtype).transpose(0, 1)
+        return self._predict(x, slice(None)).transpose(0, 1)
+
+    def step(self, hidden: Tensor, codes: Tensor) -> Tensor:
+        """hidden: (N, C), codes: (N, k) the codes q0..q_{k-1} chosen so far -> logits of q_k (N, residual_size)."""
+        level = codes.shape[1] - 1
+        x = hidden @ self.hidden[level]
+        if self.conditional:
+            x = x + self.first(codes[:, 0])
+            if level:
+                offsets = torch.arange(level, device=codes.device) * self.residual_size
+                x = x + self.previous(codes[:, 1:] + offsets).sum(dim=1)
+        return self._predict(x.unsqueeze(0), slice(level, level + 1))[0]
+
+    def _context(self, codes: Tensor) -> Tensor:
+        """(N, 1+R) -> (N, R, d): for level k the sum over the codes before it."""
+        if not self.conditional:
+            return torch.zeros(1, device=codes.device)
+        levels = self.num_residuals
+        offsets = torch.arange(levels - 1, device=codes.device) * self.residual_size
+        terms = [self.first(codes[:, :1]), self.previous(codes[:, 1:levels] + offsets)]
+        return torch.cat(terms, dim=1).cumsum(dim=1)
+
+    def _predict(self, x: Tensor, levels: slice) -> Tensor:
+        """(K, N, d) -> (K, N, residual_size)"""
+        x = x + torch.bmm(F.relu(torch.bmm(norm(x), self.up[levels])).square(), self.down[levels])
+        return torch.bmm(norm(x), self.logits[levels]).float()

@@ -1,0 +1,299 @@
+// @ts-check
+/** Wires the page: what is asked, what is sent, what comes back. */
+
+import { ApiError, listModels, streamChat } from "./api.js";
+import { codeFor } from "./code.js";
+import { Composer, pngUrl } from "./composer.js";
+import { byId, choice, el } from "./dom.js";
+import { Player } from "./player.js";
+import { ReplyView, userTurn } from "./view.js";
+import { PcmDecoder } from "./wav.js";
+
+const VOICES = ["alloy", "echo", "sage", "coral", "ash", "ballad", "shimmer", "verse"];
+const SAMPLE_TOOLS = [
+  {
+    type: "function",
+    function: {
+      name: "set_light",
+      description: "Turn a light on or off.",
+      parameters: {
+        type: "object",
+        properties: { room: { type: "string" }, state: { type: "string", enum: ["on", "off"] } },
+        required: ["room", "state"],
+      },
+    },
+  },
+];
+/** @type {{label: string, prompt: string, tools?: boolean, picture?: boolean}[]} */
+const EXAMPLES = [
+  { label: "What is three plus four?", prompt: "what is three plus four" },
+  { label: "Turn on the kitchen light", prompt: "turn on the kitchen light", tools: true },
+  { label: "Draw a red circle", prompt: "draw a red circle" },
+  { label: "What is in this picture?", prompt: "what is in this picture", picture: true },
+];
+const PINNED_PX = 80; // a reader this close to the end wants to see what comes
+
+/** @typedef {import("./composer.js").Attachment} Attachment */
+/**
+ * One exchange. `messages` are what later requests carry of it: nothing, if it failed.
+ * @typedef {{text: string, attachments: Attachment[], body: any, messages: any[], results?: () => string[], elements: Element[]}} Turn
+ */
+
+const player = new Player((error) => notify(error.message));
+const composer = new Composer(player, notify, submit);
+/** @type {Turn[]} */
+let turns = [];
+/** @type {AbortController | null} */
+let answering = null;
+
+/** @param {string} message  empty: nothing to say */
+function notify(message) {
+  byId("notice").textContent = message;
+  byId("notice").hidden = !message;
+}
+
+// What is sent
+
+/** What earlier turns leave in the request. A tool call must be answered: its card's field is, whether sent or not. */
+function history() {
+  return turns.flatMap(({ messages, results }) => {
+    const contents = results?.() ?? [];
+    const calls = contents.length ? messages.at(-1).tool_calls : [];
+    return [...messages, ...contents.map((content, i) => ({ role: "tool", tool_call_id: calls[i].id, content }))];
+  });
+}
+
+/** @param {string} text @param {Attachment[]} attachments */
+function userMessage(text, attachments) {
+  if (!attachments.length) return { role: "user", content: text };
+  const media = attachments.map((item) =>
+    item.kind === "image"
+      ? { type: "image_url", image_url: { url: item.url } }
+      : { type: "input_audio", input_audio: { data: item.base64, format: item.format } });
+  return { role: "user", content: [...media, ...(text ? [{ type: "text", text }] : [])] };
+}
+
+/** The body of a request, or null (and a notice) when the tools are not JSON. @param {object[]} messages */
+function requestBody(messages) {
+  const system = byId("system").value.trim();
+  let tools = null;
+  try {
+    tools = byId("offer-tools").checked && JSON.parse(byId("tools").value);
+  } catch {
+    notify("The tools in the settings are not valid JSON.");
+    return null;
+  }
+  return {
+    model: byId("model").value,
+    messages: [...(system ? [{ role: "system", content: system }] : []), ...history(), ...messages],
+    ...(choice("mode") === "voice" && { modalities: ["text", "audio"], audio: { voice: byId("voice").value, format: "pcm16" } }),
+    ...(tools && { tools }),
+    stream: true,
+    stream_options: { include_usage: true },
+  };
+}
+
+/** @param {string} text @param {Attachment[]} attachments  both empty: the model goes on from a tool's result */
+function send(text, attachments) {
+  const messages = text || attachments.length ? [userMessage(text, attachments)] : [];
+  const body = requestBody(messages);
+  if (!body) return;
+  notify("");
+  if (body.audio) player.prepare(); // within the click: browsers allow sound from nothing else
+  const view = new ReplyView(player, text || "your request");
+  const elements = [...(messages.length ? [userTurn(text, attachments, player)] : []), view.root];
+  /** @type {Turn} */
+  const turn = { text, attachments, body, messages, elements };
+  turns.push(turn);
+  byId("turns").append(...elements);
+  byId("welcome").hidden = true;
+  view.root.scrollIntoView({ block: "end" });
+  receive(turn, view);
+}
+
+function submit() {
+  const { text, attachments } = composer.peek();
+  if (answering || (!text && !attachments.length)) return;
+  composer.clear();
+  send(text, attachments);
+}
+
+// What comes back
+
+/** Reads one answer to its end. @param {Turn} turn @param {ReplyView} view */
+async function receive(turn, view) {
+  const abort = (answering = new AbortController());
+  showBusy(true);
+  const started = performance.now();
+  const pcm = new PcmDecoder();
+  /** @type {{text: string, calls: any[], textMs?: number, soundMs?: number, pictureMs?: number, usage?: any, finish?: string}} */
+  const reply = { text: "", calls: [] };
+  let error = null;
+  try {
+    for await (const chunk of streamChat(turn.body, byId("key").value, abort.signal)) {
+      const elapsed = performance.now() - started;
+      const [first] = chunk.choices; // none in the chunk that carries the usage
+      const delta = first?.delta ?? {};
+      reply.usage = chunk.usage ?? reply.usage;
+      reply.finish = first?.finish_reason ?? reply.finish;
+      const text = (delta.content ?? "") + (delta.refusal ?? "") + (delta.audio?.transcript ?? "");
+      if (text) {
+        reply.textMs ??= elapsed;
+        reply.text += text;
+        view.text(text);
+      }
+      if (delta.audio?.data) {
+        reply.soundMs ??= elapsed;
+        view.sound(pcm.decode(delta.audio.data));
+      }
+      for (const { b64_json, final } of delta.images ?? []) {
+        reply.pictureMs ??= elapsed;
+        view.picture(b64_json, final);
+      }
+      for (const part of delta.tool_calls ?? []) {
+        const call = (reply.calls[part.index] ??= { id: part.id, type: "function", function: { name: "", arguments: "" } });
+        call.function.name += part.function?.name ?? "";
+        call.function.arguments += part.function?.arguments ?? "";
+      }
+    }
+  } catch (reason) {
+    if (!abort.signal.aborted) error = reason;
+  }
+  const stopped = abort.signal.aborted;
+  if (stopped) player.stop();
+  answering = null;
+  showBusy(false);
+  if (turns.includes(turn)) finish(turn, view, reply, { error, stopped, totalMs: performance.now() - started });
+}
+
+/**
+ * @param {Turn} turn @param {ReplyView} view @param {any} reply
+ * @param {{error: any, stopped: boolean, totalMs: number}} end
+ */
+function finish(turn, view, reply, { error, stopped, totalMs }) {
+  const calls = stopped ? [] : reply.calls; // the arguments of a stopped call may be cut
+  if (error) {
+    turn.messages = [];
+    view.error(error instanceof ApiError ? error : { message: `Something went wrong on this page: ${error.message}` }, () => edit(turn));
+  } else {
+    turn.messages = [...turn.messages, { role: "assistant", content: reply.text, ...(calls.length && { tool_calls: calls }) }];
+    if (calls.length) turn.results = view.toolCalls(calls, () => send("", []));
+  }
+  const cut = { length: "cut at the token limit", content_filter: "cut by the content filter" }[String(reply.finish)];
+  view.close(
+    { ...reply, totalMs, note: stopped ? "stopped" : cut },
+    { copy: reply.text && (() => navigator.clipboard.writeText(reply.text)), code: () => showCode(turn.body) },
+  );
+  byId("status").textContent = error ? "" : reply.text || "The answer is complete."; // an error card announces itself
+}
+
+/** @param {boolean} now */
+function showBusy(now) {
+  byId("send").hidden = now;
+  byId("stop").hidden = !now;
+  if (now) byId("status").textContent = "Answering";
+}
+
+/** Takes a turn back into the composer. @param {Turn} turn */
+function edit(turn) {
+  turns = turns.filter((other) => other !== turn);
+  turn.elements.forEach((element) => element.remove());
+  composer.restore(turn.text, turn.attachments);
+}
+
+function clear() {
+  answering?.abort();
+  player.stop();
+  turns = [];
+  byId("turns").replaceChildren();
+  byId("welcome").hidden = false;
+  notify("");
+  byId("prompt").focus();
+}
+
+// The page
+
+/** @param {object} body */
+function showCode(body) {
+  const show = () => {
+    const server = { base: `${location.origin}/v1`, hasKey: Boolean(byId("key").value) };
+    byId("code-text").textContent = codeFor(/** @type {any} */ (choice("language")), body, server);
+  };
+  byId("languages").onchange = show;
+  show();
+  byId("code").showModal();
+}
+
+async function loadModels() {
+  try {
+    const models = await listModels(byId("key").value);
+    const group = (/** @type {string} */ label, /** @type {boolean} */ ours) =>
+      el("optgroup", { label }, ...models.filter((id) => id.startsWith("sensorium") === ours).map((id) => el("option", {}, id)));
+    byId("model").replaceChildren(group("Models", true), group("Other names they answer to", false));
+    notify("");
+  } catch (error) {
+    notify(error.status === 401 ? "This server asks for an API key: give it in the settings." : error.message);
+  }
+}
+
+function samplePicture() {
+  const url = pngUrl(128, 128, (pen) => {
+    pen.fillStyle = "blue";
+    pen.fillRect(34, 34, 60, 60);
+  });
+  return /** @type {Attachment} */ ({ kind: "image", url, name: "a blue square" });
+}
+
+/** Keeps the newest words in sight, unless the reader has scrolled away from them. */
+function followTheEnd() {
+  const main = byId("main");
+  let pinned = true;
+  let top = 0;
+  main.onscroll = () => {
+    const isNear = main.scrollHeight - main.scrollTop - main.clientHeight < PINNED_PX;
+    pinned = isNear || (pinned && main.scrollTop >= top); // growth alone, without a scroll up, does not unpin
+    top = main.scrollTop;
+  };
+  const observer = new ResizeObserver(() => pinned && main.scrollTo(0, main.scrollHeight));
+  observer.observe(byId("turns"));
+  observer.observe(main); // the composer takes room from it
+}
+
+function wire() {
+  byId("voice").replaceChildren(...VOICES.map((voice) => el("option", { value: voice }, voice)));
+  byId("tools").value = JSON.stringify(SAMPLE_TOOLS, null, 2);
+  byId("key").value = sessionStorage.getItem("key") ?? "";
+  byId("key").onchange = () => {
+    sessionStorage.setItem("key", byId("key").value);
+    loadModels();
+  };
+  byId("examples").append(...EXAMPLES.map(({ label, prompt, tools, picture }) => {
+    const chip = el("button", { type: "button", className: "chip" }, label);
+    chip.onclick = () => {
+      if (tools) byId("offer-tools").checked = true;
+      send(prompt, picture ? [samplePicture()] : []);
+    };
+    return el("li", {}, chip);
+  }));
+  const showVoices = () => (byId("voice").hidden = choice("mode") !== "voice");
+  byId("modes").onchange = showVoices;
+  showVoices(); // a reload may have kept the choice
+  byId("stop").onclick = () => answering?.abort();
+  byId("clear").onclick = clear;
+  byId("show-settings").onclick = () => byId("settings").showModal();
+  byId("show-code").onclick = () => {
+    const { text, attachments } = composer.peek();
+    const body = requestBody([userMessage(text || (attachments.length ? "" : EXAMPLES[0].prompt), attachments)]);
+    if (body) showCode(body);
+  };
+  byId("copy-code").onclick = () => navigator.clipboard.writeText(byId("code-text").textContent);
+  document.onkeydown = ({ key }) => {
+    if (key !== "Escape" || document.querySelector("dialog[open]")) return;
+    if (composer.isRecording) composer.endRecording(false);
+    else answering?.abort();
+  };
+  followTheEnd();
+}
+
+wire();
+loadModels();

@@ -1,0 +1,143 @@
+// @ts-check
+/** A request, written as a program that makes it: with the official clients, or with curl. */
+
+/** Text that is code already, not a value to be quoted. */
+class Code {
+  /** @param {string} text */
+  constructor(text) {
+    this.text = text;
+  }
+}
+
+/**
+ * The body with every inline file replaced by code that reads that file: `read(path)` gives its base64.
+ * @param {any} value @param {(path: string, prefix: string) => Code} read @param {Record<string, number>} counts
+ * @returns {any}
+ */
+function withFiles(value, read, counts = {}) {
+  const name = (/** @type {string} */ stem, /** @type {string} */ suffix) => {
+    counts[stem] = (counts[stem] ?? 0) + 1;
+    return `${stem}${counts[stem] > 1 ? counts[stem] : ""}.${suffix}`;
+  };
+  if (Array.isArray(value)) return value.map((item) => withFiles(item, read, counts));
+  if (value === null || typeof value !== "object") return value;
+  if (value.type === "image_url") {
+    return { ...value, image_url: { ...value.image_url, url: read(name("picture", "png"), "data:image/png;base64,") } };
+  }
+  if (value.type === "input_audio") {
+    const { format } = value.input_audio;
+    return { ...value, input_audio: { data: read(name("clip", format), ""), format } };
+  }
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, withFiles(item, read, counts)]));
+}
+
+/** @typedef {{true: string, false: string, null: string, key: (name: string) => string}} Dialect */
+
+/** @type {Dialect} */
+const PYTHON = { true: "True", false: "False", null: "None", key: JSON.stringify };
+/** @type {Dialect} */
+const JAVASCRIPT = { true: "true", false: "false", null: "null", key: (name) => (/^\w+$/.test(name) ? name : JSON.stringify(name)) };
+
+/** A value as source text. @param {any} value @param {Dialect} dialect @returns {string} */
+function literal(value, dialect, indent = "") {
+  if (value instanceof Code) return value.text;
+  if (typeof value === "boolean" || value === null) return dialect[/** @type {"true" | "false" | "null"} */ (String(value))];
+  if (typeof value !== "object") return JSON.stringify(value);
+  const deeper = `${indent}    `;
+  const items = Array.isArray(value)
+    ? value.map((item) => literal(item, dialect, deeper))
+    : Object.entries(value).map(([key, item]) => `${dialect.key(key)}: ${literal(item, dialect, deeper)}`);
+  const [open, close] = Array.isArray(value) ? "[]" : "{}";
+  const line = open + items.join(", ") + close;
+  if (indent.length + line.length < 88 && !line.includes("\n")) return line;
+  return `${open}\n${items.map((item) => `${deeper}${item},\n`).join("")}${indent}${close}`;
+}
+
+/** @param {any} body @param {string} base @param {boolean} hasKey */
+function python(body, base, hasKey) {
+  const full = withFiles(body, (path, prefix) => new Code(prefix ? `"${prefix}" + base64_of("${path}")` : `base64_of("${path}")`));
+  const request = Object.entries(full).map(([key, value]) => `    ${key}=${literal(value, PYTHON, "    ")},\n`).join("");
+  const readsFiles = request.includes("base64_of(");
+  const speaks = Boolean(body.audio);
+  const imports = [(readsFiles || speaks) && "import base64", speaks && "import wave", readsFiles && "from pathlib import Path"];
+  return `${imports.filter(Boolean).map((line) => `${line}\n`).join("")}${readsFiles || speaks ? "\n" : ""}from openai import OpenAI
+
+client = OpenAI(base_url="${base}"${hasKey ? "" : ', api_key="none"'})
+${readsFiles ? `
+
+def base64_of(path: str) -> str:
+    return base64.b64encode(Path(path).read_bytes()).decode()
+
+
+` : "\n"}stream = client.chat.completions.create(
+${request})
+${speaks ? `sound = b""
+for chunk in stream:
+    for choice in chunk.choices:
+        audio = choice.delta.model_dump().get("audio") or {}
+        print(audio.get("transcript") or "", end="", flush=True)
+        sound += base64.b64decode(audio.get("data") or "")
+
+with wave.open("answer.wav", "wb") as file:
+    file.setparams((1, 2, 24_000, 0, "NONE", "NONE"))
+    file.writeframes(sound)
+` : `for chunk in stream:
+    for choice in chunk.choices:
+        print(choice.delta.content or "", end="", flush=True)
+`}`;
+}
+
+/** @param {any} body @param {string} base @param {boolean} hasKey */
+function javascript(body, base, hasKey) {
+  const full = withFiles(body, (path, prefix) =>
+    new Code(prefix ? `"${prefix}" + readFileSync("${path}", "base64")` : `readFileSync("${path}", "base64")`));
+  const request = literal(full, JAVASCRIPT);
+  const speaks = Boolean(body.audio);
+  const files = [request.includes("readFileSync(") && "readFileSync", speaks && "writeFileSync"].filter(Boolean);
+  return `${files.length ? `import { ${files.join(", ")} } from "node:fs";\n` : ""}import OpenAI from "openai";
+
+const client = new OpenAI({ baseURL: "${base}"${hasKey ? "" : ', apiKey: "none"'} });
+
+const stream = await client.chat.completions.create(${request});
+${speaks ? `const sound = [];
+for await (const chunk of stream) {
+    const audio = chunk.choices[0]?.delta.audio;
+    process.stdout.write(audio?.transcript ?? "");
+    if (audio?.data) sound.push(Buffer.from(audio.data, "base64"));
+}
+writeFileSync("answer.pcm", Buffer.concat(sound)); // 16-bit, 24 kHz, mono
+` : `for await (const chunk of stream) {
+    process.stdout.write(chunk.choices[0]?.delta.content ?? "");
+}
+`}`;
+}
+
+/** @param {any} body @param {string} base @param {boolean} hasKey */
+function curl(body, base, hasKey) {
+  // The shell expands $(base64 ...) in the document, so what JSON holds of $, ` and \ is escaped; the marks are put in last.
+  /** @type {string[]} */
+  const reads = [];
+  const full = withFiles(body, (path, prefix) => {
+    reads.push(`${prefix}$(base64 -w0 ${path})`);
+    return new Code(`"\u0000${reads.length - 1}\u0000"`);
+  });
+  const json = literal(full, { ...JAVASCRIPT, key: JSON.stringify }).replaceAll(/,(\n\s*[\]}])/g, "$1");
+  const text = reads.length ? json.replaceAll(/[$`\\]/g, "\\$&").replaceAll(/\0(\d+)\0/g, (_, i) => reads[i]) : json;
+  return `curl -N ${base}/chat/completions \\
+  -H "Content-Type: application/json" \\
+${hasKey ? '  -H "Authorization: Bearer $OPENAI_API_KEY" \\\n' : ""}  --data-binary @- <<${reads.length ? "END" : "'END'"}
+${text}
+END
+`;
+}
+
+const WRITERS = { python, javascript, curl };
+
+/**
+ * @param {keyof typeof WRITERS} language
+ * @param {object} body of POST /v1/chat/completions
+ * @param {{base: string, hasKey: boolean}} server  a key is read from OPENAI_API_KEY, never written out
+ */
+export function codeFor(language, body, { base, hasKey }) {
+  return WRITERS[language](body, base, hasKey);
+}

@@ -1,0 +1,95 @@
+"""The messages of a chat request -> the messages an engine reads: media decoded, tools told, replies recalled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from sensorium.messages import Message, Part, Text, ToolCall
+from sensorium.server.audio_out import SpokenReplies
+from sensorium.server.chat_request import (
+    AssistantMessage,
+    AudioPart,
+    ContentPart,
+    ImagePart,
+    RefusalPart,
+    RequestMessage,
+    TextPart,
+    Tool,
+    ToolMessage,
+)
+from sensorium.server.errors import invalid
+from sensorium.server.media import MediaReader
+
+
+async def to_messages(
+    said: Sequence[RequestMessage], tools: Sequence[Tool], media: MediaReader, replies: SpokenReplies
+) -> list[Message]:
+    """Raises APIError naming the part at fault."""
+    messages = []
+    call_ids: set[str] = set()
+    for index, message in enumerate(said):
+        param = f"messages[{index}]"
+        parts: list[Part] = []
+        if not isinstance(message, ToolMessage) and message.name:
+            parts.append(Text(text=f"{message.name}: "))  # the network knows roles only: a name is told in words
+        parts += await _content(message.content, media, f"{param}.content")
+        if isinstance(message, AssistantMessage):
+            parts += await _assistant_parts(message, media, replies, param)
+            call_ids.update(call.id for call in message.tool_calls or ())
+        if not isinstance(message, ToolMessage):
+            role = "system" if message.role == "developer" else message.role
+            messages.append(Message(role=role, parts=tuple(parts)))
+            continue
+        if message.tool_call_id not in call_ids:
+            raise invalid("No earlier message calls a tool by this id.", f"{param}.tool_call_id")
+        messages.append(Message(role="tool", parts=tuple(parts), tool_call_id=message.tool_call_id))
+    return tell_tools(messages, tools)
+
+
+async def _content(content: str | Sequence[ContentPart] | None, media: MediaReader, param: str) -> list[Part]:
+    if content is None or isinstance(content, str):
+        return [Text(text=content)] if content else []
+    parts: list[Part] = []
+    for index, part in enumerate(content):
+        where = f"{param}[{index}]"
+        match part:
+            case TextPart():
+                parts.append(Text(text=part.text))
+            case RefusalPart():
+                parts.append(Text(text=part.refusal))
+            case ImagePart():
+                parts.append(await media.image(part.image_url.url, part.image_url.detail, f"{where}.image_url"))
+            case AudioPart():
+                sound = part.input_audio
+                parts.append(await media.audio(sound.data, sound.format, f"{where}.input_audio"))
+    return parts
+
+
+async def _assistant_parts(
+    message: AssistantMessage, media: MediaReader, replies: SpokenReplies, param: str
+) -> list[Part]:
+    """What an assistant's message holds besides its content: an earlier reply, sent back by the client."""
+    parts: list[Part] = []
+    if message.refusal:
+        parts.append(Text(text=message.refusal))
+    if message.audio:
+        audio = replies.find(message.audio.id)
+        if audio is None:
+            raise invalid("There is no such spoken reply, or it has expired.", f"{param}.audio.id")
+        parts.append(audio)
+    parts += await _content(message.images, media, f"{param}.images")
+    for call in message.tool_calls or ():
+        parts.append(ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments))
+    if not parts and message.content is None:
+        raise invalid(f"Missing required parameter: '{param}.content'.", f"{param}.content", "missing_required_parameter")
+    return parts
+
+
+def tell_tools(messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]:
+    """The messages with the tools on offer told first, in the system's words: a compact JSON object on each line."""
+    if not tools:
+        return list(messages)
+    lines = (tool.function.model_dump(exclude_none=True, exclude={"strict"}) for tool in tools)
+    told = Text(text="\n".join(json.dumps(line, separators=(",", ":"), ensure_ascii=False) for line in lines))
+    return [Message(role="system", parts=(told,)), *messages]

@@ -1,0 +1,331 @@
+"""What POST /v1/chat/completions may say: strict models of the contract's fields, and what becomes of each.
+
+A field is obeyed, or refused with an error naming it. Ignored are only those that the contract says to accept and
+ignore, and that change nothing about the answer itself.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from sensorium.engine.request import EngineInfo, SamplingParams
+from sensorium.server.audio_out import SpeechFormat
+from sensorium.server.config import ServerConfig
+from sensorium.server.errors import APIError, invalid, unsupported
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+def _tagged_by(key: str) -> Discriminator:
+    """Picks a union's member by `key`. Tags wear angle brackets: `errors.path` leaves those out of a field's path."""
+
+    def tag(value: Any) -> str | None:
+        name = value.get(key) if isinstance(value, dict) else None
+        return f"<{name}>" if isinstance(name, str) else None
+
+    tag.__name__ = key  # pydantic puts it into the error, from where it becomes part of `param`
+    return Discriminator(tag)
+
+
+# Content is a text or a list of parts.
+_TEXT_OR_PARTS = Discriminator(lambda value: "<parts>" if isinstance(value, list) else "<text>")
+_Str: TypeAlias = Annotated[str, Tag("<text>")]
+
+
+class TextPart(Wire):
+    type: Literal["text"]
+    text: str
+
+
+class RefusalPart(Wire):
+    type: Literal["refusal"]
+    refusal: str
+
+
+class ImageURL(Wire):
+    url: str
+    detail: Literal["auto", "low", "high"] = "auto"
+
+
+class ImagePart(Wire):
+    type: Literal["image_url"]
+    image_url: ImageURL
+    index: int | None = None  # our own replies number their pictures; accepted when a client sends them back
+
+
+class InputAudio(Wire):
+    data: str
+    format: Literal["wav", "mp3"]
+
+
+class AudioPart(Wire):
+    type: Literal["input_audio"]
+    input_audio: InputAudio
+
+
+_Text: TypeAlias = Annotated[TextPart, Tag("<text>")]
+_Image: TypeAlias = Annotated[ImagePart, Tag("<image_url>")]
+_Audio: TypeAlias = Annotated[AudioPart, Tag("<input_audio>")]
+_Refusal: TypeAlias = Annotated[RefusalPart, Tag("<refusal>")]
+
+UserPart: TypeAlias = Annotated[_Text | _Image | _Audio, _tagged_by("type")]
+AssistantPart: TypeAlias = Annotated[_Text | _Refusal, _tagged_by("type")]
+ContentPart: TypeAlias = TextPart | ImagePart | AudioPart | RefusalPart
+
+_TextParts: TypeAlias = Annotated[list[TextPart], Field(min_length=1), Tag("<parts>")]
+_UserParts: TypeAlias = Annotated[list[UserPart], Field(min_length=1), Tag("<parts>")]
+_AssistantParts: TypeAlias = Annotated[list[AssistantPart], Field(min_length=1), Tag("<parts>")]
+
+TextContent: TypeAlias = Annotated[_Str | _TextParts, _TEXT_OR_PARTS]
+UserContent: TypeAlias = Annotated[_Str | _UserParts, _TEXT_OR_PARTS]
+AssistantContent: TypeAlias = Annotated[_Str | _AssistantParts, _TEXT_OR_PARTS]
+
+
+class SystemMessage(Wire):
+    role: Literal["system", "developer"]
+    content: TextContent
+    name: str | None = None
+
+
+class UserMessage(Wire):
+    role: Literal["user"]
+    content: UserContent
+    name: str | None = None
+
+
+class FunctionCall(Wire):
+    name: str
+    arguments: str
+
+
+class ToolCallIn(Wire):
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
+class AudioReference(Wire):
+    """An earlier spoken answer. Clients that send it back whole may: only the id is read, we have the rest."""
+
+    id: str
+    data: str | None = None
+    transcript: str | None = None
+    expires_at: int | None = None
+
+
+class AssistantMessage(Wire):
+    role: Literal["assistant"]
+    content: AssistantContent | None = None
+    refusal: str | None = None
+    name: str | None = None
+    audio: AudioReference | None = None
+    images: list[ImagePart] | None = None
+    tool_calls: list[ToolCallIn] | None = None
+    function_call: None = None
+    annotations: list[Any] | None = None  # in every answer of the service, and always empty in ours
+
+
+class ToolMessage(Wire):
+    role: Literal["tool"]
+    content: TextContent
+    tool_call_id: str
+
+
+RequestMessage: TypeAlias = Annotated[
+    Annotated[SystemMessage, Tag("<system>")]
+    | Annotated[SystemMessage, Tag("<developer>")]
+    | Annotated[UserMessage, Tag("<user>")]
+    | Annotated[AssistantMessage, Tag("<assistant>")]
+    | Annotated[ToolMessage, Tag("<tool>")],
+    _tagged_by("role"),
+]
+
+
+class FunctionDefinition(Wire):
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Wire):
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class AudioOptions(Wire):
+    voice: str | dict[str, Any]
+    format: SpeechFormat
+
+
+class StreamOptions(Wire):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class ResponseFormat(Wire):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: dict[str, Any] | None = None
+
+
+class Prediction(Wire):
+    type: Literal["content"]
+    content: TextContent
+
+
+_Penalty: TypeAlias = Annotated[float, Field(ge=-2, le=2)] | None
+_MetadataKey: TypeAlias = Annotated[str, Field(max_length=64)]
+_MetadataValue: TypeAlias = Annotated[str, Field(max_length=512)]
+_Stops: TypeAlias = Annotated[list[str], Field(max_length=4), Tag("<parts>")]
+_MAX_INT64 = 2**63 - 1
+
+
+class ChatRequest(Wire):
+    model: str
+    messages: Annotated[list[RequestMessage], Field(min_length=1)]
+
+    modalities: Annotated[list[Literal["text", "audio"]], Field(min_length=1)] | None = None
+    audio: AudioOptions | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    seed: Annotated[int, Field(ge=-_MAX_INT64, le=_MAX_INT64)] | None = None
+    stop: Annotated[_Str | _Stops, _TEXT_OR_PARTS] | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    metadata: Annotated[dict[_MetadataKey, _MetadataValue], Field(max_length=16)] | None = None
+
+    # obeyed only where they ask for nothing: see refuse_unsupported
+    response_format: ResponseFormat | None = None
+    frequency_penalty: _Penalty = None
+    presence_penalty: _Penalty = None
+    logit_bias: dict[str, Any] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    store: bool | None = None
+    functions: list[Any] | None = None
+    function_call: Any = None
+
+    # accepted and ignored, as the contract says: none of them changes what a correct answer is
+    prediction: Prediction | None = None
+    web_search_options: dict[str, Any] | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    moderation: dict[str, Any] | None = None
+
+    @property
+    def speaks(self) -> bool:
+        return "audio" in (self.modalities or ())
+
+    @property
+    def include_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def offered_tools(self) -> list[Tool]:
+        return [] if self.tool_choice == "none" else self.tools or []
+
+
+def refuse_unsupported(request: ChatRequest, config: ServerConfig) -> None:
+    """Raises APIError for the first field that asks for something this server cannot do."""
+    refusals = (
+        (request.functions or request.function_call, "functions", "use `tools` instead of the deprecated form"),
+        (request.frequency_penalty, "frequency_penalty", "only 0 is supported"),
+        (request.presence_penalty, "presence_penalty", "only 0 is supported"),
+        (request.logit_bias, "logit_bias", "token biases are not supported"),
+        (request.logprobs, "logprobs", "log probabilities are not available"),
+        (request.top_logprobs, "top_logprobs", "log probabilities are not available"),
+        (request.store, "store", "completions are not stored"),
+    )
+    for asked_for, param, what in refusals:
+        if asked_for:
+            raise unsupported(param, what)
+    if request.response_format and request.response_format.type != "text":
+        raise unsupported("response_format.type", "only 'text' is supported")
+    if request.n and request.n > config.max_choices:
+        message = f"Invalid 'n': at most {config.max_choices} choices are made for one request."
+        raise invalid(message, "n", "integer_above_max_value")
+    if request.stream_options and not request.stream:
+        raise invalid("'stream_options' is only allowed when 'stream' is true.", "stream_options")
+    _refuse_tools(request)
+    _refuse_audio(request)
+
+
+def _refuse_tools(request: ChatRequest) -> None:
+    for index, tool in enumerate(request.tools or ()):
+        if tool.function.strict:
+            raise unsupported(f"tools[{index}].function.strict", "arguments cannot be held to a schema")
+    if not request.tools:
+        if request.tool_choice is not None:
+            raise invalid("'tool_choice' is only allowed when 'tools' are given.", "tool_choice")
+        if request.parallel_tool_calls is not None:
+            raise invalid("'parallel_tool_calls' is only allowed when 'tools' are given.", "parallel_tool_calls")
+    choice = request.tool_choice
+    if isinstance(choice, dict) or choice == "required":
+        raise unsupported("tool_choice", "a call cannot be forced, only 'auto' and 'none' are supported")
+    if choice not in (None, "auto", "none"):
+        raise invalid("Invalid 'tool_choice': supported values are 'auto' and 'none'.", "tool_choice")
+
+
+def _refuse_audio(request: ChatRequest) -> None:
+    if request.modalities == ["audio"]:
+        raise unsupported("modalities", "supported combinations are ['text'] and ['text', 'audio']")
+    if request.speaks and request.audio is None:
+        message = "Missing required parameter: 'audio'. It is needed when 'modalities' names audio."
+        raise invalid(message, "audio", "missing_required_parameter")
+    if request.audio and not request.speaks:
+        raise invalid("'audio' is only allowed when 'modalities' names audio.", "audio")
+    if request.audio and request.stream and request.audio.format != "pcm16":
+        raise unsupported("audio.format", "only 'pcm16' can be streamed")
+
+
+def sampling_params(request: ChatRequest, info: EngineInfo, config: ServerConfig, *, choice: int) -> SamplingParams:
+    """How the engine should make choice number `choice`. Without a seed every choice is a new roll of the dice."""
+    defaults = SamplingParams()
+    if request.max_tokens is not None and request.max_completion_tokens is not None:
+        raise invalid("Give 'max_completion_tokens' or the deprecated 'max_tokens', not both.", "max_tokens")
+    stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
+    if "" in stops:
+        raise invalid("Invalid 'stop': an empty text would stop every answer at once.", "stop")
+    seed = secrets.randbits(62) if request.seed is None else request.seed + choice
+    return SamplingParams(
+        modality="audio" if request.speaks else "text",
+        voice=_voice(request.audio.voice, info, config) if request.audio else defaults.voice,
+        max_tokens=request.max_completion_tokens or request.max_tokens,
+        temperature=defaults.temperature if request.temperature is None else request.temperature,
+        top_p=defaults.top_p if request.top_p is None else request.top_p,
+        seed=seed & _MAX_INT64,
+        stop=tuple(stops),
+    )
+
+
+def _voice(voice: str | dict[str, Any], info: EngineInfo, config: ServerConfig) -> str:
+    if not isinstance(voice, str):
+        raise unsupported("audio.voice", "custom voices are not available")
+    known = config.voice_aliases.get(voice, voice)
+    if known not in info.voices:
+        raise invalid(f"Invalid 'audio.voice': supported voices are {', '.join(info.voices)}.", "audio.voice")
+    return known
+
+
+def check_model(model: str, info: EngineInfo, config: ServerConfig, *, param: str | None = None) -> None:
+    """Raises the contract's 404 unless the served model answers to this id."""
+    if model != info.model and model not in config.model_aliases:
+        message = f"The model '{model[:100]}' does not exist. See GET /v1/models for those that do."
+        raise APIError(message, status=404, param=param, code="model_not_found")

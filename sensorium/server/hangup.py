@@ -1,0 +1,70 @@
+"""A client that hangs up must not keep the machine busy: its request is cancelled, streamed or not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from fastapi.responses import StreamingResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+async def run_until_hangup(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> bool:
+    """Runs an ASGI app; cancels it when the client goes before the answer is complete. Returns whether it went.
+
+    Once the app has read the whole body, `receive` has nothing to say but that the client is gone: that we listen for.
+    """
+    gone = asyncio.Event()
+    answered = False
+    watcher: asyncio.Task[None] | None = None
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone.set()
+        if not answered:
+            work.cancel()
+
+    async def receive_body() -> Message:
+        nonlocal watcher
+        if watcher is not None:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            gone.set()
+        elif not message.get("more_body", False):
+            watcher = asyncio.create_task(watch())
+        return message
+
+    async def send_answer(message: Message) -> None:
+        nonlocal answered
+        await send(message)
+        answered = message["type"] == "http.response.body" and not message.get("more_body", False)
+
+    async def answer() -> None:
+        await app(scope, receive_body, send_answer)
+
+    work = asyncio.create_task(answer())
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not gone.is_set():
+            raise  # it is we who are being stopped
+    finally:
+        if watcher is not None:
+            watcher.cancel()
+    return gone.is_set() and not answered
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events. Their generator is closed before this returns, however it ends: that stops the engine."""
+
+    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._events):
+            await self.stream_response(send)

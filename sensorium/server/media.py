@@ -1,0 +1,241 @@
+"""Pictures and clips off the wire: out of base64 or off the web, checked, and decoded into plain arrays.
+
+Every bound is checked before the work it bounds starts: bytes before base64 is undone, pixels and seconds from
+the file's header before its body is decoded. Decoding runs in threads, never on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import io
+import struct
+from typing import Literal
+
+import av
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import soundfile
+import soxr
+
+from sensorium.messages import Audio, Image
+from sensorium.server.config import ServerConfig
+from sensorium.server.errors import APIError, invalid
+from sensorium.server.fetch import FetchError, TooLarge, fetch
+
+AudioFormat = Literal["wav", "mp3"]
+Detail = Literal["low", "high", "auto"]
+
+MAX_SIDE = 2048  # larger pictures are scaled down to fit, as the contract has it for `detail: high`
+_IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+_MIN_RATE_HZ, _MAX_RATE_HZ, _MAX_CHANNELS = 4_000, 192_000, 8
+_WAV_SIZE_UNKNOWN = 0x7FFF0000  # writers that cannot seek back leave a size in this region
+
+
+class MediaReader:
+    """Reads the media of one request, and keeps count: the limits are for all of its parts together."""
+
+    def __init__(self, config: ServerConfig, sample_rate_hz: int) -> None:
+        self._config = config
+        self._sample_rate_hz = sample_rate_hz
+        self._num_images = 0
+        self._audio_s = 0.0
+
+    async def image(self, url: str, detail: Detail, param: str) -> Image:
+        """The picture behind a data URL or an http(s) URL. Raises APIError naming `param`."""
+        config = self._config
+        self._num_images += 1
+        if self._num_images > config.max_images:
+            raise invalid(f"At most {config.max_images} pictures fit in a request.", param, "array_above_max_length")
+        if url[:5].lower() == "data:":
+            data = await asyncio.to_thread(image_from_data_url, url, param, config.max_image_bytes)
+        else:
+            data = await self._fetch(url, param)
+        pixels = await asyncio.to_thread(decode_image, data, param, config.max_image_pixels)
+        return Image(pixels=pixels, detail=detail)
+
+    async def _fetch(self, url: str, param: str) -> bytes:
+        config = self._config
+        try:
+            return await fetch(
+                url,
+                max_bytes=config.max_image_bytes,
+                timeout_s=config.fetch_timeout_s,
+                allow_private=config.allow_private_urls,
+            )
+        except TooLarge as error:
+            raise invalid(f"The picture is too large: {error}.", param, "image_file_too_large") from None
+        except FetchError as error:
+            raise invalid(f"The picture cannot be fetched: {error}.", param, "invalid_image_url") from None
+
+    async def audio(self, data: str, format: AudioFormat, param: str) -> Audio:
+        """The clip in a base64 text, mono and at the engine's rate. Raises APIError naming `param`."""
+        config = self._config
+        allowed_s = config.max_audio_s - self._audio_s
+        clip = await asyncio.to_thread(
+            self._decode_audio, data, format, param, max_bytes=config.max_audio_bytes, max_s=allowed_s
+        )
+        self._audio_s += clip.duration_ms / 1000
+        return clip
+
+    def _decode_audio(self, data: str, format: AudioFormat, param: str, *, max_bytes: int, max_s: float) -> Audio:
+        if len(data) * 3 // 4 > max_bytes:
+            raise invalid(f"The clip is larger than {max_bytes} bytes.", param, "audio_too_large")
+        try:
+            raw = _from_base64(data)
+        except ValueError:
+            raise invalid("The clip is not valid base64.", param) from None
+        waveform, rate_hz = decode_audio(raw, format, param, max_s)
+        if rate_hz != self._sample_rate_hz:
+            waveform = soxr.resample(waveform, rate_hz, self._sample_rate_hz)
+        return Audio(waveform=waveform, sample_rate_hz=self._sample_rate_hz)
+
+
+def image_from_data_url(url: str, param: str, max_bytes: int) -> bytes:
+    """The bytes in `data:image/...;base64,...`. Which of the picture formats they are in, the bytes say best."""
+    header, comma, payload = url.partition(",")
+    media_type, *attributes = header[len("data:") :].lower().split(";")
+    if not comma or "base64" not in attributes:
+        raise invalid("A data URL must read data:image/<type>;base64,<data>.", param, "invalid_image_url")
+    if not media_type.startswith("image/"):
+        raise invalid(f"The data URL holds {media_type!r}, not a picture.", param, "unsupported_image_media_type")
+    if len(payload) * 3 // 4 > max_bytes:
+        raise invalid(f"The picture is larger than {max_bytes} bytes.", param, "image_file_too_large")
+    try:
+        return _from_base64(payload)
+    except ValueError:
+        raise invalid("The picture is not valid base64.", param, "invalid_base64_image") from None
+
+
+def _from_base64(text: str) -> bytes:
+    if "\n" in text or "\r" in text:  # MIME encoders break lines
+        text = text.replace("\n", "").replace("\r", "")
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError("not base64") from error
+
+
+def decode_image(data: bytes, param: str, max_pixels: int) -> np.ndarray:
+    """A PNG, JPEG, WebP or still GIF as (H, W, 3) uint8 RGB: upright, on white, at most MAX_SIDE on a side."""
+    if not data:
+        raise invalid("The picture is empty.", param, "empty_image_file")
+    too_large = invalid(f"The picture has more than {max_pixels} pixels.", param, "image_too_large")
+    try:
+        # warns above a bound of Pillow's own, which is higher than ours
+        image = PIL.Image.open(io.BytesIO(data), formats=_IMAGE_FORMATS)
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
+        raise too_large from None
+    except PIL.UnidentifiedImageError:
+        raise invalid("The picture is not a PNG, JPEG, WebP or GIF.", param, "invalid_image_format") from None
+    except Exception as error:  # Pillow's readers raise nearly anything on damaged files
+        raise _damaged_image(param) from error
+    with image:
+        if image.width * image.height > max_pixels:
+            raise too_large
+        try:
+            animated = image.format in ("PNG", "WEBP", "GIF") and getattr(image, "is_animated", False)
+            pixels = np.empty(0) if animated else _to_rgb(image)
+        except Exception as error:
+            raise _damaged_image(param) from error
+    if animated:
+        raise invalid("Animated pictures are not supported.", param, "invalid_image_format")
+    return pixels
+
+
+def _damaged_image(param: str) -> APIError:
+    return invalid("The picture is damaged and cannot be decoded.", param, "image_parse_error")
+
+
+def _to_rgb(image: PIL.Image.Image) -> np.ndarray:
+    image.draft(image.mode, (MAX_SIDE, MAX_SIDE))  # a JPEG is decoded at half or quarter size where that is enough
+    upright = PIL.ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
+        grey = np.asarray(upright).astype(np.int64) >> 8
+        upright = PIL.Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
+    if upright.has_transparency_data:
+        rgba = upright.convert("RGBA")
+        on_white = PIL.Image.new("RGBA", rgba.size, "white")
+        on_white.alpha_composite(rgba)
+        upright = on_white
+    rgb = upright.convert("RGB")
+    rgb.thumbnail((MAX_SIDE, MAX_SIDE))
+    return np.array(rgb)  # (H, W, 3)
+
+
+def decode_audio(data: bytes, format: AudioFormat, param: str, max_s: float) -> tuple[np.ndarray, int]:
+    """A WAV or MP3 file as mono float32 in [-1, 1], and its sample rate in Hz."""
+    if not data:
+        raise invalid("The clip is empty.", param)
+    looks_right = _is_wav(data) if format == "wav" else _is_mp3(data)
+    if not looks_right:
+        raise invalid(f"The clip is not in {format} format.", param)
+    decode = _decode_wav if format == "wav" else _decode_mp3
+    try:
+        waveform, rate_hz = decode(data, param, max_s)
+    except (soundfile.LibsndfileError, av.FFmpegError, ValueError, struct.error) as error:
+        raise invalid(f"The clip is damaged and cannot be decoded as {format}.", param) from error
+    if not len(waveform):
+        raise invalid("The clip holds no sound.", param)
+    if not np.isfinite(waveform).all():
+        raise invalid("The clip holds samples that are not numbers.", param)
+    return np.clip(waveform, -1.0, 1.0), rate_hz
+
+
+def _is_wav(data: bytes) -> bool:
+    return data[:4] in (b"RIFF", b"RIFX", b"RF64") and data[8:12] == b"WAVE"
+
+
+def _is_mp3(data: bytes) -> bool:
+    return data[:3] == b"ID3" or (len(data) > 2 and data[0] == 0xFF and data[1] & 0xE6 == 0xE2)  # sync, layer III
+
+
+def _decode_wav(data: bytes, param: str, max_s: float) -> tuple[np.ndarray, int]:
+    _check_wav_is_whole(data)
+    with soundfile.SoundFile(io.BytesIO(data)) as file:
+        _check_sound(file.samplerate, file.channels, param)
+        if file.frames > max_s * file.samplerate:
+            raise _too_long(param)
+        return file.read(dtype="float32", always_2d=True).mean(axis=1), file.samplerate
+
+
+def _check_wav_is_whole(data: bytes) -> None:
+    """A file cut short says so in the size of its `data` chunk, which libsndfile silently corrects."""
+    order = ">" if data[:4] == b"RIFX" else "<"
+    position = 12
+    while position + 8 <= len(data):
+        name, (size,) = data[position : position + 4], struct.unpack_from(f"{order}I", data, position + 4)
+        position += 8 + size + size % 2
+        if name == b"data":
+            if len(data) < position - size % 2 and size < _WAV_SIZE_UNKNOWN:
+                raise ValueError("cut short")
+            return
+
+
+def _decode_mp3(data: bytes, param: str, max_s: float) -> tuple[np.ndarray, int]:
+    with av.open(io.BytesIO(data), format="mp3") as container:
+        stream = container.streams.audio[0]
+        rate_hz = stream.codec_context.sample_rate
+        _check_sound(rate_hz, stream.codec_context.channels, param)
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
+        blocks, num_samples = [], 0
+        for frame in container.decode(stream):
+            for mono in resampler.resample(frame):
+                blocks.append(mono.to_ndarray()[0])  # (N,)
+                num_samples += len(blocks[-1])
+            if num_samples > max_s * rate_hz:
+                raise _too_long(param)
+        return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), rate_hz
+
+
+def _check_sound(rate_hz: int, num_channels: int, param: str) -> None:
+    if not _MIN_RATE_HZ <= rate_hz <= _MAX_RATE_HZ:
+        raise invalid(f"The clip's sample rate is outside {_MIN_RATE_HZ}..{_MAX_RATE_HZ} Hz.", param)
+    if not 1 <= num_channels <= _MAX_CHANNELS:
+        raise invalid(f"The clip has more than {_MAX_CHANNELS} channels.", param)
+
+
+def _too_long(param: str) -> APIError:
+    return invalid("The clips of this request are longer than allowed.", param, "audio_too_large")

@@ -1,0 +1,117 @@
+"""Tile, the image tokenizer: a 64 x 64 picture <-> an 8 x 8 grid of codes, one per patch.
+
+    pixels -> unshuffle 4 -> residual convolutions at 16 x 16 -> unshuffle 2 -> at 8 x 8 -> feature z -> FSQ 8,5,5,5
+    code -> convolutions at 8 x 8 -> shuffle 2 -> at 16 x 16 -> shuffle 4 -> pixels
+
+The network sees the continuous features beside the codes (what is lost in 10 bits a patch still matters for
+reading); it draws with the codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sensorium.tokenizers.quantize import FSQ
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTokenizerConfig:
+    image_size: int = 64  # pixels, square
+    grid: int = 8  # patches along one side
+    channels: tuple[int, int] = (96, 192)  # at 16 x 16, at 8 x 8
+    blocks: tuple[int, int] = (2, 2)
+    feature_size: int = 192
+    levels: tuple[int, ...] = (8, 5, 5, 5)
+
+    @property
+    def num_patches(self) -> int:
+        return self.grid**2
+
+    @property
+    def patch_size(self) -> int:
+        return self.image_size // self.grid
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class ImagePatches(NamedTuple):
+    codes: Tensor  # (B, P) int64, raster order
+    features: Tensor  # (B, P, feature_size)
+
+
+class ResBlock(nn.Module):
+    """Two 3 x 3 convolutions. (B, C, H, W) -> the same shape."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, channels)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 0.5 * self.second(F.gelu(self.first(F.gelu(self.norm(x)))))
+
+
+class ImageTokenizer(nn.Module):
+    def __init__(self, config: ImageTokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        fine, coarse = config.channels
+        fine_blocks, coarse_blocks = config.blocks
+        self.quantizer = FSQ(config.levels)
+        self.encoder = nn.Sequential(
+            nn.PixelUnshuffle(4),
+            nn.Conv2d(48, fine, 3, padding=1),
+            *(ResBlock(fine) for _ in range(fine_blocks)),
+            nn.PixelUnshuffle(2),
+            nn.Conv2d(4 * fine, coarse, 1),
+            *(ResBlock(coarse) for _ in range(coarse_blocks)),
+            nn.GroupNorm(8, coarse),
+            nn.Conv2d(coarse, config.feature_size, 1),
+        )
+        self.to_code = nn.Linear(config.feature_size, self.quantizer.size)
+        self.decoder = nn.Sequential(
+            nn.Conv2d(self.quantizer.size, coarse, 3, padding=1),
+            *(ResBlock(coarse) for _ in range(coarse_blocks)),
+            nn.Conv2d(coarse, 4 * fine, 1),
+            nn.PixelShuffle(2),
+            *(ResBlock(fine) for _ in range(fine_blocks)),
+            nn.GroupNorm(8, fine),
+            nn.Conv2d(fine, 48, 3, padding=1),
+            nn.PixelShuffle(4),
+        )
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """pixels: (B, 3, S, S) in [-1, 1] -> (B, P, feature_size)."""
+        return self.encoder(pixels).flatten(2).transpose(1, 2)
+
+    def quantize(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """features (B, P, feature_size) -> values (B, P, D) with straight-through gradient, codes (B, P)."""
+        return self.quantizer(self.to_code(F.layer_norm(features, (self.config.feature_size,))))
+
+    def reconstruct(self, values: Tensor) -> Tensor:
+        """values: (B, P, D) -> pixels (B, 3, S, S), about [-1, 1]."""
+        grid = self.config.grid
+        return self.decoder(values.transpose(1, 2).unflatten(2, (grid, grid)))
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor) -> ImagePatches:
+        """pixels: (B, S, S, 3) uint8 -> codes and features."""
+        size = self.config.image_size
+        if pixels.shape[1:] != (size, size, 3):
+            raise ValueError(f"expected pictures of {size} x {size} x 3, got {tuple(pixels.shape[1:])}")
+        features = self.features(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0)
+        _, codes = self.quantize(features)
+        return ImagePatches(codes, features)
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor) -> Tensor:
+        """codes: (B, P) -> pixels (B, S, S, 3) uint8."""
+        pixels = self.reconstruct(self.quantizer.values(codes))
+        return ((pixels.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)

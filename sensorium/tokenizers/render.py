@@ -1,0 +1,292 @@
+"""Messages -> the one stream, with loss weights; used alike by training and by the engine.
+
+    system   <|system|> T.. <|end|>
+    user     <|user|> T.. <|image|> I x 64 <|/image|> <|audio|> A.. <|turn|> T.. <|/audio|> <|end|>
+    live     <|audio|> <|listen|> A A A T A A T .. A <|turn|> T.. <|/audio|>     the transcript runs DELAY frames behind
+    write    <|assistant|> <|write|> T.. <|end|>
+    speak    <|assistant|> <|speak|> <|voice|> T T T A A T A A .. T <|tend|> A A .. <|/speak|> <|end|>
+    draw     <|assistant|> <|image|> I x 64 <|/image|> <|end|>
+    call     <|assistant|> <|call|> name newline JSON <|/call|> <|end|>
+    tool     <|tool|> T.. <|end|>
+
+Text leads: token i of a reply is written just before the frame LEAD frames ahead of its sound, and the first FIRST
+tokens before any sound. So any prefix holds the text of all its sound and a bounded look-ahead, which is what makes
+exact truncation possible. What the user says becomes text too, before the answer: a clip's transcript follows
+<|turn|>, or runs along with it when the clip is live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from sensorium.messages import Audio, Image, Message, Role, Text, ToolCall, WordTime
+from sensorium.tokenizers import vocab
+from sensorium.tokenizers.stream import SpokenFrame, Stream
+from sensorium.tokenizers.text import TextTokenizer
+from sensorium.tokenizers.vocab import Vocabulary
+
+FRAME_MS = 80.0
+LEAD_FRAMES = 6
+FIRST_TOKENS = 3
+DELAY_FRAMES = 6
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncodedAudio:
+    codes: np.ndarray  # (F, 1 + R)
+    features: np.ndarray | None = None  # (F, D): heard sound has them, our own speech does not
+    transcript: str | None = None
+    words: tuple[WordTime, ...] = ()
+    voice: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncodedImage:
+    codes: np.ndarray  # (P,)
+    features: np.ndarray | None = None  # (P, D)
+
+
+EncodedPart: TypeAlias = Text | ToolCall | EncodedAudio | EncodedImage
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncodedMessage:
+    role: Role
+    parts: tuple[EncodedPart, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderConfig:
+    """Loss weights of what a stream holds, and how heard clips are laid out."""
+
+    reply: float = 1.0  # everything the assistant says, and the transcripts it must write
+    prompt_text: float = 0.1  # typed text of others: a light language-model loss
+    listen: float = 0.2  # "nothing to write yet" at a live frame
+    end: float = 2.0  # <|end|>, <|/speak|>, <|tend|>: missing one costs a whole answer
+    lead_frames: int = LEAD_FRAMES
+    first_tokens: int = FIRST_TOKENS
+    delay_frames: int = DELAY_FRAMES
+    interleave: str = "timed"  # timed | proportional | fixed | text_first: how a reply's text is laid among its frames
+
+
+class Piece(NamedTuple):
+    """A stretch of prompt. After it, if `listens`, the network itself writes the clip's transcript."""
+
+    stream: Stream
+    listens: bool
+
+
+class Renderer:
+    def __init__(self, text: TextTokenizer, vocabulary: Vocabulary, config: RenderConfig | None = None) -> None:
+        if text.num_tokens > vocabulary.text_tokens:
+            raise ValueError(f"{text.num_tokens} text tokens do not fit a table of {vocabulary.text_tokens}")
+        self.text = text
+        self.vocabulary = vocabulary
+        self.config = config or RenderConfig()
+
+    def document(self, messages: Sequence[EncodedMessage], *, live: bool = False) -> Stream:
+        """A whole conversation with its loss weights: what training sees."""
+        stream = Stream()
+        stream.add(vocab.BOS)
+        for message in messages:
+            self.message(stream, message, live=live)
+        return stream
+
+    def prompt(self, messages: Sequence[EncodedMessage], answer: Sequence[int]) -> list[Piece]:
+        """A conversation up to the point where the assistant speaks.
+
+        It is cut after every clip whose transcript is not known, so that the network writes it. `answer` holds the
+        symbols that open the reply, e.g. (<|write|>,) or (<|speak|>, <|voice:alloy|>).
+        """
+        pieces: list[Piece] = []
+        stream = Stream()
+        stream.add(vocab.BOS)
+        for message in messages:
+            stream.add(vocab.ROLE_IDS[message.role])
+            for part in message.parts:
+                if isinstance(part, EncodedAudio) and part.transcript is None and message.role == "user":
+                    self._clip_frames(stream, part)
+                    stream.add(vocab.TURN)
+                    pieces.append(Piece(stream, True))
+                    stream = Stream()
+                else:
+                    self.part(stream, part, own=message.role == "assistant", live=False)
+            stream.add(vocab.END)
+        stream.add(vocab.ASSISTANT)
+        stream.add_all(answer)
+        return [*pieces, Piece(stream, False)]
+
+    def message(self, stream: Stream, message: EncodedMessage, *, live: bool = False) -> None:
+        own = message.role == "assistant"
+        stream.add(vocab.ROLE_IDS[message.role], weight=self.config.reply if own else 0.0)
+        for part in message.parts:
+            self.part(stream, part, own=own, live=live)
+        stream.add(vocab.END, weight=self.config.end if own else 0.0)
+
+    def part(self, stream: Stream, part: EncodedPart, *, own: bool, live: bool) -> None:
+        reply = self.config.reply
+        if isinstance(part, Text):
+            if own:
+                stream.add(vocab.WRITE, weight=reply)
+            self._text(stream, part.text, weight=reply if own else self.config.prompt_text)
+        elif isinstance(part, ToolCall):
+            stream.add(vocab.CALL, weight=reply)
+            self._text(stream, f"{part.name}\n{part.arguments}", weight=reply)
+            stream.add(vocab.END_CALL, weight=self.config.end)
+        elif isinstance(part, EncodedImage):
+            self._image(stream, part, own=own)
+        elif own:
+            self._speech(stream, part)
+        else:
+            self._clip(stream, part, live=live)
+
+    def _text(self, stream: Stream, text: str, *, weight: float) -> None:
+        start = self.vocabulary.text_start
+        stream.add_all([start + index for index in self.text.encode(text)], weight=weight)
+
+    def _image(self, stream: Stream, image: EncodedImage, *, own: bool) -> None:
+        weight = self.config.reply if own else 0.0
+        stream.add(vocab.IMAGE, weight=weight)
+        for patch, code in enumerate(image.codes):
+            position = stream.add(self.vocabulary.image_start + int(code), weight=weight)
+            stream.patches.append((position, patch))
+            if image.features is not None:
+                stream.seen.append((position, image.features[patch]))
+        stream.add(vocab.END_IMAGE, weight=weight)
+
+    def _clip(self, stream: Stream, clip: EncodedAudio, *, live: bool) -> None:
+        """A heard clip with its transcript, if that is known; if not, no transcript is asked for."""
+        reply, start = self.config.reply, self.vocabulary.text_start
+        if not live or clip.transcript is None:
+            self._clip_frames(stream, clip)
+            stream.add(vocab.TURN)
+            if clip.transcript is not None:
+                self._text(stream, clip.transcript, weight=reply)
+            stream.add(vocab.END_AUDIO, weight=self.config.end if clip.transcript is not None else 0.0)
+            return
+        tokens, due = self._token_frames(clip, end=True)
+        stream.add(vocab.AUDIO)
+        stream.add(vocab.LISTEN)
+        written = 0
+        for frame in range(len(clip.codes)):
+            self._heard_frame(stream, clip, frame, target=vocab.LISTEN, weight=self.config.listen if frame else 0.0)
+            while written < len(tokens) and due[written] + self.config.delay_frames <= frame:
+                stream.add(start + tokens[written], weight=reply)
+                written += 1
+        stream.add(vocab.TURN, weight=reply)
+        stream.add_all([start + token for token in tokens[written:]], weight=reply)
+        stream.add(vocab.END_AUDIO, weight=self.config.end)
+
+    def _clip_frames(self, stream: Stream, clip: EncodedAudio) -> None:
+        stream.add(vocab.AUDIO)
+        for frame in range(len(clip.codes)):
+            self._heard_frame(stream, clip, frame)
+
+    def _heard_frame(
+        self, stream: Stream, clip: EncodedAudio, frame: int, *, target: int | None = None, weight: float = 0.0
+    ) -> None:
+        code = int(clip.codes[frame, 0])
+        known = code >= 0  # training hides codes now and then, so that features alone must do
+        symbol = self.vocabulary.audio_start + code if known else vocab.NULL
+        position = stream.add(symbol, weight=weight, target=target)
+        if known:
+            stream.frames.append((position, clip.codes[frame, 1:]))
+        if clip.features is not None:
+            stream.heard.append((position, clip.features[frame]))
+
+    def _speech(self, stream: Stream, clip: EncodedAudio) -> None:
+        """A spoken reply: text a bounded lead ahead of its sound."""
+        if clip.transcript is None or clip.voice is None:
+            raise ValueError("a spoken reply needs its transcript and its voice")
+        reply, start = self.config.reply, self.vocabulary.text_start
+        stream.add(vocab.SPEAK, weight=reply)
+        stream.add(vocab.voice_id(clip.voice), weight=0.0)
+        tokens, due = self._token_frames(clip, end=False)
+        slots = _SLOTS[self.config.interleave](due, len(clip.codes), self.config)
+        written = 0
+        for frame in range(len(clip.codes) + 1):
+            last = frame == len(clip.codes)
+            while written < len(tokens) and (last or slots[written] <= frame):
+                stream.add(start + tokens[written], weight=reply)
+                written += 1
+                if written == len(tokens):
+                    stream.add(vocab.TEXT_END, weight=self.config.end)
+            if not last:
+                position = stream.add(self.vocabulary.audio_start + int(clip.codes[frame, 0]), weight=reply)
+                stream.frames.append((position, clip.codes[frame, 1:]))
+                stream.spoken.append(SpokenFrame(position - 1, clip.codes[frame]))
+        stream.add(vocab.END_SPEAK, weight=self.config.end)
+
+    def _token_frames(self, clip: EncodedAudio, *, end: bool) -> tuple[list[int], list[int]]:
+        """A transcript's tokens, and the frame at which each begins (or, with `end`, at which its word is complete)."""
+        assert clip.transcript is not None
+        tokens = self.text.encode_with_offsets(clip.transcript)
+        if not clip.words:  # no timings: spread the tokens evenly
+            step = len(clip.codes) / max(len(tokens), 1)
+            return [token.id for token in tokens], [int((i + end) * step) for i in range(len(tokens))]
+        frames: list[int] = []
+        word = 0
+        for token in tokens:
+            while word + 1 < len(clip.words) and clip.words[word + 1].start_char <= token.start_char:
+                word += 1
+            time = clip.words[word]
+            share = (token.start_char - time.start_char) / max(time.end_char - time.start_char, 1)
+            start_ms = time.start_ms + min(max(share, 0.0), 1.0) * (time.end_ms - time.start_ms)
+            frames.append(int((time.end_ms if end else start_ms) / FRAME_MS))
+        return [token.id for token in tokens], frames
+
+
+Slots: TypeAlias = Callable[[Sequence[int], int, RenderConfig], list[int]]
+
+
+def _timed(due: Sequence[int], num_frames: int, config: RenderConfig) -> list[int]:
+    """Each token `lead_frames` before its sound begins; the first few before any sound."""
+    return [0 if index < config.first_tokens else max(0, frame - config.lead_frames) for index, frame in enumerate(due)]
+
+
+def _proportional(due: Sequence[int], num_frames: int, config: RenderConfig) -> list[int]:
+    """The same lead, from evenly spread tokens: needs no timings (the ratio rule of Qwen3.5-Omni's ARIA)."""
+    even = [int(index * num_frames / max(len(due), 1)) for index in range(len(due))]
+    return _timed(even, num_frames, config)
+
+
+def _fixed(due: Sequence[int], num_frames: int, config: RenderConfig) -> list[int]:
+    """5 tokens, 10 frames, 5 tokens, .. (GLM-4-Voice's kind): the lead is unbounded."""
+    return [10 * (index // 5) for index in range(len(due))]
+
+
+def _text_first(due: Sequence[int], num_frames: int, config: RenderConfig) -> list[int]:
+    """All text, then all frames."""
+    return [0] * len(due)
+
+
+_SLOTS: dict[str, Slots] = {
+    "timed": _timed,
+    "proportional": _proportional,
+    "fixed": _fixed,
+    "text_first": _text_first,
+}
+
+
+def encode_message(
+    message: Message,
+    *,
+    audio: Callable[[Audio], EncodedAudio],
+    image: Callable[[Image], EncodedImage],
+) -> EncodedMessage:
+    """Runs the media of a message through the tokenizers. Raises ValueError for a part no stream can carry yet."""
+    parts: list[EncodedPart] = []
+    for part in message.parts:
+        if isinstance(part, Audio):
+            parts.append(audio(part))
+        elif isinstance(part, Image):
+            parts.append(image(part))
+        elif isinstance(part, Text | ToolCall):
+            parts.append(part)
+        else:
+            raise ValueError("video parts are not understood by this model yet")
+    return EncodedMessage(role=message.role, parts=tuple(parts))

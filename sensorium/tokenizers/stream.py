@@ -1,0 +1,120 @@
+"""One stream of symbols with its media content and its loss targets, and batches of them.
+
+Every symbol says what the position before it should have predicted (`target`, usually the symbol itself) and how much
+that prediction weighs; 0 means no loss. The builder is used by training and by the engine, so both see the same stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sensorium.model.embed import StreamInputs
+
+IGNORE_INDEX = -100
+
+
+class SpokenFrame(NamedTuple):
+    """An audio frame the network must predict: `codes` follow the hidden state at position `at`."""
+
+    at: int
+    codes: np.ndarray  # (1 + R,)
+
+
+@dataclass(kw_only=True)
+class Stream:
+    """Parallel lists over positions, and sparse media content by position."""
+
+    ids: list[int] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    frames: list[tuple[int, np.ndarray]] = field(default_factory=list)  # (position, (R,) residual codes)
+    patches: list[tuple[int, int]] = field(default_factory=list)  # (position, patch number)
+    heard: list[tuple[int, np.ndarray]] = field(default_factory=list)  # (position, (F,) feature)
+    seen: list[tuple[int, np.ndarray]] = field(default_factory=list)
+    spoken: list[SpokenFrame] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def add(self, symbol: int, *, weight: float = 0.0, target: int | None = None) -> int:
+        """Appends a symbol; returns its position."""
+        self.ids.append(symbol)
+        self.targets.append(symbol if target is None else target)
+        self.weights.append(weight)
+        return len(self.ids) - 1
+
+    def add_all(self, symbols: Sequence[int], *, weight: float = 0.0) -> None:
+        for symbol in symbols:
+            self.add(symbol, weight=weight)
+
+
+class StreamLabels(NamedTuple):
+    """What a batch of streams should have predicted."""
+
+    targets: Tensor  # (B, T) int64, IGNORE_INDEX where nothing is asked
+    weights: Tensor  # (B, T)
+    spoken_at: Tensor  # (Q,) flat positions whose hidden state predicts a frame
+    spoken: Tensor  # (Q, 1 + R) the frame's codes
+
+
+def collate_inputs(streams: Sequence[Stream], *, num_residuals: int, feature_size: int) -> StreamInputs:
+    """Streams of any lengths -> one right-padded batch (pad symbols change nothing before them: attention is causal)."""
+    length = max(len(stream) for stream in streams)
+    ids = np.zeros((len(streams), length), dtype=np.int64)
+    for row, stream in enumerate(streams):
+        ids[row, : len(stream)] = stream.ids
+    frames = _flatten([stream.frames for stream in streams], length)
+    patches = _flatten([stream.patches for stream in streams], length)
+    heard = _flatten([stream.heard for stream in streams], length)
+    seen = _flatten([stream.seen for stream in streams], length)
+    return StreamInputs(
+        ids=torch.from_numpy(ids),
+        frames_at=frames.at,
+        frames=_stack(frames.content, num_residuals, np.int64),
+        patches_at=patches.at,
+        patches=torch.tensor(patches.content, dtype=torch.int64),
+        heard_at=heard.at,
+        heard=_stack(heard.content, feature_size, np.float32),
+        seen_at=seen.at,
+        seen=_stack(seen.content, feature_size, np.float32),
+    )
+
+
+def collate_labels(streams: Sequence[Stream], *, num_residuals: int) -> StreamLabels:
+    """Position t is asked for the target of position t + 1."""
+    length = max(len(stream) for stream in streams)
+    targets = np.full((len(streams), length), IGNORE_INDEX, dtype=np.int64)
+    weights = np.zeros((len(streams), length), dtype=np.float32)
+    for row, stream in enumerate(streams):
+        asked = np.asarray(stream.weights[1:], dtype=np.float32)
+        weights[row, : len(asked)] = asked
+        targets[row, : len(asked)] = np.where(asked > 0, stream.targets[1:], IGNORE_INDEX)
+    spoken = _flatten([[(frame.at, frame.codes) for frame in stream.spoken] for stream in streams], length)
+    return StreamLabels(
+        torch.from_numpy(targets),
+        torch.from_numpy(weights),
+        spoken.at,
+        _stack(spoken.content, 1 + num_residuals, np.int64),
+    )
+
+
+class _Flat(NamedTuple):
+    at: Tensor
+    content: list
+
+
+def _flatten(rows: Sequence[Sequence[tuple[int, object]]], length: int) -> _Flat:
+    at = [row * length + position for row, items in enumerate(rows) for position, _ in items]
+    return _Flat(torch.tensor(at, dtype=torch.int64), [content for items in rows for _, content in items])
+
+
+def _stack(arrays: list[np.ndarray], width: int, dtype: type) -> Tensor:
+    if not arrays:
+        return torch.from_numpy(np.zeros((0, width), dtype=dtype))
+    return torch.from_numpy(np.stack(arrays).astype(dtype))

@@ -1,0 +1,23 @@
+"""How a run goes; the same dataclass for the tokenizers and the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    num_steps: int
+    warmup_steps: int = 50
+    warmdown_share: float = 0.5
+    max_grad_norm: float | None = 1.0
+    device: str = "cpu"
+    precision: Literal["bf16", "fp32"] = "bf16"
+    log_every_steps: int = 10
+    checkpoint_every_s: float = 120.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps must be at least 1, not {self.num_steps}")

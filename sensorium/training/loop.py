@@ -1,0 +1,143 @@
+"""The one training loop: tokenizers, the network, later fine-tunes. A variant is an `Objective`, never a copy.
+
+    batch = batches(step)            a pure function of the step, so a resumed run sees the same batches
+    loss, parts = objective(batch)
+    backward, clip, optimizer.step(schedule(step))
+    metrics, checkpoint
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sensorium.training import checkpoint, metrics
+from sensorium.training.config import TrainConfig
+from sensorium.training.schedule import multiplier
+
+Batch = TypeVar("Batch", contravariant=True)
+
+
+class Objective(Protocol, Generic[Batch]):
+    """What is minimised: a module and its loss on a batch, with the parts that are worth a curve."""
+
+    module: nn.Module
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]: ...
+
+    def num_items(self, batch: Batch) -> int:
+        """Positions, samples or pictures: what throughput counts."""
+        ...
+
+
+class ScaledOptimizer(Protocol):
+    def step(self, scale: float = 1.0) -> None: ...
+
+
+def fit(
+    objective: Objective[Batch],
+    batches: Callable[[int], Batch],
+    optimizer: Optimizer,
+    config: TrainConfig,
+    out: Path,
+    *,
+    title: str,
+    after_log: Callable[[dict[str, float]], None] | None = None,
+) -> None:
+    """Trains `objective.module` to `config.num_steps`, going on from `out` if a checkpoint lies there."""
+    out.mkdir(parents=True, exist_ok=True)
+    module = objective.module.to(config.device).train()
+    torch.manual_seed(config.seed)
+    first_step, spent_s = checkpoint.load(out, module=module, optimizer=optimizer, device=config.device)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    start = saved = time.monotonic() - spent_s
+    saved += spent_s
+    sums = _Means()
+    with _progress(title, config.num_steps, first_step) as report:
+        for step, batch in _prefetched(batches, first_step, config.num_steps):
+            with torch.autocast(config.device.split(":")[0], torch.bfloat16, enabled=config.precision == "bf16"):
+                loss, parts = objective(batch)
+            loss.backward()
+            if config.max_grad_norm is not None:
+                parts["grad_norm"] = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+            scale = multiplier(
+                step,
+                num_steps=config.num_steps,
+                warmup_steps=config.warmup_steps,
+                warmdown_share=config.warmdown_share,
+            )
+            optimizer.step(scale)  # pyright: ignore[reportArgumentType]
+            optimizer.zero_grad(set_to_none=True)
+            sums.add(loss, parts, objective.num_items(batch))
+            done = step + 1
+            if done % config.log_every_steps == 0 or done == config.num_steps:
+                record = sums.record(step=done, seconds=time.monotonic() - start, lr=scale)
+                metrics.append(out, record)
+                report(done, record)
+                if after_log is not None:
+                    after_log(record)
+            if time.monotonic() - saved > config.checkpoint_every_s or done == config.num_steps:
+                seconds = time.monotonic() - start
+                checkpoint.save(out, step=done, module=module, optimizer=optimizer, seconds=seconds)
+                saved = time.monotonic()
+    with contextlib.suppress(ImportError):
+        metrics.plot(out)
+    module.eval()
+
+
+class _Means:
+    """Running means of the loss parts since the last log line."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, int]] = {}
+        self._items = 0
+        self._since = time.monotonic()
+
+    def add(self, loss: Tensor, parts: dict[str, Tensor], items: int) -> None:
+        for name, value in {"loss": loss, **parts}.items():
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = (total + float(value.detach()), count + 1)
+        self._items += items
+
+    def record(self, *, step: int, seconds: float, lr: float) -> dict[str, float]:
+        now = time.monotonic()
+        record: dict[str, float] = {"step": step, "seconds": round(seconds, 1), "lr": round(lr, 4)}
+        record["items_per_s"] = round(self._items / (now - self._since), 1)
+        record |= {name: round(total / count, 5) for name, (total, count) in self._sums.items()}
+        self._sums, self._items, self._since = {}, 0, now
+        return record
+
+
+def _prefetched(batches: Callable[[int], Batch], first: int, end: int) -> Iterator[tuple[int, Batch]]:  # pyright: ignore[reportGeneralTypeIssues]
+    """(step, batch), the next batch being made while this one trains."""
+    if first >= end:
+        return
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(batches, first)
+        for step in range(first, end):
+            batch = coming.result()
+            if step + 1 < end:
+                coming = pool.submit(batches, step + 1)
+            yield step, batch
+
+
+@contextlib.contextmanager
+def _progress(title: str, total: int, done: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, refresh_per_second=1) as bar:
+        task = bar.add_task(title, total=total, completed=done, note="")
+
+        def report(step: int, record: dict[str, float]) -> None:
+            shown = [f"{name} {value:.3f}" for name, value in record.items() if name not in ("step", "seconds", "lr")]
+            bar.update(task, completed=step, note=" ".join(shown[:6]))
+
+        yield report

@@ -1,0 +1,47 @@
+"""What a run tells: a line of JSON per logged step, a progress bar, and a plot of the curves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+FILE_NAME = "metrics.jsonl"
+
+
+def append(folder: Path, record: dict[str, float]) -> None:
+    with (folder / FILE_NAME).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def read(folder: Path) -> list[dict[str, float]]:
+    """All records; after a resume, a step that was done twice counts once, the later time."""
+    path = folder / FILE_NAME
+    if not path.exists():
+        return []
+    records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return sorted({int(record["step"]): record for record in records}.values(), key=lambda record: record["step"])
+
+
+def plot(folder: Path) -> Path | None:
+    """One panel per loss, against the step. Needs matplotlib (the `train` extra); returns the file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    records = read(folder)
+    if len(records) < 2:
+        return None
+    names = [name for name in records[-1] if name not in ("step", "seconds", "lr", "items_per_s")]
+    columns = min(len(names), 4)
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    for index, name in enumerate(names):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        points = [(record["step"], record[name]) for record in records if name in record]
+        axes.plot([step for step, _ in points], [value for _, value in points], linewidth=1)
+        axes.set_title(name)
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.3)
+    path = folder / "metrics.png"
+    figure.savefig(path, dpi=110)
+    return path

@@ -1,0 +1,116 @@
+"""Muon for matrices, AdamW for the rest, in one optimizer.
+
+Muon (Keller Jordan, 2024) replaces a matrix's momentum by the nearest orthogonal matrix, found by a few Newton-Schulz
+steps; stacked matrices (K, n, m) are handled as a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, TypedDict
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+# Quintic coefficients of the Muon write-up: they trade exactness for speed, singular values end within about 0.7 .. 1.2.
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+
+
+class Group(TypedDict):
+    params: list[nn.Parameter]
+    kind: Literal["muon", "adamw"]
+    lr: float
+    weight_decay: float
+
+
+class MuonAdamW(Optimizer):
+    """One class for both rules; each group's `lr` is its peak, `step(scale)` multiplies it."""
+
+    def __init__(
+        self, groups: Iterable[Group], *, momentum: float = 0.95, betas: tuple[float, float] = (0.9, 0.95)
+    ) -> None:
+        super().__init__([dict(group) for group in groups], {"momentum": momentum, "betas": betas, "eps": 1e-10})
+
+    @torch.no_grad()
+    def step(self, scale: float = 1.0) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                rule = self._muon if group["kind"] == "muon" else self._adamw
+                rule(parameter, parameter.grad, self.state[parameter], group, group["lr"] * scale)
+
+    def _muon(self, parameter: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any], lr: float) -> None:
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        momentum = state["momentum"].lerp_(grad, 1 - group["momentum"])
+        update = orthogonalize(grad.lerp(momentum, group["momentum"]))  # Nesterov
+        rows, columns = parameter.shape[-2:]
+        if group["weight_decay"]:  # cautious: decay only where it agrees with the update
+            agrees = (update * parameter) >= 0
+            parameter.mul_(1 - lr * group["weight_decay"] * agrees)
+        parameter.add_(update, alpha=-lr * max(1.0, rows / columns) ** 0.5)
+
+    def _adamw(self, parameter: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any], lr: float) -> None:
+        first_beta, second_beta = group["betas"]
+        if not state:
+            state["step"] = 0
+            state["mean"] = torch.zeros_like(parameter)
+            state["square"] = torch.zeros_like(parameter)
+        state["step"] += 1
+        mean = state["mean"].lerp_(grad, 1 - first_beta)
+        square = state["square"].lerp_(grad.square(), 1 - second_beta)
+        mean_scale = 1 - first_beta ** state["step"]
+        square_scale = 1 - second_beta ** state["step"]
+        if group["weight_decay"]:
+            parameter.mul_(1 - lr * group["weight_decay"])
+        denominator = (square / square_scale).sqrt_().add_(group["eps"])
+        parameter.addcdiv_(mean, denominator, value=-lr / mean_scale)
+
+
+def orthogonalize(matrix: Tensor, *, steps: int = 5) -> Tensor:
+    """(..., n, m) -> about U V^T of its singular value decomposition."""
+    a, b, c = _NEWTON_SCHULZ
+    x = matrix / (matrix.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    if tall:
+        x = x.mT
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+def network_groups(
+    model: nn.Module, *, matrix_lr: float, embedding_lr: float, head_lr: float, scalar_lr: float, weight_decay: float
+) -> list[Group]:
+    """Transformer parameters by role: matrices (Muon), embedding tables, output heads, scalars."""
+    matrices, tables, heads, scalars = [], [], [], []
+    for name, parameter in model.named_parameters():
+        if name.startswith(("embed.symbol", "embed.residual", "embed.patch")) or "value_embedding" in name:
+            tables.append(parameter)
+        elif name in ("depth_head.first.weight", "depth_head.previous.weight"):
+            tables.append(parameter)
+        elif name in ("symbol_head.projection.weight", "depth_head.logits"):
+            heads.append(parameter)
+        elif parameter.ndim >= 2 and "value_gate" not in name:
+            matrices.append(parameter)
+        else:
+            scalars.append(parameter)
+    return [
+        Group(params=matrices, kind="muon", lr=matrix_lr, weight_decay=weight_decay),
+        Group(params=tables, kind="adamw", lr=embedding_lr, weight_decay=0.0),
+        Group(params=heads, kind="adamw", lr=head_lr, weight_decay=0.0),
+        Group(params=scalars, kind="adamw", lr=scalar_lr, weight_decay=0.0),
+    ]
+
+
+def tokenizer_groups(module: nn.Module, *, lr: float, weight_decay: float = 0.01) -> list[Group]:
+    """Everything by AdamW: convolutional tokenizers are small and mixed in shape."""
+    matrices = [parameter for parameter in module.parameters() if parameter.ndim >= 2]
+    others = [parameter for parameter in module.parameters() if parameter.ndim < 2]
+    return [
+        Group(params=matrices, kind="adamw", lr=lr, weight_decay=weight_decay),
+        Group(params=others, kind="adamw", lr=lr, weight_decay=0.0),
+    ]

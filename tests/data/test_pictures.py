@@ -1,0 +1,190 @@
+"""What a picture says of itself must be true of its pixels, and held-out pictures must stay out of training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sensorium.data.generators import canvas, glyphs, icons, pictures, scenes
+
+GENERATORS = (pictures.scene, pictures.word_picture, pictures.icon_picture, pictures.digit_picture)
+
+
+def drawn(generator, seed: int, split: canvas.Split = "train", size: int = 64) -> np.ndarray:
+    picture = generator(np.random.default_rng(seed), split=split, size=size)
+    return picture.pixels
+
+
+@pytest.fixture(scope="module")
+def some_scenes() -> list[pictures.Scene]:
+    rng = np.random.default_rng(7)
+    return [pictures.scene(rng, split="train") for _ in range(400)]
+
+
+@pytest.mark.parametrize("generator", GENERATORS, ids=lambda generator: generator.__name__)
+def test_seed_decides_every_byte(generator) -> None:
+    assert np.array_equal(drawn(generator, 3), drawn(generator, 3))
+    assert not np.array_equal(drawn(generator, 3), drawn(generator, 4))
+
+
+@pytest.mark.parametrize("generator", GENERATORS, ids=lambda generator: generator.__name__)
+@pytest.mark.parametrize("size", [64, 128])
+def test_size_and_something_to_see(generator, size: int) -> None:
+    for seed in range(20):
+        pixels = drawn(generator, seed, size=size)
+        assert pixels.shape == (size, size, 3)
+        assert pixels.dtype == np.uint8
+        assert pixels.reshape(-1, 3).astype(int).std(axis=0).max() > 4
+
+
+@pytest.mark.parametrize("generator", GENERATORS, ids=lambda generator: generator.__name__)
+def test_unknown_split_is_refused(generator) -> None:
+    with pytest.raises(ValueError, match="unknown split 'valid'"):
+        generator(np.random.default_rng(0), split="valid")
+
+
+def test_held_out_scenes_never_train(some_scenes: list[pictures.Scene]) -> None:
+    rng = np.random.default_rng(8)
+    held_out = {
+        (scene.caption, scene.background) for scene in (pictures.scene(rng, split="heldout") for _ in range(200))
+    }
+    assert held_out.isdisjoint((scene.caption, scene.background) for scene in some_scenes)
+    assert len(held_out) > 100
+
+
+def test_scenes_show_their_objects(some_scenes: list[pictures.Scene]) -> None:
+    for scene in some_scenes:
+        for item in scene.objects:
+            # The hole of a ring is ground; its body is not.
+            x = item.x + (0.72 * item.radius if item.shape == "ring" else 0.0)
+            colour = scene.pixels[int(item.y * 64), int(x * 64)].astype(int)
+            nearest = min(scenes.COLOURS, key=lambda name: np.abs(colour - scenes.COLOURS[name]).sum())
+            assert nearest == item.colour, scene.caption
+
+
+def test_scenes_keep_objects_apart_and_inside(some_scenes: list[pictures.Scene]) -> None:
+    for scene in some_scenes:
+        for index, item in enumerate(scene.objects):
+            assert item.radius < item.x < 1 - item.radius, scene.caption
+            assert item.radius < item.y < 1 - item.radius, scene.caption
+            for other in scene.objects[:index]:
+                assert np.hypot(item.x - other.x, item.y - other.y) > 0.95 * (item.radius + other.radius), scene.caption
+
+
+def test_captions_follow_the_objects(some_scenes: list[pictures.Scene]) -> None:
+    for scene in some_scenes:
+        first = scene.objects[0]
+        if " above " in scene.caption:
+            assert scene.objects[1].y - first.y > 0.3
+        elif " left of " in scene.caption:
+            assert scene.objects[1].x - first.x > 0.3
+        elif len(scene.objects) == 1:
+            size = "" if first.size == "medium" else f"{first.size} "
+            assert scene.caption == scenes.with_article(f"{size}{first.phrase}")
+        elif len({item.phrase for item in scene.objects}) == 1:
+            count = scenes.NUMBERS[len(scene.objects)]
+            assert scene.caption == f"{count} {first.colour} {scenes.plural(first.shape)}"
+        else:
+            assert [item.x for item in scene.objects] == sorted(item.x for item in scene.objects)
+
+
+def test_answers_are_true(some_scenes: list[pictures.Scene]) -> None:
+    yes = no = 0
+    for scene in some_scenes:
+        answers = dict(scene.questions)
+        assert len(answers) == len(scene.questions), "two answers to one question"
+        assert answers["what is in the picture"] == scene.caption
+        assert answers["what colour is the background"] == f"the background is {scene.background}"
+        present = {item.shape for item in scene.objects} | {item.phrase for item in scene.objects}
+        for question, answer in scene.questions:
+            assert (question + answer).replace(" ", "").isalpha()
+            assert question + answer == (question + answer).lower()
+            if question.startswith("is there "):
+                noun = question.split(" ", 3)[3]
+                assert answer.startswith("yes") == (noun in present), (scene.caption, question, answer)
+                yes, no = yes + (noun in present), no + (noun not in present)
+            for item in scene.objects:
+                if question == f"what colour is the {item.shape}":
+                    assert answer == f"the {item.shape} is {item.colour}"
+                if question == f"what shape is {item.colour}":
+                    assert answer == f"the {item.colour} shape is a {item.shape}"
+    assert 0.4 < yes / (yes + no) < 0.6  # always saying yes must not pay
+
+
+def test_a_single_object_is_where_it_is_said_to_be() -> None:
+    rng = np.random.default_rng(1)
+    seen = set()
+    for _ in range(200):
+        scene = pictures.scene(rng, split="train")
+        for question, answer in scene.questions:
+            if question.startswith("where is"):
+                item = scene.objects[0]
+                said = answer.split(" is ", 1)[1]
+                moved = {
+                    "on the left": item.x < 0.4,
+                    "on the right": item.x > 0.6,
+                    "at the top": item.y < 0.4,
+                    "at the bottom": item.y > 0.6,
+                    "in the centre": abs(item.x - 0.5) < 0.1 and abs(item.y - 0.5) < 0.1,
+                }
+                assert moved[said]
+                seen.add(said)
+    assert len(seen) == 5
+
+
+def test_words_and_fonts_are_held_out() -> None:
+    rng = np.random.default_rng(2)
+    train = {pictures.word_picture(rng, split="train").word for _ in range(150)}
+    heldout = {pictures.word_picture(rng, split="heldout").word for _ in range(150)}
+    assert train.isdisjoint(heldout)
+    assert all(glyphs.MIN_LETTERS <= len(word) <= glyphs.MAX_LETTERS and word.isalnum() for word in train | heldout)
+    families = {font.package for font in glyphs.HELDOUT_FONTS}
+    assert families.isdisjoint(font.package for font in glyphs.TRAIN_FONTS)
+    assert len(glyphs.HELDOUT_FONTS) >= 2
+
+
+@pytest.mark.parametrize("font", [*glyphs.TRAIN_FONTS, *glyphs.HELDOUT_FONTS, glyphs.ICON_FONT], ids=lambda f: f.file)
+def test_every_font_is_installed(font: glyphs.Font) -> None:
+    text = "agq08" if font != glyphs.ICON_FONT else "\uf015"
+    left, top, right, bottom = glyphs.typeface(font, 40).getbbox(text)
+    assert right - left > 20
+    assert bottom - top > 15
+
+
+def test_a_missing_font_is_named() -> None:
+    with pytest.raises(ValueError, match="sensorium\\[train\\]"):
+        glyphs.typeface(glyphs.Font("no_such_font_package", "x.ttf"), 20)
+
+
+def test_words_stay_inside_the_picture() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        pixels = pictures.word_picture(rng, split="train").pixels.astype(int)
+        edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+        ground = np.median(edge, axis=0)
+        assert (np.abs(edge - ground).sum(axis=1) > 120).mean() < 0.03
+
+
+def test_the_held_out_icon_style_never_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    styles: list[str] = []
+    original = icons._draw
+
+    def spy(rng, canvas, marks, style, colour) -> None:
+        styles.append(style)
+        original(rng, canvas, marks, style, colour)
+
+    monkeypatch.setattr(icons, "_draw", spy)
+    rng = np.random.default_rng(6)
+    names = {pictures.icon_picture(rng, split="train").name for _ in range(300)}
+    assert icons.HELDOUT_STYLE not in styles
+    styles.clear()
+    for _ in range(60):
+        pictures.icon_picture(rng, split="heldout")
+    assert icons.HELDOUT_STYLE in styles
+    assert {"house", "arrow left", "happy face"} <= names
+    assert any(name.startswith("clock at ") for name in names)
+
+
+def test_digits_of_one_hand_and_of_all() -> None:
+    rng = np.random.default_rng(9)
+    assert {pictures.digit_picture(rng, split="train").digit for _ in range(120)} == set("0123456789")

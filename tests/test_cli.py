@@ -1,0 +1,124 @@
+"""The command line: what it offers, what it refuses, and that it does what it says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import typer.main
+from typer.core import TyperGroup, TyperOption
+from typer.testing import CliRunner
+
+import sensorium
+from sensorium.cli import app
+from tests.serving import ROOT
+
+runner = CliRunner()
+
+# The whole surface. A new option is a decision: it wants a reason, a line in a guide, and an entry here.
+OPTIONS = {
+    "serve": ["--host", "--port", "--checkpoint", "--fake", "--threads", "--api-key"],
+    "chat": [
+        *("--url", "--api-key", "--checkpoint", "--fake", "--threads"),
+        *("--audio-in", "--image", "--audio-out", "--image-out", "--voice", "--temperature", "--seed"),
+    ],
+    "train": ["--out"],
+    "version": [],
+}
+
+
+def test_the_options_are_these():
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    offered = {
+        name: [option.opts[0] for option in command.params if isinstance(option, TyperOption)]
+        for name, command in group.commands.items()
+    }
+    assert offered == OPTIONS
+
+
+def test_version():
+    result = runner.invoke(app, ["version"])
+    assert result.output.strip() == sensorium.__version__
+
+
+def test_train_names_an_unknown_recipe():
+    result = runner.invoke(app, ["train", "nonexistent", "--out", "/tmp/none"])
+    assert result.exit_code == 2
+    assert "no recipe 'nonexistent'" in result.output
+
+
+def test_train_hands_its_options_to_the_recipe(monkeypatch: pytest.MonkeyPatch):
+    calls: list[list[str]] = []
+    monkeypatch.setattr("sensorium.cli.find_spec", lambda name: object())
+    monkeypatch.setattr(subprocess, "call", lambda command: calls.append(command) or 3)
+    result = runner.invoke(app, ["train", "nano", "--out", "runs/x", "--steps", "5"])
+    assert result.exit_code == 3
+    assert calls == [[sys.executable, "-m", "recipes.nano", "--out", "runs/x", "--steps", "5"]]
+
+
+@pytest.mark.parametrize("command", [["serve"], ["chat", "hello"]])
+def test_missing_weights_are_a_clear_error(command: list[str], tmp_path: Path):
+    result = runner.invoke(app, [*command, "--checkpoint", str(tmp_path / "none")])
+    assert result.exit_code == 2
+    assert "no weights at" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_serve_announces_a_server_that_answers(fake_server: str):
+    with urllib.request.urlopen(f"{fake_server}/healthz", timeout=10) as response:
+        assert response.status == 200
+    with urllib.request.urlopen(f"{fake_server}/v1/models", timeout=10) as response:
+        assert json.load(response)["data"]
+
+
+def test_serve_on_a_busy_port_fails(fake_server: str):
+    port = fake_server.rsplit(":", 1)[1]
+    command = [sys.executable, "-m", "sensorium.cli", "serve", "--fake", "--port", port]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "address already in use" in done.stderr
+    assert "is ready" not in done.stdout
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["in-process", "over-http"])
+def test_chat_writes_speaks_and_goes_on(remote: bool, fake_server: str, tmp_path: Path):
+    where = ["--url", fake_server] if remote else ["--fake"]
+
+    written = runner.invoke(app, ["chat", *where, "what is two plus three"])
+    assert written.exit_code == 0, written.output
+    assert written.output.strip()
+
+    spoken = tmp_path / "answer.wav"
+    clip = ["--audio-in", str(ROOT / "docs" / "media" / "question.wav"), "--audio-out", str(spoken)]
+    heard = runner.invoke(app, ["chat", *where, *clip])
+    assert heard.exit_code == 0, heard.output
+    waveform, _ = soundfile.read(spoken)
+    assert np.abs(waveform).max() > 0.01
+
+    seen = runner.invoke(
+        app, ["chat", *where, "--image", str(ROOT / "docs" / "media" / "scene.png")], input="what\nmore\n"
+    )
+    assert seen.exit_code == 0, seen.output
+    assert seen.output.count("> ") == 3
+
+
+def test_chat_refuses_what_it_cannot_read(tmp_path: Path):
+    for option in ("--audio-in", "--image"):
+        broken = tmp_path / "broken"
+        broken.write_bytes(b"neither sound nor picture")
+        result = runner.invoke(app, ["chat", "--fake", option, str(broken), "hello"])
+        assert result.exit_code == 2
+        assert "is not a" in result.output
+
+
+def test_chat_says_when_no_server_is_there():
+    result = runner.invoke(app, ["chat", "--url", "http://127.0.0.1:9", "hello"])
+    assert result.exit_code == 2
+    assert "no answer from" in result.output
