@@ -206,6 +206,10 @@ def delta_events(delta: dict[str, Any]) -> Iterator[Event]:
     if audio.get("data"):
         pcm = np.frombuffer(base64.b64decode(audio["data"]), dtype="<i2")  # (N,)
         yield AudioDelta(waveform=pcm.astype(np.float32) / 32768.0, sample_rate_hz=SERVER_RATE_HZ)
+    for part in delta.get("images") or []:
+        png = base64.b64decode(part["image_url"]["url"].partition(",")[2])
+        with PIL.Image.open(io.BytesIO(png)) as picture:
+            yield ImageDelta(pixels=np.asarray(picture.convert("RGB")), final=True)
 
 
 def _usage(usage: dict[str, Any]) -> Usage:

@@ -4,7 +4,10 @@ Every ```bash and ```python block of README.md and docs/guides/ is executed, in 
 server on a free port that stands in for 127.0.0.1:8000. A comment before a block changes that:
 
     <!-- run: timeout 120 -->        it may take this many seconds instead of 60
+    <!-- run: fails -->              it shows an error, and ends with one
     <!-- run: skip: the reason -->   it is not run
+
+An answer of 400 or more is an error of the curl that asked for it.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
 BLOCK = re.compile(
     r"(?:^<!-- run: (?P<how>[^\n]*?) -->\n)?^```(?P<language>bash|python)\n(?P<code>.*?)^```$", re.M | re.S
 )
+PRELUDE = 'curl() { command curl -S --fail-with-body "$@"; }\n'
 DOCUMENTED_URL = "http://127.0.0.1:8000"
 
 
@@ -36,8 +40,9 @@ class Example(NamedTuple):
     name: str
     language: str
     code: str
-    skip_reason: str
-    timeout_s: float
+    skip_reason: str = ""
+    timeout_s: float = 60.0
+    fails: bool = False
 
 
 def examples() -> list[Example]:
@@ -45,19 +50,19 @@ def examples() -> list[Example]:
     for page in PAGES:
         text = page.read_text()
         for block in BLOCK.finditer(text):
-            how = block["how"] or "timeout 60"
-            kind, _, value = how.partition(" ")
-            assert kind in ("timeout", "skip:"), f"{page.name}: unknown direction {how!r}"
             line = text[: block.start("code")].count("\n")
-            found.append(
-                Example(
-                    name=f"{page.name}:{line}",
-                    language=block["language"],
-                    code=block["code"],
-                    skip_reason=value if kind == "skip:" else "",
-                    timeout_s=float(value) if kind == "timeout" else 0.0,
-                )
-            )
+            example = Example(f"{page.name}:{line}", block["language"], block["code"])
+            match (block["how"] or "").split(maxsplit=1):
+                case []:
+                    found.append(example)
+                case ["timeout", seconds]:
+                    found.append(example._replace(timeout_s=float(seconds)))
+                case ["fails"]:
+                    found.append(example._replace(fails=True))
+                case ["skip:", reason]:
+                    found.append(example._replace(skip_reason=reason))
+                case _:
+                    raise ValueError(f"{example.name}: unknown direction {block['how']!r}")
     return found
 
 
@@ -76,7 +81,7 @@ def test_examples_run(example: Example, request: pytest.FixtureRequest, tmp_path
     if DOCUMENTED_URL in code:
         code = code.replace(DOCUMENTED_URL, request.getfixturevalue("server"))
     (tmp_path / "docs").symlink_to(ROOT / "docs")
-    shell = ["bash", "-euo", "pipefail", "-c", code]
+    shell = ["bash", "-euo", "pipefail", "-c", PRELUDE + code]
     done = subprocess.run(
         shell if example.language == "bash" else [sys.executable, "-c", code],
         cwd=tmp_path,
@@ -86,7 +91,7 @@ def test_examples_run(example: Example, request: pytest.FixtureRequest, tmp_path
         timeout=example.timeout_s,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert (done.returncode != 0) == example.fails, done.stdout + done.stderr
     assert done.stdout.strip(), "an example that shows nothing teaches nothing"
 
 

@@ -1,0 +1,1 @@
+"""Low-latency inference: messages in, events out."""

@@ -88,7 +88,7 @@ class FakeEngine:
             self.num_cancelled += not finished
 
     async def close(self) -> None:
-        assert self.num_active == 0
+        """Nothing is held: there is nothing to let go."""
 
     def _answer(self, messages: Sequence[Message], params: SamplingParams) -> Iterable[Event]:
         prompt = _count_input(messages)

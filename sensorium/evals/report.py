@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from sensorium.evals.run import Outcome, Result, conditions, estimate
+from sensorium.evals.run import ALL, Outcome, Result, conditions, estimate, members
 from sensorium.evals.task import Goal
 
 if TYPE_CHECKING:
@@ -77,18 +77,21 @@ def task_record(result: Result) -> TaskRecord:
         "is_error": task.is_error,
         "chance": next(iter(result.chance.values())).reason,
         "rows": list(_rows(result)),
-        "goals": [_goal_record(goal, outcomes) for goal in task.goals if goal.condition in conditions(outcomes)],
+        "goals": [_goal_record(goal, outcomes) for goal in task.goals if members(outcomes, goal.condition)],
         "latency_ms": _latency_ms(outcomes),
         "examples": list(_examples(result))[:NUM_EXAMPLES],
     }
 
 
 def _rows(result: Result) -> Iterator[Row]:
-    for condition in conditions(result.outcomes):
-        outcomes = [outcome for outcome in result.outcomes if outcome.condition == condition]
+    names = conditions(result.outcomes)
+    if len(names) > 1 and any(goal.condition == ALL for goal in result.task.goals):
+        names = (*names, ALL)
+    for condition in names:
+        outcomes = members(result.outcomes, condition)
         scored = [outcome for outcome in outcomes if outcome.unscored is None]
-        names = dict.fromkeys([result.task.metric, *(name for outcome in scored for name in outcome.scores)])
-        for metric in names:
+        metrics = dict.fromkeys([result.task.metric, *(name for outcome in scored for name in outcome.scores)])
+        for metric in metrics:
             row: Row = {
                 "condition": condition,
                 "metric": metric,
@@ -106,7 +109,7 @@ def _rows(result: Result) -> Iterator[Row]:
 
 
 def _goal_record(goal: Goal, outcomes: Sequence[Outcome]) -> GoalRecord:
-    mine = [outcome for outcome in outcomes if outcome.condition == goal.condition]
+    mine = members(outcomes, goal.condition)
     scored = [outcome.scores[goal.metric] for outcome in mine if outcome.unscored is None]
     worst = 1.0 if goal.at_most else 0.0
     share = len(scored) / len(mine)
@@ -160,7 +163,7 @@ def percent(value: float | None) -> str:
 
 
 def with_error(row: Row) -> str:
-    """"93.0 ± 2.6 %"."""
+    """ "93.0 ± 2.6 %"."""
     if row["mean"] is None or row["stderr"] is None:
         return percent(row["mean"])
     return f"{100 * row['mean']:.1f} ± {100 * row['stderr']:.1f} %"
@@ -170,7 +173,9 @@ def cells(task: TaskRecord) -> list[tuple[str, ...]]:
     """The lines of the table about one task, as `HEADER` names them."""
     lines: list[tuple[str, ...]] = []
     for index, row in enumerate(task["rows"]):
-        goal = next((g for g in task["goals"] if (g["metric"], g["condition"]) == (row["metric"], row["condition"])), None)
+        goal = next(
+            (g for g in task["goals"] if (g["metric"], g["condition"]) == (row["metric"], row["condition"])), None
+        )
         lines.append(
             (
                 task["name"] if index == 0 else "",
@@ -224,7 +229,9 @@ def plot(report: Report, path: Path) -> None:
         colour = "tab:orange" if task["is_error"] else "tab:blue"
         axes.barh(height, 100 * (row["mean"] or 0.0), xerr=200 * (row["stderr"] or 0.0), color=colour, capsize=2)
         axes.plot(100 * row.get("chance", 0.0), height, "k|", markersize=12, markeredgewidth=2)
-        goals = [goal for goal in task["goals"] if (goal["metric"], goal["condition"]) == (row["metric"], row["condition"])]
+        goals = [
+            goal for goal in task["goals"] if (goal["metric"], goal["condition"]) == (row["metric"], row["condition"])
+        ]
         for goal in goals:
             axes.plot(100 * goal["bound"], height, "r<" if goal["at_most"] else "r>", markersize=7)
         condition = "" if row["condition"] == "all" else f", {row['condition']}"

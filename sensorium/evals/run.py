@@ -12,9 +12,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from sensorium.evals.task import Chance, Reply, Sample, Sampler, Score, Task, Unscored
+
+ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,9 @@ class Outcome:
     has_failed: bool = False  # the sampler raised; such a sample is asked again
     ttft_ms: float | None = None
     ttfa_ms: float | None = None
+
+
+Item = TypeVar("Item", Sample, Outcome)
 
 
 class Estimate(NamedTuple):
@@ -77,7 +82,7 @@ async def run(
         return outcome
 
     outcomes = await asyncio.gather(*(outcome_of(sample) for sample in samples))
-    chance = {name: task.chance([s for s in samples if s.condition == name]) for name in conditions(samples)}
+    chance = {name: task.chance(members(samples, name)) for name in dict.fromkeys((*conditions(samples), ALL))}
     return Result(task, tuple(outcomes), chance)
 
 
@@ -113,8 +118,13 @@ def shown(reply: Reply) -> str:
 
 
 def conditions(items: Sequence[Sample] | Sequence[Outcome]) -> tuple[str, ...]:
-    """The rows of a report, in the order in which they first occur."""
+    """The conditions, in the order in which they first occur."""
     return tuple(dict.fromkeys(item.condition for item in items))
+
+
+def members(items: Sequence[Item], condition: str) -> list[Item]:
+    """The samples or outcomes of a condition; every one belongs to "all"."""
+    return [item for item in items if condition in (item.condition, ALL)]
 
 
 def estimate(scores: Sequence[Score]) -> Estimate:

@@ -126,8 +126,8 @@ async function receive(turn, view) {
   showBusy(true);
   const started = performance.now();
   const pcm = new PcmDecoder();
-  /** @type {{text: string, calls: any[], textMs?: number, soundMs?: number, pictureMs?: number, usage?: any, finish?: string}} */
-  const reply = { text: "", calls: [] };
+  /** @type {{text: string, calls: any[], pictures: any[], textMs?: number, soundMs?: number, pictureMs?: number, usage?: any, finish?: string}} */
+  const reply = { text: "", calls: [], pictures: [] };
   let error = null;
   try {
     for await (const chunk of streamChat(turn.body, byId("key").value, abort.signal)) {
@@ -146,9 +146,10 @@ async function receive(turn, view) {
         reply.soundMs ??= elapsed;
         view.sound(pcm.decode(delta.audio.data));
       }
-      for (const { b64_json, final } of delta.images ?? []) {
+      for (const { image_url, final = true } of delta.images ?? []) {
         reply.pictureMs ??= elapsed;
-        view.picture(b64_json, final);
+        view.picture(image_url.url, final);
+        if (final) reply.pictures.push({ type: "image_url", image_url });
       }
       for (const part of delta.tool_calls ?? []) {
         const call = (reply.calls[part.index] ??= { id: part.id, type: "function", function: { name: "", arguments: "" } });
@@ -176,7 +177,8 @@ function finish(turn, view, reply, { error, stopped, totalMs }) {
     turn.messages = [];
     view.error(error instanceof ApiError ? error : { message: `Something went wrong on this page: ${error.message}` }, () => edit(turn));
   } else {
-    turn.messages = [...turn.messages, { role: "assistant", content: reply.text, ...(calls.length && { tool_calls: calls }) }];
+    const extras = { ...(calls.length && { tool_calls: calls }), ...(reply.pictures.length && { images: reply.pictures }) };
+    turn.messages = [...turn.messages, { role: "assistant", content: reply.text, ...extras }];
     if (calls.length) turn.results = view.toolCalls(calls, () => send("", []));
   }
   const cut = { length: "cut at the token limit", content_filter: "cut by the content filter" }[String(reply.finish)];

@@ -3,7 +3,7 @@
 
 import { RATE_HZ } from "./wav.js";
 
-/** @typedef {{played: number, underruns: number, finished: boolean}} Progress  `played` counts samples */
+/** @typedef {{finished: boolean, played?: number, underruns?: number}} Progress  `played` counts samples; none if it was cut */
 
 export class Player {
   /** @type {AudioContext | null} */
@@ -11,11 +11,8 @@ export class Player {
   /** @type {Promise<AudioWorkletNode> | null} */
   #node = null;
   #id = 0;
-  /** @type {Progress} */
-  #last = { played: 0, underruns: 0, finished: true };
   /** @type {(progress: Progress) => void} */
   #listener = () => {};
-
   #report;
 
   /** @param {(error: Error) => void} onError  hears why there is no sound */
@@ -27,7 +24,10 @@ export class Player {
   prepare() {
     this.#context ??= new AudioContext({ sampleRate: RATE_HZ, latencyHint: "interactive" });
     this.#node ??= this.#start(this.#context);
-    Promise.all([this.#node, this.#context.resume()]).catch(this.#report);
+    Promise.all([this.#node, this.#context.resume()]).catch((error) => {
+      this.stop();
+      this.#report(error);
+    });
   }
 
   /** @param {AudioContext} context */
@@ -38,7 +38,6 @@ export class Player {
     node.connect(context.destination);
     node.port.onmessage = ({ data }) => {
       if (data.id !== this.#id) return; // reported before another sound replaced it
-      this.#last = data;
       this.#listener(data);
       if (data.finished) this.#silence();
     };
@@ -54,7 +53,6 @@ export class Player {
     this.prepare();
     const id = ++this.#id;
     this.#listener = listener;
-    this.#last = { played: 0, underruns: 0, finished: false };
     this.#post({ open: id });
     return {
       push: (/** @type {Float32Array} */ samples) => this.#post({ id, samples }),
@@ -67,7 +65,7 @@ export class Player {
     const listener = this.#listener;
     this.#post({ open: 0 });
     this.#silence();
-    listener({ ...this.#last, finished: true });
+    listener({ finished: true });
   }
 
   #silence() {

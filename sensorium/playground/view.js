@@ -70,9 +70,8 @@ export class ReplyView {
     this.#strip.push(samples);
   }
 
-  /** A picture, or a later state of the one that is not final yet. @param {string} base64 of a PNG @param {boolean} final */
-  picture(base64, final) {
-    const src = `data:image/png;base64,${base64}`;
+  /** A picture, or a later state of the one that is not final yet. @param {string} src @param {boolean} final */
+  picture(src, final) {
     const name = `Picture for “${this.prompt}”`;
     const figure = el("figure", { ariaBusy: String(!final) }, el("img", { src, alt: name }));
     if (final) figure.append(el("a", { className: "icon", href: src, download: "picture.png", title: "Save", ariaLabel: `Save: ${name}` }, icon("save")));

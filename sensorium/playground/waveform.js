@@ -84,7 +84,7 @@ export class SoundStrip {
   listen() {
     this.#sound = this.#player.open((progress) => this.#progress(progress));
     this.#blocks.forEach((block) => this.#sound?.push(block));
-    this.#progress({ played: 0, underruns: 0, finished: false });
+    this.#progress({ finished: false, played: 0, underruns: 0 });
     return this;
   }
 
@@ -115,8 +115,8 @@ export class SoundStrip {
   /** @param {import("./player.js").Progress} progress */
   #progress({ played, underruns, finished }) {
     if (finished) this.#sound = null;
-    Object.assign(this.root.dataset, { playedSamples: played, underruns });
-    this.#share = finished ? 1 : played / Math.max(this.#length, 1);
+    if (played !== undefined) Object.assign(this.root.dataset, { playedSamples: played, underruns });
+    this.#share = finished ? 1 : (played ?? 0) / Math.max(this.#length, 1);
     const action = finished ? "Play" : "Stop";
     if (!this.play.title.startsWith(action)) {
       this.play.ariaLabel = this.play.title = `${action} ${this.name}`;

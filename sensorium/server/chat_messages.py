@@ -18,7 +18,7 @@ from sensorium.server.chat_request import (
     Tool,
     ToolMessage,
 )
-from sensorium.server.errors import invalid
+from sensorium.server.errors import invalid, missing
 from sensorium.server.media import MediaReader
 
 
@@ -82,7 +82,7 @@ async def _assistant_parts(
     for call in message.tool_calls or ():
         parts.append(ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments))
     if not parts and message.content is None:
-        raise invalid(f"Missing required parameter: '{param}.content'.", f"{param}.content", "missing_required_parameter")
+        raise missing(f"{param}.content")
     return parts
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from sensorium.engine.request import EngineInfo, SamplingParams
 from sensorium.server.audio_out import SpeechFormat
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import APIError, invalid, unsupported
+from sensorium.server.errors import APIError, invalid, missing, unsupported
 
 
 class Wire(BaseModel):
@@ -287,8 +287,7 @@ def _refuse_audio(request: ChatRequest) -> None:
     if request.modalities == ["audio"]:
         raise unsupported("modalities", "supported combinations are ['text'] and ['text', 'audio']")
     if request.speaks and request.audio is None:
-        message = "Missing required parameter: 'audio'. It is needed when 'modalities' names audio."
-        raise invalid(message, "audio", "missing_required_parameter")
+        raise missing("audio")
     if request.audio and not request.speaks:
         raise invalid("'audio' is only allowed when 'modalities' names audio.", "audio")
     if request.audio and request.stream and request.audio.format != "pcm16":

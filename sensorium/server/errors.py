@@ -47,6 +47,10 @@ def invalid(message: str, param: str | None, code: str = "invalid_value") -> API
     return APIError(message, param=param, code=code)
 
 
+def missing(param: str) -> APIError:
+    return invalid(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
+
+
 def unsupported(param: str, what: str) -> APIError:
     """A field that OpenAI's service obeys and this server cannot: better refused than ignored."""
     return APIError(f"Unsupported value: '{param}': {what}.", param=param, code="unsupported_value")
@@ -58,7 +62,6 @@ def internal() -> APIError:
 
 # pydantic's error types, where the contract has a code of its own
 _CODES = {
-    "missing": "missing_required_parameter",
     "extra_forbidden": "unknown_parameter",
     "string_pattern_mismatch": "invalid_value",
     "string_too_long": "string_above_max_length",
@@ -67,7 +70,6 @@ _CODES = {
     "too_short": "empty_array",
     "literal_error": "invalid_value",
     "union_tag_invalid": "invalid_value",
-    "union_tag_not_found": "missing_required_parameter",
     "value_error": "invalid_value",
     "finite_number": "invalid_value",
 }
@@ -81,9 +83,9 @@ def from_validation(error: ValidationError | RequestValidationError) -> APIError
     if kind.startswith("union_tag"):
         key = context["discriminator"].removesuffix("()")  # pydantic shows the name of the function that picks
         param = f"{param}.{key}" if param else key
-    if kind == "missing" or kind == "union_tag_not_found":
-        message = f"Missing required parameter: '{param}'."
-    elif kind == "extra_forbidden":
+    if param and kind in ("missing", "union_tag_not_found"):
+        return missing(param)
+    if kind == "extra_forbidden":
         message = f"Unknown parameter: '{param}'."
     elif kind == "union_tag_invalid":
         expected = context["expected_tags"].replace("<", "").replace(">", "")

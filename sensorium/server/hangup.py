@@ -59,12 +59,19 @@ async def run_until_hangup(app: ASGIApp, scope: Scope, receive: Receive, send: S
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events. Their generator is closed before this returns, however it ends: that stops the engine."""
+    """Server-sent events: `first`, then `rest`, which is closed however this ends: that stops the engine."""
 
-    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
-        super().__init__(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
-        self._events = events
+    def __init__(self, first: bytes, rest: AsyncGenerator[bytes, None]) -> None:
+        self._events = _chain(first, rest)
+        super().__init__(self._events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._events):
             await self.stream_response(send)
+
+
+async def _chain(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(rest):
+        yield first
+        async for event in rest:
+            yield event

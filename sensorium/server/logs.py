@@ -14,6 +14,7 @@ def configure_logging() -> None:
         return
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,  # the id of the request being answered
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.JSONRenderer(),

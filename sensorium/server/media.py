@@ -14,6 +14,7 @@ import struct
 from typing import Literal
 
 import av
+import av.error
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
@@ -175,7 +176,7 @@ def decode_audio(data: bytes, format: AudioFormat, param: str, max_s: float) -> 
     decode = _decode_wav if format == "wav" else _decode_mp3
     try:
         waveform, rate_hz = decode(data, param, max_s)
-    except (soundfile.LibsndfileError, av.FFmpegError, ValueError, struct.error) as error:
+    except (soundfile.LibsndfileError, av.error.FFmpegError, ValueError, struct.error) as error:
         raise invalid(f"The clip is damaged and cannot be decoded as {format}.", param) from error
     if not len(waveform):
         raise invalid("The clip holds no sound.", param)
@@ -215,15 +216,15 @@ def _check_wav_is_whole(data: bytes) -> None:
 
 
 def _decode_mp3(data: bytes, param: str, max_s: float) -> tuple[np.ndarray, int]:
-    with av.open(io.BytesIO(data), format="mp3") as container:
+    with av.open(io.BytesIO(data), "r", format="mp3") as container:
         stream = container.streams.audio[0]
         rate_hz = stream.codec_context.sample_rate
         _check_sound(rate_hz, stream.codec_context.channels, param)
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
+        resampler = av.AudioResampler(format="fltp", rate=rate_hz)  # only unifies the sample format
         blocks, num_samples = [], 0
         for frame in container.decode(stream):
-            for mono in resampler.resample(frame):
-                blocks.append(mono.to_ndarray()[0])  # (N,)
+            for unified in resampler.resample(frame):
+                blocks.append(unified.to_ndarray().mean(axis=0))  # (C, N) -> (N,)
                 num_samples += len(blocks[-1])
             if num_samples > max_s * rate_hz:
                 raise _too_long(param)

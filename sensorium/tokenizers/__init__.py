@@ -1,0 +1,1 @@
+"""Media to one stream of symbols, and back."""

@@ -152,7 +152,8 @@ class Renderer:
         weight = self.config.reply if own else 0.0
         stream.add(vocab.IMAGE, weight=weight)
         for patch, code in enumerate(image.codes):
-            position = stream.add(self.vocabulary.image_start + int(code), weight=weight)
+            symbol = self.vocabulary.image_start + int(code) if code >= 0 else vocab.NULL  # hidden, as in a clip
+            position = stream.add(symbol, weight=weight)
             stream.patches.append((position, patch))
             if image.features is not None:
                 stream.seen.append((position, image.features[patch]))

@@ -53,6 +53,27 @@ class Stream:
         for symbol in symbols:
             self.add(symbol, weight=weight)
 
+    def extend(self, other: Stream) -> None:
+        """Appends another stream, content and all."""
+        start = len(self)
+        self.ids += other.ids
+        self.targets += other.targets
+        self.weights += other.weights
+        for mine, theirs in zip(self._content(), other._content(), strict=True):
+            mine += [(start + at, content) for at, content in theirs]
+        self.spoken += [SpokenFrame(start + frame.at, frame.codes) for frame in other.spoken]
+
+    def part(self, start: int, stop: int) -> Stream:
+        """Positions start .. stop as a stream of their own."""
+        part = Stream(ids=self.ids[start:stop], targets=self.targets[start:stop], weights=self.weights[start:stop])
+        for theirs, mine in zip(part._content(), self._content(), strict=True):
+            theirs += [(at - start, content) for at, content in mine if start <= at < stop]
+        part.spoken += [SpokenFrame(frame.at - start, frame.codes) for frame in self.spoken if start <= frame.at < stop]
+        return part
+
+    def _content(self) -> tuple[list, list, list, list]:
+        return self.frames, self.patches, self.heard, self.seen
+
 
 class StreamLabels(NamedTuple):
     """What a batch of streams should have predicted."""

@@ -1,0 +1,1 @@
+"""One loop for the tokenizers and the network."""

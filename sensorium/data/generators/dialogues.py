@@ -379,7 +379,7 @@ def _social(rng: np.random.Generator) -> _Turn:
 
 def _repeat(rng: np.random.Generator) -> _Turn:
     words = " ".join(pick(rng, free_words()) for _ in range(int(rng.integers(1, 6))))
-    return _Turn(pick(rng, ("repeat after me ", "say after me ", "say the words ", "please repeat ")) + words, words)
+    return _Turn(pick(rng, world.REPEATING) + words, words)
 
 
 _SKILLS: dict[str, Callable[[np.random.Generator], _Turn]] = {
@@ -413,7 +413,8 @@ def free_words() -> tuple[str, ...]:
     """Every word of the domain but single letters, which nobody can repeat without their sentence."""
     rng = np.random.default_rng(0)
     turns = [make(rng) for skill, make in _SKILLS.items() if skill != "repeat" for _ in range(1000)]
-    words = {word for turn in turns for word in f"{turn.question} {turn.answer}".split()}
+    said = [*world.REPEATING, *(f"{turn.question} {turn.answer}" for turn in turns)]
+    words = {word for text in said for word in text.split()}
     return tuple(sorted(word for word in words if len(word) > 1))
 
 

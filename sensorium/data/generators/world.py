@@ -121,3 +121,4 @@ FACTS = {
 }
 POLITE = ("", "", "", "please ", "could you ", "can you ")  # before an order
 ASKING = ("", "", "", "tell me ", "please tell me ", "sensorium ")  # before a question
+REPEATING = ("repeat after me ", "say after me ", "please say ", "please repeat ")  # before words to repeat

@@ -1,0 +1,284 @@
+"""Trains the two judges of `sensorium.evals.judges` on the CPU, from the generators and nothing else.
+
+    python -m recipes.judges                      both, into runs/judges (about 10 and 4 minutes of one core)
+    python -m recipes.judges --only scene
+
+They see the generators' training split through noise, blur and smear, on seeds of their own; the codec, the image
+tokenizer and the network never come near them. A run that was stopped goes on from its last checkpoint. What comes
+out: speech.safetensors, scene.safetensors, and beside each a .json with its held-out figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sensorium.data.generators import dialogues, speech
+from sensorium.data.generators.scenes import COLOURS, SHAPES, Scene, scene
+from sensorium.data.generators.speech import PHONEMES, PRESETS, Speaker, Split, Synthesizer, in_room
+from sensorium.evals import judges
+from sensorium.evals.judges import BLANK, CellTargets, SceneJudge, SpeechJudge
+from sensorium.evals.run import estimate
+from sensorium.evals.scorers import SeenObject, normalized, word_error_rate
+from sensorium.evals.task import Score
+from sensorium.messages import Image
+from sensorium.training.config import TrainConfig
+from sensorium.training.loop import fit
+from sensorium.training.optim import MuonAdamW, tokenizer_groups
+
+SEED = 7_000_000  # far from the seeds of the corpora that the network learns from
+OUT = Path("runs/judges")
+
+# --- speech
+
+SPEECH_STEPS, SPEECH_BATCH = 1800, 16
+_STEP_MS = judges.FRAMES_PER_STEP * 1000.0 * judges.HOP_SAMPLES / judges.SAMPLE_RATE_HZ
+_GROUP = 4  # batches whose sentences are drawn together and sorted by length, so that little is padding
+_IGNORED = -100
+
+
+class SpeechBatch(NamedTuple):
+    mels: Tensor  # (B, T, 80), zero-padded
+    num_steps: Tensor  # (B,) steps of each clip
+    characters: Tensor  # (all characters of the batch,)
+    num_characters: Tensor  # (B,)
+    phonemes: Tensor  # (B, T / 2), `_IGNORED` past the end
+
+
+class SpeechObjective:
+    """CTC on characters. A phoneme for every step, known because the speech is made, gets it off the ground: without
+    it CTC spends most of so short a run on learning to emit anything."""
+
+    def __init__(self, judge: SpeechJudge) -> None:
+        self.judge = judge
+        self.phonemes = nn.Linear(judge.config["width"], len(PHONEMES))
+        self.module = nn.ModuleList([judge, self.phonemes])
+
+    def __call__(self, batch: SpeechBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        hidden = self.judge.hidden(batch.mels)
+        steps = self.judge.characters(hidden).float().log_softmax(-1).transpose(0, 1)  # (T, B, 29)
+        ctc = F.ctc_loss(steps, batch.characters, batch.num_steps, batch.num_characters, BLANK, zero_infinity=True)
+        phoneme = F.cross_entropy(
+            self.phonemes(hidden).float().flatten(0, 1), batch.phonemes.flatten(), ignore_index=_IGNORED
+        )
+        return ctc + phoneme, {"ctc": ctc, "phoneme": phoneme}
+
+    def num_items(self, batch: SpeechBatch) -> int:
+        return len(batch.mels)
+
+
+def speech_batch(step: int) -> SpeechBatch:
+    """Sentences nobody will be examined on, by anyone: a third by the eight presets, two thirds in some room."""
+    group = np.random.default_rng((SEED, step // _GROUP))
+    sentences = sorted((dialogues.sentence(group, "train") for _ in range(_GROUP * SPEECH_BATCH)), key=len)
+    rng = np.random.default_rng((SEED, step // _GROUP, step % _GROUP))
+    synthesizer = Synthesizer()
+    clips, phonemes, texts = [], [], []
+    for sentence in sentences[step % _GROUP * SPEECH_BATCH :][:SPEECH_BATCH]:
+        utterance = synthesizer.speak(sentence, speech.random_speaker(rng, split="train"))
+        if rng.random() < 2 / 3:
+            utterance = in_room(utterance, rng, level=0.8 * rng.random())
+        mels = judges.log_mel(utterance.audio.waveform)
+        num_steps = -(-len(mels) // judges.FRAMES_PER_STEP)
+        starts_ms = [phoneme.start_ms for phoneme in utterance.phonemes]
+        sounding = np.searchsorted(starts_ms, np.arange(num_steps) * _STEP_MS + 1.0, side="right") - 1
+        names = [PHONEMES.index(phoneme.phoneme) for phoneme in utterance.phonemes]
+        clips.append(smeared(mels, rng))
+        phonemes.append(torch.tensor(names)[torch.from_numpy(np.maximum(sounding, 0))])
+        texts.append(judges.spelling(normalized(sentence)))
+    return SpeechBatch(
+        mels=nn.utils.rnn.pad_sequence(clips, batch_first=True),
+        num_steps=torch.tensor([len(steps) for steps in phonemes]),
+        characters=torch.tensor([character for text in texts for character in text]),
+        num_characters=torch.tensor([len(text) for text in texts]),
+        phonemes=nn.utils.rnn.pad_sequence(phonemes, batch_first=True, padding_value=_IGNORED),
+    )
+
+
+def smeared(mels: Tensor, rng: np.random.Generator) -> Tensor:
+    """A spectrum as a codec might leave it: blurred over time and bands, noisy, with holes. (T, 80) -> (T, 80)."""
+    mels = mels.clone()
+    if rng.random() < 0.5:
+        for axis, most in ((0, 0.3), (1, 0.3)):
+            share = most * rng.random()
+            neighbours = torch.roll(mels, 1, axis) + torch.roll(mels, -1, axis)
+            mels = (1 - share) * mels + share / 2 * neighbours
+    mels += 0.35 * rng.random() * torch.from_numpy(rng.standard_normal(mels.shape, dtype=np.float32))
+    for _ in range(int(rng.integers(3))):
+        low = int(rng.integers(mels.shape[1] - 12))
+        mels[:, low : low + int(rng.integers(1, 13))] = 0.0
+    for _ in range(int(rng.integers(3))):
+        start = int(rng.integers(max(1, len(mels) - 8)))
+        mels[start : start + int(rng.integers(1, 9))] = 0.0
+    return mels
+
+
+def speech_figures(judge: SpeechJudge, *, count: int = 300) -> dict[str, Any]:
+    """Word error rates on held-out sentences: clean, by the presets, which is what it must judge; and by strangers."""
+    rng = np.random.default_rng((SEED, 1))
+    synthesizer = Synthesizer()
+    figures: dict[str, Any] = {}
+    for name, split in (("presets", "train"), ("unseen_voices", "heldout")):
+        scores: list[Score] = []
+        for index in range(count):
+            sentence = dialogues.sentence(rng, "heldout")
+            voice = tuple(PRESETS.values())[index % len(PRESETS)] if name == "presets" else _stranger(rng, split)
+            scores.append(word_error_rate(sentence, judge.transcribe(synthesizer.speak(sentence, voice).audio)))
+        figures[f"wer_{name}"] = estimate(scores)._asdict()
+    return figures
+
+
+def _stranger(rng: np.random.Generator, split: Split) -> Speaker:
+    return speech.random_speaker(rng, split=split)
+
+
+def train_speech(out: Path, *, num_steps: int = SPEECH_STEPS) -> dict[str, Any]:
+    torch.manual_seed(SEED)
+    judge = SpeechJudge()
+    objective = SpeechObjective(judge)
+    optimizer = MuonAdamW(tokenizer_groups(objective.module, lr=3e-3))
+    config = TrainConfig(num_steps=num_steps, warmup_steps=100, seed=SEED)
+    fit(objective, speech_batch, optimizer, config, out / "speech", title="speech judge")
+    return _finished(judge.eval(), out / "speech", {"heldout": speech_figures(judge)}, num_steps)
+
+
+# --- scenes
+
+SCENE_STEPS, SCENE_BATCH = 1200, 64
+
+
+class SceneBatch(NamedTuple):
+    pixels: Tensor  # (B, 3, 64, 64) in 0 .. 1
+    targets: CellTargets
+
+
+class SceneObjective:
+    """Whether a cell holds a centre; and where it does, which shape, which colour, and where exactly."""
+
+    def __init__(self, judge: SceneJudge) -> None:
+        self.module = judge
+
+    def __call__(self, batch: SceneBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        presence, shape, colour, place = self.module(batch.pixels)
+        is_centre = batch.targets.shape >= 0
+        parts = {
+            "presence": F.binary_cross_entropy_with_logits(presence.float(), is_centre.float()) * 10,
+            "shape": F.cross_entropy(shape[is_centre].float(), batch.targets.shape[is_centre]),
+            "colour": F.cross_entropy(colour[is_centre].float(), batch.targets.colour[is_centre]),
+            "place": F.mse_loss(place[is_centre].float(), batch.targets.place[is_centre]) * 5,
+        }
+        return torch.stack(list(parts.values())).sum(), parts
+
+    def num_items(self, batch: SceneBatch) -> int:
+        return len(batch.pixels)
+
+
+def scene_batch(step: int, judge: SceneJudge) -> SceneBatch:
+    rng = np.random.default_rng((SEED, step))
+    scenes = [scene(rng, split="train") for _ in range(SCENE_BATCH)]
+    return SceneBatch(
+        spoiled(as_tensor(scenes), torch.Generator().manual_seed(SEED + step)),
+        judge.targets([objects_of(item) for item in scenes]),
+    )
+
+
+def as_tensor(scenes: list[Scene]) -> Tensor:
+    """(B, 3, 64, 64) in 0 .. 1"""
+    return torch.from_numpy(np.stack([item.pixels for item in scenes])).permute(0, 3, 1, 2).float() / 255.0
+
+
+def objects_of(drawn: Scene) -> list[SeenObject]:
+    return [SeenObject(item.colour, item.shape, item.x, item.y, item.radius) for item in drawn.objects]
+
+
+def spoiled(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures as a small tokenizer might leave them: wobbly outlines, blur, blocks, wrong tints, noise."""
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator)
+
+    count, _, height, width = pixels.shape
+    strength = draw(count, 1, 1, 1)
+    identity = torch.eye(2, 3).expand(count, 2, 3)
+    grid = F.affine_grid(identity, [count, 3, height, width], align_corners=False)
+    wobble = F.interpolate(draw(count, 2, 8, 8) - 0.5, size=(height, width), mode="bicubic")  # (B, 2, H, W)
+    warped = F.grid_sample(
+        pixels, grid + 0.08 * strength * wobble.permute(0, 2, 3, 1), padding_mode="border", align_corners=False
+    )
+    blurred = F.avg_pool2d(F.pad(warped, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    blocky = F.interpolate(F.avg_pool2d(warped, 2), scale_factor=2.0, mode="bilinear")
+    kind = draw(count, 1, 1, 1)
+    spoiled_pixels = torch.where(kind < 0.4, warped, torch.where(kind < 0.7, blurred, blocky))
+    tint = 0.06 * strength * (draw(count, 3, 1, 1) - 0.5)
+    noise = 0.12 * strength * (draw(count, 3, height, width) - 0.5)
+    return (spoiled_pixels + tint + noise).clamp(0.0, 1.0)
+
+
+def scene_figures(judge: SceneJudge, *, count: int = 1000) -> dict[str, Any]:
+    """How often all objects of a held-out scene are named right, in clean pictures and in spoiled ones."""
+    rng = np.random.default_rng((SEED, 1))
+    scenes = [scene(rng, split="heldout") for _ in range(count)]
+    pixels = as_tensor(scenes)
+    figures: dict[str, Any] = {}
+    for name, pictures in (("clean", pixels), ("spoiled", spoiled(pixels, torch.Generator().manual_seed(SEED)))):
+        right, sure = [], []
+        for drawn, picture in zip(scenes, (pictures * 255).round().byte().permute(0, 2, 3, 1).numpy(), strict=True):
+            seen = judge.see(Image(pixels=picture))
+            wanted = Counter((item.colour, item.shape) for item in drawn.objects)
+            right.append(Score(float(Counter((item.colour, item.shape) for item in seen.objects) == wanted)))
+            sure.append(seen.is_sure)
+        sure_and_right = [score for score, is_sure in zip(right, sure, strict=True) if is_sure]
+        figures[f"right_{name}"] = estimate(right)._asdict()
+        figures[f"right_where_sure_{name}"] = estimate(sure_and_right)._asdict()
+    return figures
+
+
+def train_scene(out: Path, *, num_steps: int = SCENE_STEPS) -> dict[str, Any]:
+    torch.manual_seed(SEED)
+    judge = SceneJudge(shapes=tuple(SHAPES), colours=tuple(COLOURS)).to(memory_format=torch.channels_last)
+    optimizer = MuonAdamW(tokenizer_groups(judge, lr=3e-3))
+    config = TrainConfig(num_steps=num_steps, seed=SEED)
+    fit(
+        SceneObjective(judge),
+        lambda step: scene_batch(step, judge),
+        optimizer,
+        config,
+        out / "scene",
+        title="scene judge",
+    )
+    return _finished(judge.eval(), out / "scene", {"heldout": scene_figures(judge)}, num_steps)
+
+
+def _finished(judge: SpeechJudge | SceneJudge, path: Path, record: dict[str, Any], num_steps: int) -> dict[str, Any]:
+    parameters = sum(parameter.numel() for parameter in judge.parameters())
+    record = {"parameters": parameters, "num_steps": num_steps, "seed": SEED, **record}
+    judges.save(judge, path, record)
+    return record
+
+
+TRAINERS = {"speech": train_speech, "scene": train_scene}
+
+
+def main(out: Path = OUT, *, only: str | None = None) -> None:
+    torch.set_num_threads(1)
+    for name, train in TRAINERS.items():
+        if only in (None, name):
+            started = time.monotonic()
+            record = train(out)
+            print(f"{name} judge, {time.monotonic() - started:.0f} s: {record['heldout']}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--only", choices=tuple(TRAINERS))
+    options = parser.parse_args()
+    main(options.out, only=options.only)

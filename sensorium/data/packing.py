@@ -1,0 +1,166 @@
+"""Documents -> batches of rendered streams under a budget of positions.
+
+A row is one whole document, so no attention crosses documents; rows of like length share a batch, so that little is
+padding. Batch number `step` is a function of (seed, step): every epoch shuffles, sorts windows by length, and cuts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sensorium.data.corpus import read_lines
+from sensorium.messages import Text, ToolCall, WordTime
+from sensorium.tokenizers.render import EncodedAudio, EncodedImage, EncodedMessage, EncodedPart, Renderer
+from sensorium.tokenizers.stream import Stream
+
+WINDOW = 2048  # documents sorted together: long enough for even batches, short enough to stay random
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackingConfig:
+    batch_positions: int = 6144  # padding included
+    max_seq_len: int = 1024
+    live_share: float = 0.35  # of the documents with heard clips, how many are laid out as live
+    hide_codes: float = 0.25  # of the heard media, how often only the features stay
+    hide_features: float = 0.25  # and how often only the codes
+    drop_condition: float = 0.1  # of the drawing requests, how many lose their words (for classifier-free guidance)
+
+
+class EncodedDocuments:
+    """Shards of documents whose media went through the tokenizers (sensorium.training.pipeline writes them)."""
+
+    def __init__(self, documents: Sequence[Path], encoded: Sequence[Path]) -> None:
+        self._shards = [_Shard(document, codes) for document, codes in zip(documents, encoded, strict=True)]
+        self._table = [(shard, row) for shard in self._shards for row in range(len(shard.records))]
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def task(self, index: int) -> str:
+        shard, row = self._table[index]
+        return shard.records[row]["task"]
+
+    def messages(self, index: int) -> tuple[EncodedMessage, ...]:
+        shard, row = self._table[index]
+        return tuple(shard.message(message) for message in shard.records[row]["messages"])
+
+
+class _Shard:
+    def __init__(self, documents: Path, encoded: Path) -> None:
+        self.records = read_lines(documents / "documents.jsonl")
+        self._clips = read_lines(documents / "clips.jsonl")
+        self._audio_codes = np.load(encoded / "audio_codes.npy", mmap_mode="r")  # (F, 1 + R) of all clips in a row
+        self._audio_features = np.load(encoded / "audio_features.npy", mmap_mode="r")  # (F, D) float16
+        self._audio_starts = np.load(encoded / "audio_starts.npy")  # (clips + 1,)
+        self._image_codes = np.load(encoded / "image_codes.npy", mmap_mode="r")  # (N, P)
+        self._image_features = np.load(encoded / "image_features.npy", mmap_mode="r")  # (N, P, D) float16
+
+    def message(self, record: dict[str, Any]) -> EncodedMessage:
+        own = record["role"] == "assistant"
+        return EncodedMessage(role=record["role"], parts=tuple(self._part(part, own) for part in record["parts"]))
+
+    def _part(self, part: dict[str, Any], own: bool) -> EncodedPart:
+        if "text" in part:
+            return Text(text=part["text"])
+        if "call" in part:
+            return ToolCall(id="", name=part["call"], arguments=part["arguments"])
+        if "image" in part:
+            image = part["image"]
+            features = None if own else self._image_features[image]
+            return EncodedImage(codes=self._image_codes[image].astype(np.int64), features=features)
+        clip = self._clips[part["clip"]]
+        rows = slice(self._audio_starts[part["clip"]], self._audio_starts[part["clip"] + 1])
+        return EncodedAudio(
+            codes=self._audio_codes[rows].astype(np.int64),
+            features=None if own else self._audio_features[rows],
+            transcript=clip["text"],
+            words=tuple(WordTime(*word) for word in clip["words"]),
+            voice=clip["voice"],
+        )
+
+
+class Packing:
+    """Draws batches of streams. `weights` by task repeat or thin out a task's documents within an epoch."""
+
+    def __init__(self, documents: EncodedDocuments, renderer: Renderer, config: PackingConfig, *, seed: int) -> None:
+        self._documents = documents
+        self._renderer = renderer
+        self._config = config
+        self._seed = seed
+        whole = [renderer.document(documents.messages(index)) for index in range(len(documents))]
+        # a live layout adds one symbol
+        self._lengths = np.array([len(stream) + 1 for stream in whole])
+        self._kept = np.nonzero(self._lengths <= config.max_seq_len)[0]
+        self._epochs: list[list[np.ndarray]] = []
+
+    @property
+    def num_positions(self) -> int:
+        """Positions in one epoch."""
+        return int(self._lengths[self._kept].sum())
+
+    def batch(self, step: int) -> list[Stream]:
+        epoch = 0
+        while step >= len(self._epoch(epoch)):
+            step -= len(self._epoch(epoch))
+            epoch += 1
+        indices = self._epoch(epoch)[step]
+        return [self._stream(int(index), np.random.default_rng((self._seed, epoch, int(index)))) for index in indices]
+
+    def _epoch(self, epoch: int) -> list[np.ndarray]:
+        while len(self._epochs) <= epoch:
+            rng = np.random.default_rng((self._seed, len(self._epochs)))
+            order = rng.permutation(self._kept)
+            batches = [cut for at in range(0, len(order), WINDOW) for cut in self._cut(order[at : at + WINDOW])]
+            self._epochs.append([batches[index] for index in rng.permutation(len(batches))])
+        return self._epochs[epoch]
+
+    def _cut(self, window: np.ndarray) -> list[np.ndarray]:
+        """Rows of like length until rows x longest fills the budget."""
+        window = window[np.argsort(self._lengths[window], kind="stable")]
+        batches, start = [], 0
+        for end in range(1, len(window) + 1):
+            if end == len(window) or (end + 1 - start) * self._lengths[window[end]] > self._config.batch_positions:
+                batches.append(window[start:end])
+                start = end
+        return batches
+
+    def _stream(self, index: int, rng: np.random.Generator) -> Stream:
+        messages = [self._hidden(message, rng) for message in self._documents.messages(index)]
+        if self._documents.task(index) == "draw" and rng.random() < self._config.drop_condition:
+            messages = [without_words(message) for message in messages]
+        return self._renderer.document(messages, live=rng.random() < self._config.live_share)
+
+    def _hidden(self, message: EncodedMessage, rng: np.random.Generator) -> EncodedMessage:
+        """Now and then a heard or seen part loses its codes or its features: the network must do with either."""
+        parts = tuple(
+            self._hide(part, rng.random()) if isinstance(part, EncodedAudio | EncodedImage) else part
+            for part in message.parts
+        )
+        return EncodedMessage(role=message.role, parts=parts)
+
+    def _hide(self, part: EncodedAudio | EncodedImage, draw: float) -> EncodedPart:
+        if part.features is None or draw >= self._config.hide_codes + self._config.hide_features:
+            return part
+        if draw < self._config.hide_codes:
+            return _replace(part, codes=np.full_like(part.codes, -1), features=part.features)
+        return _replace(part, codes=part.codes, features=None)
+
+
+def without_words(message: EncodedMessage) -> EncodedMessage:
+    """The user's words replaced by nothing: the null condition of classifier-free guidance."""
+    if message.role != "user":
+        return message
+    return EncodedMessage(role="user", parts=())
+
+
+def _replace(part: EncodedAudio | EncodedImage, *, codes: np.ndarray, features: np.ndarray | None) -> EncodedPart:
+    if isinstance(part, EncodedImage):
+        return EncodedImage(codes=codes, features=features)
+    return EncodedAudio(
+        codes=codes, features=features, transcript=part.transcript, words=part.words, voice=part.voice
+    )

@@ -1,0 +1,32 @@
+"""The tasks, one file each. Their samples come from outside: `recipes/evals.py` makes them."""
+
+from __future__ import annotations
+
+from sensorium.evals.scorers import Transcriber, Viewer
+from sensorium.evals.task import Task
+from sensorium.evals.tasks.draw import draw
+from sensorium.evals.tasks.icons import icons
+from sensorium.evals.tasks.say import say
+from sensorium.evals.tasks.scene_qa import scene_qa
+from sensorium.evals.tasks.spoken_command import spoken_command
+from sensorium.evals.tasks.spoken_question import spoken_question
+from sensorium.evals.tasks.spoken_sums import spoken_sums
+from sensorium.evals.tasks.tool_call import tool_call
+from sensorium.evals.tasks.typed_question import typed_question
+from sensorium.evals.tasks.word_reading import word_reading
+
+
+def every_task(transcribe: Transcriber, see: Viewer) -> tuple[Task, ...]:
+    """All tasks in the order of a report. `transcribe` judges speech, `see` judges drawings."""
+    return (
+        spoken_command(),
+        spoken_question(transcribe),
+        spoken_sums(),
+        typed_question(),
+        say(transcribe),
+        scene_qa(),
+        word_reading(),
+        icons(),
+        draw(see),
+        tool_call(),
+    )

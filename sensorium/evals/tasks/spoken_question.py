@@ -1,0 +1,23 @@
+"""Hearing and thinking: a spoken question, answered in text or in speech that a judge listens to."""
+
+from sensorium.evals import scorers
+from sensorium.evals.scorers import Transcriber
+from sensorium.evals.task import Reply, Sample, Scores, Task, most_frequent
+
+
+def spoken_question(judge: Transcriber) -> Task:
+    """`metadata["said"]` is the question, to tell what was misheard from what was not known."""
+    aloud = scorers.spoken_answer(judge)
+
+    def score(sample: Sample, reply: Reply) -> Scores:
+        scores = aloud(sample, reply) if sample.modality == "audio" else scorers.answer(sample, reply)
+        scores["heard"] = scorers.exact(sample.metadata["said"], " ".join(reply.heard))
+        return scores
+
+    return Task(
+        name="spoken_question",
+        title="a spoken question, never trained on; the answer must be right word for word",
+        score=score,
+        metric="exact",
+        chance=most_frequent,
+    )

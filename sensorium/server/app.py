@@ -1,0 +1,103 @@
+"""The server, put together: routes, the layers around them, and what happens at start and stop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
+
+import prometheus_client
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from sensorium.engine.request import Engine, SamplingParams
+from sensorium.messages import Message, Text
+from sensorium.server.chat import Chat
+from sensorium.server.config import ServerConfig
+from sensorium.server.edge import Edge
+from sensorium.server.errors import APIError, from_validation
+from sensorium.server.logs import configure_logging
+from sensorium.server.metrics import Metrics
+from sensorium.server.models import model_routes
+
+__all__ = ["ServerConfig", "build_app"]
+
+_LOCAL_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
+
+
+def build_app(engine: Engine, config: ServerConfig) -> FastAPI:
+    """The ASGI application that serves `engine`. It closes the engine when it stops."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+        configure_logging()
+        await _warm_up(engine)
+        app.state.ready = True
+        yield
+        app.state.ready = False
+        await engine.close()
+
+    app = FastAPI(lifespan=lifespan, redirect_slashes=False, openapi_url=None)
+    app.state.ready = False
+    app.include_router(Chat(engine, config, metrics).routes())
+    app.include_router(model_routes(engine.info, config))
+    _add_operations(app, metrics)
+    if (config.playground / "index.html").is_file():
+        app.frontend("/", directory=config.playground, fallback=None)
+
+    app.add_exception_handler(APIError, _api_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(Edge, config=config, metrics=metrics, model=engine.info.model)
+    app.add_middleware(  # outermost, so that a browser may read errors too
+        CORSMiddleware,
+        allow_origins=config.cors_origins,
+        allow_origin_regex=_LOCAL_ORIGIN,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["X-Request-ID", "Location"],
+    )
+    return app
+
+
+async def _warm_up(engine: Engine) -> None:
+    """One short spoken answer: whatever is loaded, compiled or allocated on first use is ready after it."""
+    prompt = [Message(role="user", parts=(Text(text="hi"),))]
+    events = engine.generate(prompt, SamplingParams(modality="audio", voice=engine.info.voices[0], max_tokens=8))
+    assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
+    async with aclosing(events):
+        async for _ in events:
+            pass
+
+
+def _add_operations(app: FastAPI, metrics: Metrics) -> None:
+    @app.get("/healthz")
+    async def healthz(request: Request) -> Response:
+        ready = request.app.state.ready
+        return JSONResponse({"status": "ok" if ready else "starting"}, status_code=200 if ready else 503)
+
+    @app.get("/metrics")
+    async def prometheus() -> Response:
+        return Response(metrics.exposition(), media_type=prometheus_client.CONTENT_TYPE_LATEST)
+
+
+async def _api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, APIError)
+    return error.response()
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return from_validation(error).response()
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """The framework's own refusals: no such URL, no such method."""
+    assert isinstance(error, HTTPException)
+    where = f"{request.method} {request.url.path}"
+    messages = {404: f"Invalid URL ({where})", 405: f"Not allowed: {where}"}
+    message = messages.get(error.status_code, str(error.detail))
+    return APIError(message, status=error.status_code, headers=error.headers).response()

@@ -1,0 +1,245 @@
+"""How an answer looks on the wire: the engine's events as one chat completion object, or as the deltas of its chunks.
+
+A picture has no place in OpenAI's chat format. It goes where other servers and LiteLLM put it: in `images`, a list of
+`image_url` parts with a PNG data URL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import io
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pydantic_core
+
+from sensorium.engine.request import (
+    AudioDelta,
+    End,
+    EngineInfo,
+    Event,
+    FinishReason,
+    ImageDelta,
+    TextDelta,
+    ToolCallEvent,
+    TranscriptDelta,
+    Usage,
+)
+from sensorium.messages import Audio
+from sensorium.server.audio_out import OUTPUT_RATE_HZ, Pcm16Stream, SpeechFormat, SpokenReplies, encode_speech
+from sensorium.server.chat_request import ChatRequest
+
+Json = dict[str, Any]
+
+_OBFUSCATED_BYTES = 128  # chunks are padded to a multiple of this, so that their length tells less
+
+
+class Answer:
+    """Everything one choice said, and how it ended."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.transcript = ""
+        self.waveforms: list[np.ndarray] = []  # each (N,) float32
+        self.sample_rate_hz = OUTPUT_RATE_HZ
+        self.pictures: list[np.ndarray] = []  # each (H, W, 3) uint8
+        self.calls: list[ToolCallEvent] = []
+        self.usage = Usage()
+        self._reason: FinishReason = "stop"
+
+    def add(self, event: Event) -> None:
+        match event:
+            case TextDelta():
+                self.text += event.text
+            case TranscriptDelta():
+                self.transcript += event.text
+            case AudioDelta():
+                self.waveforms.append(event.waveform)
+                self.sample_rate_hz = event.sample_rate_hz
+            case ImageDelta(final=True):
+                self.pictures.append(event.pixels)
+            case ToolCallEvent():
+                self.calls.append(event)
+            case End():
+                self.usage = event.usage
+                self._reason = event.reason
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        return "tool_calls" if self.calls and self._reason == "stop" else self._reason
+
+    @property
+    def spoken(self) -> Audio | None:
+        if not (self.waveforms or self.transcript):
+            return None
+        waveform = np.concatenate(self.waveforms or [np.zeros(0, np.float32)])
+        return Audio(waveform=waveform, sample_rate_hz=self.sample_rate_hz, transcript=self.transcript)
+
+
+async def message_body(answer: Answer, format: SpeechFormat | None, replies: SpokenReplies) -> Json:
+    """`choices[i].message`. A spoken answer is encoded in `format` and kept in `replies`."""
+    spoken = answer.spoken if format else None
+    written = answer.text or None if spoken or answer.calls else answer.text
+    body: Json = {"role": "assistant", "content": written, "refusal": None, "annotations": []}
+    if spoken and format:
+        id = replies.new_id()
+        data = await asyncio.to_thread(encode_speech, spoken.waveform, spoken.sample_rate_hz, format)
+        body["audio"] = {
+            "id": id,
+            "data": base64.b64encode(data).decode(),
+            "expires_at": replies.keep(id, spoken),
+            "transcript": answer.transcript,
+        }
+    if answer.calls:
+        body["tool_calls"] = [
+            {"id": _call_id(), "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in answer.calls
+        ]
+    if answer.pictures:
+        body["images"] = [await _picture_body(pixels, index) for index, pixels in enumerate(answer.pictures)]
+    return body
+
+
+class DeltaWriter:
+    """`choices[i].delta`, event by event. Sound goes out as pcm16, in pieces whose base64 may simply be joined."""
+
+    def __init__(self, answer: Answer, *, speaks: bool, replies: SpokenReplies) -> None:
+        self._answer = answer
+        self._speaks = speaks
+        self._replies = replies
+        self._pcm: Pcm16Stream | None = None
+        self._audio_id: str | None = None
+
+    def opening(self) -> Json:
+        return {"role": "assistant", "content": None if self._speaks else "", "refusal": None}
+
+    async def deltas(self, event: Event) -> list[Json]:
+        """The deltas that an event makes, after the answer has taken note of it."""
+        match event:
+            case TextDelta() if event.text:
+                return [{"content": event.text}]
+            case TranscriptDelta() if event.text:
+                return [self._audio({"transcript": event.text})]
+            case AudioDelta():
+                self._pcm = self._pcm or Pcm16Stream(event.sample_rate_hz)
+                return self._sound(self._pcm.push(event.waveform))
+            case ImageDelta(final=True):
+                return [{"images": [await _picture_body(event.pixels, len(self._answer.pictures) - 1)]}]
+            case ToolCallEvent():
+                index = len(self._answer.calls) - 1
+                name = {"name": event.name, "arguments": ""}
+                opening = {"index": index, "id": _call_id(), "type": "function", "function": name}
+                arguments = {"index": index, "function": {"arguments": event.arguments}}
+                return [{"tool_calls": [opening]}, {"tool_calls": [arguments]}]
+            case End() if self._audio_id and (spoken := self._answer.spoken):
+                rest = self._sound(self._pcm.flush()) if self._pcm else []
+                return [*rest, self._audio({"expires_at": self._replies.keep(self._audio_id, spoken)})]
+        return []
+
+    def _sound(self, pcm: bytes) -> list[Json]:
+        return [self._audio({"data": base64.b64encode(pcm).decode()})] if pcm else []
+
+    def _audio(self, audio: Json) -> Json:
+        if self._audio_id is not None:
+            return {"audio": audio}
+        self._audio_id = self._replies.new_id()  # told once: clients join the texts of all deltas
+        return {"content": None, "audio": {"id": self._audio_id, **audio}}
+
+
+class Envelope:
+    """What is the same in every chunk of a completion, and around its choices."""
+
+    def __init__(self, request: ChatRequest, info: EngineInfo) -> None:
+        self._head: Json = {
+            "id": f"chatcmpl-{secrets.token_hex(12)}",
+            "created": int(time.time()),
+            "model": info.model,
+            "service_tier": "default",
+            "system_fingerprint": _fingerprint(info),
+        }
+        self._request = request
+
+    def completion(self, choices: Sequence[Json], usage: Json) -> bytes:
+        body = {**self._head, "object": "chat.completion", "choices": choices, "usage": usage}
+        if self._request.metadata is not None:
+            body["metadata"] = self._request.metadata
+        return pydantic_core.to_json(body)
+
+    def chunk(self, index: int, delta: Json, finish_reason: FinishReason | None = None) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return self._event([choice], None)
+
+    def last_chunk(self, usage: Json) -> bytes:
+        return self._event([], usage)
+
+    def _event(self, choices: Sequence[Json], usage: Json | None) -> bytes:
+        body = {**self._head, "object": "chat.completion.chunk", "choices": choices}
+        options = self._request.stream_options
+        if options and options.include_usage:
+            body["usage"] = usage
+        if options and options.include_obfuscation:
+            body["obfuscation"] = ""
+            missing = -len(pydantic_core.to_json(body)) % _OBFUSCATED_BYTES
+            body["obfuscation"] = secrets.token_urlsafe(_OBFUSCATED_BYTES)[:missing]
+        return server_sent(body)
+
+
+def server_sent(body: Json) -> bytes:
+    return b"data: " + pydantic_core.to_json(body) + b"\n\n"
+
+
+def choice_body(index: int, message: Json, finish_reason: FinishReason) -> Json:
+    return {"index": index, "message": message, "logprobs": None, "finish_reason": finish_reason}
+
+
+def usage_body(usages: Sequence[Usage]) -> Json:
+    """The cost of all choices together. They share a prompt, which counts once."""
+    prompt = usages[0]
+    output = {name: sum(getattr(usage, f"output_{name}") for usage in usages) for name in ("text", "audio", "image")}
+    num_output = sum(output.values())
+    return {
+        "prompt_tokens": prompt.input_tokens,
+        "completion_tokens": num_output,
+        "total_tokens": prompt.input_tokens + num_output,
+        "prompt_tokens_details": {
+            "cached_tokens": prompt.cached,
+            "cache_write_tokens": 0,
+            "text_tokens": prompt.input_text,
+            "audio_tokens": prompt.input_audio,
+            "image_tokens": prompt.input_image,
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": 0,
+            "text_tokens": output["text"],
+            "audio_tokens": output["audio"],
+            "image_tokens": output["image"],
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+def _fingerprint(info: EngineInfo) -> str:
+    """The same for the same weights: with it and a seed, an answer can be had again."""
+    return "fp_" + hashlib.sha256(f"{info.model} {info.created}".encode()).hexdigest()[:12]
+
+
+def _call_id() -> str:
+    return f"call_{secrets.token_hex(12)}"
+
+
+async def _picture_body(pixels: np.ndarray, index: int) -> Json:
+    url = "data:image/png;base64," + base64.b64encode(await asyncio.to_thread(_png, pixels)).decode()
+    return {"type": "image_url", "index": index, "image_url": {"url": url}}
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()

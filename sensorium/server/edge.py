@@ -1,0 +1,132 @@
+"""The outermost layer: who may come in, how many at once, and that every answer has its id, headers and log line."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from urllib.parse import urlsplit
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
+
+from sensorium.server.config import ServerConfig, is_loopback
+from sensorium.server.errors import APIError, internal
+from sensorium.server.hangup import run_until_hangup
+from sensorium.server.logs import describe
+from sensorium.server.metrics import Metrics
+
+log = structlog.get_logger()
+
+CLIENT_CLOSED_REQUEST = 499  # never sent: for the log and the metrics of requests whose client went away
+
+# Scripts, styles and pictures of the playground come from here and from nowhere else.
+_CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
+    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+class Edge:
+    def __init__(self, app: ASGIApp, *, config: ServerConfig, metrics: Metrics, model: str) -> None:
+        self._app = app
+        self._config = config
+        self._metrics = metrics
+        self._num_answering = 0
+        self._headers = {
+            "openai-version": "2020-10-01",
+            "openai-organization": "sensorium",
+            "openai-model": model,
+            "content-security-policy": _CONTENT_SECURITY_POLICY,
+            "x-content-type-options": "nosniff",
+            "referrer-policy": "no-referrer",
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started_s = time.perf_counter()
+        request_id = f"req_{secrets.token_hex(16)}"
+        figures: dict[str, float] = {}
+        scope.setdefault("state", {})["log"] = figures
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers.update(self._headers)
+                headers["x-request-id"] = request_id
+                headers["openai-processing-ms"] = str(round(1000 * (time.perf_counter() - started_s)))
+            await send(message)
+
+        try:
+            with self._metrics.in_flight.track_inprogress(), bound_contextvars(request_id=request_id):
+                if await self._answer(scope, receive, send_with_headers):
+                    status = CLIENT_CLOSED_REQUEST
+        except ClientDisconnect:
+            status = CLIENT_CLOSED_REQUEST
+        except Exception as error:
+            log.error("request failed", request_id=request_id, **describe(error))
+            if not status:
+                await internal().response()(scope, receive, send_with_headers)
+        finally:
+            figures["elapsed_ms"] = round(1000 * (time.perf_counter() - started_s), 1)
+            self._record(scope, status, request_id, figures)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Lets a request in, or refuses it. Returns whether its client went away."""
+        try:
+            self._admit(scope)
+        except APIError as error:
+            await error.response()(scope, receive, send)
+            return False
+        works = scope["method"] == "POST"
+        self._num_answering += works
+        try:
+            return await run_until_hangup(self._app, scope, receive, send)
+        finally:
+            self._num_answering -= works
+
+    def _admit(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        if not self._config.api_keys:
+            # a web page whose name is made to point at this machine is of the same origin, but says its own name
+            if not is_loopback(_host_name(headers.get("host", ""))):
+                raise APIError("Without API keys this server answers on localhost only.", status=403)
+        elif scope["path"].startswith("/v1/") or scope["path"] == "/metrics":
+            self._check_key(headers.get("authorization", ""))
+        if scope["method"] == "POST" and self._num_answering >= self._config.max_concurrent_requests:
+            raise APIError(
+                "The server is busy. Please try again.", status=503, type="server_error", headers={"retry-after": "1"}
+            )
+
+    def _check_key(self, authorization: str) -> None:
+        scheme, _, key = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not key:
+            message = "You did not provide an API key: send the header 'Authorization: Bearer <key>'."
+            raise APIError(message, status=401)
+        # every key is compared in full, so that the time taken tells nothing about any of them
+        matches = [hmac.compare_digest(key.strip().encode(), known.encode()) for known in self._config.api_keys]
+        if not any(matches):
+            raise APIError("The API key is not valid here.", status=401, code="invalid_api_key")
+
+    def _record(self, scope: Scope, status: int, request_id: str, figures: dict[str, float]) -> None:
+        route = getattr(scope.get("route"), "path", "other")  # a template, never what a client wrote
+        method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "DELETE", "OPTIONS") else "other"
+        self._metrics.requests.labels(method, route, status).inc()
+        self._metrics.request_ms.labels(route).observe(figures["elapsed_ms"])
+        log.info("request", request_id=request_id, method=method, route=route, status=status, **figures)
+
+
+def _host_name(host: str) -> str:
+    """A Host header without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""

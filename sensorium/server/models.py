@@ -1,0 +1,30 @@
+"""GET /v1/models and /v1/models/{id}: the served model, under its own name and every name it answers to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from sensorium.engine.request import EngineInfo
+from sensorium.server.chat_request import check_model
+from sensorium.server.config import ServerConfig
+
+
+def model_routes(info: EngineInfo, config: ServerConfig) -> APIRouter:
+    router = APIRouter()
+
+    def body(id: str) -> dict[str, Any]:
+        return {"id": id, "object": "model", "created": info.created, "owned_by": "sensorium"}
+
+    @router.get("/v1/models")
+    async def list_models() -> dict[str, Any]:
+        names = dict.fromkeys((info.model, *config.model_aliases))
+        return {"object": "list", "data": [body(name) for name in names]}
+
+    @router.get("/v1/models/{model:path}")  # ids of fine-tuned models hold colons, those of hubs hold slashes
+    async def retrieve_model(model: str) -> dict[str, Any]:
+        check_model(model, info, config, param="model")
+        return body(model)
+
+    return router

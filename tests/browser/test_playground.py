@@ -1,0 +1,397 @@
+"""The playground in a real browser, in front of the real server and an engine without a network.
+
+One Chromium and one server for the whole file; every test gets a page of its own.
+"""
+
+import base64
+import contextlib
+import io
+import re
+import shutil
+import subprocess
+import threading
+import time
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uvicorn
+from PIL import Image as PILImage
+
+from sensorium.engine.fake import FakeEngine
+from sensorium.messages import Audio, Image
+from sensorium.server.app import build_app
+from sensorium.server.config import ServerConfig
+from sensorium.tokenizers.vocab import VOICES
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the extra `test` is not installed")
+Browser, Locator, Page, expect = playwright.Browser, playwright.Locator, playwright.Page, playwright.expect
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
+
+RATE_HZ = 24_000
+TONE_HZ = 440
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required "
+    "--use-fake-device-for-media-stream --use-fake-ui-for-media-stream"
+).split()
+
+
+def wav_file(samples: np.ndarray, rate_hz: int) -> bytes:
+    """(N,) float in [-1, 1] as a 16-bit WAV file."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setparams((1, 2, rate_hz, 0, "NONE", "NONE"))
+        writer.writeframes((samples * 32767).astype("<i2").tobytes())
+    return file.getvalue()
+
+
+def beeps(duration_s: float, rate_hz: int) -> np.ndarray:
+    """A tone switched on and off: noise suppression takes a steady one away."""
+    times_s = np.arange(int(duration_s * rate_hz)) / rate_hz
+    return 0.5 * np.sin(2 * np.pi * TONE_HZ * times_s) * (np.sin(2 * np.pi * 3 * times_s) > 0)
+
+
+def png_file(width: int, height: int) -> bytes:
+    file = io.BytesIO()
+    PILImage.new("RGB", (width, height), (200, 30, 30)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[str, FakeEngine]]:
+    engine = FakeEngine()
+    server = uvicorn.Server(uvicorn.Config(build_app(engine, ServerConfig()), port=0, log_config=None, ws="none"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://localhost:{port}", engine
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def engine(served: tuple[str, FakeEngine]) -> Iterator[FakeEngine]:
+    engine = served[1]
+    yield engine
+    engine.delay_ms, engine.error, engine.error_after = 0.0, None, 0
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    microphone = tmp_path_factory.mktemp("microphone") / "beeps.wav"
+    microphone.write_bytes(wav_file(beeps(4.0, 48_000), 48_000))
+    with playwright.sync_playwright() as api:
+        args = [*FLAGS, f"--use-file-for-fake-audio-capture={microphone}"]
+        browser = api.chromium.launch(executable_path=CHROMIUM, args=args)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, served: tuple[str, FakeEngine]) -> Iterator[Page]:
+    """An open playground. Whatever the test does, no script may fail and nothing may offend the page's policy."""
+    context = browser.new_context(base_url=served[0], permissions=["microphone", "clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.goto("/")
+    expect(page.locator("#model option").first).to_be_attached()
+    yield page
+    context.close()
+    refused = "Failed to load resource: the server responded with a status of 4"  # Chromium says so of every 4xx
+    assert [fault for fault in faults if not fault.startswith(refused)] == []
+
+
+def ask(page: Page, text: str) -> Locator:
+    """Types a message and sends it. Returns the answer, which may still be growing."""
+    page.locator("#prompt").fill(text)
+    page.locator("#prompt").press("Enter")
+    return page.locator(".reply").last
+
+
+def wait_until_done(reply: Locator) -> None:
+    expect(reply).to_have_attribute("aria-busy", "false", timeout=10_000)
+
+
+def ask_for_voice(page: Page, voice: str = "alloy") -> None:
+    page.get_by_text("Voice", exact=True).and_(page.locator("label:visible")).first.click()
+    page.locator("#voice").select_option(voice)
+
+
+def played_samples(reply: Locator) -> int:
+    return int(reply.locator(".sound").get_attribute("data-played-samples") or 0)
+
+
+def test_loads_under_its_policy_and_from_here_only(page: Page, served: tuple[str, FakeEngine]) -> None:
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
+    response = page.reload()
+    expect(page.locator("#model option").first).to_be_attached()
+    assert response is not None
+    assert "default-src 'self'" in response.headers["content-security-policy"]
+    assert requested
+    assert all(url.startswith(served[0]) for url in requested)
+    assert page.locator("#model").input_value().startswith("sensorium")
+    assert page.locator("#voice option").all_text_contents() == list(VOICES)
+
+
+def test_every_control_has_a_name_and_a_key(page: Page) -> None:
+    nameless = page.evaluate("""[...document.querySelectorAll("button, input, select, textarea")].filter((control) =>
+        !control.hidden && !control.ariaLabel && !control.labels?.length && !control.textContent.trim()
+    ).map((control) => control.outerHTML)""")
+    assert nameless == []
+    expect(page.locator("#prompt")).to_be_focused()
+    page.locator("#show-settings").press("Enter")
+    expect(page.locator("#settings")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#settings")).to_be_hidden()
+    expect(page.locator("#show-settings")).to_be_focused()
+
+
+def test_text_round_trip_and_the_next_turn_remembers(page: Page, engine: FakeEngine) -> None:
+    reply = ask(page, "good morning")
+    wait_until_done(reply)
+    expect(reply.locator(".text")).to_have_text('You said "good morning".')
+    expect(reply.locator("footer")).to_contain_text(re.compile(r"first text \d+ ms.*total.*2 tokens in, 4 out"))
+    expect(page.locator("#status")).to_have_text('You said "good morning".')
+    page.locator("#show-settings").click()
+    page.locator("#system").fill("be brief")
+    page.keyboard.press("Escape")
+    wait_until_done(ask(page, "and again"))
+    roles = [(message.role, message.text) for message in engine.requests[-1].messages]
+    assert roles == [
+        ("system", "be brief"),
+        ("user", "good morning"),
+        ("assistant", 'You said "good morning".'),
+        ("user", "and again"),
+    ]
+    page.locator("#clear").click()
+    expect(page.locator(".turn")).to_have_count(0)
+    expect(page.locator("#welcome")).to_be_visible()
+    wait_until_done(ask(page, "hello"))
+    assert [message.role for message in engine.requests[-1].messages] == ["system", "user"]
+
+
+@pytest.mark.parametrize("way", ["file", "paste", "drop"])
+def test_a_picture_is_shown_shrunk_and_sent(page: Page, engine: FakeEngine, way: str) -> None:
+    png = png_file(2048, 512)
+    if way == "file":
+        page.set_input_files("#file", {"name": "red.png", "mimeType": "image/png", "buffer": png})
+    else:
+        page.evaluate(
+            """([way, base64]) => {
+                const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+                const data = new DataTransfer();
+                data.items.add(new File([bytes], "red.png", { type: "image/png" }));
+                const event = way === "paste"
+                    ? new ClipboardEvent("paste", { clipboardData: data, bubbles: true })
+                    : new DragEvent("drop", { dataTransfer: data, bubbles: true });
+                document.body.dispatchEvent(event);
+            }""",
+            [way, base64.b64encode(png).decode()],
+        )
+    expect(page.locator("#attachments img")).to_have_attribute("alt", "red.png")
+    wait_until_done(ask(page, "what is it"))
+    image, _ = engine.requests[-1].messages[-1].parts
+    assert isinstance(image, Image)
+    assert image.pixels.shape == (256, 1024, 3)
+    assert image.pixels[100, 500].tolist() == [200, 30, 30]
+    expect(page.locator(".user img")).to_be_visible()
+    expect(page.locator("#attachments li")).to_have_count(0)
+
+
+def test_a_clip_is_sent_as_it_is(page: Page, engine: FakeEngine) -> None:
+    clip = beeps(0.7, 16_000)
+    page.set_input_files("#file", {"name": "beeps.wav", "mimeType": "audio/wav", "buffer": wav_file(clip, 16_000)})
+    expect(page.locator("#attachments .time")).to_have_text("0:01")
+    page.locator("#send").click()
+    wait_until_done(page.locator(".reply"))
+    (audio,) = engine.requests[-1].messages[-1].parts
+    assert isinstance(audio, Audio)
+    assert audio.sample_rate_hz == 16_000
+    assert np.abs(audio.waveform - clip).max() < 1e-3
+
+
+def test_a_broken_file_is_refused_by_name(page: Page) -> None:
+    for kind in ("image/png", "audio/wav"):
+        page.set_input_files("#file", {"name": "broken", "mimeType": kind, "buffer": b"RIFF, or not"})
+        expect(page.locator("#notice")).to_contain_text("broken was not attached")
+    expect(page.locator("#attachments li")).to_have_count(0)
+
+
+def test_the_microphone_is_heard(page: Page, engine: FakeEngine) -> None:
+    page.locator("#record").click()
+    expect(page.locator("#recording-time")).to_have_text("0:01")
+    page.locator("#recording-cancel").click()
+    expect(page.locator("#attachments li")).to_have_count(0)
+    page.locator("#record").click()
+    expect(page.locator("#recording-time")).to_have_text("0:02")
+    page.locator("#recording-keep").click()
+    expect(page.locator("#attachments .sound")).to_be_visible()
+    page.locator("#send").click()
+    wait_until_done(page.locator(".reply"))
+    (audio,) = engine.requests[-1].messages[-1].parts
+    assert isinstance(audio, Audio)
+    assert audio.sample_rate_hz == RATE_HZ
+    assert 1_000 < audio.duration_ms < 4_000
+    spectrum = np.abs(np.fft.rfft(audio.waveform))
+    loudest_hz = spectrum.argmax() * RATE_HZ / len(audio.waveform)
+    assert abs(loudest_hz - TONE_HZ) < 10
+    assert np.abs(audio.waveform).max() > 0.05
+
+
+def test_an_answer_sounds_while_it_streams(page: Page, engine: FakeEngine) -> None:
+    engine.delay_ms = 50.0  # two events for each word of 160 ms: a little faster than it sounds
+    ask_for_voice(page, "sage")
+    reply = ask(page, "say this sentence of quite a few words so that there is time to listen")
+    page.wait_for_function("document.querySelector('.sound')?.dataset.playedSamples > 0")
+    early = played_samples(reply)
+    page.wait_for_function(f"document.querySelector('.sound').dataset.playedSamples > {early + RATE_HZ // 4}")
+    assert reply.get_attribute("aria-busy") == "true"
+    assert engine.requests[-1].params.voice == "sage"
+    wait_until_done(reply)
+    expect(reply.locator("footer")).to_contain_text("first sound")
+    expect(reply.locator(".text")).to_contain_text("time to listen")
+    expect(reply.get_by_role("button", name="Play the answer")).to_be_visible(timeout=10_000)
+    num_samples = 17 * 160 * RATE_HZ // 1000  # "You said" and fifteen words
+    assert abs(played_samples(reply) - num_samples) < 0.02 * RATE_HZ
+
+    with page.expect_download() as download:
+        reply.get_by_role("button", name="Save the answer").click()
+    with wave.open(str(download.value.path()), "rb") as saved:
+        assert saved.getparams()[:3] == (1, 2, RATE_HZ)
+        assert saved.getnframes() == played_samples(reply)
+
+    reply.get_by_role("button", name="Play the answer").click()
+    page.wait_for_function("document.querySelector('.sound').dataset.playedSamples < 20000")
+    reply.get_by_role("button", name="Stop the answer").click()
+    expect(reply.get_by_role("button", name="Play the answer")).to_be_visible()
+
+
+def test_stop_ends_the_answer_at_the_engine(page: Page, engine: FakeEngine) -> None:
+    engine.delay_ms = 40.0
+    cancelled = engine.num_cancelled
+    reply = ask(page, "long " * 300)
+    expect(reply.locator(".text")).to_contain_text("long")
+    page.get_by_role("button", name="Stop the answer").click()
+    wait_until_done(reply)
+    expect(reply.locator("footer")).to_contain_text("stopped")
+    deadline = time.monotonic() + 5
+    while engine.num_cancelled == cancelled and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert engine.num_cancelled == cancelled + 1
+    engine.delay_ms = 0.0
+    wait_until_done(ask(page, "still there?"))
+    expect(page.locator(".reply .text").last).to_have_text('You said "still there?".')
+
+
+def test_a_refusal_names_its_field_and_gives_the_text_back(page: Page, engine: FakeEngine) -> None:
+    text = "word " * (engine.info.max_tokens + 1)
+    reply = ask(page, text)
+    expect(reply.locator(".error")).to_contain_text("context")
+    expect(reply.locator(".error code")).to_have_text("messages")
+    reply.get_by_role("button", name="Edit and send again").click()
+    expect(page.locator("#prompt")).to_have_value(text.strip())
+    expect(page.locator(".turn")).to_have_count(0)
+    wait_until_done(ask(page, "shorter"))
+    assert len(engine.requests[-1].messages) == 1
+
+
+def test_an_answer_that_breaks_off_says_so(page: Page, engine: FakeEngine) -> None:
+    engine.error, engine.error_after = RuntimeError("a secret of the engine"), 2
+    reply = ask(page, "one two three")
+    expect(reply.locator(".error")).to_be_visible()
+    expect(reply.locator(".text")).to_have_text("You said")
+    expect(reply).not_to_contain_text("secret")
+
+
+def test_a_drawn_picture_is_shown(page: Page) -> None:
+    page.get_by_role("button", name="Draw a red circle").click()
+    reply = page.locator(".reply")
+    wait_until_done(reply)
+    expect(reply.locator("img")).to_have_count(1)
+    expect(reply.locator("figure")).to_have_attribute("aria-busy", "false")
+    assert reply.locator("img").evaluate("async (img) => (await img.decode(), img.naturalWidth)") == 64
+    expect(reply.locator("footer")).to_contain_text("first picture")
+
+
+def test_a_tool_is_called_and_answered(page: Page, engine: FakeEngine) -> None:
+    page.locator("#show-settings").click()
+    page.locator("#offer-tools").check()
+    page.keyboard.press("Escape")
+    reply = ask(page, 'call set_light {"room": "kitchen", "state": "on"}')
+    expect(reply.locator(".tool h4")).to_have_text("set_light")
+    expect(reply.locator(".tool pre")).to_contain_text('"room": "kitchen"')
+    reply.locator(".tool input").fill('{"on": true}')
+    reply.get_by_role("button", name="Send the result").click()
+    expect(page.locator(".reply")).to_have_count(2)
+    wait_until_done(page.locator(".reply").last)
+    call, result = engine.requests[-1].messages[-2:]
+    assert call.role == "assistant"
+    assert (result.role, result.text) == ("tool", '{"on": true}')
+
+
+def test_the_shown_python_runs_and_says_the_same(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page.set_input_files("#file", {"name": "red.png", "mimeType": "image/png", "buffer": png_file(32, 32)})
+    ask_for_voice(page)
+    page.locator("#prompt").fill('a "quoted" $HOME `tick` \\ word')
+    page.locator("#show-code").click()
+    (tmp_path / "picture.png").write_bytes(png_file(32, 32))
+    monkeypatch.chdir(tmp_path)
+    said = 'You said "a "quoted" $HOME `tick` \\ word". I got a picture of 32 x 32.'
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(page.locator("#code-text").inner_text(), "shown.py", "exec"), {"__name__": "shown"})
+    assert printed.getvalue() == said
+    with wave.open("answer.wav", "rb") as answer:
+        assert answer.getnframes() > RATE_HZ
+    page.get_by_text("curl", exact=True).click()
+    shown = page.locator("#code-text").inner_text()
+    page.locator("#copy-code").click()
+    assert page.evaluate("navigator.clipboard.readText()") == shown
+    if shutil.which("curl"):
+        answer = subprocess.run(["bash", "-c", shown], capture_output=True, text=True, check=True).stdout
+        assert answer.rstrip().endswith("data: [DONE]")
+        assert "".join(re.findall(r'"transcript": ?"((?:[^"\\]|\\.)*)"', answer)).replace("\\\\", "\\").replace('\\"', '"') == said
+
+
+def test_events_and_samples_survive_any_cut(page: Page) -> None:
+    stream = "\n".join([": note", 'data: {"text": "é 日"}', "", "data: two\r", "data:lines\r", "\r", "data: [DONE]", "", ""])
+    events = page.evaluate(
+        """async (stream) => {
+            const { SseParser } = await import("./api.js");
+            const bytes = new TextEncoder().encode(stream);
+            const parsed = [];
+            for (let size = 1; size <= bytes.length; size++) {
+                const parser = new SseParser();
+                const events = [];
+                for (let at = 0; at < bytes.length; at += size) events.push(...parser.push(bytes.subarray(at, at + size)));
+                parsed.push(events);
+            }
+            return parsed;
+        }""",
+        stream,
+    )
+    assert all(parsed == ['{"text": "é 日"}', "two\nlines", "[DONE]"] for parsed in events)
+
+    pcm = np.array([0, 1, -1, 32767, -32768, 1234, -4321], "<i2")
+    pieces = [base64.b64encode(pcm.tobytes()[cut : cut + 3]).decode() for cut in range(0, 14, 3)]
+    samples = page.evaluate(
+        """async (pieces) => {
+            const { PcmDecoder } = await import("./wav.js");
+            const decoder = new PcmDecoder();
+            return pieces.flatMap((piece) => [...decoder.decode(piece)]);
+        }""",
+        pieces,
+    )
+    assert samples == (pcm / 32768).tolist()

@@ -1,0 +1,133 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from sensorium.data.generators.dialogues import is_heldout
+from sensorium.data.generators.documents import TASKS, Document, document
+from sensorium.data.generators.speech import HELDOUT_VARIANTS
+from sensorium.messages import Audio, Image, Part, Text, ToolCall
+from sensorium.tokenizers.vocab import VOICES
+
+
+def parts(made: Document) -> list[Part]:
+    return [part for message in made.messages for part in message.parts]
+
+
+def audios(made: Document) -> list[Audio]:
+    return [part for part in parts(made) if isinstance(part, Audio)]
+
+
+def content(part: Part) -> object:
+    """All there is to a part, comparable."""
+    if isinstance(part, Audio):
+        return (part.waveform.tobytes(), part.transcript, part.words, part.voice)
+    return part.pixels.tobytes() if isinstance(part, Image) else part
+
+
+@pytest.mark.parametrize("split", ["train", "heldout"])
+@pytest.mark.parametrize("task", TASKS)
+def test_the_same_arguments_give_the_same_bytes(task, split):
+    one, other = (document(task, 11, split=split) for _ in range(2))
+    assert [message.role for message in one.messages] == [message.role for message in other.messages]
+    assert list(map(content, parts(one))) == list(map(content, parts(other)))
+    assert one.phonemes == other.phonemes
+    assert list(map(content, parts(one))) != list(map(content, parts(document(task, 12, split=split))))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_documents_are_conversations(task):
+    for seed in range(25):
+        made = document(task, seed, split="train")
+        roles = [message.role for message in made.messages if message.role != "system"]
+        assert roles[0] == "user"
+        assert roles[-1] == "assistant"
+        assert all(one != next_one for one, next_one in pairwise(roles))
+        assert all(message.role != "system" for message in made.messages[1:])
+        assert len(made.phonemes) == len(audios(made))
+        for audio, phonemes in zip(audios(made), made.phonemes, strict=True):
+            assert audio.sample_rate_hz == 16_000
+            assert audio.transcript
+            assert len(audio.words) > 0
+            assert phonemes[-1].end_ms == pytest.approx(audio.duration_ms, abs=0.1)
+
+
+ANSWERS: dict[str, tuple[type, ...]] = {
+    "talk": (Audio,),
+    "say": (Audio,),
+    "answer-aloud": (Audio,),
+    "draw": (Image,),
+    "icon": (Image, Text),
+    "tool": (ToolCall, Text),
+    "tool-spoken": (ToolCall, Text),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_answers_have_the_form_of_the_task(task):
+    for seed in range(25):
+        for message in document(task, seed, split="train").messages:
+            if message.role == "assistant":
+                (part,) = message.parts
+                assert isinstance(part, ANSWERS.get(task, (Text,)))
+                if isinstance(part, Audio):
+                    assert part.voice in VOICES
+                if isinstance(part, Image):
+                    assert part.pixels.shape == (64, 64, 3)
+                    assert part.pixels.dtype == np.uint8
+
+
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_heard_sentences_and_speakers_are_of_their_split(split):
+    for task in ("hear", "transcribe"):
+        for seed in range(20):
+            for audio in audios(document(task, seed, split=split)):
+                assert audio.transcript is not None
+                assert audio.voice is not None
+                assert is_heldout(audio.transcript) == (split == "heldout")
+                assert any(f"+{variant}:" in audio.voice for variant in HELDOUT_VARIANTS) == (split == "heldout")
+
+
+def test_heldout_sentences_can_be_heard_from_known_speakers():
+    made = document("transcribe", 0, split="heldout", speaker_split="train")
+    (audio,) = audios(made)
+    assert audio.transcript is not None
+    assert audio.voice is not None
+    assert is_heldout(audio.transcript)
+    assert not any(f"+{variant}:" in audio.voice for variant in HELDOUT_VARIANTS)
+
+
+def test_say_and_transcribe_agree_with_their_sound():
+    user, assistant = document("say", 5, split="train").messages
+    (said,) = assistant.parts
+    assert isinstance(said, Audio)
+    assert user.text == f"say: {said.transcript}"
+    made = document("transcribe", 5, split="train")
+    assert made.messages[-1].text == audios(made)[0].transcript
+
+
+def test_some_conversations_go_on():
+    lengths = [sum(m.role == "user" for m in document("chat", seed, split="train").messages) for seed in range(300)]
+    assert set(lengths) == {1, 2, 3}
+    assert 0.08 < np.mean(np.array(lengths) > 1) < 0.22
+
+
+def test_a_tool_result_answers_its_call():
+    made = [document("tool", seed, split="train").messages for seed in range(60)]
+    told = [messages for messages in made if messages[-2].role == "tool"]
+    assert told
+    for _, _, calling, result, telling in told:
+        (tool_call,) = calling.parts
+        assert isinstance(tool_call, ToolCall)
+        assert result.tool_call_id == tool_call.id
+        assert telling.text
+
+
+def test_shares_add_up():
+    assert sum(TASKS.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("task", "seed"), [("sleep", 0), ("chat", -1)])
+def test_bad_arguments_are_errors(task, seed):
+    with pytest.raises(ValueError, match=r"unknown task|seed"):
+        document(task, seed, split="train")

@@ -1,0 +1,70 @@
+"""A server in a thread of this process, so that a test sees both sides: what a client gets, what the engine got."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import httpx2
+import uvicorn
+
+from sensorium.engine.fake import FakeEngine
+from sensorium.server.app import ServerConfig, build_app
+
+
+class Live(NamedTuple):
+    url: str
+    engine: FakeEngine
+    http: httpx2.Client
+
+    def chat(self, content: Any = "hi", **fields: Any) -> httpx2.Response:
+        """One user message to the chat endpoint."""
+        request = {"model": "gpt-4o", "messages": [{"role": "user", "content": content}], **fields}
+        return self.http.post("/v1/chat/completions", json=request)
+
+    def refusal(self, content: Any = "hi", *, status: int = 400, **fields: Any) -> tuple[str | None, str | None]:
+        """`param` and `code` of the error that a request gets, and a check of everything that errors have in common."""
+        response = self.chat(content, **fields)
+        assert response.status_code == status, response.text
+        return envelope(response)
+
+
+def envelope(response: httpx2.Response) -> tuple[str | None, str | None]:
+    assert response.headers["x-request-id"].startswith("req_")
+    assert list(response.json()) == ["error"]
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    assert error["type"] == ("server_error" if response.status_code >= 500 else "invalid_request_error")
+    return error["param"], error["code"]
+
+
+@contextmanager
+def live(engine: FakeEngine | None = None, **options: Any) -> Iterator[Live]:
+    """Serves a fake engine on a free port of this machine. `options` are those of ServerConfig."""
+    engine = engine or FakeEngine()
+    config = ServerConfig(**options)
+    server = uvicorn.Server(uvicorn.Config(build_app(engine, config), port=0, log_config=None))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        eventually(lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        url = f"http://127.0.0.1:{port}"
+        with httpx2.Client(base_url=url, timeout=20) as http:
+            yield Live(url, engine, http)
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+
+
+def eventually(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    """Waits until something on another thread has come about."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it never came about"
+        time.sleep(0.005)

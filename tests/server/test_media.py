@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from sensorium.server.errors import APIError
+from sensorium.server.media import MAX_SIDE, decode_audio, decode_image, image_from_data_url
+from tests.server.live import Live, live
+from tests.server.samples import audio_part, b64, data_url, image_part, mp3, picture, tone, wav
+
+MAX_PIXELS = 1_000_000
+
+
+def refused_image(data: bytes, max_pixels: int = MAX_PIXELS) -> str | None:
+    with pytest.raises(APIError) as caught:
+        decode_image(data, "here", max_pixels)
+    assert (caught.value.status, caught.value.param) == (400, "here")
+    return caught.value.code
+
+
+def refused_audio(data: bytes, format="wav", max_s: float = 10.0) -> str | None:
+    with pytest.raises(APIError) as caught:
+        decode_audio(data, format, "here", max_s)
+    assert (caught.value.status, caught.value.param) == (400, "here")
+    return caught.value.code
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF"])
+def test_pictures_become_rgb(format: str):
+    pixels = decode_image(picture(format), "here", MAX_PIXELS)
+    assert (pixels.shape, pixels.dtype) == ((6, 8, 3), np.uint8)
+    assert np.abs(pixels.astype(int) - [255, 0, 0]).max() < 10
+
+
+@pytest.mark.parametrize(
+    ("format", "mode", "color", "rgb"),
+    [
+        ("PNG", "RGBA", (255, 0, 0, 0), (255, 255, 255)),  # what cannot be seen is white
+        ("PNG", "RGBA", (255, 0, 0, 128), (255, 127, 127)),
+        ("PNG", "LA", (0, 0), (255, 255, 255)),
+        ("PNG", "L", 100, (100, 100, 100)),
+        ("PNG", "1", 1, (255, 255, 255)),
+        ("PNG", "P", 0, (0, 0, 0)),
+        ("PNG", "I;16", 100 * 256, (100, 100, 100)),
+        ("JPEG", "CMYK", (0, 255, 255, 0), (254, 0, 0)),
+        ("WEBP", "RGBA", (255, 0, 0, 0), (255, 255, 255)),
+    ],
+)
+def test_every_mode_becomes_rgb(format: str, mode: str, color, rgb):
+    pixels = decode_image(picture(format, mode=mode, color=color), "here", MAX_PIXELS)
+    assert np.abs(pixels.astype(int) - rgb).max() <= 2
+
+
+def test_a_transparent_palette_is_laid_on_white():
+    image = PIL.Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 255, 0, 0])
+    file = io.BytesIO()
+    image.save(file, "PNG", transparency=b"\xff\x00")
+    assert (decode_image(file.getvalue(), "here", MAX_PIXELS) == 255).all()
+
+
+def test_a_photo_is_turned_upright():
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright
+    assert decode_image(picture("JPEG", size=(8, 6), exif=exif), "here", MAX_PIXELS).shape == (8, 6, 3)
+
+
+def test_a_large_picture_is_scaled_to_fit():
+    assert decode_image(picture(size=(4096, 100)), "here", MAX_PIXELS).shape == (50, MAX_SIDE, 3)
+
+
+def test_bad_pictures_are_refused():
+    png = picture(size=(64, 64), mode="RGB", color="red")
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    PIL.Image.fromarray(noise).save(file, "PNG")
+    assert refused_image(b"") == "empty_image_file"
+    assert refused_image(b"GIF89a") == "image_parse_error" or refused_image(b"GIF89a") == "invalid_image_format"
+    assert refused_image(b"<svg xmlns='http://www.w3.org/2000/svg'/>") == "invalid_image_format"
+    assert refused_image(picture("BMP")) == "invalid_image_format"
+    assert refused_image(file.getvalue()[:-2000]) == "image_parse_error"
+    assert refused_image(png, max_pixels=64 * 63) == "image_too_large"
+
+
+def test_a_header_that_claims_a_huge_picture_is_not_believed():
+    png = bytearray(picture())
+    png[16:24] = struct.pack(">II", 2**30, 2**30)
+    png[29:33] = struct.pack(">I", __import__("zlib").crc32(bytes(png[12:29])))
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # as in production, where Pillow's own alarm is only a warning
+        assert refused_image(bytes(png)) == "image_too_large"
+    assert refused_image(bytes(png)) == "image_too_large"
+
+
+def test_animated_pictures_are_refused():
+    frames = [PIL.Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    for format in ("GIF", "PNG", "WEBP"):
+        file = io.BytesIO()
+        frames[0].save(file, format, save_all=True, append_images=frames[1:])
+        assert refused_image(file.getvalue()) == "invalid_image_format"
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF"])
+def test_damaged_pictures_never_escape_as_other_errors(format: str):
+    rng = np.random.default_rng(0)
+    noise = PIL.Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8))
+    file = io.BytesIO()
+    noise.save(file, format)
+    for _ in range(60):
+        damaged = bytearray(file.getvalue())
+        for position in rng.integers(0, len(damaged), 4):
+            damaged[position] = rng.integers(0, 256)
+        try:
+            decode_image(bytes(damaged[: rng.integers(1, len(damaged) + 1)]), "here", MAX_PIXELS)
+        except APIError:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("data:image/png;base64,@@@@", "invalid_base64_image"),
+        ("data:image/png;base64,abc", "invalid_base64_image"),
+        ("data:image/png,abcd", "invalid_image_url"),
+        ("data:image/png;base64", "invalid_image_url"),
+        ("data:text/plain;base64,abcd", "unsupported_image_media_type"),
+        ("data:image/png;base64," + "A" * 2000, "image_file_too_large"),
+    ],
+)
+def test_bad_data_urls_are_refused(url: str, code: str):
+    with pytest.raises(APIError) as caught:
+        image_from_data_url(url, "here", 1000)
+    assert (caught.value.code, caught.value.param) == (code, "here")
+
+
+def test_data_urls_may_have_line_breaks_and_parameters():
+    text = b64(b"0123456789" * 10)
+    broken = "\r\n".join(text[start : start + 76] for start in range(0, len(text), 76))
+    assert image_from_data_url(f"DATA:image/png;name=a.png;base64,{broken}", "here", 1000) == b"0123456789" * 10
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "ULAW"])
+def test_wav_clips_become_mono(subtype: str):
+    waveform, rate_hz = decode_audio(wav(num_channels=2, rate_hz=44_100, subtype=subtype), "wav", "here", 10)
+    assert (waveform.dtype, waveform.shape, rate_hz) == (np.float32, (22_050,), 44_100)
+    assert np.abs(waveform - tone(rate_hz=44_100)).max() < 0.02
+
+
+@pytest.mark.parametrize("num_channels", [1, 2])
+def test_mp3_clips_become_mono(num_channels: int):
+    waveform, rate_hz = decode_audio(mp3(num_channels=num_channels), "mp3", "here", 10)
+    assert (waveform.dtype, rate_hz) == (np.float32, 24_000)
+    assert abs(len(waveform) - 12_000) < 1200
+    assert 0.3 < np.abs(waveform).max() < 0.7
+
+
+def test_a_wav_whose_writer_could_not_seek_back_is_read():
+    data = bytearray(wav())
+    data[40:44] = b"\xff\xff\xff\xff"
+    assert len(decode_audio(bytes(data), "wav", "here", 10)[0]) == 8000
+
+
+def test_bad_clips_are_refused():
+    assert refused_audio(b"") == "invalid_value"
+    assert refused_audio(wav()[:44]) == "invalid_value"
+    assert refused_audio(wav(seconds=0)) == "invalid_value"
+    assert refused_audio(wav()[: len(wav()) // 2]) == "invalid_value"
+    assert refused_audio(b"RIFF\x00\x00\x00\x00WAVE") == "invalid_value"
+    assert refused_audio(mp3(), "wav") == "invalid_value"
+    assert refused_audio(wav(), "mp3") == "invalid_value"
+    assert refused_audio(b"\xff\xfb\x90\x00" * 500, "mp3") == "invalid_value"
+    assert refused_audio(b"ID3" + bytes(200), "mp3") == "invalid_value"
+    assert refused_audio(wav(seconds=2), max_s=1) == "audio_too_large"
+    assert refused_audio(mp3(seconds=2), "mp3", max_s=1) == "audio_too_large"
+    assert refused_audio(wav(num_channels=9)) == "invalid_value"
+    assert refused_audio(wav(rate_hz=1000)) == "invalid_value"
+    nan = bytearray(wav(subtype="FLOAT"))
+    nan[-4:] = struct.pack("<f", float("nan"))
+    assert refused_audio(bytes(nan)) == "invalid_value"
+
+
+@pytest.mark.parametrize("format", ["wav", "mp3"])
+def test_damaged_clips_never_escape_as_other_errors(format):
+    rng = np.random.default_rng(0)
+    whole = wav() if format == "wav" else mp3()
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for position in rng.integers(0, 200, 4):
+            damaged[position] = rng.integers(0, 256)
+        try:
+            decode_audio(bytes(damaged[: rng.integers(1, len(damaged) + 1)]), format, "here", 10)
+        except APIError:
+            pass
+
+
+def test_the_engine_gets_clips_at_its_own_rate(server: Live):
+    for data, format in ((wav(rate_hz=44_100, num_channels=2), "wav"), (mp3(rate_hz=24_000), "mp3")):
+        assert server.chat([audio_part(data, format)]).status_code == 200
+        (clip,) = server.engine.requests[-1].messages[0].parts
+        assert clip.sample_rate_hz == 16_000
+        assert abs(clip.duration_ms - 500) < 60
+
+
+def test_refusals_name_the_part(server: Live):
+    text = {"type": "text", "text": "what is this?"}
+    where = "messages[0].content[1].image_url"
+    assert server.refusal([text, image_part(data_url(b"nonsense"))]) == (where, "invalid_image_format")
+    assert server.refusal([text, image_part(data_url(picture()), detail="ultra")]) == (f"{where}.detail", "invalid_value")
+    assert server.refusal([text, {"type": "image_url"}]) == (where, "missing_required_parameter")
+    where = "messages[0].content[1].input_audio"
+    assert server.refusal([text, audio_part(b"nonsense")]) == (where, "invalid_value")
+    assert server.refusal([text, audio_part(wav(), "flac")]) == (f"{where}.format", "invalid_value")
+    bad = {"type": "input_audio", "input_audio": {"data": "@@@", "format": "wav"}}
+    assert server.refusal([text, bad]) == (where, "invalid_value")
+    assert server.chat([text, image_part(data_url(picture()))]).status_code == 200
+
+
+def test_limits_hold_for_all_parts_together():
+    with live(max_images=2, max_audio_s=1.0, max_image_bytes=500, max_audio_bytes=100_000) as server:
+        pictures = [image_part(data_url(picture()))] * 3
+        assert server.refusal(pictures) == ("messages[0].content[2].image_url", "array_above_max_length")
+        clips = [audio_part(wav(seconds=0.4))] * 3
+        assert server.refusal(clips) == ("messages[0].content[2].input_audio", "audio_too_large")
+        assert server.refusal([audio_part(bytes(100_002))]) == ("messages[0].content[0].input_audio", "audio_too_large")
+        big = [image_part(data_url(bytes(600)))]
+        assert server.refusal(big) == ("messages[0].content[0].image_url", "image_file_too_large")
+        assert server.chat(clips[:2] + pictures[:2]).status_code == 200
