@@ -3,7 +3,7 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
-OUT ?= runs/nano
+CHECKPOINT ?= sensorium/checkpoints/tiny
 ARGS ?=
 # An extra package index for torch, e.g. https://download.pytorch.org/whl/cpu for a build without CUDA (saves 3 GB).
 TORCH_INDEX ?=
@@ -20,7 +20,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constr
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@echo
-	@echo "  Variables: PORT=$(PORT) HOST=$(HOST) OUT=$(OUT) PYTHON=$(PYTHON) ARGS= TORCH_INDEX="
+	@echo "  Variables: PORT=$(PORT) HOST=$(HOST) OUT= CHECKPOINT= PYTHON=$(PYTHON) ARGS= TORCH_INDEX="
 
 run: $(VENV)/.run ## start the server with the shipped weights (PORT=8000)
 	@$(BIN)/sensorium serve --host $(HOST) --port $(PORT) $(ARGS)
@@ -40,11 +40,11 @@ fix: $(VENV)/.test ## format, and repair what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-train-nano: $(VENV)/.train ## train the nano model from nothing (OUT=runs/nano; resumes if interrupted)
-	$(BIN)/sensorium train nano --out $(OUT) $(ARGS)
+train-nano: $(VENV)/.train ## train the nano model from nothing (OUT=runs/nano; goes on if interrupted)
+	$(BIN)/sensorium train nano --out $(or $(OUT),runs/nano) $(ARGS)
 
-eval: $(VENV)/.train ## measure a checkpoint on held-out data
-	$(BIN)/sensorium eval $(ARGS)
+eval: $(VENV)/.train ## measure a checkpoint on held-out data (CHECKPOINT=, OUT=runs/evals)
+	$(BIN)/python -m recipes.evals --checkpoint $(CHECKPOINT) --out $(or $(OUT),runs/evals) $(ARGS)
 
 bench: $(VENV)/.test ## measure latency and throughput
 	$(BIN)/python -m bench $(ARGS)

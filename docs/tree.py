@@ -17,6 +17,10 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "ARCHITECTURE.md"
 REGION = re.compile(r"(<!-- tree:begin -->\n```\n).*?(```\n<!-- tree:end -->)", re.DOTALL)
 FOLDERS = ("sensorium", "recipes", "bench")
+NOT_PACKAGES = {  # folders without an __init__.py that could speak for them
+    "playground": "A page in the browser: plain ES modules, no build step",
+    "bench": "Latency, throughput and load, measured",
+}
 MAX_CHARS = 95  # with the names, a line of the tree stays within 120
 SUFFIXES = {".py", ".js", ".css", ".html"}
 
@@ -54,7 +58,7 @@ def _folder(folder: Path, *, depth: int) -> list[str]:
     if not (files or below or start.exists()):
         return []
     indent = "  " * depth
-    said = first_sentence(start) if start.exists() else ""
+    said = first_sentence(start) if start.exists() else NOT_PACKAGES.get(folder.name, "")
     own = [f"{indent}  {path.name:<{22 - len(indent)}} {first_sentence(path)}".rstrip() for path in files]
     return [f"{indent}{folder.name + '/':<{24 - len(indent)}} {said}".rstrip(), *own, *below]
 

@@ -3,9 +3,9 @@
     python -m recipes.evals --checkpoint sensorium/checkpoints/tiny --out runs/evals/tiny --n 100
     python -m recipes.evals --checkpoint runs/nano/release --out runs/evals/nano --tasks say draw
 
-Samples are the held-out documents of `sensorium.data.generators`; the judges of `recipes.judges` must have been trained.
-What comes out: evals.json (read by `sensorium.evals.card`), evals.md, evals.png, and a line of JSON for every reply in
-<task>.jsonl. A run that was stopped goes on where it was.
+Samples are the held-out documents of `sensorium.data.generators`; the judges of `recipes.judges` must have been
+trained. What comes out: evals.json (read by `sensorium.evals.card`), evals.md, evals.png, and a line of JSON for every
+reply in <task>.jsonl. A run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ from sensorium.engine.request import (
 )
 from sensorium.evals import judges, report
 from sensorium.evals.judges import SceneJudge, SpeechJudge
-from sensorium.evals.run import Outcome, run
-from sensorium.evals.scorers import Drawing, normalized
-from sensorium.evals.task import Modality, Reply, Sample
+from sensorium.evals.run import run
+from sensorium.evals.scorers import Drawing
+from sensorium.evals.task import Modality, Reply, Sample, Task
 from sensorium.evals.tasks import every_task
 from sensorium.messages import Audio, Image, Message, Part, Text, ToolCall
 from sensorium.tokenizers.audio import AudioDecoderStream, AudioEncoderStream, AudioTokenizer
@@ -140,8 +140,9 @@ def _first_turn(made: Document) -> tuple[tuple[Message, ...], Part]:
 def _said(messages: Sequence[Message]) -> str:
     """What the clip in a prompt says."""
     transcripts = [part.transcript for message in messages for part in message.parts if isinstance(part, Audio)]
-    assert len(transcripts) == 1 and transcripts[0]
-    return transcripts[0]
+    (transcript,) = transcripts
+    assert transcript
+    return transcript
 
 
 def _heldout(task: str, *, speakers: Split | None = None, start: int = 0) -> Iterator[Document]:
@@ -207,14 +208,14 @@ def typed_question(n: int) -> Iterator[Sample]:
 def say(n: int, codec: Callable[[Audio], Audio] | None) -> Iterator[Sample]:
     for made in islice(_heldout("say"), n):
         prompt, answer = _first_turn(made)
-        assert isinstance(answer, Audio) and answer.voice and answer.transcript
+        assert isinstance(answer, Audio)
         sounds = {"original": answer} | ({"codec": codec(answer)} if codec else {})
         yield Sample(
             id=str(made.seed),
             messages=prompt,
-            target=answer.transcript,
+            target=_words(answer),
             modality="audio",
-            voice=answer.voice,
+            voice=answer.voice or "",
             metadata=sounds,
         )
 
@@ -235,7 +236,7 @@ _QUESTIONS = {  # how a question about a scene begins -> what it asks for
 def scene_qa(n: int) -> Iterator[Sample]:
     guesses = _usual_answers()
     rng = np.random.default_rng((SEED, 3))
-    left = Counter({kind: n for kind in _QUESTIONS.values()})
+    left = Counter(dict.fromkeys(_QUESTIONS.values(), n))
     while left.total():
         seen = pictures.scene(rng, split="heldout")
         for question, answer in seen.questions:
@@ -353,12 +354,11 @@ def main(checkpoint: Path, out: Path, n: int = 100, tasks: Sequence[str] = (), j
     if unknown := set(tasks) - SAMPLES.keys():
         raise ValueError(f"unknown task {', '.join(sorted(unknown))}; there are {', '.join(SAMPLES)}")
     torch.set_num_threads(1)
-    engine = OmniEngine.load(checkpoint)
     codec = round_trip(Release.load(checkpoint).audio_tokenizer)
-    asyncio.run(measure(engine, codec, fingerprint(checkpoint), out, n, tasks, judge_folder))
+    measure(OmniEngine.load(checkpoint), codec, fingerprint(checkpoint), out, n, tasks, judge_folder)
 
 
-async def measure(
+def measure(
     engine: Engine,
     codec: Callable[[Audio], Audio] | None,
     weights: str,
@@ -379,28 +379,36 @@ async def measure(
     }
     out.mkdir(parents=True, exist_ok=True)
     _claim(out / "run.json", about)
-    records: list[report.TaskRecord] = []
-    with Progress() as bar:
-        for task in every_task(speech_judge.transcribe, scene_judge.see):
-            if tasks and task.name not in tasks:
-                continue
-            samples = list(say(n, codec) if task.name == "say" else SAMPLES[task.name](n))
-            line = bar.add_task(task.name, total=len(samples))
-
-            def advance(outcome: Outcome, line: Any = line) -> None:
-                bar.advance(line)
-
-            log = out / f"{task.name}.jsonl"
-            result = await run(task, samples, EngineSampler(engine), log=log, seed=SEED, progress=advance)
-            bar.update(line, completed=len(samples))
-            records.append(report.task_record(result))
-    await engine.close()
+    chosen = [task for task in every_task(speech_judge.transcribe, scene_judge.see) if task.name in (tasks or SAMPLES)]
+    records = asyncio.run(_records(engine, codec, chosen, out, n))
     finished: report.Report = {"run": {**about, "finished": int(time.time()), "machine": machine()}, "tasks": records}
     report.save(finished, out / "evals.json")
     (out / "evals.md").write_text(report.markdown(finished), "utf-8")
     report.plot(finished, out / "evals.png")
     Console().print(report.table(finished))
     return finished
+
+
+async def _records(
+    engine: Engine, codec: Callable[[Audio], Audio] | None, tasks: Sequence[Task], out: Path, n: int
+) -> list[report.TaskRecord]:
+    records: list[report.TaskRecord] = []
+    with Progress() as bar:
+        for task in tasks:
+            samples = list(say(n, codec) if task.name == "say" else SAMPLES[task.name](n))
+            line = bar.add_task(task.name, total=len(samples))
+            result = await run(
+                task,
+                samples,
+                EngineSampler(engine),
+                log=out / f"{task.name}.jsonl",
+                seed=SEED,
+                progress=lambda outcome, line=line: bar.advance(line),
+            )
+            bar.update(line, completed=len(samples))
+            records.append(report.task_record(result))
+    await engine.close()
+    return records
 
 
 def _claim(path: Path, about: dict[str, Any]) -> None:

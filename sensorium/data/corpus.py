@@ -13,7 +13,7 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +42,17 @@ def build(folder: Path, make: ShardMaker, *, num_shards: int, seed: int, workers
     paths = [folder / f"shard-{index:05d}" for index in range(num_shards)]
     missing = [index for index, path in enumerate(paths) if not path.exists()]
     jobs = [(make, folder, seed, index) for index in missing]
-    if jobs:
+    if jobs and workers > 1:
         with multiprocessing.get_context("spawn").Pool(workers) as pool:
-            results = pool.imap_unordered(_build_shard, jobs)
-            for _ in track(results, description=folder.name, total=len(jobs)):
-                pass
+            _exhaust(pool.imap_unordered(_build_shard, jobs), folder.name, len(jobs))
+    elif jobs:
+        _exhaust(map(_build_shard, jobs), folder.name, len(jobs))
     return paths
+
+
+def _exhaust(results: Iterable[None], title: str, total: int) -> None:
+    for _ in track(results, description=title, total=total):
+        pass
 
 
 def _build_shard(job: tuple[ShardMaker, Path, int, int]) -> None:

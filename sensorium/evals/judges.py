@@ -164,12 +164,14 @@ class SceneJudge(nn.Module):
         resized = Pillow.fromarray(image.pixels).resize((PICTURE_SIZE, PICTURE_SIZE), Pillow.Resampling.BOX)
         pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None] / 255.0
         logits, shape, colour, place = (output[0] for output in self(pixels))
-        presence = logits.sigmoid()
-        # A centre on the border of two cells may be claimed by both: the surer one has it.
-        highest = nn.functional.max_pool2d(presence[None], 3, stride=1, padding=1)[0]
-        is_sure = not bool(((presence == highest) & (presence > 0.3) & (presence < 0.7)).any())
+        presence = logits.sigmoid()[None]
+        # A centre on the border of cells is claimed by all of them, by each a little: their claims are added, and the
+        # cell that claims most has the object.
+        claims = nn.functional.avg_pool2d(presence, 3, stride=1, padding=1, divisor_override=1)[0]
+        is_peak = presence[0] == nn.functional.max_pool2d(presence, 3, stride=1, padding=1)[0]
+        is_sure = not bool((is_peak & (claims > 0.3) & (claims < 0.7)).any())
         objects: list[SeenObject] = []
-        for row, column in ((presence == highest) & (presence > 0.5)).nonzero().tolist():
+        for row, column in (is_peak & (claims > 0.5)).nonzero().tolist():
             shape_share, shape_index = shape[row, column].softmax(-1).max(-1)
             colour_share, colour_index = colour[row, column].softmax(-1).max(-1)
             is_sure = is_sure and bool(min(shape_share, colour_share) > 0.6)

@@ -92,17 +92,15 @@ def _rows(result: Result) -> Iterator[Row]:
         scored = [outcome for outcome in outcomes if outcome.unscored is None]
         metrics = dict.fromkeys([result.task.metric, *(name for outcome in scored for name in outcome.scores)])
         for metric in metrics:
+            found = estimate([outcome.scores[metric] for outcome in scored]) if scored else None
             row: Row = {
                 "condition": condition,
                 "metric": metric,
-                "mean": None,
-                "stderr": None,
+                "mean": found.mean if found else None,
+                "stderr": found.stderr if found and len(scored) > 1 else None,
                 "n": len(scored),
                 "unscored": len(outcomes) - len(scored),
             }
-            if scored:
-                mean, stderr, _ = estimate([outcome.scores[metric] for outcome in scored])
-                row |= {"mean": mean, "stderr": None if math.isnan(stderr) else stderr}
             if metric == result.task.metric:
                 row["chance"] = result.chance[condition].value
             yield row
@@ -173,9 +171,7 @@ def cells(task: TaskRecord) -> list[tuple[str, ...]]:
     """The lines of the table about one task, as `HEADER` names them."""
     lines: list[tuple[str, ...]] = []
     for index, row in enumerate(task["rows"]):
-        goal = next(
-            (g for g in task["goals"] if (g["metric"], g["condition"]) == (row["metric"], row["condition"])), None
-        )
+        goals = [goal_cell(goal) for goal in goals_of(task, row)]
         lines.append(
             (
                 task["name"] if index == 0 else "",
@@ -183,7 +179,7 @@ def cells(task: TaskRecord) -> list[tuple[str, ...]]:
                 row["metric"].replace("_", " "),
                 with_error(row),
                 percent(row["chance"]) if "chance" in row else "",
-                _goal_cell(goal) if goal else "",
+                ", ".join(goals),
                 str(row["n"]),
                 str(row["unscored"]) if row["unscored"] else "",
             )
@@ -191,7 +187,12 @@ def cells(task: TaskRecord) -> list[tuple[str, ...]]:
     return lines
 
 
-def _goal_cell(goal: GoalRecord) -> str:
+def goals_of(task: TaskRecord, row: Row) -> list[GoalRecord]:
+    """The bars that this row must reach."""
+    return [goal for goal in task["goals"] if (goal["metric"], goal["condition"]) == (row["metric"], row["condition"])]
+
+
+def goal_cell(goal: GoalRecord) -> str:
     return f"{'≤' if goal['at_most'] else '≥'} {100 * goal['bound']:g} % {'met' if goal['is_met'] else 'missed'}"
 
 

@@ -79,7 +79,7 @@ def heard(sample: Sample, reply: Reply) -> Scores:
     return {"exact": exact(sample.target, transcript), "wer": word_error_rate(sample.target, transcript)}
 
 
-def spoken_answer(judge: Transcriber) -> Scorer:
+def spoken_answer(judge: Transcriber) -> Callable[[Sample, Reply], Scores]:
     """A reply in speech: its transcript must be the target; `wer` is what a judge then hears of the target."""
 
     def score(sample: Sample, reply: Reply) -> Scores:

@@ -1,0 +1,202 @@
+"""Which symbols may come next: a finite-state machine over what the network writes.
+
+    transcript   T.. <|/audio|>
+    answer       one form or several, then <|end|>
+      write      <|write|> T..
+      speak      <|speak|> <|voice|> T T T A A T A .. T <|tend|> A .. <|/speak|>
+      draw       <|image|> I x 64 <|/image|>
+      call       <|call|> T.. <|/call|>
+
+The softmax picks the modality; the machine only takes away what no stream could mean. It also bounds what could go on
+for ever: a transcript, sound that has lost its text, text that has no sound, parts in one answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import cached_property, lru_cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from sensorium.tokenizers import vocab
+from sensorium.tokenizers.vocab import NUM_SPECIALS, Vocabulary
+
+MAX_PARTS = 8  # forms in one answer
+MAX_TEXT_RUN = 64  # text tokens in a row before some sound of them
+MAX_FRAME_RUN = 38  # frames in a row without text, before the text is complete: 3 s
+FRAMES_PER_TOKEN = 12  # sound may take so long for each token of its text (speech needs 2 to 4), and ..
+SPARE_FRAMES = 25  # .. this long besides
+
+
+class State(Enum):
+    TRANSCRIPT = auto()
+    OPEN = auto()  # the first form of an answer is chosen
+    WRITE = auto()
+    VOICE = auto()
+    SPEAK = auto()
+    DRAW = auto()
+    CALL = auto()
+    CLOSED = auto()  # a form is complete: another one, or the end
+    DONE = auto()
+
+
+class Kind(Enum):
+    """What a symbol belongs to. A position's legal symbols may be of two kinds only where speech is interleaved."""
+
+    LANGUAGE = auto()  # text and specials
+    AUDIO = auto()
+    IMAGE = auto()
+
+
+class Span(NamedTuple):
+    """The legal symbols of one kind."""
+
+    kind: Kind
+    start: int
+    legal: np.ndarray  # (N,) bool, of symbols start .. start + N
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alphabet:
+    """The symbols a model has, and the sets of them that the machine speaks of."""
+
+    vocabulary: Vocabulary
+    num_text_tokens: int  # the tokenizer may leave some of the table's ids unused
+    num_patches: int
+    first_tokens: int  # so many text tokens come before any sound
+
+    @cached_property
+    def _text(self) -> np.ndarray:
+        legal = np.zeros(self.vocabulary.audio_start, dtype=bool)
+        legal[NUM_SPECIALS : NUM_SPECIALS + self.num_text_tokens] = True
+        return legal
+
+    @lru_cache(maxsize=64)  # noqa: B019 - an alphabet lives as long as its model
+    def spans(self, *specials: int, text: bool = False, audio: bool = False, image: bool = False) -> tuple[Span, ...]:
+        table = self.vocabulary
+        spans: list[Span] = []
+        if specials or text:
+            legal = self._text.copy() if text else np.zeros_like(self._text)
+            legal[list(specials)] = True
+            spans.append(Span(Kind.LANGUAGE, 0, legal))
+        if audio:
+            spans.append(Span(Kind.AUDIO, table.audio_start, np.ones(table.audio_codes, dtype=bool)))
+        if image:
+            spans.append(Span(Kind.IMAGE, table.image_start, np.ones(table.image_codes, dtype=bool)))
+        return tuple(spans)
+
+
+_OPENED_BY = {
+    vocab.WRITE: State.WRITE,
+    vocab.SPEAK: State.VOICE,
+    vocab.IMAGE: State.DRAW,
+    vocab.CALL: State.CALL,
+    vocab.END: State.DONE,
+}
+
+
+class Grammar:
+    """`legal()` says what may come, `push(symbol)` what came."""
+
+    def __init__(
+        self, alphabet: Alphabet, state: State, *, words: int = vocab.WRITE, voice: int = 0, max_transcript: int = 0
+    ) -> None:
+        self.state = state
+        self.words = words  # the symbol that opens words: <|write|> or <|speak|>
+        self._alphabet = alphabet
+        self._voice = voice
+        self._max_transcript = max_transcript
+        self._num_parts = 0
+        self._open()
+
+    @classmethod
+    def transcript(cls, alphabet: Alphabet, *, num_frames: int) -> Grammar:
+        """What a clip of `num_frames` says: no more tokens than frames, and a few."""
+        return cls(alphabet, State.TRANSCRIPT, max_transcript=num_frames + 8)
+
+    @classmethod
+    def answer(cls, alphabet: Alphabet, *, modality: Literal["text", "audio"], voice: str) -> Grammar:
+        """Raises ValueError for an unknown voice."""
+        words = vocab.SPEAK if modality == "audio" else vocab.WRITE
+        return cls(alphabet, State.OPEN, words=words, voice=vocab.voice_id(voice))
+
+    @property
+    def done(self) -> bool:
+        return self.state is State.DONE
+
+    @property
+    def patch(self) -> int | None:
+        """Which patch of a picture comes next; None if none does."""
+        drawing = self.state is State.DRAW and self._num_codes < self._alphabet.num_patches
+        return self._num_codes if drawing else None
+
+    def legal(self) -> tuple[Span, ...]:
+        spans = self._alphabet.spans
+        match self.state:
+            case State.TRANSCRIPT:
+                return spans(vocab.END_AUDIO, text=self._num_text < self._max_transcript)
+            case State.OPEN:
+                return spans(vocab.WRITE, vocab.SPEAK, vocab.IMAGE, vocab.CALL)
+            case State.WRITE:
+                return spans(*((vocab.END, vocab.IMAGE, vocab.CALL) if self._num_text else ()), text=True)
+            case State.VOICE:
+                return spans(self._voice)
+            case State.SPEAK:
+                return self._legal_in_speech()
+            case State.DRAW:
+                return spans(vocab.END_IMAGE) if self.patch is None else spans(image=True)
+            case State.CALL:
+                return spans(*((vocab.END_CALL,) if self._num_text else ()), text=True)
+            case State.CLOSED:
+                more = () if self._num_parts >= MAX_PARTS else (self.words, vocab.IMAGE, vocab.CALL)
+                return spans(vocab.END, *more)
+            case State.DONE:
+                return ()
+
+    def push(self, symbol: int) -> None:
+        table = self._alphabet.vocabulary
+        if table.is_text(symbol):
+            self._num_text += 1
+            self._text_run += 1
+            self._frame_run = 0
+        elif table.is_audio(symbol):
+            self._num_codes += 1
+            self._frame_run += 1
+            self._text_run = 0
+        elif table.is_image(symbol):
+            self._num_codes += 1
+        elif symbol == vocab.TEXT_END:
+            self._text_complete = True
+        elif symbol == vocab.END_AUDIO:
+            self.state = State.DONE
+        elif self.state is State.VOICE:
+            self.state = State.SPEAK
+        elif symbol in _OPENED_BY:
+            self.state = _OPENED_BY[symbol]
+            self._num_parts += 1
+            self._open()
+        else:
+            assert symbol in (vocab.END_IMAGE, vocab.END_SPEAK, vocab.END_CALL), symbol
+            self.state = State.CLOSED
+
+    def _open(self) -> None:
+        self._num_text = 0
+        self._num_codes = 0  # frames or patches
+        self._text_run = 0
+        self._frame_run = 0
+        self._text_complete = False
+
+    def _legal_in_speech(self) -> tuple[Span, ...]:
+        spans = self._alphabet.spans
+        exhausted = self._num_codes >= SPARE_FRAMES + FRAMES_PER_TOKEN * self._num_text
+        if self._text_complete:
+            end = (vocab.END_SPEAK,) if self._num_codes else ()
+            return spans(*end, audio=not (end and exhausted))
+        end = (vocab.TEXT_END,) if self._num_text else ()
+        if self._num_text < self._alphabet.first_tokens:
+            return spans(*end, text=True)
+        if exhausted or self._frame_run >= MAX_FRAME_RUN:
+            return spans(*end, text=True)
+        return spans(*end, text=self._text_run < MAX_TEXT_RUN, audio=True)
