@@ -105,6 +105,7 @@ class Grammar:
     ) -> None:
         self.state = state
         self.words = words  # the symbol that opens words: <|write|> or <|speak|>
+        self.vocabulary = alphabet.vocabulary
         self._alphabet = alphabet
         self._voice = voice
         self._max_transcript = max_transcript
@@ -156,7 +157,7 @@ class Grammar:
                 return ()
 
     def push(self, symbol: int) -> None:
-        table = self._alphabet.vocabulary
+        table = self.vocabulary
         if table.is_text(symbol):
             self._num_text += 1
             self._text_run += 1

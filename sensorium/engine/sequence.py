@@ -72,9 +72,7 @@ class Sequence:
             return
         residuals, patches = dict(piece.frames), dict(piece.patches)
         for at, symbol in enumerate(piece.ids):
-            self._hidden = self.runner.step(
-                symbol, self._cache, residuals=residuals.get(at), patch=patches.get(at)
-            )
+            self._hidden = self.runner.step(symbol, self._cache, residuals=residuals.get(at), patch=patches.get(at))
 
     def hidden(self) -> np.ndarray:
         """The (C,) hidden state of the last position, computed now if it is not yet."""
@@ -104,8 +102,9 @@ class Sequence:
             else:
                 choice = sampler.symbol(logits, grammar.legal())
             residuals = None
-            if grammar.is_audio(choice):
-                residuals = self.runner.residuals(hidden, grammar.audio_code(choice), sampler.code)
+            if grammar.vocabulary.is_audio(choice):
+                code = choice - grammar.vocabulary.audio_start
+                residuals = self.runner.residuals(hidden, code, sampler.code)
             symbol = Symbol(choice, grammar.state, residuals, patch)
             grammar.push(choice)
             self.append_symbol(symbol)

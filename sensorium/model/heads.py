@@ -67,7 +67,7 @@ class DepthHead(nn.Module):
     def _context(self, codes: Tensor) -> Tensor:
         """(N, 1+R) -> (N, R, d): for level k the sum over the codes before it."""
         if not self.conditional:
-            return torch.zeros(1, device=codes.device)
+            return torch.zeros(1, 1, 1, device=codes.device)
         levels = self.num_residuals
         offsets = torch.arange(levels - 1, device=codes.device) * self.residual_size
         terms = [self.first(codes[:, :1]), self.previous(codes[:, 1:levels] + offsets)]
@@ -77,3 +77,49 @@ class DepthHead(nn.Module):
         """(K, N, d) -> (K, N, residual_size)"""
         x = x + torch.bmm(F.relu(torch.bmm(norm(x), self.up[levels])).square(), self.down[levels])
         return torch.bmm(norm(x), self.logits[levels]).float()
+
+
+class DepthTransformer(nn.Module):
+    """The same task by a two-layer causal transformer over the codes of one frame (Moshi's way): the ablation's rival.
+
+    Position k holds W_k h + U_k[q_k] and predicts q_{k+1}; `step` computes the few positions again each time.
+    """
+
+    NUM_LAYERS = 2
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        levels, size, width = config.num_residuals, config.hidden_size, config.depth_size
+        self.num_residuals = levels
+        self.residual_size = config.residual_size
+        self.hidden = nn.Parameter(torch.empty(levels, size, width))
+        self.first = nn.Embedding(config.audio_codes, width)
+        self.previous = nn.Embedding((levels - 1) * config.residual_size, width)
+        self.mix = nn.ParameterList(nn.Parameter(torch.empty(3, width, width)) for _ in range(self.NUM_LAYERS))
+        self.up = nn.ParameterList(nn.Parameter(torch.empty(1, width, 4 * width)) for _ in range(self.NUM_LAYERS))
+        self.down = nn.ParameterList(nn.Parameter(torch.empty(1, 4 * width, width)) for _ in range(self.NUM_LAYERS))
+        self.logits = nn.Parameter(torch.empty(levels, width, config.residual_size))
+
+    def forward(self, hidden: Tensor, codes: Tensor) -> Tensor:
+        """hidden: (N, C), codes: (N, 1+R) -> logits (N, R, residual_size) float32."""
+        return self._predict(hidden, codes[:, : self.num_residuals])
+
+    def step(self, hidden: Tensor, codes: Tensor) -> Tensor:
+        """hidden: (N, C), codes: (N, k) -> logits of q_k (N, residual_size)."""
+        return self._predict(hidden, codes)[:, -1]
+
+    def _predict(self, hidden: Tensor, codes: Tensor) -> Tensor:
+        levels = codes.shape[1]
+        offsets = torch.arange(levels - 1, device=codes.device) * self.residual_size
+        embedded = torch.cat((self.first(codes[:, :1]), self.previous(codes[:, 1:] + offsets)), dim=1)  # (N, k, d)
+        x = torch.einsum("nc,kcd->nkd", hidden, self.hidden[:levels])
+        x = x + embedded.to(x.dtype)
+        for mix, up, down in zip(self.mix, self.up, self.down, strict=True):
+            query, key, value = torch.einsum("nkd,wde->wnke", norm(x), mix)
+            x = x + F.scaled_dot_product_attention(norm(query), norm(key), value, is_causal=True)
+            x = x + F.relu(norm(x) @ up[0]).square() @ down[0]
+        return torch.einsum("nkd,kdv->nkv", norm(x), self.logits[:levels]).float()
+
+
+def depth_head(config: ModelConfig) -> DepthHead | DepthTransformer:
+    return DepthTransformer(config) if config.depth_head == "transformer" else DepthHead(config)

@@ -19,7 +19,7 @@ from sensorium.model.attention import Attention, norm
 from sensorium.model.cache import KVCache
 from sensorium.model.config import HEAD_DIM, ModelConfig
 from sensorium.model.embed import StreamEmbedding, StreamInputs
-from sensorium.model.heads import DepthHead, SymbolHead
+from sensorium.model.heads import SymbolHead, depth_head
 from sensorium.model.rope import Rope
 
 
@@ -82,7 +82,7 @@ class Transformer(nn.Module):
         self.residual_scale = nn.Parameter(torch.ones(config.num_layers))
         self.embed_scale = nn.Parameter(torch.zeros(config.num_layers))
         self.symbol_head = SymbolHead(config)
-        self.depth_head = DepthHead(config)
+        self.depth_head = depth_head(config)
         self.rope = Rope(head_dim=HEAD_DIM, max_seq_len=config.max_seq_len, theta=config.rope_theta)
         self.init_weights()
 
@@ -109,7 +109,7 @@ class Transformer(nn.Module):
     def init_weights(self) -> None:
         """Uniform matrices of std 1/sqrt(fan-in); output projections start at zero, so every block starts as identity."""
         for name, parameter in self.named_parameters():
-            if name.endswith(("attention.output.weight", "down.weight", "depth_head.down", "value_gate.weight")):
+            if name.endswith(("attention.output.weight", "down.weight", "value_gate.weight")) or "depth_head.down" in name:
                 parameter.zero_()
             elif name.startswith(("residual_scale", "embed_scale")):
                 continue

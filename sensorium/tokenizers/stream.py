@@ -6,8 +6,10 @@ that prediction weighs; 0 means no loss. The builder is used by training and by 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -67,8 +69,8 @@ class Stream:
         """Positions start .. stop as a stream of their own."""
         part = Stream(ids=self.ids[start:stop], targets=self.targets[start:stop], weights=self.weights[start:stop])
         for theirs, mine in zip(part._content(), self._content(), strict=True):
-            theirs += [(at - start, content) for at, content in mine if start <= at < stop]
-        part.spoken += [SpokenFrame(frame.at - start, frame.codes) for frame in self.spoken if start <= frame.at < stop]
+            theirs += [(at - start, content) for at, content in mine[_range(mine, start, stop)]]
+        part.spoken += [SpokenFrame(at - start, codes) for at, codes in self.spoken[_range(self.spoken, start, stop)]]
         return part
 
     def _content(self) -> tuple[list, list, list, list]:
@@ -123,6 +125,12 @@ def collate_labels(streams: Sequence[Stream], *, num_residuals: int) -> StreamLa
         spoken.at,
         _stack(spoken.content, 1 + num_residuals, np.int64),
     )
+
+
+def _range(content: Sequence[tuple[int, object]], start: int, stop: int) -> slice:
+    """Which of the content, sorted by position, lies at positions start .. stop."""
+    first = bisect_left(content, start, key=itemgetter(0))
+    return slice(first, bisect_left(content, stop, lo=first, key=itemgetter(0)))
 
 
 class _Flat(NamedTuple):

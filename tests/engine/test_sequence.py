@@ -1,0 +1,201 @@
+"""The fast path writes what the slow reference writes, symbol for symbol; forks and truncations change nothing."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from sensorium.engine import reference
+from sensorium.engine.grammar import Alphabet, Grammar, State
+from sensorium.engine.request import SamplingParams
+from sensorium.engine.runner import Runner
+from sensorium.engine.sampling import Sampler
+from sensorium.engine.sequence import Sequence, Symbol
+from sensorium.messages import Text
+from sensorium.tokenizers import vocab
+from sensorium.tokenizers.release import Release
+from sensorium.tokenizers.render import EncodedAudio, EncodedImage, EncodedMessage
+from sensorium.tokenizers.stream import Stream
+
+GREEDY = SamplingParams()
+WARM = SamplingParams(temperature=0.9, top_p=0.9, seed=3)
+NUM_SYMBOLS = 60
+
+
+@pytest.fixture(scope="module")
+def runner(release: Release) -> Runner:
+    return Runner(release.model)
+
+
+@pytest.fixture(scope="module")
+def alphabet(release: Release) -> Alphabet:
+    return Alphabet(
+        vocabulary=release.vocabulary,
+        num_text_tokens=release.text.num_tokens,
+        num_patches=release.config.image.num_patches,
+        first_tokens=release.config.render.first_tokens,
+    )
+
+
+def prompt(release: Release, *parts: Text | EncodedAudio | EncodedImage, opening: tuple[int, ...] = ()) -> Stream:
+    message = EncodedMessage(role="user", parts=parts)
+    stream = Stream()
+    for piece in release.renderer.prompt([message], opening):
+        stream.extend(piece.stream)
+    return stream
+
+
+def clip(release: Release, *, num_frames: int = 9) -> EncodedAudio:
+    waveform = 0.1 * torch.randn(1, num_frames * release.config.audio.frame_size, generator=torch.manual_seed(1))
+    frames, _ = release.audio_tokenizer.encode(waveform)
+    return EncodedAudio(codes=frames.codes[0].numpy(), features=frames.features[0].numpy())
+
+
+def picture(release: Release) -> EncodedImage:
+    pixels = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8, generator=torch.manual_seed(2))
+    patches = release.image_tokenizer.encode(pixels)
+    return EncodedImage(codes=patches.codes[0].numpy(), features=patches.features[0].numpy())
+
+
+def opened(alphabet: Alphabet, *symbols: int) -> Grammar:
+    """A grammar after the symbols that open an answer: a random network would seldom choose the form under test."""
+    grammar = Grammar.answer(alphabet, modality="audio" if vocab.SPEAK in symbols else "text", voice="alloy")
+    for symbol in symbols:
+        grammar.push(symbol)
+    return grammar
+
+
+def take(symbols: list[Symbol]) -> list[tuple[int, State, int | None, tuple[int, ...]]]:
+    """Symbols as values that compare."""
+    return [
+        (symbol.id, symbol.state, symbol.patch, () if symbol.residuals is None else tuple(symbol.residuals.tolist()))
+        for symbol in symbols[:NUM_SYMBOLS]
+    ]
+
+
+def both(
+    release: Release,
+    runner: Runner,
+    stream: Stream,
+    grammars: tuple[Grammar, Grammar],
+    params: SamplingParams,
+    plain: Stream | None = None,
+) -> list[Symbol]:
+    """The symbols of the fast path, after it was found equal to the reference."""
+    fast = Sequence(runner)
+    fast.append(stream)
+    twin = None
+    if plain is not None:
+        twin = Sequence(runner)
+        twin.append(plain)
+    found = list(islice(fast.generate(grammars[0], Sampler(params), plain=twin), NUM_SYMBOLS))
+    expected = reference.generate(
+        release.model, stream, grammars[1], Sampler(params), plain=plain, max_symbols=NUM_SYMBOLS
+    )
+    assert take(found) == take(expected)
+    return found
+
+
+@pytest.mark.parametrize("params", [GREEDY, WARM], ids=["greedy", "seeded"])
+def test_written_answer(release: Release, runner: Runner, alphabet: Alphabet, params: SamplingParams):
+    stream = prompt(release, Text(text="what is two plus three"), picture(release), opening=(vocab.WRITE,))
+    grammars = opened(alphabet, vocab.WRITE), opened(alphabet, vocab.WRITE)
+    found = both(release, runner, stream, grammars, params)
+    assert len(found) > 3
+
+
+@pytest.mark.parametrize("params", [GREEDY, WARM], ids=["greedy", "seeded"])
+def test_spoken_answer(release: Release, runner: Runner, alphabet: Alphabet, params: SamplingParams):
+    voice = vocab.voice_id("alloy")
+    stream = prompt(release, Text(text="the time is ten"), opening=(vocab.SPEAK, voice))
+    grammars = opened(alphabet, vocab.SPEAK, voice), opened(alphabet, vocab.SPEAK, voice)
+    found = both(release, runner, stream, grammars, params)
+    frames = [symbol for symbol in found if symbol.residuals is not None]
+    assert len(frames) > 3
+    assert all(frame.residuals is not None and frame.residuals.shape == (7,) for frame in frames)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_picture(release: Release, runner: Runner, alphabet: Alphabet, guided: bool):
+    params = SamplingParams(seed=5, guidance_scale=2.0 if guided else 1.0)
+    stream = prompt(release, Text(text="draw a red circle"), opening=(vocab.IMAGE,))
+    plain = prompt(release, opening=(vocab.IMAGE,)) if guided else None
+    grammars = opened(alphabet, vocab.IMAGE), opened(alphabet, vocab.IMAGE)
+    found = both(release, runner, stream, grammars, params, plain)
+    assert [symbol.patch for symbol in found] == list(range(NUM_SYMBOLS))
+
+
+def test_guidance_changes_the_picture(release: Release, runner: Runner, alphabet: Alphabet):
+    stream = prompt(release, Text(text="draw a red circle"), opening=(vocab.IMAGE,))
+    plain = prompt(release, opening=(vocab.IMAGE,))
+    drawn = []
+    for scale in (1.0, 4.0):
+        sequence, twin = Sequence(runner), Sequence(runner)
+        sequence.append(stream)
+        twin.append(plain)
+        sampler = Sampler(SamplingParams(seed=5, guidance_scale=scale))
+        drawn.append(take(list(sequence.generate(opened(alphabet, vocab.IMAGE), sampler, plain=twin))))
+    assert drawn[0] != drawn[1]
+
+
+@pytest.mark.parametrize("params", [GREEDY, WARM], ids=["greedy", "seeded"])
+def test_transcript_of_a_heard_clip(release: Release, runner: Runner, alphabet: Alphabet, params: SamplingParams):
+    message = EncodedMessage(role="user", parts=(clip(release),))
+    stream = release.renderer.prompt([message], ())[0].stream
+    grammars = Grammar.transcript(alphabet, num_frames=9), Grammar.transcript(alphabet, num_frames=9)
+    found = both(release, runner, stream, grammars, params)
+    assert found[-1].id == vocab.END_AUDIO
+
+
+def test_the_opening_is_chosen_alike(release: Release, runner: Runner, alphabet: Alphabet):
+    stream = prompt(release, Text(text="turn on the light"))
+    grammars = tuple(Grammar.answer(alphabet, modality="audio", voice="echo") for _ in range(2))
+    both(release, runner, stream, (grammars[0], grammars[1]), WARM)
+
+
+def test_a_fork_goes_its_own_way(release: Release, runner: Runner, alphabet: Alphabet):
+    trunk = Sequence(runner)
+    trunk.append(prompt(release, Text(text="what is two"), clip(release), opening=(vocab.WRITE,)))
+    trunk.hidden()
+    twin = trunk.fork()
+    first = take(list(trunk.generate(opened(alphabet, vocab.WRITE), Sampler(WARM))))
+    second = take(list(twin.generate(opened(alphabet, vocab.WRITE), Sampler(WARM))))
+    assert first == second
+    assert len(twin) == len(trunk)
+
+
+def test_a_truncated_sequence_goes_on_as_if_nothing_had_been_there(
+    release: Release, runner: Runner, alphabet: Alphabet
+):
+    voice = vocab.voice_id("alloy")
+    sequence = Sequence(runner)
+    sequence.append(prompt(release, Text(text="the time"), picture(release), opening=(vocab.SPEAK, voice)))
+    position = len(sequence)
+    first = take(list(sequence.generate(opened(alphabet, vocab.SPEAK, voice), Sampler(WARM))))
+    sequence.truncate(position)
+    assert len(sequence) == position
+    second = take(list(sequence.generate(opened(alphabet, vocab.SPEAK, voice), Sampler(WARM))))
+    assert first == second
+
+
+def test_chunked_prefill_equals_one_prefill(release: Release, runner: Runner):
+    stream = prompt(release, Text(text="what is two plus three " * 8), picture(release), clip(release))
+    assert len(stream) > 100
+    sequence = Sequence(runner)
+    sequence.append(stream)
+    whole = runner.prefill(stream, runner.new_cache())
+    np.testing.assert_allclose(sequence.hidden(), whole, rtol=0, atol=2e-5)
+
+
+def test_a_full_context_ends_the_answer(release: Release, runner: Runner, alphabet: Alphabet):
+    stream = Stream()
+    stream.add_all([vocab.BOS, vocab.USER, *[70] * 500, vocab.END, vocab.ASSISTANT, vocab.CALL])
+    sequence = Sequence(runner)
+    sequence.append(stream)
+    found = list(sequence.generate(opened(alphabet, vocab.CALL), Sampler(WARM)))
+    assert len(found) <= 512 - len(stream)
+    with pytest.raises(ValueError, match="room for"):
+        sequence.append(stream)
