@@ -107,7 +107,7 @@ def make_pictures(folder: Path, seed: int, shard: int) -> None:
     np.save(folder / "images.npy", np.stack([makers[choice]() for choice in choices]))
 
 
-class make_documents:  # noqa: N801 - a shard maker like the functions above, which also carries its mixture
+class make_documents:
     """Documents of a mixture of tasks, with their media beside them. Picklable, so that workers can run it."""
 
     def __init__(self, weights: dict[str, float], split: speech.Split = "train") -> None:
@@ -148,7 +148,8 @@ class _Media:
         if isinstance(part, Image):
             self._images.append(part.pixels)
             return {"image": len(self._images) - 1}
-        assert isinstance(part, Audio) and part.sample_rate_hz == SAMPLE_RATE_HZ
+        assert isinstance(part, Audio)
+        assert part.sample_rate_hz == SAMPLE_RATE_HZ
         self._sounds.append(_to_int16(part.waveform))
         self._clips.append(
             {

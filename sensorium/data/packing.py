@@ -161,6 +161,4 @@ def without_words(message: EncodedMessage) -> EncodedMessage:
 def _replace(part: EncodedAudio | EncodedImage, *, codes: np.ndarray, features: np.ndarray | None) -> EncodedPart:
     if isinstance(part, EncodedImage):
         return EncodedImage(codes=codes, features=features)
-    return EncodedAudio(
-        codes=codes, features=features, transcript=part.transcript, words=part.words, voice=part.voice
-    )
+    return EncodedAudio(codes=codes, features=features, transcript=part.transcript, words=part.words, voice=part.voice)

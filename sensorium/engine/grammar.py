@@ -113,9 +113,9 @@ class Grammar:
         self._open()
 
     @classmethod
-    def transcript(cls, alphabet: Alphabet, *, num_frames: int) -> Grammar:
-        """What a clip of `num_frames` says: no more tokens than frames, and a few."""
-        return cls(alphabet, State.TRANSCRIPT, max_transcript=num_frames + 8)
+    def transcript(cls, alphabet: Alphabet, *, max_tokens: int) -> Grammar:
+        """What a clip says."""
+        return cls(alphabet, State.TRANSCRIPT, max_transcript=max_tokens)
 
     @classmethod
     def answer(cls, alphabet: Alphabet, *, modality: Literal["text", "audio"], voice: str) -> Grammar:

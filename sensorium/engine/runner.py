@@ -22,7 +22,7 @@ from sensorium.model.attention import GATE_CHANNELS
 from sensorium.model.cache import KVCache
 from sensorium.model.config import HEAD_DIM
 from sensorium.model.embed import StreamEmbedding
-from sensorium.model.heads import DepthHead
+from sensorium.model.heads import DepthHead, DepthTransformer
 from sensorium.model.transformer import MLP, Block, GroupedMLP, Transformer
 from sensorium.tokenizers.stream import Stream, collate_inputs
 
@@ -40,7 +40,8 @@ class Runner:
         self._blocks = [_Block(block, model.config.audio_start) for block in model.blocks if isinstance(block, Block)]
         self._scales = list(zip(model.residual_scale.tolist(), model.embed_scale.tolist(), strict=True))
         self._head = _matrix(model.symbol_head.projection.weight)
-        self._depth_head = _DepthHead(model.depth_head)
+        head = model.depth_head
+        self._depth_head = _DepthHead(head) if isinstance(head, DepthHead) else _SlowDepthHead(head)
         cos, sin = _array(model.rope.cos), _array(model.rope.sin)
         self._cos = np.concatenate((cos, cos), axis=1)  # (S, D)
         self._sin = np.concatenate((-sin, sin), axis=1)
@@ -181,6 +182,21 @@ class _DepthHead:
             x += np.dot(y * y, down)
             codes.append(draw(np.dot(_norm(x), logits)))
         return np.array(codes)
+
+
+class _SlowDepthHead:
+    """The depth transformer of an ablation, as it is."""
+
+    def __init__(self, head: DepthTransformer) -> None:
+        self.head = head
+
+    @torch.inference_mode()
+    def __call__(self, hidden: np.ndarray, code: int, draw: Callable[[np.ndarray], int]) -> np.ndarray:
+        codes = [code]
+        for _ in range(self.head.num_residuals):
+            logits = self.head.step(torch.from_numpy(hidden).unsqueeze(0), torch.tensor([codes]))
+            codes.append(draw(logits[0].numpy()))
+        return np.array(codes[1:])
 
 
 def _norm(x: np.ndarray) -> np.ndarray:

@@ -105,6 +105,12 @@ document had. Each mean has its standard error. Chance is what a guesser reaches
 goal counts as met only if it is met with every reply that could not be scored taken for a wrong one."""
 
 
+_DOMAIN = """\
+It knows a closed domain of a few hundred words: a home's commands, small sums, simple facts, coloured shapes, short
+words. Outside of it, it answers fluently and wrongly. It has not been trained on recordings of people.
+"""
+
+
 def _front_matter(measured: Report, made: TrainingRecord) -> str:
     results = [
         {
@@ -131,9 +137,9 @@ def _front_matter(measured: Report, made: TrainingRecord) -> str:
 def _summary(made: TrainingRecord) -> str:
     total = sum(made["parameters"].values())
     return (
-        f"One network of {count(made['parameters'].get('network', total))} parameters that reads, hears, sees, speaks and "
-        "draws in a single token stream,\n"
-        f"with its own tokenizers ({count(total)} parameters in all), trained from nothing on generated data."
+        f"One network of {count(made['parameters']['network'])} parameters that reads, hears, sees, speaks and draws "
+        f"in a single token stream,\nwith its own tokenizers ({count(total)} parameters in all), trained from nothing "
+        "on generated data."
     )
 
 
@@ -150,10 +156,7 @@ def _limits(measured: Report) -> str:
         for task in measured["tasks"]
         for example in task["examples"][:1]
     ]
-    text = (
-        "It knows a closed domain of a few hundred words: a home's commands, small sums, simple facts, coloured shapes, "
-        "short words. Outside\nof it, it answers fluently and wrongly. It has not been trained on recordings of people.\n"
-    )
+    text = _DOMAIN
     text += "\n".join(["", *missed, ""]) if missed else ""
     if wrong:
         text += "\n".join(["\nSome of its mistakes:\n", "| skill | right | its reply |", "| --- | --- | --- |", *wrong])
@@ -195,8 +198,8 @@ def _method(measured: Report) -> str:
         f"`python -m recipes.evals`, {run['n']} samples of each condition, weights `{run['weights']}`, on "
         f"{machine['cpu']} with {machine['cores']} cores, torch {machine['torch']}.\n\n"
         "Two judges were trained apart from the network, on sound and pixels, never on its codes:\n\n"
-        f"- speech: a recogniser of {count(speech['parameters'])} parameters, {report.percent(heard['mean'])} word errors on "
-        f"{heard['n']} held-out sentences in the original voices;\n"
+        f"- speech: a recogniser of {count(speech['parameters'])} parameters, "
+        f"{report.percent(heard['mean'])} word errors on {heard['n']} held-out sentences in the original voices;\n"
         f"- drawings: a detector of {count(scene['parameters'])} parameters, right about "
         f"{report.percent(seen['mean'])} of {seen['n']} held-out scenes."
     )

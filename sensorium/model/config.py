@@ -1,8 +1,8 @@
 """The network's shape. One dial, `depth`, derives the rest; presets are functions.
 
-    depth      6     8     12     16     24      32      64      80
-    preset   nano  tiny  small   base    (paper rows: `plan` them, train them on your own cluster)
-    width    192   256   384    512    1536    2048    8192   10240
+depth      6     8     12     16     24      32      64      80
+preset   nano  tiny  small   base    (paper rows: `plan` them, train them on your own cluster)
+width    192   256   384    512    1536    2048    8192   10240
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """What stands at a stream position: a symbol, and for media the richer content that goes with it.
 
-    text            E[id]
-    audio, own      E[q0] + sum_k R_k[q_k]
-    audio, heard    the same + W_a norm(z), z the codec encoder's continuous feature of the frame
-    image           E[c0] + P[patch]
-    image, seen     the same + W_i norm(z), z the tile encoder's continuous feature of the patch
+text            E[id]
+audio, own      E[q0] + sum_k R_k[q_k]
+audio, heard    the same + W_a norm(z), z the codec encoder's continuous feature of the frame
+image           E[c0] + P[patch]
+image, seen     the same + W_i norm(z), z the tile encoder's continuous feature of the patch
 """
 
 from __future__ import annotations

@@ -107,9 +107,12 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def init_weights(self) -> None:
-        """Uniform matrices of std 1/sqrt(fan-in); output projections start at zero, so every block starts as identity."""
+        """Uniform matrices of std 1/sqrt(fan-in); output projections are zero, so every block starts as identity."""
         for name, parameter in self.named_parameters():
-            if name.endswith(("attention.output.weight", "down.weight", "value_gate.weight")) or "depth_head.down" in name:
+            if (
+                name.endswith(("attention.output.weight", "down.weight", "value_gate.weight"))
+                or "depth_head.down" in name
+            ):
                 parameter.zero_()
             elif name.startswith(("residual_scale", "embed_scale")):
                 continue
@@ -129,7 +132,9 @@ class Transformer(nn.Module):
 
     def flops_per_position(self) -> int:
         """Forward multiply-adds x 2 of the matrices; attention over the context and the depth head not counted."""
-        matrices = sum(block_parameter.numel() for block_parameter in self.blocks.parameters() if block_parameter.ndim == 2)
+        matrices = sum(
+            block_parameter.numel() for block_parameter in self.blocks.parameters() if block_parameter.ndim == 2
+        )
         tables = sum(
             block.attention.value_embedding.weight.numel()
             for block in self.blocks

@@ -4,39 +4,37 @@
 import { ApiError, listModels, streamChat } from "./api.js";
 import { codeFor } from "./code.js";
 import { Composer, pngUrl } from "./composer.js";
-import { byId, choice, el } from "./dom.js";
+import { byId, choice, el, icon } from "./dom.js";
 import { Player } from "./player.js";
 import { ReplyView, userTurn } from "./view.js";
 import { PcmDecoder } from "./wav.js";
 
 const VOICES = ["alloy", "echo", "sage", "coral", "ash", "ballad", "shimmer", "verse"];
+// The tools and questions that follow are such as the released network has learnt.
 const SAMPLE_TOOLS = [
-  {
-    type: "function",
-    function: {
-      name: "set_light",
-      description: "Turn a light on or off.",
-      parameters: {
-        type: "object",
-        properties: { room: { type: "string" }, state: { type: "string", enum: ["on", "off"] } },
-        required: ["room", "state"],
-      },
-    },
-  },
+  tool("set_device", "switch a device on or off", { device: "string", room: "string", state: "string" }),
+  tool("set_timer", "start a timer", { seconds: "integer" }),
 ];
-/** @type {{label: string, prompt: string, tools?: boolean, picture?: boolean}[]} */
+/** @type {{label: string, prompt: string, icon?: string, picture?: string, options?: AskOptions}[]} */
 const EXAMPLES = [
-  { label: "What is three plus four?", prompt: "what is three plus four" },
-  { label: "Turn on the kitchen light", prompt: "turn on the kitchen light", tools: true },
-  { label: "Draw a red circle", prompt: "draw a red circle" },
-  { label: "What is in this picture?", prompt: "what is in this picture", picture: true },
+  { label: "Say what three plus four is", prompt: "what is three plus four", icon: "play", options: { aloud: true } },
+  { label: "Turn on the kitchen lights", prompt: "turn on the kitchen lights", icon: "tool", options: { offersTools: true } },
+  { label: "Draw a red circle", prompt: "draw a red circle", icon: "edit" },
+  { label: "What is in the picture?", prompt: "what is in the picture", picture: samplePicture() },
 ];
 const PINNED_PX = 80; // a reader this close to the end wants to see what comes
 
 /** @typedef {import("./composer.js").Attachment} Attachment */
+/** @typedef {{aloud?: boolean, offersTools?: boolean}} AskOptions  what is not said is as chosen on the page */
+/**
+ * What has come back so far, and how long after the request its firsts came.
+ * @typedef {{text: string, calls: any[], pictures: any[], textMs?: number, soundMs?: number, pictureMs?: number,
+ *   usage?: any, finish?: string}} Reply
+ */
 /**
  * One exchange. `messages` are what later requests carry of it: nothing, if it failed.
- * @typedef {{text: string, attachments: Attachment[], body: any, messages: any[], results?: () => string[], elements: Element[]}} Turn
+ * @typedef {{text: string, attachments: Attachment[], body: any, messages: any[],
+ *   results?: () => string[], elements: Element[]}} Turn
  */
 
 const player = new Player((error) => notify(error.message));
@@ -54,13 +52,22 @@ function notify(message) {
 
 // What is sent
 
-/** What earlier turns leave in the request. A tool call must be answered: its card's field is, whether sent or not. */
+/** @param {string} name @param {string} description @param {Record<string, string>} types of its arguments */
+function tool(name, description, types) {
+  const properties = Object.fromEntries(Object.entries(types).map(([key, type]) => [key, { type }]));
+  const parameters = { type: "object", properties, required: Object.keys(types) };
+  return { type: "function", function: { name, description, parameters } };
+}
+
+/** What earlier turns leave in the request. */
 function history() {
-  return turns.flatMap(({ messages, results }) => {
-    const contents = results?.() ?? [];
-    const calls = contents.length ? messages.at(-1).tool_calls : [];
-    return [...messages, ...contents.map((content, i) => ({ role: "tool", tool_call_id: calls[i].id, content }))];
-  });
+  return byId("remember").checked ? turns.flatMap((turn) => [...turn.messages, ...toolMessages(turn)]) : [];
+}
+
+/** A tool call must be answered: its card's field is, whether sent or not. @param {Turn} turn */
+function toolMessages({ messages, results }) {
+  const contents = results?.() ?? [];
+  return contents.map((content, i) => ({ role: "tool", tool_call_id: messages.at(-1).tool_calls[i].id, content }));
 }
 
 /** @param {string} text @param {Attachment[]} attachments */
@@ -73,39 +80,52 @@ function userMessage(text, attachments) {
   return { role: "user", content: [...media, ...(text ? [{ type: "text", text }] : [])] };
 }
 
-/** The body of a request, or null (and a notice) when the tools are not JSON. @param {object[]} messages */
-function requestBody(messages) {
+/**
+ * The body of a request, or null (and a notice) when the tools are not JSON.
+ * @param {object[]} messages @param {AskOptions} options
+ */
+function requestBody(messages, { aloud = choice("mode") === "voice", offersTools = byId("offer-tools").checked } = {}) {
   const system = byId("system").value.trim();
   let tools = null;
   try {
-    tools = byId("offer-tools").checked && JSON.parse(byId("tools").value);
+    tools = offersTools && JSON.parse(byId("tools").value);
   } catch {
     notify("The tools in the settings are not valid JSON.");
     return null;
   }
   return {
     model: byId("model").value,
-    messages: [...(system ? [{ role: "system", content: system }] : []), ...history(), ...messages],
-    ...(choice("mode") === "voice" && { modalities: ["text", "audio"], audio: { voice: byId("voice").value, format: "pcm16" } }),
+    messages: [...(system ? [{ role: "system", content: system }] : []), ...messages],
+    ...(aloud && { modalities: ["text", "audio"], audio: { voice: byId("voice").value, format: "pcm16" } }),
     ...(tools && { tools }),
     stream: true,
     stream_options: { include_usage: true },
   };
 }
 
-/** @param {string} text @param {Attachment[]} attachments  both empty: the model goes on from a tool's result */
-function send(text, attachments) {
-  const messages = text || attachments.length ? [userMessage(text, attachments)] : [];
-  const body = requestBody(messages);
-  if (!body) return;
+/** @param {string} text @param {Attachment[]} attachments @param {AskOptions} options */
+function send(text, attachments, options = {}) {
+  const message = userMessage(text, attachments);
+  const body = requestBody([...history(), message], options);
+  if (body) start({ text, attachments, body, messages: [message], elements: [userTurn(text, attachments, player)] });
+}
+
+/** Goes on from what the tools have answered. @param {Turn} turn whose reply called them */
+function goOn(turn) {
+  const messages = [...turn.body.messages, turn.messages.at(-1), ...toolMessages(turn)];
+  start({ text: "", attachments: [], body: { ...turn.body, messages }, messages: [], elements: [] });
+}
+
+/** @param {Turn} turn */
+function start(turn) {
+  answering?.abort();
+  player.stop();
   notify("");
-  if (body.audio) player.prepare(); // within the click: browsers allow sound from nothing else
-  const view = new ReplyView(player, text || "your request");
-  const elements = [...(messages.length ? [userTurn(text, attachments, player)] : []), view.root];
-  /** @type {Turn} */
-  const turn = { text, attachments, body, messages, elements };
+  if (turn.body.audio) player.prepare(); // within the click: browsers allow sound from nothing else
+  const view = new ReplyView(player, turn.text || "your request");
+  turn.elements.push(view.root);
   turns.push(turn);
-  byId("turns").append(...elements);
+  byId("turns").append(...turn.elements);
   byId("welcome").hidden = true;
   view.root.scrollIntoView({ block: "end" });
   receive(turn, view);
@@ -126,7 +146,7 @@ async function receive(turn, view) {
   showBusy(true);
   const started = performance.now();
   const pcm = new PcmDecoder();
-  /** @type {{text: string, calls: any[], pictures: any[], textMs?: number, soundMs?: number, pictureMs?: number, usage?: any, finish?: string}} */
+  /** @type {Reply} */
   const reply = { text: "", calls: [], pictures: [] };
   let error = null;
   try {
@@ -161,14 +181,16 @@ async function receive(turn, view) {
     if (!abort.signal.aborted) error = reason;
   }
   const stopped = abort.signal.aborted;
-  if (stopped) player.stop();
-  answering = null;
-  showBusy(false);
+  if (answering === abort) {
+    answering = null; // else another has begun, or all was cleared
+    showBusy(false);
+    if (stopped) player.stop();
+  }
   if (turns.includes(turn)) finish(turn, view, reply, { error, stopped, totalMs: performance.now() - started });
 }
 
 /**
- * @param {Turn} turn @param {ReplyView} view @param {any} reply
+ * @param {Turn} turn @param {ReplyView} view @param {Reply} reply
  * @param {{error: any, stopped: boolean, totalMs: number}} end
  */
 function finish(turn, view, reply, { error, stopped, totalMs }) {
@@ -179,7 +201,7 @@ function finish(turn, view, reply, { error, stopped, totalMs }) {
   } else {
     const extras = { ...(calls.length && { tool_calls: calls }), ...(reply.pictures.length && { images: reply.pictures }) };
     turn.messages = [...turn.messages, { role: "assistant", content: reply.text, ...extras }];
-    if (calls.length) turn.results = view.toolCalls(calls, () => send("", []));
+    if (calls.length) turn.results = view.toolCalls(calls, () => goOn(turn));
   }
   const cut = { length: "cut at the token limit", content_filter: "cut by the content filter" }[String(reply.finish)];
   view.close(
@@ -205,6 +227,8 @@ function edit(turn) {
 
 function clear() {
   answering?.abort();
+  answering = null;
+  showBusy(false);
   player.stop();
   turns = [];
   byId("turns").replaceChildren();
@@ -239,11 +263,20 @@ async function loadModels() {
 }
 
 function samplePicture() {
-  const url = pngUrl(128, 128, (pen) => {
-    pen.fillStyle = "blue";
-    pen.fillRect(34, 34, 60, 60);
+  return pngUrl(128, 128, (pen) => {
+    pen.fillStyle = "rgb(218 36 38)";
+    pen.arc(34, 64, 23, 0, 2 * Math.PI);
+    pen.fill();
+    pen.fillStyle = "rgb(36 82 222)";
+    pen.fillRect(76, 45, 38, 38);
   });
-  return /** @type {Attachment} */ ({ kind: "image", url, name: "a blue square" });
+}
+
+/** @param {typeof EXAMPLES[number]} example */
+function chip({ label, prompt, icon: name, picture, options }) {
+  const mark = picture ? el("img", { src: picture, alt: "" }) : icon(name ?? "");
+  const attachments = picture ? [/** @type {const} */ ({ kind: "image", url: picture, name: "a circle and a square" })] : [];
+  return el("li", {}, el("button", { type: "button", className: "chip", onclick: () => send(prompt, attachments, options) }, mark, label));
 }
 
 /** Keeps the newest words in sight, unless the reader has scrolled away from them. */
@@ -269,14 +302,7 @@ function wire() {
     sessionStorage.setItem("key", byId("key").value);
     loadModels();
   };
-  byId("examples").append(...EXAMPLES.map(({ label, prompt, tools, picture }) => {
-    const chip = el("button", { type: "button", className: "chip" }, label);
-    chip.onclick = () => {
-      if (tools) byId("offer-tools").checked = true;
-      send(prompt, picture ? [samplePicture()] : []);
-    };
-    return el("li", {}, chip);
-  }));
+  byId("examples").append(...EXAMPLES.map(chip));
   const showVoices = () => (byId("voice").hidden = choice("mode") !== "voice");
   byId("modes").onchange = showVoices;
   showVoices(); // a reload may have kept the choice
@@ -285,7 +311,8 @@ function wire() {
   byId("show-settings").onclick = () => byId("settings").showModal();
   byId("show-code").onclick = () => {
     const { text, attachments } = composer.peek();
-    const body = requestBody([userMessage(text || (attachments.length ? "" : EXAMPLES[0].prompt), attachments)]);
+    const message = userMessage(text || (attachments.length ? "" : EXAMPLES[0].prompt), attachments);
+    const body = requestBody([...history(), message]);
     if (body) showCode(body);
   };
   byId("copy-code").onclick = () => navigator.clipboard.writeText(byId("code-text").textContent);

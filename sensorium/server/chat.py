@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class _Job:
     request: ChatRequest
     messages: Sequence[Message]
     params: Sequence[SamplingParams]  # one for each choice
-    received_s: float  # when its last byte came, on the event loop's clock
+    received_s: float  # when its last byte came, on the monotonic clock
     log: dict[str, float]  # figures for the line that the log gets about this request
 
 
@@ -83,7 +84,7 @@ class Chat:
 
     async def _understand(self, http: Request) -> _Job:
         body = await read_json(http, self._config)
-        received_s = asyncio.get_running_loop().time()
+        received_s = time.monotonic()
         try:
             request = ChatRequest.model_validate(body)
         except ValidationError as error:
@@ -167,7 +168,7 @@ class Chat:
 
     async def _next(self, events: AsyncGenerator[Event, None], job: _Job) -> Event:
         try:
-            async with asyncio.timeout_at(job.received_s + self._config.request_timeout_s):
+            async with asyncio.timeout(job.received_s + self._config.request_timeout_s - time.monotonic()):
                 return await anext(events)
         except TimeoutError:
             headers = {"x-should-retry": "false"}  # it would take as long again
@@ -179,7 +180,7 @@ class Chat:
             raise RuntimeError("the engine's answer has no End") from None
 
     def _observe(self, figure: str, job: _Job) -> None:
-        elapsed_ms = 1000 * (asyncio.get_running_loop().time() - job.received_s)
+        elapsed_ms = 1000 * (time.monotonic() - job.received_s)
         if figure not in job.log:
             job.log[figure] = round(elapsed_ms, 1)
             getattr(self._metrics, figure).labels(ROUTE).observe(elapsed_ms)

@@ -194,9 +194,9 @@ class AudioTokenizer(nn.Module):
     @torch.inference_mode()
     def encode(self, waveform: Tensor, state: EncoderState | None = None) -> tuple[AudioFrames, EncoderState]:
         """(B, F * frame_size) whole frames -> frames, and the state from which the next frames go on."""
-        features, state = self.encoder(waveform, state)
+        features, new_state = self.encoder(waveform, state)
         _, codes = self.quantize(features)
-        return AudioFrames(codes, features), state
+        return AudioFrames(codes, features), new_state
 
     @torch.inference_mode()
     def decode(self, codes: Tensor, state: DecoderState | None = None) -> tuple[Tensor, DecoderState]:

@@ -52,7 +52,7 @@ class CausalConv(nn.Module):
 
 
 class ConvNeXt(nn.Module):
-    """Depthwise causal convolution, then a pointwise MLP (Liu et al. 2022, arXiv 2201.03545; Vocos uses it for speech)."""
+    """Depthwise causal convolution, then a pointwise MLP (Liu et al. 2022, arXiv 2201.03545)."""
 
     def __init__(self, channels: int, *, width: int, expansion: int = 3) -> None:
         super().__init__()
@@ -63,9 +63,9 @@ class ConvNeXt(nn.Module):
         self.scale = nn.Parameter(torch.full((channels,), 0.3))
 
     def forward(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
-        y, past = self.conv(x, past)
+        y, new_past = self.conv(x, past)
         y = rows_linear(F.gelu(rows_linear(self.norm(y), self.up), approximate="tanh"), self.down)
-        return x + self.scale * y, past
+        return x + self.scale * y, new_past
 
 
 class ConvStack(nn.Module):

@@ -33,7 +33,9 @@ class FSQ(nn.Module):
         """x: (..., D) -> values (..., D) in [-1, 1] with straight-through gradient, codes (...) int64."""
         half = (self.levels - 1) / 2  # an even level count has no zero level: its grid lies at half-steps
         offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)
-        bounded = torch.tanh(x.float() * SPREAD) * (half + 0.49)  # reaches a little past the outer level, never rounds beyond it
+        bounded = torch.tanh(x.float() * SPREAD) * (
+            half + 0.49
+        )  # reaches a little past the outer level, never rounds beyond it
         digits = torch.round(bounded - offset) + offset
         digits = torch.minimum(torch.maximum(digits, -half), half)
         digits = bounded + (digits - bounded).detach()

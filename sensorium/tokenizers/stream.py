@@ -87,7 +87,7 @@ class StreamLabels(NamedTuple):
 
 
 def collate_inputs(streams: Sequence[Stream], *, num_residuals: int, feature_size: int) -> StreamInputs:
-    """Streams of any lengths -> one right-padded batch (pad symbols change nothing before them: attention is causal)."""
+    """Streams of any lengths -> one right-padded batch. Attention is causal: padding changes nothing before it."""
     length = max(len(stream) for stream in streams)
     ids = np.zeros((len(streams), length), dtype=np.int64)
     for row, stream in enumerate(streams):

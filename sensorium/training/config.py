@@ -15,6 +15,7 @@ class TrainConfig:
     device: str = "cpu"
     precision: Literal["bf16", "fp32"] = "bf16"
     log_every_steps: int = 10
+    held_out_every_steps: int = 100  # a multiple of log_every_steps
     checkpoint_every_s: float = 120.0
     seed: int = 0
 

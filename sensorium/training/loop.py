@@ -1,9 +1,9 @@
 """The one training loop: tokenizers, the network, later fine-tunes. A variant is an `Objective`, never a copy.
 
-    batch = batches(step)            a pure function of the step, so a resumed run sees the same batches
-    loss, parts = objective(batch)
-    backward, clip, optimizer.step(schedule(step))
-    metrics, checkpoint
+batch = batches(step)            a pure function of the step, so a resumed run sees the same batches
+loss, parts = objective(batch)
+backward, clip, optimizer.step(schedule(step))
+metrics, checkpoint
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from sensorium.training import checkpoint, metrics
 from sensorium.training.config import TrainConfig
+from sensorium.training.optim import MuonAdamW
 from sensorium.training.schedule import multiplier
 
 Batch = TypeVar("Batch", contravariant=True)
@@ -30,7 +30,8 @@ Batch = TypeVar("Batch", contravariant=True)
 class Objective(Protocol, Generic[Batch]):
     """What is minimised: a module and its loss on a batch, with the parts that are worth a curve."""
 
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module: ...
 
     def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]: ...
 
@@ -39,21 +40,20 @@ class Objective(Protocol, Generic[Batch]):
         ...
 
 
-class ScaledOptimizer(Protocol):
-    def step(self, scale: float = 1.0) -> None: ...
-
-
 def fit(
     objective: Objective[Batch],
     batches: Callable[[int], Batch],
-    optimizer: Optimizer,
+    optimizer: MuonAdamW,
     config: TrainConfig,
     out: Path,
     *,
     title: str,
-    after_log: Callable[[dict[str, float]], None] | None = None,
+    held_out: Callable[[], dict[str, float]] | None = None,
 ) -> None:
-    """Trains `objective.module` to `config.num_steps`, going on from `out` if a checkpoint lies there."""
+    """Trains `objective.module` to `config.num_steps`, going on from `out` if a checkpoint lies there.
+
+    `held_out` measures the module on data it does not train on; its figures join the metrics.
+    """
     out.mkdir(parents=True, exist_ok=True)
     module = objective.module.to(config.device).train()
     torch.manual_seed(config.seed)
@@ -75,16 +75,17 @@ def fit(
                 warmup_steps=config.warmup_steps,
                 warmdown_share=config.warmdown_share,
             )
-            optimizer.step(scale)  # pyright: ignore[reportArgumentType]
+            optimizer.step(scale)
             optimizer.zero_grad(set_to_none=True)
             sums.add(loss, parts, objective.num_items(batch))
             done = step + 1
             if done % config.log_every_steps == 0 or done == config.num_steps:
                 record = sums.record(step=done, seconds=time.monotonic() - start, lr=scale)
+                if held_out is not None and (done % config.held_out_every_steps == 0 or done == config.num_steps):
+                    with module_in_evaluation(module):
+                        record |= held_out()
                 metrics.append(out, record)
                 report(done, record)
-                if after_log is not None:
-                    after_log(record)
             if time.monotonic() - saved > config.checkpoint_every_s or done == config.num_steps:
                 seconds = time.monotonic() - start
                 checkpoint.save(out, step=done, module=module, optimizer=optimizer, seconds=seconds)
@@ -92,6 +93,14 @@ def fit(
     with contextlib.suppress(ImportError):
         metrics.plot(out)
     module.eval()
+
+
+@contextlib.contextmanager
+def module_in_evaluation(module: nn.Module) -> Iterator[None]:
+    module.eval()
+    with torch.no_grad():
+        yield
+    module.train()
 
 
 class _Means:
@@ -132,7 +141,13 @@ def _prefetched(batches: Callable[[int], Batch], first: int, end: int) -> Iterat
 
 @contextlib.contextmanager
 def _progress(title: str, total: int, done: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
     with Progress(*columns, refresh_per_second=1) as bar:
         task = bar.add_task(title, total=total, completed=done, note="")
 

@@ -177,9 +177,7 @@ class ImageTokenizerObjective:
         values, codes = tokenizer.quantize(features)
         drawn = tokenizer.reconstruct(values).float()
         pixel = (drawn - pixels).abs().mean()
-        edge = sum(
-            (drawn.diff(dim=axis) - pixels.diff(dim=axis)).abs().mean() for axis in (2, 3)
-        )
+        edge = sum((drawn.diff(dim=axis) - pixels.diff(dim=axis)).abs().mean() for axis in (2, 3))
         patch = tokenizer.config.patch_size
         patches = F.unfold(pixels, patch, stride=patch).transpose(1, 2)  # (B, P, 3 * patch^2)
         detail = (self.module.detail(features).float() - patches).abs().mean()

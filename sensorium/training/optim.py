@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-# Quintic coefficients of the Muon write-up: they trade exactness for speed, singular values end within about 0.7 .. 1.2.
+# Quintic coefficients of the Muon write-up: fast rather than exact, singular values end within about 0.7 .. 1.2.
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 

@@ -104,6 +104,7 @@ def tab(browser: Browser, served: tuple[str, FakeEngine]) -> Page:
 @pytest.fixture
 def page(tab: Page) -> Iterator[Page]:
     """A fresh playground. Whatever the test does, no script may fail and nothing may offend the page's policy."""
+    page = tab
     faults: list[str] = []
 
     def hear_error(error: Exception) -> None:
@@ -141,7 +142,8 @@ def ask_for_voice(page: Page, voice: str = "alloy") -> None:
 
 
 def sent_clip(request: Request) -> bytes:
-    return base64.b64decode(request.post_data_json["messages"][-1]["content"][0]["input_audio"]["data"])
+    body = json.loads(request.post_data or "")
+    return base64.b64decode(body["messages"][-1]["content"][0]["input_audio"]["data"])
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -353,6 +355,12 @@ def test_a_drawn_picture_is_shown_and_remembered(page: Page, engine: FakeEngine)
 
 
 def test_a_tool_is_called_and_answered(page: Page, engine: FakeEngine) -> None:
+    page.get_by_role("button", name="Turn on the kitchen lights").click()
+    wait_until_done(page.locator(".reply"))
+    system, asked = engine.requests[-1].messages
+    assert (system.role, asked.text) == ("system", "turn on the kitchen lights")
+    assert "set_device" in system.text
+    page.locator("#clear").click()
     page.locator("#show-settings").click()
     page.locator("#offer-tools").check()
     page.keyboard.press("Escape")
@@ -363,14 +371,12 @@ def test_a_tool_is_called_and_answered(page: Page, engine: FakeEngine) -> None:
     reply.get_by_role("button", name="Send the result").click()
     expect(page.locator(".reply")).to_have_count(2)
     wait_until_done(page.locator(".reply").last)
-    call, result = engine.requests[-1].messages[-2:]
+    _, _, call, result = engine.requests[-1].messages
     assert call.role == "assistant"
     assert (result.role, result.text) == ("tool", '{"on": true}')
 
 
-def test_the_shown_python_runs_and_says_the_same(
-    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_shown_python_runs_and_says_the_same(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page.set_input_files("#file", {"name": "red.png", "mimeType": "image/png", "buffer": png_file(32, 32)})
     ask_for_voice(page)
     page.locator("#prompt").fill('a "quoted" $HOME `tick` \\ word')

@@ -145,7 +145,7 @@ def test_guidance_changes_the_picture(release: Release, runner: Runner, alphabet
 def test_transcript_of_a_heard_clip(release: Release, runner: Runner, alphabet: Alphabet, params: SamplingParams):
     message = EncodedMessage(role="user", parts=(clip(release),))
     stream = release.renderer.prompt([message], ())[0].stream
-    grammars = Grammar.transcript(alphabet, num_frames=9), Grammar.transcript(alphabet, num_frames=9)
+    grammars = Grammar.transcript(alphabet, max_tokens=17), Grammar.transcript(alphabet, max_tokens=17)
     found = both(release, runner, stream, grammars, params)
     assert found[-1].id == vocab.END_AUDIO
 

@@ -29,7 +29,9 @@ def mp3(seconds: float = 0.5, rate_hz: int = 24_000, num_channels: int = 1) -> b
     return file.getvalue()
 
 
-def picture(format: str = "PNG", size: tuple[int, int] = (8, 6), mode: str = "RGB", color: Any = "red", **save: Any) -> bytes:
+def picture(
+    format: str = "PNG", size: tuple[int, int] = (8, 6), mode: str = "RGB", color: Any = "red", **save: Any
+) -> bytes:
     file = io.BytesIO()
     PIL.Image.new(mode, size, color).save(file, format, **save)
     return file.getvalue()

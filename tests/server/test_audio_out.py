@@ -58,7 +58,7 @@ def test_any_way_of_cutting_gives_the_same_samples(lengths: list[int]):
     pieces = [stream.push(piece) for piece in np.split(waveform, np.cumsum(lengths)[:-1])] if lengths else []
     joined = b"".join([*pieces, stream.flush()])
     assert joined == encode_speech(waveform, 16_000, "pcm16")
-    assert len(joined) == 2 * round(len(waveform) * 1.5)
+    assert abs(len(joined) / 2 - 1.5 * len(waveform)) < 1
     # clients join the base64 texts of chunks: padding in the middle would end the sound there
     assert not any(base64.b64encode(piece).endswith(b"=") for piece in pieces)
 

@@ -91,7 +91,8 @@ def test_addresses_of_the_internet_are_public(address: str):
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1", "127.1", "0", "[::ffff:127.0.0.1]", "169.254.169.254"]
+    "host",
+    ["127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1", "127.1", "0", "[::ffff:127.0.0.1]", "169.254.169.254"],
 )
 async def test_private_hosts_are_refused_however_they_are_written(host: str):
     assert await refused(f"http://{host}:9/", allow_private=False) == "the host of the URL has no public address"
@@ -169,7 +170,17 @@ async def test_bad_redirects_are_refused(location: str):
 
 
 @pytest.mark.parametrize(
-    "url", ["file:///etc/passwd", "gopher://x/", "http://", "http://a:b@host/", "http://host:99999/", "x", "", "http://\u2024/"]
+    "url",
+    [
+        "file:///etc/passwd",
+        "gopher://x/",
+        "http://",
+        "http://a:b@host/",
+        "http://host:99999/",
+        "x",
+        "",
+        "http://\u2024/",
+    ],
 )
 async def test_bad_urls_are_refused(url: str):
     await refused(url)

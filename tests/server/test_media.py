@@ -210,7 +210,10 @@ def test_refusals_name_the_part(server: Live):
     text = {"type": "text", "text": "what is this?"}
     where = "messages[0].content[1].image_url"
     assert server.refusal([text, image_part(data_url(b"nonsense"))]) == (where, "invalid_image_format")
-    assert server.refusal([text, image_part(data_url(picture()), detail="ultra")]) == (f"{where}.detail", "invalid_value")
+    assert server.refusal([text, image_part(data_url(picture()), detail="ultra")]) == (
+        f"{where}.detail",
+        "invalid_value",
+    )
     assert server.refusal([text, {"type": "image_url"}]) == (where, "missing_required_parameter")
     where = "messages[0].content[1].input_audio"
     assert server.refusal([text, audio_part(b"nonsense")]) == (where, "invalid_value")

@@ -54,6 +54,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def encoded_documents(finished: Path) -> EncodedDocuments:
+    return EncodedDocuments(
+        [finished / "documents-train" / "shard-00000"], [finished / "encoded-train" / "shard-00000"]
+    )
+
+
 def test_every_stage_leaves_its_result(finished: Path) -> None:
     release = Release.load(finished / "release")
     assert release.config.name == "sensorium-toy"
@@ -61,6 +67,7 @@ def test_every_stage_leaves_its_result(finished: Path) -> None:
     records = metrics.read(finished / "network")
     assert records[-1]["step"] == 12
     assert records[-1]["loss"] < records[0]["loss"]
+    assert records[-1]["heldout_text"] > 0
 
 
 def test_a_second_run_changes_nothing(finished: Path) -> None:
@@ -75,12 +82,12 @@ def test_shards_are_functions_of_their_number(finished: Path, tmp_path: Path, mo
     maker = corpus.make_documents(TOY.network.weights)
     (again,) = corpus.build(tmp_path, maker, num_shards=1, seed=TOY.seed, workers=1)
     for name in ("documents.jsonl", "clips.jsonl", "audio.npy", "images.npy"):
-        assert (again / name).read_bytes() == (finished / "documents" / "shard-00000" / name).read_bytes()
+        assert (again / name).read_bytes() == (finished / "documents-train" / "shard-00000" / name).read_bytes()
 
 
 def test_batches_are_functions_of_their_step(finished: Path) -> None:
     release = Release.load(finished / "release")
-    documents = EncodedDocuments([finished / "documents" / "shard-00000"], [finished / "encoded" / "shard-00000"])
+    documents = encoded_documents(finished)
 
     def packing() -> Packing:
         return Packing(documents, release.renderer, PackingConfig(batch_positions=1500), seed=5)
@@ -93,7 +100,7 @@ def test_batches_are_functions_of_their_step(finished: Path) -> None:
 
 def test_an_epoch_sees_every_document_once(finished: Path) -> None:
     release = Release.load(finished / "release")
-    documents = EncodedDocuments([finished / "documents" / "shard-00000"], [finished / "encoded" / "shard-00000"])
+    documents = encoded_documents(finished)
     packing = Packing(documents, release.renderer, PackingConfig(batch_positions=1500, live_share=0.0), seed=5)
     rows = sum(len(batch) for batch in packing._epoch(0))
     assert rows == len(documents)
@@ -101,7 +108,7 @@ def test_an_epoch_sees_every_document_once(finished: Path) -> None:
 
 def test_labels_ask_only_for_what_the_network_must_say(finished: Path) -> None:
     release = Release.load(finished / "release")
-    documents = EncodedDocuments([finished / "documents" / "shard-00000"], [finished / "encoded" / "shard-00000"])
+    documents = encoded_documents(finished)
     vocabulary = release.vocabulary
     for index in range(len(documents)):
         stream = release.renderer.document(documents.messages(index))
@@ -118,11 +125,12 @@ def test_labels_ask_only_for_what_the_network_must_say(finished: Path) -> None:
 
 def test_encoded_codes_are_those_of_the_released_tokenizer(finished: Path) -> None:
     release = Release.load(finished / "release")
-    clip = corpus.read_lines(finished / "documents" / "shard-00000" / "clips.jsonl")[0]
-    sound = np.load(finished / "documents" / "shard-00000" / "audio.npy")[: clip["samples"]].astype(np.float32) / 32768
+    shard = finished / "documents-train" / "shard-00000"
+    clip = corpus.read_lines(shard / "clips.jsonl")[0]
+    sound = np.load(shard / "audio.npy")[: clip["samples"]].astype(np.float32) / 32768
     frames = -(-len(sound) // release.config.audio.frame_size)
     padded = np.zeros(frames * release.config.audio.frame_size, dtype=np.float32)
     padded[: len(sound)] = sound
     made, _ = release.audio_tokenizer.encode(torch.from_numpy(padded).unsqueeze(0))
-    stored = np.load(finished / "encoded" / "shard-00000" / "audio_codes.npy")[:frames]
+    stored = np.load(finished / "encoded-train" / "shard-00000" / "audio_codes.npy")[:frames]
     assert (made.codes[0].numpy() == stored).mean() > 0.99  # batched rows may differ in the last float bit

@@ -1,0 +1,85 @@
+"""Puts a trained and measured checkpoint's figures where people read them: its model card and the project's README.
+
+    python -m recipes.card --run runs/nano --evals runs/evals/nano/evals.json --checkpoint sensorium/checkpoints/nano
+    python -m recipes.card --checkpoint sensorium/checkpoints/tiny --page README.md
+
+The first form gathers training.json from the run's folder and copies evals.json, both into the checkpoint; after that
+the second needs no run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+from sensorium.evals import card
+from sensorium.evals.card import Stage, TrainingRecord
+from sensorium.tokenizers.release import Release
+from sensorium.training import metrics
+
+_ITEMS = {"audio": "clips", "image": "pictures", "network": "positions"}  # folder of a stage -> what it counts
+
+
+def training_record(run: Path, checkpoint: Path, *, machine: str) -> TrainingRecord:
+    """How the weights of `checkpoint` were made, from the metrics of each stage. Raises ValueError without any."""
+    release = Release.load(checkpoint)
+    stages = [_stage(run / name, name, item) for name, item in _ITEMS.items() if metrics.read(run / name)]
+    if not stages:
+        raise ValueError(f"{run} holds no metrics of a training run")
+    parts = {
+        "network": release.model,
+        "audio tokenizer": release.audio_tokenizer,
+        "image tokenizer": release.image_tokenizer,
+    }
+    recipe = json.loads((run / "release" / "training.json").read_text("utf-8"))["recipe"]
+    return {
+        "name": release.config.name,
+        "recipe": f"python -m recipes.{recipe}",
+        "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
+        "stages": stages,
+        "machine": machine,
+    }
+
+
+def _stage(folder: Path, name: str, item: str) -> Stage:
+    records = metrics.read(folder)
+    seconds = [0.0, *(record["seconds"] for record in records)]
+    spans_s = [max(0.0, end - start) for start, end in zip(seconds[:-1], seconds[1:], strict=True)]
+    items = sum(record["items_per_s"] * span_s for record, span_s in zip(records, spans_s, strict=True))
+    return {
+        "name": name,
+        "num_steps": int(records[-1]["step"]),
+        "items": round(items),
+        "item": item,
+        "wall_time_s": seconds[-1],
+    }
+
+
+def main(checkpoint: Path, *, run: Path | None, evals: Path | None, machine: str | None, page: Path | None) -> None:
+    """Gathers what is given, then writes the card, and the table into `page`."""
+    if evals:
+        shutil.copyfile(evals, checkpoint / "evals.json")
+    if run:
+        where = machine or _machine(checkpoint / "evals.json")
+        record = training_record(run, checkpoint, machine=where)
+        (checkpoint / "training.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    card.write(checkpoint, evals=checkpoint / "evals.json", training=checkpoint / "training.json", page=page)
+
+
+def _machine(evals: Path) -> str:
+    """The machine that measured, which is the one that trained unless `--machine` says otherwise."""
+    measured_on = json.loads(evals.read_text("utf-8"))["run"]["machine"]
+    return f"{measured_on['cores']} cores of {measured_on['cpu']}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--run", type=Path, help="the folder of a training run, to gather training.json from")
+    parser.add_argument("--evals", type=Path, help="evals.json of the checkpoint, to copy into it")
+    parser.add_argument("--machine", help="what it was trained on, if not on the machine that measured it")
+    parser.add_argument("--page", type=Path, help="a page with the marks around a table, e.g. README.md")
+    options = parser.parse_args()
+    main(options.checkpoint, run=options.run, evals=options.evals, machine=options.machine, page=options.page)

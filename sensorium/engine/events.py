@@ -1,0 +1,150 @@
+"""Symbols -> events: text as its characters become whole, sound frame by frame, a picture row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from sensorium.engine.grammar import State
+from sensorium.engine.request import (
+    AudioDelta,
+    Event,
+    ImageDelta,
+    InputTranscriptDelta,
+    TextDelta,
+    ToolCallEvent,
+    TranscriptDelta,
+)
+from sensorium.engine.sequence import Symbol
+from sensorium.tokenizers import vocab
+from sensorium.tokenizers.audio import AudioDecoderStream
+from sensorium.tokenizers.release import Release
+from sensorium.tokenizers.text import TextDecoderStream
+
+GREY = 128  # patches not drawn yet
+
+
+class EventWriter:
+    """Takes the symbols of one answer in order. `stopped` says that a stop text was met: nothing more will come."""
+
+    def __init__(self, release: Release, *, stop: tuple[str, ...] = ()) -> None:
+        self.stopped = False
+        self.num_text = 0
+        self.num_frames = 0
+        self.num_patches = 0
+        self.num_calls = 0
+        self._release = release
+        self._stop = StopFilter(stop)
+        self._clip = -1
+        self._sound = AudioDecoderStream(release.audio_tokenizer)
+        self._open()
+
+    @property
+    def num_output(self) -> int:
+        """Tokens of the answer so far, all modalities together; the symbols that frame them are not counted."""
+        return self.num_text + self.num_frames + self.num_patches
+
+    def push(self, symbol: Symbol) -> Iterator[Event]:
+        table = self._release.vocabulary
+        if table.is_text(symbol.id):
+            self.num_text += symbol.state is not State.TRANSCRIPT
+            yield from self._say(symbol.state, self._text.push(symbol.id - table.text_start))
+        elif table.is_audio(symbol.id):
+            self.num_frames += 1
+            assert symbol.residuals is not None
+            codes = np.concatenate(([symbol.id - table.audio_start], symbol.residuals))
+            waveform = self._sound.push(torch.from_numpy(codes).unsqueeze(0)).clamp(-1.0, 1.0).numpy()
+            yield AudioDelta(waveform=waveform, sample_rate_hz=self._release.config.audio.sample_rate_hz)
+        elif table.is_image(symbol.id):
+            self.num_patches += 1
+            self._codes.append(symbol.id - table.image_start)
+            if len(self._codes) % self._release.config.image.grid == 0:
+                yield self._picture()
+        else:
+            yield from self._close(symbol)
+            self._open()
+
+    def finish(self) -> Iterator[Event]:
+        """What is still held back when an answer is cut short."""
+        yield from self._written(self._stop.flush())
+
+    def hear(self) -> None:
+        """The transcript of the next clip follows."""
+        self._clip += 1
+
+    def _open(self) -> None:
+        self._text = TextDecoderStream(self._release.text)
+        self._call = ""
+        self._codes: list[int] = []
+
+    def _say(self, state: State, text: str) -> Iterator[Event]:
+        if not text:
+            return
+        match state:
+            case State.TRANSCRIPT:
+                yield InputTranscriptDelta(clip=self._clip, text=text)
+            case State.SPEAK:
+                yield TranscriptDelta(text=text)
+            case State.CALL:
+                self._call += text
+            case _:
+                yield from self._written(self._stop.push(text))
+
+    def _written(self, text: str) -> Iterator[Event]:
+        self.stopped = self._stop.met
+        if text:
+            yield TextDelta(text=text)
+
+    def _close(self, symbol: Symbol) -> Iterator[Event]:
+        """A symbol that frames a part: what was open before it is complete."""
+        yield from self._say(symbol.state, self._text.flush())
+        if symbol.state is State.WRITE:
+            yield from self._written(self._stop.flush())
+        if symbol.id == vocab.SPEAK:
+            self._sound = AudioDecoderStream(self._release.audio_tokenizer)
+        if symbol.id == vocab.END_CALL:
+            self.num_calls += 1
+            name, _, arguments = self._call.partition("\n")
+            yield ToolCallEvent(name=name, arguments=arguments)
+
+    def _picture(self) -> ImageDelta:
+        tokenizer = self._release.image_tokenizer
+        missing = tokenizer.config.num_patches - len(self._codes)
+        codes = torch.tensor([[*self._codes, *self._codes[-1:] * missing]])
+        pixels = tokenizer.decode(codes)[0].numpy()
+        if missing:
+            pixels[len(self._codes) // tokenizer.config.grid * tokenizer.config.patch_size :] = GREY
+        return ImageDelta(pixels=pixels, final=not missing)
+
+
+class StopFilter:
+    """Lets text through up to the first stop text, and holds back what may be the beginning of one."""
+
+    def __init__(self, stops: tuple[str, ...]) -> None:
+        self._stops = stops
+        self._held = ""
+        self.met = False
+
+    def push(self, text: str) -> str:
+        if self.met:
+            return ""
+        text = self._held + text
+        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:
+            self.met = True
+            self._held = ""
+            return text[: min(found)]
+        held = max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - held :]
+        return text[: len(text) - held]
+
+    def flush(self) -> str:
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How many characters at the end of `text` may begin `stop`."""
+    return next(size for size in range(min(len(text), len(stop) - 1), -1, -1) if text.endswith(stop[:size]))

@@ -1,0 +1,71 @@
+"""Sound and pictures of any rate and size -> what the network hears and sees."""
+
+from __future__ import annotations
+
+import numpy as np
+import PIL.Image
+import soxr
+import torch
+
+from sensorium.messages import Audio, Image
+from sensorium.tokenizers.audio import AudioTokenizer
+from sensorium.tokenizers.image import ImageTokenizer
+from sensorium.tokenizers.render import EncodedAudio, EncodedImage
+
+
+class MediaEncoder:
+    """`audio` and `image` encode; `blank_audio` and `blank_image` only take as much room, to count positions."""
+
+    def __init__(self, audio_tokenizer: AudioTokenizer, image_tokenizer: ImageTokenizer) -> None:
+        self._audio_tokenizer = audio_tokenizer
+        self._image_tokenizer = image_tokenizer
+
+    def audio(self, clip: Audio) -> EncodedAudio:
+        config = self._audio_tokenizer.config
+        waveform = np.asarray(clip.waveform, dtype=np.float32)
+        if clip.sample_rate_hz != config.sample_rate_hz:
+            waveform = soxr.resample(waveform, clip.sample_rate_hz, config.sample_rate_hz)
+        whole = np.zeros(self.num_frames(clip) * config.frame_size, dtype=np.float32)
+        waveform = waveform[: len(whole)]
+        whole[: len(waveform)] = waveform
+        frames, _ = self._audio_tokenizer.encode(torch.from_numpy(whole).unsqueeze(0))
+        return _encoded(clip, frames.codes[0].numpy(), frames.features[0].numpy())
+
+    def blank_audio(self, clip: Audio) -> EncodedAudio:
+        num_codes = 1 + self._audio_tokenizer.config.num_acoustic
+        return _encoded(clip, np.zeros((self.num_frames(clip), num_codes), dtype=np.int64), None)
+
+    def num_frames(self, clip: Audio) -> int:
+        config = self._audio_tokenizer.config
+        samples = round(len(clip.waveform) * config.sample_rate_hz / clip.sample_rate_hz)
+        return max(1, -(-samples // config.frame_size))
+
+    def image(self, image: Image) -> EncodedImage:
+        pixels = fit_square(image.pixels, self._image_tokenizer.config.image_size)
+        patches = self._image_tokenizer.encode(torch.from_numpy(pixels).unsqueeze(0))
+        return EncodedImage(codes=patches.codes[0].numpy(), features=patches.features[0].numpy())
+
+    def blank_image(self, image: Image) -> EncodedImage:
+        return EncodedImage(codes=np.zeros(self._image_tokenizer.config.num_patches, dtype=np.int64))
+
+
+def fit_square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """(H, W, 3) uint8 -> (size, size, 3): scaled as a whole, and centred on the colour of its own border."""
+    height, width, _ = pixels.shape
+    scale = size / max(height, width)
+    scaled = max(1, round(width * scale)), max(1, round(height * scale))
+    picture = PIL.Image.fromarray(pixels)
+    if picture.size != scaled:
+        picture = picture.resize(scaled, PIL.Image.Resampling.LANCZOS)
+    if scaled == (size, size):
+        return np.array(picture)
+    border = np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
+    square = np.empty((size, size, 3), dtype=np.uint8)
+    square[:] = np.median(border, axis=0)
+    top, left = (size - scaled[1]) // 2, (size - scaled[0]) // 2
+    square[top : top + scaled[1], left : left + scaled[0]] = np.asarray(picture)
+    return square
+
+
+def _encoded(clip: Audio, codes: np.ndarray, features: np.ndarray | None) -> EncodedAudio:
+    return EncodedAudio(codes=codes, features=features, transcript=clip.transcript, words=clip.words, voice=clip.voice)

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from sensorium.engine.fake import FakeEngine
+from sensorium.server.audio_out import encode_speech
+from tests.server.live import Live, eventually, live
+from tests.server.samples import audio_part, data_url, image_part, picture, wav
+
+PCM = {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "pcm16"}}
+USAGE = {"stream": True, "stream_options": {"include_usage": True}}
+
+
+def chunks_of(text: str) -> list[dict[str, Any]]:
+    """The chunks of a stream, and a check of its bytes: bare data lines, LF, one empty line between, a last word."""
+    assert "\r" not in text
+    *events, done, rest = text.split("\n\n")
+    assert (done, rest) == ("data: [DONE]", "")
+    assert all(event.startswith("data: {") and "\n" not in event for event in events)
+    return [json.loads(event.removeprefix("data: ")) for event in events]
+
+
+def deltas_of(text: str) -> list[dict[str, Any]]:
+    return [chunk["choices"][0]["delta"] for chunk in chunks_of(text) if chunk["choices"]]
+
+
+def test_a_written_answer(server: Live):
+    response = server.chat([{"type": "text", "text": "hi"}, audio_part(wav()), image_part(data_url(picture()))])
+    body = response.json()
+    assert body["id"].startswith("chatcmpl-")
+    assert body["system_fingerprint"].startswith("fp_")
+    assert {name: body[name] for name in ("object", "model", "service_tier")} == {
+        "object": "chat.completion",
+        "model": "sensorium-fake",
+        "service_tier": "default",
+    }
+    text = 'You said "hi". I got a clip of 500 ms and a picture of 8 x 6.'
+    message = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+    assert body["choices"] == [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}]
+    num_words = len(text.split())
+    assert body["usage"] == {
+        "prompt_tokens": 1 + 7 + 64,
+        "completion_tokens": num_words,
+        "total_tokens": 72 + num_words,
+        "prompt_tokens_details": {
+            "cached_tokens": 0,
+            "cache_write_tokens": 0,
+            "text_tokens": 1,
+            "audio_tokens": 7,
+            "image_tokens": 64,
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": 0,
+            "text_tokens": num_words,
+            "audio_tokens": 0,
+            "image_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+def test_headers_and_metadata(server: Live):
+    response = server.chat(metadata={"run": "7"})
+    assert response.json()["metadata"] == {"run": "7"}
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["openai-version"] == "2020-10-01"
+    assert response.headers["openai-model"] == "sensorium-fake"
+    assert int(response.headers["openai-processing-ms"]) >= 0
+
+
+def test_a_streamed_answer(server: Live):
+    response = server.chat(stream=True)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    chunks = chunks_of(response.text)
+    assert [chunk["choices"][0]["delta"] for chunk in chunks] == [
+        {"role": "assistant", "content": "", "refusal": None},
+        {"content": "You"},
+        {"content": " said"},
+        {"content": ' "hi".'},
+        {},
+    ]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, None, None, "stop"]
+    for name in ("id", "created", "model", "system_fingerprint", "object"):
+        assert len({chunk[name] for chunk in chunks}) == 1
+    assert chunks[0]["object"] == "chat.completion.chunk"
+    assert not any("usage" in chunk or "obfuscation" in chunk for chunk in chunks)
+
+
+def test_usage_comes_in_a_chunk_of_its_own_when_asked_for(server: Live):
+    *chunks, last = chunks_of(server.chat(**USAGE).text)
+    assert all(chunk["usage"] is None for chunk in chunks)
+    assert last["choices"] == []
+    assert (last["usage"]["prompt_tokens"], last["usage"]["completion_tokens"]) == (1, 3)
+
+
+def test_obfuscation_hides_how_long_a_chunk_is(server: Live):
+    text = server.chat(stream=True, stream_options={"include_obfuscation": True}).text
+    assert {len(event) % 128 for event in text.split("\n\n")[:-2]} == {len("data: ")}
+    assert all("obfuscation" in chunk for chunk in chunks_of(text))
+
+
+def test_choices_share_their_prompt(server: Live):
+    body = server.chat(n=2, temperature=1.0, seed=1).json()
+    assert [choice["index"] for choice in body["choices"]] == [0, 1]
+    assert (body["usage"]["prompt_tokens"], body["usage"]["completion_tokens"]) == (1, 10)
+    chunks = chunks_of(server.chat(n=2, temperature=1.0, seed=1, **USAGE).text)
+    texts = ["", ""]
+    for chunk in chunks:
+        for choice in chunk["choices"]:
+            texts[choice["index"]] += choice["delta"].get("content") or ""
+    assert texts == [choice["message"]["content"] for choice in body["choices"]]
+    assert chunks[-1]["usage"] == body["usage"]
+
+
+def test_finish_reasons(server: Live):
+    cut = server.chat("a b c", max_tokens=2).json()["choices"][0]
+    assert (cut["message"]["content"], cut["finish_reason"]) == ("You said", "length")
+    stopped = server.chat("a b c", stop=["b"]).json()["choices"][0]
+    assert (stopped["message"]["content"], stopped["finish_reason"]) == ('You said "a ', "stop")
+
+
+def test_a_spoken_answer(server: Live):
+    choice = server.chat(**PCM).json()["choices"][0]
+    message = choice["message"]
+    assert (message["content"], choice["finish_reason"]) == (None, "stop")
+    audio = message["audio"]
+    assert set(audio) == {"id", "data", "expires_at", "transcript"}
+    assert audio["transcript"] == 'You said "hi".'
+    pcm = np.frombuffer(base64.b64decode(audio["data"]), "<i2")
+    assert len(pcm) == 3 * 160 * 24
+    usage = server.chat(**PCM).json()["usage"]["completion_tokens_details"]
+    assert (usage["text_tokens"], usage["audio_tokens"]) == (3, 6)
+
+
+def test_a_streamed_spoken_answer(server: Live):
+    opening, *deltas, closing = deltas_of(server.chat(stream=True, **PCM).text)
+    assert (opening, closing) == ({"role": "assistant", "content": None, "refusal": None}, {})
+    assert deltas[0]["content"] is None
+    audio = [delta["audio"] for delta in deltas]
+    assert list(audio[0]) == ["id", "transcript"]
+    assert audio[0]["id"].startswith("audio_")
+    assert [list(piece) for piece in audio[1:]] == [
+        ["transcript"],
+        ["data"],
+        ["transcript"],
+        ["data"],
+        ["data"],
+        ["data"],  # what the resampler still held
+        ["expires_at"],
+    ]
+    assert "".join(piece.get("transcript", "") for piece in audio) == 'You said "hi".'
+    joined = base64.b64decode("".join(piece.get("data", "") for piece in audio), validate=True)
+    whole = server.chat(**PCM).json()["choices"][0]["message"]["audio"]["data"]
+    assert joined == base64.b64decode(whole)
+
+
+def test_speech_cut_off_before_its_sound_still_has_its_words(server: Live):
+    cut = server.chat(max_tokens=1, **PCM).json()["choices"][0]
+    assert (cut["message"]["audio"]["transcript"], cut["finish_reason"]) == ("You", "length")
+    assert encode_speech(np.zeros(0, np.float32), 16_000, "pcm16") == b""
+
+
+def test_a_picture_comes_as_a_data_url(server: Live):
+    message = server.chat("draw a square").json()["choices"][0]["message"]
+    assert message["content"] == ""
+    (image,) = message["images"]
+    assert (image["type"], image["index"]) == ("image_url", 0)
+    png = base64.b64decode(image["image_url"]["url"].removeprefix("data:image/png;base64,"))
+    assert np.asarray(PIL.Image.open(io.BytesIO(png)))[32, 32].tolist() == [255, 0, 0]
+    _, delta, _ = deltas_of(server.chat("draw a square", stream=True).text)
+    assert delta == {"images": [image]}
+    assert server.chat("draw", **PCM).json()["choices"][0]["message"]["images"] == [image]
+
+
+def test_a_tool_call(server: Live):
+    choice = server.chat('call add {"a": 1}').json()["choices"][0]
+    assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", None)
+    (call,) = choice["message"]["tool_calls"]
+    assert call["id"].startswith("call_")
+    assert (call["type"], call["function"]) == ("function", {"name": "add", "arguments": '{"a": 1}'})
+    _, first, second, _ = deltas_of(server.chat('call add {"a": 1}', stream=True).text)
+    (opening,) = first["tool_calls"]
+    assert opening.pop("id").startswith("call_")
+    assert opening == {"index": 0, "type": "function", "function": {"name": "add", "arguments": ""}}
+    assert second == {"tool_calls": [{"index": 0, "function": {"arguments": '{"a": 1}'}}]}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_engine_that_fails_tells_nothing_of_itself(stream: bool, capsys: pytest.CaptureFixture[str]):
+    with live(FakeEngine(error=RuntimeError("secret path /etc/x"), error_after=99)) as server:
+        server.engine.error_after = 0
+        assert server.refusal(status=500, stream=stream) == (None, None)
+        assert "secret" not in server.chat(stream=stream).text
+        server.engine.error = None
+        assert server.chat(stream=stream).status_code == 200
+    logged = capsys.readouterr().err
+    assert "RuntimeError" in logged
+    assert "secret" not in logged
+
+
+def test_an_error_in_mid_stream_is_told_in_the_stream():
+    with live(FakeEngine(error=RuntimeError("secret"), error_after=99)) as server:
+        server.engine.error_after = 2
+        response = server.chat(stream=True)
+        *events, error, rest = response.text.split("\n\n")
+        assert (response.status_code, len(events), rest) == (200, 3, "")
+        assert json.loads(error.removeprefix("data: "))["error"]["type"] == "server_error"
+        assert "secret" not in response.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_has_its_time(stream: bool):
+    with live(FakeEngine(delay_ms=0), request_timeout_s=0.2) as server:
+        server.engine.delay_ms = 10_000
+        assert server.refusal(status=503, stream=stream) == (None, None)
+        eventually(lambda: server.engine.num_active == 0)
+        server.engine.delay_ms = 0
+        assert server.chat(stream=stream).status_code == 200
+
+
+def test_content_stays_out_of_the_log(capsys: pytest.CaptureFixture[str]):
+    with live() as server:
+        server.chat("my secret wish", user="secret person", metadata={"secret": "secret"})
+        server.chat("my secret wish", stream=True)
+        server.http.get("/secret/path?secret=1")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert "secret" not in json.dumps(lines)
+    asked = [line for line in lines if line["route"] == "/v1/chat/completions"]
+    assert [(line["status"], line["input_tokens"], line["output_tokens"]) for line in asked] == [(200, 3, 5)] * 2
+    assert all(line["ttft_ms"] >= 0 and line["request_id"].startswith("req_") for line in asked)
