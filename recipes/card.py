@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 from sensorium.evals import card
@@ -46,7 +47,7 @@ def training_record(run: Path, checkpoint: Path, *, machine: str) -> TrainingRec
 def _stage(folder: Path, name: str, item: str) -> Stage:
     records = metrics.read(folder)
     seconds = [0.0, *(record["seconds"] for record in records)]
-    spans_s = [max(0.0, end - start) for start, end in zip(seconds[:-1], seconds[1:], strict=True)]
+    spans_s = [max(0.0, end - start) for start, end in pairwise(seconds)]
     items = sum(record["items_per_s"] * span_s for record, span_s in zip(records, spans_s, strict=True))
     return {
         "name": name,

@@ -127,15 +127,14 @@ def _load_engine(checkpoint: Path, *, fake: bool, threads: int) -> Engine:
         from sensorium.engine.fake import FakeEngine
 
         return FakeEngine()
-    if not checkpoint.is_dir():
-        _fail(f"no weights at {checkpoint}: train some with `make train-nano` and name them with --checkpoint")
-
-    import torch
-
     from sensorium.engine.engine import OmniEngine
 
-    torch.set_num_threads(threads)
-    return OmniEngine.load(checkpoint)
+    try:
+        return OmniEngine.load(checkpoint, threads=threads)
+    except FileNotFoundError:
+        _fail(f"no weights at {checkpoint}: train some with `make train-nano` and name them with --checkpoint")
+    except ValueError as error:
+        _fail(f"the weights at {checkpoint} can't be used: {error}")
 
 
 def _announce(model: str, config: ServerConfig, port: int) -> None:

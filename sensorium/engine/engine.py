@@ -17,7 +17,7 @@ import torch
 
 from sensorium.engine.events import EventWriter
 from sensorium.engine.grammar import Alphabet, Grammar
-from sensorium.engine.media import MediaEncoder
+from sensorium.engine.media_encoder import MediaEncoder
 from sensorium.engine.request import (
     ContextLengthExceeded,
     End,

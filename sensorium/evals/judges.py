@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -110,7 +111,7 @@ class SpeechJudge(nn.Module):
 
 def spelled(steps: Sequence[int]) -> str:
     """A CTC path as text."""
-    kept = [step for step, before in zip(steps, [BLANK, *steps[:-1]], strict=True) if step not in (before, BLANK)]
+    kept = [step for before, step in pairwise([BLANK, *steps]) if step not in (before, BLANK)]
     return " ".join("".join(CHARACTERS[step] for step in kept).split())
 
 
@@ -201,7 +202,7 @@ def _convolution(width_in: int, width: int, *, stride: int = 1) -> tuple[nn.Modu
 
 # --- on disk
 
-Judge = TypeVar("Judge", SpeechJudge, SceneJudge)
+Judge = TypeVar("Judge", bound=SpeechJudge | SceneJudge)
 
 
 def save(judge: SpeechJudge | SceneJudge, path: Path, record: dict[str, Any]) -> None:

@@ -85,7 +85,7 @@ def task_record(result: Result) -> TaskRecord:
 
 def _rows(result: Result) -> Iterator[Row]:
     names = conditions(result.outcomes)
-    if len(names) > 1 and any(goal.condition == ALL for goal in result.task.goals):
+    if ALL not in names and any(goal.condition == ALL for goal in result.task.goals):
         names = (*names, ALL)
     for condition in names:
         outcomes = members(result.outcomes, condition)
@@ -170,12 +170,12 @@ def with_error(row: Row) -> str:
 def cells(task: TaskRecord) -> list[tuple[str, ...]]:
     """The lines of the table about one task, as `HEADER` names them."""
     lines: list[tuple[str, ...]] = []
-    for index, row in enumerate(task["rows"]):
+    for above, row in zip([None, *task["rows"]], task["rows"], strict=False):
         goals = [goal_cell(goal) for goal in goals_of(task, row)]
         lines.append(
             (
-                task["name"] if index == 0 else "",
-                row["condition"],
+                "" if above else task["name"],
+                "" if above and above["condition"] == row["condition"] else row["condition"],
                 row["metric"].replace("_", " "),
                 with_error(row),
                 percent(row["chance"]) if "chance" in row else "",
@@ -240,5 +240,5 @@ def plot(report: Report, path: Path) -> None:
     axes.set_yticks(range(len(rows)), labels)
     axes.invert_yaxis()
     axes.set_xlim(0, 105)
-    axes.set_xlabel("percent, ± 2 standard errors; orange: an error rate; black: chance; red: goal")
+    axes.set_xlabel("percent ± 2 standard errors | chance ▸ goal; orange: an error rate")
     figure.savefig(path, dpi=110)

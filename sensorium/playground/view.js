@@ -85,7 +85,7 @@ export class ReplyView {
    * @param {{function: {name: string, arguments: string}}[]} calls @param {(results: string[]) => void} answer
    */
   toolCalls(calls, answer) {
-    const results = calls.map((call) => el("input", { value: '{"ok": true}', ariaLabel: `Result of ${call.function.name}`, spellcheck: false }));
+    const results = calls.map((call) => el("input", { value: '{"ok":true}', ariaLabel: `Result of ${call.function.name}`, spellcheck: false }));
     calls.forEach((call, i) => {
       let pretty = call.function.arguments;
       try {

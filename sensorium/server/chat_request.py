@@ -55,7 +55,7 @@ class ImageURL(Wire):
 class ImagePart(Wire):
     type: Literal["image_url"]
     image_url: ImageURL
-    index: int | None = None  # our own replies number their pictures; accepted when a client sends them back
+    index: int | None = None  # our own answers number their pictures
 
 
 class InputAudio(Wire):
@@ -101,9 +101,11 @@ class UserMessage(Wire):
 class FunctionCall(Wire):
     name: str
     arguments: str
+    parsed_arguments: Any = None  # the official client's stream helper adds it, and sends it back
 
 
 class ToolCallIn(Wire):
+    index: int | None = None  # left over from the deltas of a stream
     id: str
     type: Literal["function"]
     function: FunctionCall
@@ -119,6 +121,8 @@ class AudioReference(Wire):
 
 
 class AssistantMessage(Wire):
+    """Also takes what our answers hold beyond the contract of requests: clients send those back as they are."""
+
     role: Literal["assistant"]
     content: AssistantContent | None = None
     refusal: str | None = None
@@ -127,7 +131,8 @@ class AssistantMessage(Wire):
     images: list[ImagePart] | None = None
     tool_calls: list[ToolCallIn] | None = None
     function_call: None = None
-    annotations: list[Any] | None = None  # in every answer of the service, and always empty in ours
+    annotations: list[Any] | None = None
+    parsed: Any = None  # from the official client's stream helper, as above
 
 
 class ToolMessage(Wire):

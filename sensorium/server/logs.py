@@ -28,5 +28,5 @@ def describe(error: BaseException) -> dict[str, object]:
     frames = traceback.extract_tb(error.__traceback__)
     return {
         "exception": type(error).__name__,
-        "stack": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]],
+        "where": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]],
     }

@@ -70,6 +70,7 @@ class RenderConfig:
     lead_frames: int = LEAD_FRAMES
     first_tokens: int = FIRST_TOKENS
     delay_frames: int = DELAY_FRAMES
+    transcripts: bool = True  # what the user says becomes text before the answer
     interleave: str = "timed"  # timed | proportional | fixed | text_first: how a reply's text is laid among its frames
 
 
@@ -108,7 +109,8 @@ class Renderer:
         for message in messages:
             stream.add(vocab.ROLE_IDS[message.role])
             for part in message.parts:
-                if isinstance(part, EncodedAudio) and part.transcript is None and message.role == "user":
+                listens = self.config.transcripts and message.role == "user"
+                if listens and isinstance(part, EncodedAudio) and part.transcript is None:
                     self._clip_frames(stream, part)
                     stream.add(vocab.TURN)
                     pieces.append(Piece(stream, True))
@@ -162,12 +164,13 @@ class Renderer:
     def _clip(self, stream: Stream, clip: EncodedAudio, *, live: bool) -> None:
         """A heard clip with its transcript, if that is known; if not, no transcript is asked for."""
         reply, start = self.config.reply, self.vocabulary.text_start
-        if not live or clip.transcript is None:
+        transcript = clip.transcript if self.config.transcripts else None
+        if not live or transcript is None:
             self._clip_frames(stream, clip)
             stream.add(vocab.TURN)
-            if clip.transcript is not None:
-                self._text(stream, clip.transcript, weight=reply)
-            stream.add(vocab.END_AUDIO, weight=self.config.end if clip.transcript is not None else 0.0)
+            if transcript is not None:
+                self._text(stream, transcript, weight=reply)
+            stream.add(vocab.END_AUDIO, weight=self.config.end if transcript is not None else 0.0)
             return
         tokens, due = self._token_frames(clip, end=True)
         stream.add(vocab.AUDIO)

@@ -208,6 +208,21 @@ def test_text_round_trip_and_the_next_turn_remembers(page: Page, engine: FakeEng
     assert [message.role for message in engine.requests[-1].messages] == ["system", "user"]
 
 
+def test_the_key_is_sent_and_stays_in_the_tab(page: Page) -> None:
+    page.locator("#show-settings").click()
+    page.locator("#key").fill("a-secret")
+    page.keyboard.press("Escape")
+    page.reload()
+    with page.expect_request("**/v1/chat/completions") as sent:
+        ask(page, "hello")
+    assert sent.value.headers["authorization"] == "Bearer a-secret"
+    assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
+    page.locator("#show-code").click()
+    expect(page.locator("#code-text")).not_to_contain_text("a-secret")
+    expect(page.locator("#code-text")).not_to_contain_text("api_key")  # the client reads OPENAI_API_KEY
+    page.evaluate("sessionStorage.clear()")
+
+
 @pytest.mark.parametrize("way", ["file", "paste", "drop"])
 def test_a_picture_is_shown_shrunk_and_sent(page: Page, engine: FakeEngine, way: str) -> None:
     png = png_file(2048, 512)
@@ -279,7 +294,7 @@ def test_the_microphone_is_heard(page: Page, engine: FakeEngine) -> None:
 
 
 def test_an_answer_sounds_while_it_streams(page: Page, engine: FakeEngine) -> None:
-    engine.delay_ms = 50.0  # two events for each word of 160 ms: a little faster than it sounds
+    engine.delay_ms = 70.0  # two events for each word of 160 ms: a little faster than it sounds
     ask_for_voice(page, "sage")
     reply = ask(page, "say this sentence of quite a few words so that there is time to listen")
     wait_for(lambda: played_samples(reply) > 0)

@@ -25,21 +25,6 @@ WARM = SamplingParams(temperature=0.9, top_p=0.9, seed=3)
 NUM_SYMBOLS = 60
 
 
-@pytest.fixture(scope="module")
-def runner(release: Release) -> Runner:
-    return Runner(release.model)
-
-
-@pytest.fixture(scope="module")
-def alphabet(release: Release) -> Alphabet:
-    return Alphabet(
-        vocabulary=release.vocabulary,
-        num_text_tokens=release.text.num_tokens,
-        num_patches=release.config.image.num_patches,
-        first_tokens=release.config.render.first_tokens,
-    )
-
-
 def prompt(release: Release, *parts: Text | EncodedAudio | EncodedImage, opening: tuple[int, ...] = ()) -> Stream:
     message = EncodedMessage(role="user", parts=parts)
     stream = Stream()

@@ -1,15 +1,18 @@
-"""What tests of evaluations share: hand-made samples and models that are perfect, silent or wrong."""
+"""Hand-made samples and models that say what a test tells them to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
+from sensorium.evals.scorers import SeenScene
 from sensorium.evals.task import Modality, Reply, Sample
-from sensorium.messages import Message, Text
+from sensorium.messages import Audio, Image, Message, Text
 
 
 class ScriptedSampler:
-    """Replies as a function of the sample: `Sampler` for tests."""
+    """A `Sampler` whose reply is a function of the sample. `asked` lists the samples in the order they came."""
 
     def __init__(self, samples: Sequence[Sample], reply: Callable[[Sample], Reply]) -> None:
         self._samples = {id(sample.messages): sample for sample in samples}
@@ -23,6 +26,31 @@ class ScriptedSampler:
         return self._reply(sample)
 
 
-def typed_sample(sample_id: str, target: str, condition: str = "all") -> Sample:
+def typed_sample(sample_id: str, target: str, *, condition: str = "all") -> Sample:
     prompt = (Message(role="user", parts=(Text(text=f"say {target}"),)),)
     return Sample(id=sample_id, messages=prompt, target=target, condition=condition)
+
+
+def clip(words: str) -> Audio:
+    """Sound that `transcribe` hears as these words."""
+    return Audio(waveform=np.zeros(1600, np.float32), sample_rate_hz=16_000, transcript=words)
+
+
+def transcribe(audio: Audio) -> str:
+    """A judge with perfect ears."""
+    return audio.transcript or ""
+
+
+class Gallery:
+    """Pictures, and a judge with perfect eyes for them."""
+
+    def __init__(self) -> None:
+        self._scenes: dict[int, tuple[Image, SeenScene]] = {}
+
+    def picture(self, scene: SeenScene) -> Image:
+        image = Image(pixels=np.zeros((64, 64, 3), np.uint8))
+        self._scenes[id(image)] = (image, scene)
+        return image
+
+    def see(self, image: Image) -> SeenScene:
+        return self._scenes[id(image)][1]

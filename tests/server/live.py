@@ -9,10 +9,13 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import httpx2
+import structlog
 import uvicorn
 
 from sensorium.engine.fake import FakeEngine
 from sensorium.server.app import ServerConfig, build_app
+
+structlog.configure(logger_factory=structlog.ReturnLoggerFactory())  # quiet: a test that wants the log captures it
 
 
 class Live(NamedTuple):

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from sensorium.messages import Image
 from sensorium.server import fetch as fetching
 from sensorium.server.fetch import FetchError, TooLarge, fetch, is_public
 from tests.server.live import Live, live
@@ -16,7 +17,7 @@ from tests.server.samples import image_part, picture
 
 
 @contextmanager
-def web(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+def web(answer: Callable[[BaseHTTPRequestHandler], object]) -> Iterator[str]:
     """A web server on this machine. Gives its URL, which ends in no slash."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -38,9 +39,11 @@ def web(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
         thread.join()
 
 
-def reply(handler: BaseHTTPRequestHandler, body: bytes, status: int = 200, **headers: str) -> None:
+def reply(
+    handler: BaseHTTPRequestHandler, body: bytes, status: int = 200, headers: dict[str, str] | None = None
+) -> None:
     handler.send_response(status)
-    for name, value in {"Content-Length": str(len(body)), **headers}.items():
+    for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
         handler.send_header(name, value)
     handler.end_headers()
     handler.wfile.write(body)
@@ -139,7 +142,7 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, addresses: list[str]) -> list[st
 async def test_bodies_and_redirects():
     def answer(handler: BaseHTTPRequestHandler) -> None:
         if handler.path == "/start?a=b%20c":
-            reply(handler, b"", 302, Location="../sub/picture.png")
+            reply(handler, b"", 302, {"Location": "../sub/picture.png"})
         else:
             reply(handler, f"{handler.path} {handler.headers['Host']}".encode())
 
@@ -149,7 +152,7 @@ async def test_bodies_and_redirects():
 
 async def test_a_redirect_is_checked_like_the_first_url(monkeypatch: pytest.MonkeyPatch):
     """The first host passes as public; the one it points to is this machine and does not."""
-    with web(lambda handler: reply(handler, b"", 302, Location="http://localhost:9/secret")) as url:
+    with web(lambda handler: reply(handler, b"", 302, {"Location": "http://localhost:9/secret"})) as url:
         monkeypatch.setattr(fetching, "is_public", lambda address: len(checked) == 1)
         checked: list[str] = []
         original = fetching._resolve
@@ -165,7 +168,7 @@ async def test_a_redirect_is_checked_like_the_first_url(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://x/", "//user:key@host/", "http://[bad", "/again"])
 async def test_bad_redirects_are_refused(location: str):
-    with web(lambda handler: reply(handler, b"", 301, Location=location)) as url:
+    with web(lambda handler: reply(handler, b"", 301, {"Location": location})) as url:
         await refused(url)
 
 
@@ -217,18 +220,20 @@ async def test_slow_and_broken_servers_are_given_up():
         assert "answered 404" in await refused(url)
     with web(lambda handler: handler.wfile.write(b"not http at all\r\n\r\n")) as url:
         assert "cannot be reached" in await refused(url)
-    with web(lambda handler: reply(handler, b"short", **{"Content-Length": "50", "Connection": "close"})) as url:
+    with web(lambda handler: reply(handler, b"short", 200, {"Content-Length": "50", "Connection": "close"})) as url:
         assert "cannot be reached" in await refused(url, timeout_s=1)
     assert "cannot be reached" in await refused(url)  # nobody listens any more
 
 
 def test_a_picture_by_url_is_seen_only_when_private_addresses_are_allowed(server: Live):
-    with web(lambda handler: reply(handler, picture(), **{"Content-Type": "text/html"})) as url:  # the bytes decide
+    with web(lambda handler: reply(handler, picture(), 200, {"Content-Type": "text/html"})) as url:  # the bytes decide
         where = "messages[0].content[0].image_url"
         assert server.refusal([image_part(f"{url}/secret.png")]) == (where, "invalid_image_url")
         with live(allow_private_urls=True, max_image_bytes=300) as open_server:
             assert open_server.chat([image_part(f"{url}/a.png")]).status_code == 200
-            assert open_server.engine.requests[-1].messages[0].parts[0].pixels.shape == (6, 8, 3)
+            (seen,) = open_server.engine.requests[-1].messages[0].parts
+            assert isinstance(seen, Image)
+            assert seen.pixels.shape == (6, 8, 3)
             with web(lambda handler: reply(handler, bytes(301))) as large:
                 assert open_server.refusal([image_part(large)]) == (where, "image_file_too_large")
             with web(lambda handler: reply(handler, b"<html>")) as page:

@@ -1,0 +1,74 @@
+"""Requests nearly right: whatever is wrong with them, the server says so in the envelope and stays up."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sensorium.server.chat_request import ChatRequest
+from tests.server.live import Live, envelope
+from tests.server.samples import b64, data_url, picture, wav
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**65), 2**65),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=8),
+    st.sampled_from(["", "text", "audio", "user", "alloy", "wav", "auto", "http://[", "data:,", "\x00", "\u202e"]),
+)
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+PARTS = st.sampled_from(
+    [
+        {"type": "text", "text": "hi"},
+        {"type": "image_url", "image_url": {"url": data_url(picture())}},
+        {"type": "input_audio", "input_audio": {"data": b64(wav(seconds=0.1)), "format": "wav"}},
+        {"type": "refusal", "refusal": "no"},
+    ]
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, value: Any) -> Any:
+    """A value with one thing in it replaced by something else, dropped, or added."""
+    if isinstance(value, dict) and value and draw(st.integers(0, 3)):
+        key = draw(st.sampled_from(sorted(value)))
+        return {**value, key: draw(damaged(value[key]))}
+    if isinstance(value, list) and value and draw(st.integers(0, 3)):
+        index = draw(st.integers(0, len(value) - 1))
+        return [*value[:index], draw(damaged(value[index])), *value[index + 1 :]]
+    if isinstance(value, dict) and draw(st.booleans()):
+        return {**value, draw(st.text(max_size=6)): draw(JSON)}
+    return draw(JSON)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Any:
+    roles = st.sampled_from(["system", "developer", "user", "assistant", "tool"])
+    messages = [
+        {"role": draw(roles), "content": draw(st.text(max_size=5) | st.lists(PARTS, max_size=2))}
+        for _ in range(draw(st.integers(1, 3)))
+    ]
+    request: dict[str, Any] = {"model": "gpt-4o", "messages": messages}
+    for name in draw(st.lists(st.sampled_from(sorted(ChatRequest.model_fields)), max_size=3)):
+        request.setdefault(name, draw(JSON))
+    return draw(damaged(request) | st.just(request))
+
+
+@settings(
+    max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(requests())
+def test_no_request_breaks_the_server(server: Live, request: Any):
+    headers = {"content-type": "application/json"}
+    response = server.http.post("/v1/chat/completions", content=json.dumps(request), headers=headers)
+    assert response.status_code in (200, 400, 404)
+    if response.status_code != 200:
+        envelope(response)

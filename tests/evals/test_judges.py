@@ -1,0 +1,134 @@
+"""Judges: spelling, targets, disk; and that what trains them makes them better. Their quality is on their record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from recipes import judges as recipe
+from sensorium.data.generators.scenes import COLOURS, SHAPES, scene
+from sensorium.evals import judges
+from sensorium.evals.judges import BLANK, SceneJudge, SpeechJudge
+from sensorium.evals.scorers import SeenObject
+from sensorium.messages import Audio, Image
+from sensorium.training.optim import MuonAdamW, tokenizer_groups
+
+SCENES = {"shapes": tuple(SHAPES), "colours": tuple(COLOURS), "width": 8}
+SPEECH = {"width": 32, "num_blocks": 1, "kernel_size": 5}
+
+
+def tone(seconds: float, *, rate_hz: int = 16_000, level: float = 0.3) -> Audio:
+    times_s = np.arange(int(seconds * rate_hz)) / rate_hz
+    waveform = level * np.sin(2 * np.pi * 440 * times_s) * (times_s % 0.2 < 0.1)
+    return Audio(waveform=waveform.astype(np.float32), sample_rate_hz=rate_hz)
+
+
+def test_a_ctc_path_is_spelled_without_repeats_and_blanks():
+    path = judges.spelling("hh")
+    assert judges.spelled([BLANK, *path, BLANK, *judges.spelling("e  lp"), BLANK]) == "he lp"
+    assert judges.spelled([*judges.spelling("l"), BLANK, *judges.spelling("l")]) == "ll"
+    assert judges.spelled([]) == ""
+    with pytest.raises(ValueError, match="not '5'"):
+        judges.spelling("route 5")
+
+
+def test_a_spectrum_has_a_frame_every_ten_ms_and_no_loudness():
+    loud, quiet = (judges.log_mel(tone(1.0, level=level).waveform) for level in (0.8, 0.05))
+    assert loud.shape == (101, 80)
+    assert torch.allclose(loud, quiet, atol=0.02)
+    assert torch.isfinite(judges.log_mel(np.zeros(1600, np.float32))).all()
+    assert judges.log_mel(np.zeros(3, np.float32)).shape[1] == 80
+
+
+def test_the_speech_judge_hears_clips_of_any_rate_and_length():
+    judge = SpeechJudge(**SPEECH).eval()
+    for clip in (tone(0.5), tone(0.5, rate_hz=24_000), tone(0.001)):
+        assert set(judge.transcribe(clip)) <= set(judges.CHARACTERS)
+    assert judge.transcribe(Audio(waveform=np.zeros(0, np.float32), sample_rate_hz=16_000)) == ""
+
+
+@pytest.mark.parametrize("kind", [SpeechJudge, SceneJudge])
+def test_a_judge_comes_back_from_disk(tmp_path: Path, kind: type[SpeechJudge] | type[SceneJudge]):
+    judge = kind(**SPEECH) if kind is SpeechJudge else kind(**SCENES)  # pyright: ignore[reportCallIssue]
+    judges.save(judge, tmp_path / "judge", {"heldout": {"n": 3}})
+    again, record = judges.load(kind, tmp_path / "judge")
+    assert record == {"heldout": {"n": 3}}
+    assert again.config == judge.config
+    for name, tensor in judge.state_dict().items():
+        assert torch.allclose(again.state_dict()[name], tensor, rtol=1e-2)
+    with pytest.raises(ValueError, match="train it with"):
+        judges.load(kind, tmp_path / "nothing")
+
+
+def test_targets_lie_in_the_cell_of_the_centre():
+    judge = SceneJudge(**SCENES)
+    targets = judge.targets([[SeenObject("red", "star", 0.3, 0.99, 0.1)], []])
+    assert (targets.shape >= 0).nonzero().tolist() == [[0, 7, 2]]
+    assert targets.colour[0, 7, 2] == tuple(COLOURS).index("red")
+    assert targets.place[0, 7, 2].tolist() == pytest.approx([0.4, 0.92, 0.1], abs=1e-5)
+
+
+def test_a_centre_between_two_cells_is_one_object():
+    judge = SceneJudge(**SCENES).eval()
+
+    class Torn(nn.Module):
+        """Half a claim in each of two neighbouring cells: nobody has the majority, together they are sure."""
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            cells = torch.full((1, 1 + len(SHAPES) + len(COLOURS) + 3, 8, 8), -9.0)
+            cells[0, 0, 3, 3:5] = torch.tensor([0.0, -0.05])
+            cells[0, 1, 3, 3:5] = cells[0, 1 + len(SHAPES), 3, 3:5] = 9.0
+            return cells
+
+    judge.layers = Torn()  # pyright: ignore[reportAttributeAccessIssue]
+    seen = judge.see(Image(pixels=np.zeros((128, 128, 3), np.uint8)))
+    assert [(item.colour, item.shape) for item in seen.objects] == [(next(iter(COLOURS)), next(iter(SHAPES)))]
+    assert seen.is_sure
+
+
+def losses(objective: recipe.SpeechObjective | recipe.SceneObjective, batch, *, steps: int) -> tuple[float, float]:
+    optimizer = MuonAdamW(tokenizer_groups(objective.module, lr=5e-3))
+    history: list[float] = []
+    for _ in range(steps):
+        loss, _ = objective(batch)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        history.append(loss.item())
+    return history[0], history[-1]
+
+
+def test_training_makes_a_speech_judge_better():
+    torch.manual_seed(0)
+    first, last = losses(recipe.SpeechObjective(SpeechJudge(**SPEECH)), recipe.speech_batch(0), steps=10)
+    assert last < 0.8 * first
+
+
+def test_training_makes_a_scene_judge_better():
+    torch.manual_seed(0)
+    judge = SceneJudge(**SCENES)
+    first, last = losses(recipe.SceneObjective(judge), recipe.scene_batch(0, judge), steps=15)
+    assert last < 0.8 * first
+
+
+def test_batches_are_a_function_of_the_step():
+    one, same, other = recipe.speech_batch(3), recipe.speech_batch(3), recipe.speech_batch(4)
+    assert torch.equal(one.mels, same.mels)
+    assert torch.equal(one.characters, same.characters)
+    assert one.characters.tolist() != other.characters.tolist()
+    assert (one.num_steps <= (one.mels.shape[1] + 1) // 2).all()
+    assert one.phonemes.shape == (recipe.SPEECH_BATCH, (one.mels.shape[1] + 1) // 2)
+    judge = SceneJudge(**SCENES)
+    assert torch.equal(recipe.scene_batch(3, judge).pixels, recipe.scene_batch(3, judge).pixels)
+
+
+def test_spoiled_pictures_stay_pictures():
+    pixels = recipe.as_tensor([scene(np.random.default_rng(seed), split="train") for seed in range(4)])
+    spoiled = recipe.spoiled(pixels, torch.Generator().manual_seed(0))
+    assert spoiled.shape == pixels.shape
+    assert 0.0 <= float(spoiled.min()) <= float(spoiled.max()) <= 1.0
+    assert float((spoiled - pixels).abs().mean()) < 0.1

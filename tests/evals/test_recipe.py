@@ -1,0 +1,133 @@
+"""`recipes/evals.py`: held-out samples, an engine as a sampler, and a whole run against the scripted engine."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from recipes import evals as recipe
+from sensorium.data.generators.dialogues import is_heldout
+from sensorium.data.generators.scenes import COLOURS, SHAPES
+from sensorium.engine.fake import FakeEngine
+from sensorium.evals import judges, report
+from sensorium.evals.judges import SceneJudge, SpeechJudge
+from sensorium.evals.run import run
+from sensorium.evals.scorers import SeenObject, SeenScene
+from sensorium.evals.task import Reply, Sample
+from sensorium.evals.tasks import every_task
+from sensorium.messages import Audio, Message, Text, ToolCall
+from sensorium.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
+from tests.evals.scripted import Gallery, ScriptedSampler, clip, transcribe
+
+SAMPLES = {name: list(make(3, None) if name == "say" else make(3)) for name, make in recipe.SAMPLES.items()}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_samples_are_distinct_balanced_and_do_not_tell_the_answer(name: str):
+    samples = SAMPLES[name]
+    assert len({sample.id for sample in samples}) == len(samples)
+    if name not in ("word_reading", "draw"):  # their conditions come as the generator draws them
+        assert set(Counter(sample.condition for sample in samples).values()) == {3}
+    parts = [part for sample in samples for message in sample.messages for part in message.parts]
+    assert all(part.transcript is None and not part.words for part in parts if isinstance(part, Audio))
+    assert all(sample.messages[-1].role == "user" and sample.target for sample in samples)
+
+
+def test_every_task_has_samples_and_the_other_way_round():
+    assert [task.name for task in every_task(transcribe, Gallery().see)] == list(recipe.SAMPLES)
+
+
+def test_what_is_said_was_never_trained_on():
+    assert all(is_heldout(sample.target) for sample in SAMPLES["spoken_command"] + SAMPLES["say"])
+    assert all(is_heldout(sample.metadata["said"]) for sample in SAMPLES["spoken_question"])
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+async def test_a_perfect_model_is_perfect_on_the_real_samples(name: str):
+    gallery = Gallery()
+
+    def perfect(sample: Sample) -> Reply:
+        call, drawing = sample.metadata.get("call"), sample.metadata.get("drawing")
+        places = [(0.2, 0.2), (0.3, 0.8), (0.8, 0.5), (0.5, 0.5), (0.9, 0.9)]
+        if drawing and drawing.relation == "left of":
+            places[1] = (0.8, 0.3)
+        looks = zip(drawing.looks, places, strict=False) if drawing else ()
+        objects = (SeenObject(colour, shape, x, y, 0.1) for (colour, shape), (x, y) in looks)
+        scene = SeenScene(tuple(objects), True)
+        return Reply(
+            text=sample.target if sample.modality == "text" else "",
+            transcript=sample.target,
+            heard=(sample.metadata.get("said", sample.target),),
+            audio=clip(sample.target),
+            images=(gallery.picture(scene),),
+            tool_calls=(ToolCall(id="call_1", name=call[0], arguments=call[1]),) if call else (),
+        )
+
+    task = next(task for task in every_task(transcribe, gallery.see) if task.name == name)
+    record = report.task_record(await run(task, SAMPLES[name], ScriptedSampler(SAMPLES[name], perfect)))
+    assert [row["mean"] for row in record["rows"] if row["metric"] == task.metric and row["unscored"]] == []
+    assert all(goal["is_met"] for goal in record["goals"])
+
+
+async def test_an_engine_as_a_sampler_gathers_all_events():
+    sampler = recipe.EngineSampler(FakeEngine())
+
+    async def ask(text: str, modality: str = "text") -> Reply:
+        message = Message(role="user", parts=(Text(text=text),))
+        return await sampler.sample([message], modality=modality, voice="alloy", seed=0)  # pyright: ignore[reportArgumentType]
+
+    written = await ask("hello")
+    assert written.text == 'You said "hello".'
+    assert written.audio is None
+    assert written.ttft_ms is not None
+    spoken = await ask("hello", "audio")
+    assert spoken.transcript == 'You said "hello".'
+    assert spoken.audio is not None
+    assert spoken.audio.duration_ms == pytest.approx(3 * 160)
+    assert spoken.ttfa_ms is not None
+    assert len((await ask("draw it")).images) == 1
+    (call,) = (await ask('call look {"at":"me"}')).tool_calls
+    assert (call.name, call.arguments) == ("look", '{"at":"me"}')
+
+
+def test_the_codec_round_trip_keeps_the_length_to_a_frame():
+    torch.manual_seed(0)
+    config = AudioTokenizerConfig(size=16, encoder_blocks=(1, 1), decoder_blocks=(1, 1))
+    through = recipe.round_trip(AudioTokenizer(config).eval())
+    back = through(clip(""))  # 1600 samples
+    assert len(back.waveform) == 2 * config.frame_size
+
+
+def test_a_whole_run_against_the_scripted_engine(tmp_path: Path):
+    torch.manual_seed(0)
+    figure = {"mean": 0.5, "stderr": 0.1, "n": 2}
+    speech, scenes = (
+        SpeechJudge(width=16, num_blocks=1),
+        SceneJudge(shapes=list(SHAPES), colours=list(COLOURS), width=4),
+    )
+    judges.save(speech, tmp_path / "judges" / "speech", {"parameters": 1, "heldout": {"wer_presets": figure}})
+    judges.save(scenes, tmp_path / "judges" / "scene", {"parameters": 1, "heldout": {"right_clean": figure}})
+
+    def measure(weights: str = "w", n: int = 2) -> report.Report:
+        chosen = ("typed_question", "say", "draw")
+        return recipe.measure(FakeEngine(), None, weights, tmp_path / "out", n, chosen, tmp_path / "judges")
+
+    measured = measure()
+    assert [task["name"] for task in measured["tasks"]] == ["typed_question", "say", "draw"]
+    assert report.load(tmp_path / "out" / "evals.json") == measured
+    assert (tmp_path / "out" / "evals.md").read_text().count("\n") > 4
+    assert (tmp_path / "out" / "evals.png").exists()
+    lines = (tmp_path / "out" / "say.jsonl").read_text().splitlines()
+    assert [json.loads(line)["target"] for line in lines] == [sample.target for sample in SAMPLES["say"][:2]]
+    assert measure()["tasks"] == measured["tasks"]
+    with pytest.raises(ValueError, match="another checkpoint"):
+        measure(weights="other")
+
+
+def test_an_unknown_task_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="unknown task sing"):
+        recipe.main(tmp_path, tmp_path, tasks=("sing",))

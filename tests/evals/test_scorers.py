@@ -1,0 +1,182 @@
+"""Scorers on hand-written pairs, those that cannot be scored included."""
+
+from __future__ import annotations
+
+import pytest
+
+from sensorium.evals import scorers
+from sensorium.evals.scorers import Drawing, SeenObject, SeenScene, number_in, word_error_rate
+from sensorium.evals.task import Reply, Sample, Score, Unscored
+from sensorium.messages import ToolCall
+from tests.evals.scripted import Gallery, clip, transcribe, typed_sample
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("Turn on the Lights!", "turn on the lights"),
+        ("  two\nwords ", "two words"),
+        ("What's 2 + 13?", "what's two plus thirteen"),
+        ("set it to 45%", "set it to forty five percent"),
+        ("it’s", "it's"),
+        ("-5 degrees", "minus five degrees"),
+        ("a-b", "a b"),
+        ("1234", "1234"),
+        ("", ""),
+    ],
+)
+def test_normalized(text: str, plain: str):
+    assert scorers.normalized(text) == plain
+
+
+@pytest.mark.parametrize(
+    ("said", "errors"),
+    [
+        ("turn on the lamp", 0),
+        ("Turn on the lamp.", 0),
+        ("turn off the lamp", 1),
+        ("turn the lamp", 1),
+        ("turn on on the lamp", 1),
+        ("on turn the lamp", 2),
+        ("", 4),
+        ("not one word of it is right here", 8),
+    ],
+)
+def test_word_errors_are_the_fewest_edits_over_the_words_of_the_target(said: str, errors: int):
+    assert word_error_rate("turn on the lamp", said) == Score(errors / 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("two plus three is five", 5),
+        ("2 + 3 = 5", 5),
+        ("twenty one", 21),
+        ("the answer is 14.", 14),
+        ("sixteen", 16),
+        ("three minus five is minus two", -2),
+        ("someone", None),
+        ("i do not know", None),
+        ("", None),
+    ],
+)
+def test_number_in(text: str, number: int | None):
+    assert number_in(text) == number
+
+
+def test_a_sum_is_right_by_its_number_and_two_answers_are_none():
+    sample = typed_sample("1", "two plus three is five")
+    assert scorers.number(sample, Reply(text="five")) == {"right": Score(1.0)}
+    assert scorers.number(sample, Reply(transcript="two plus three is 5")) == {"right": Score(1.0)}
+    assert scorers.number(sample, Reply(text="two plus three is six")) == {"right": Score(0.0)}
+    assert scorers.number(sample, Reply()) == {"right": Score(0.0)}
+    assert isinstance(scorers.number(sample, Reply(text="four or five")), Unscored)
+
+
+def test_hearing_takes_the_transcript_of_the_clip_before_the_reply():
+    sample = typed_sample("1", "lock the door")
+    assert scorers.heard(sample, Reply(text="the door is locked", heard=("lock the door",)))["exact"].value == 1.0
+    assert scorers.heard(sample, Reply(text="lock the door"))["exact"].value == 1.0
+    assert scorers.heard(sample, Reply(heard=("lock a door",))) == {"exact": Score(0.0), "wer": Score(1 / 3, 3)}
+
+
+CALL = ("set_timer", '{"seconds":60,"name":"egg"}')
+
+
+@pytest.mark.parametrize(
+    ("calls", "exact", "name"),
+    [
+        ([CALL], 1.0, 1.0),
+        ([("set_timer", '{ "name": "egg", "seconds": 60 }')], 1.0, 1.0),
+        ([("set_timer", '{"seconds":61,"name":"egg"}')], 0.0, 1.0),
+        ([("set_timer", '{"seconds":60,')], 0.0, 1.0),
+        ([("timer", CALL[1])], 0.0, 0.0),
+        ([CALL, CALL], 0.0, 0.0),
+        ([], 0.0, 0.0),
+    ],
+)
+def test_a_tool_call_is_right_by_name_and_equal_arguments(calls: list[tuple[str, str]], exact: float, name: float):
+    sample = Sample(id="1", messages=(), target="", metadata={"call": CALL})
+    made = tuple(ToolCall(id="call_1", name=called, arguments=arguments) for called, arguments in calls)
+    assert scorers.tool_call(sample, Reply(tool_calls=made)) == {"exact": Score(exact), "name": Score(name)}
+
+
+def test_where_no_tool_fits_a_call_is_wrong():
+    sample = Sample(id="1", messages=(), target="", metadata={"call": None})
+    called = ToolCall(id="call_1", name="set_timer", arguments="{}")
+    assert scorers.tool_call(sample, Reply(text="i have no tool for that"))["exact"].value == 1.0
+    assert scorers.tool_call(sample, Reply(tool_calls=(called,)))["exact"].value == 0.0
+
+
+def test_speech_is_judged_beside_the_original_and_the_codec():
+    sounds = {"original": clip("turn on the lamp"), "codec": clip("turn on a lamp")}
+    sample = Sample(id="1", messages=(), target="turn on the lamp", metadata=sounds)
+    scores = scorers.speech(transcribe)(sample, Reply(transcript="turn on the lamp", audio=clip("turn of a lamp")))
+    assert isinstance(scores, dict)
+    assert {name: score.value for name, score in scores.items()} == {
+        "wer": 0.5,
+        "original_wer": 0.0,
+        "excess_wer": 0.5,
+        "transcript": 1.0,
+        "codec_wer": 0.25,
+    }
+    silent = scorers.speech(transcribe)(sample, Reply())
+    assert isinstance(silent, dict)
+    assert silent["wer"] == Score(1.0, 4)
+
+
+def test_a_spoken_answer_needs_the_right_words_and_is_judged_by_its_sound():
+    sample = typed_sample("1", "a bee says buzz")
+    scores = scorers.spoken_answer(transcribe)(sample, Reply(transcript="a bee says buzz", audio=clip("a bee buzz")))
+    assert scores == {"exact": Score(1.0), "wer": Score(0.25, 4)}
+
+
+def seen(*objects: tuple[str, str, float, float], is_sure: bool = True) -> SeenScene:
+    return SeenScene(tuple(SeenObject(colour, shape, x, y, 0.2) for colour, shape, x, y in objects), is_sure)
+
+
+CIRCLE, STAR = ("red", "circle"), ("blue", "star")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "scene", "objects", "right"),
+    [
+        (Drawing((CIRCLE,)), seen((*CIRCLE, 0.5, 0.5)), 1.0, 1.0),
+        (Drawing((CIRCLE,)), seen(("red", "star", 0.5, 0.5)), 0.0, 0.0),
+        (Drawing((CIRCLE,)), seen(("blue", "circle", 0.5, 0.5)), 0.0, 0.0),
+        (Drawing((CIRCLE,)), seen((*CIRCLE, 0.5, 0.2), (*CIRCLE, 0.5, 0.8)), 0.0, 0.0),
+        (Drawing((CIRCLE, CIRCLE)), seen((*CIRCLE, 0.5, 0.2), (*CIRCLE, 0.5, 0.8)), 1.0, 1.0),
+        (Drawing((CIRCLE, STAR)), seen((*STAR, 0.5, 0.2), (*CIRCLE, 0.5, 0.8)), 1.0, 1.0),
+        (Drawing((CIRCLE, STAR), "above"), seen((*CIRCLE, 0.4, 0.2), (*STAR, 0.6, 0.8)), 1.0, 1.0),
+        (Drawing((CIRCLE, STAR), "above"), seen((*CIRCLE, 0.4, 0.8), (*STAR, 0.6, 0.2)), 1.0, 0.0),
+        (Drawing((CIRCLE, STAR), "left of"), seen((*CIRCLE, 0.2, 0.4), (*STAR, 0.8, 0.6)), 1.0, 1.0),
+        (Drawing((CIRCLE, STAR), "left of"), seen((*CIRCLE, 0.4, 0.2), (*STAR, 0.6, 0.8)), 1.0, 0.0),
+        (Drawing((CIRCLE,)), seen(), 0.0, 0.0),
+    ],
+)
+def test_a_drawing_is_right_by_its_objects_and_their_relation(
+    wanted: Drawing, scene: SeenScene, objects: float, right: float
+):
+    gallery = Gallery()
+    sample = Sample(id="1", messages=(), target="", metadata={"drawing": wanted})
+    scores = scorers.drawing(gallery.see)(sample, Reply(images=(gallery.picture(scene),)))
+    assert scores == {"right": Score(right), "objects": Score(objects)}
+
+
+def test_no_picture_is_wrong_and_an_unsure_judge_gives_no_score():
+    gallery = Gallery()
+    sample = Sample(id="1", messages=(), target="", metadata={"drawing": Drawing((CIRCLE,))})
+    score = scorers.drawing(gallery.see)
+    assert score(sample, Reply(text="here it is")) == {"right": Score(0.0), "objects": Score(0.0)}
+    unsure = gallery.picture(seen((*CIRCLE, 0.5, 0.5), is_sure=False))
+    assert isinstance(score(sample, Reply(images=(unsure,))), Unscored)
+
+
+def test_chance_of_speech_and_drawings_is_that_of_another_sample():
+    sentences = [typed_sample(str(index), target) for index, target in enumerate(("a b", "c d", "a d"))]
+    assert 0.5 < scorers.other_sentences(sentences).value <= 1.0
+    drawings = [
+        Sample(id=str(index), messages=(), target="", metadata={"drawing": drawing})
+        for index, drawing in enumerate((Drawing((CIRCLE,)), Drawing((CIRCLE,)), Drawing((STAR,))))
+    ]
+    assert scorers.other_drawings(drawings).value == pytest.approx(1 / 3)

@@ -1,0 +1,109 @@
+"""Every task on models that are perfect, silent and wrong: what each must come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sensorium.evals import tasks
+from sensorium.evals.report import TaskRecord, task_record
+from sensorium.evals.run import run
+from sensorium.evals.scorers import Drawing, SeenObject, SeenScene
+from sensorium.evals.task import Reply, Sample, Task
+from sensorium.evals.tasks import every_task
+from sensorium.messages import ToolCall
+from tests.evals.scripted import Gallery, ScriptedSampler, clip, transcribe, typed_sample
+
+GALLERY = Gallery()
+TASKS = {task.name: task for task in every_task(transcribe, GALLERY.see)}
+WORDS = ("one plus two is three", "four plus four is eight", "nine minus nine is zero", "a star above a ring")
+
+
+def samples_of(task: Task) -> list[Sample]:
+    """Four samples of each condition that the task has goals for."""
+    names = list(dict.fromkeys([*(goal.condition for goal in task.goals), "all"]))
+    made = [typed_sample(f"{name} {i}", words, condition=name) for name in names for i, words in enumerate(WORDS)]
+    if task.name == "spoken_sums":
+        made = [sample for sample in made if sample.target != WORDS[-1]]
+    return [replace(sample, metadata=_metadata(sample, index)) for index, sample in enumerate(made)]
+
+
+def _metadata(sample: Sample, index: int) -> dict[str, Any]:
+    """What any scorer looks for."""
+    return {
+        "said": sample.target,
+        "original": clip(sample.target),
+        "guess": WORDS[0],
+        "call": ("tool", f'{{"number":{index}}}'),
+        "drawing": Drawing((("red", f"shape {index}"),)),
+    }
+
+
+def perfect(sample: Sample) -> Reply:
+    name, arguments = sample.metadata["call"]
+    seen = tuple(SeenObject(colour, shape, 0.5, 0.5, 0.2) for colour, shape in sample.metadata["drawing"].looks)
+    return Reply(
+        text=sample.target,
+        transcript=sample.target,
+        heard=(sample.target,),
+        audio=clip(sample.target),
+        images=(GALLERY.picture(SeenScene(seen, True)),),
+        tool_calls=(ToolCall(id="call_1", name=name, arguments=arguments),),
+    )
+
+
+def wrong(sample: Sample) -> Reply:
+    return Reply(
+        text="seventeen",
+        transcript="seventeen",
+        heard=("seventeen",),
+        audio=clip("seventeen"),
+        images=(GALLERY.picture(SeenScene((), True)),),
+        tool_calls=(ToolCall(id="call_1", name="other", arguments="{}"),),
+    )
+
+
+async def record_of(task: Task, reply: Callable[[Sample], Reply]) -> TaskRecord:
+    samples = samples_of(task)
+    return task_record(await run(task, samples, ScriptedSampler(samples, reply)))
+
+
+def means(record: TaskRecord) -> set[float | None]:
+    return {row["mean"] for row in record["rows"] if row["metric"] == record["metric"]}
+
+
+@pytest.mark.parametrize("name", TASKS)
+async def test_a_perfect_model_meets_every_goal(name: str):
+    record = await record_of(TASKS[name], perfect)
+    assert means(record) == {0.0 if record["is_error"] else 1.0}
+    assert all(goal["is_met"] for goal in record["goals"])
+    assert record["examples"] == []
+
+
+@pytest.mark.parametrize("reply", [wrong, lambda sample: Reply()], ids=["wrong", "silent"])
+@pytest.mark.parametrize("name", TASKS)
+async def test_a_wrong_or_silent_model_meets_none(name: str, reply: Callable[[Sample], Reply]):
+    record = await record_of(TASKS[name], reply)
+    assert means(record) == {1.0 if record["is_error"] else 0.0}
+    assert not any(goal["is_met"] for goal in record["goals"])
+    assert record["examples"]
+
+
+@pytest.mark.parametrize("name", TASKS)
+async def test_every_headline_has_a_chance_level_far_from_perfect(name: str):
+    record = await record_of(TASKS[name], perfect)
+    chances = [row["chance"] for row in record["rows"] if "chance" in row]
+    assert len(chances) == len({row["condition"] for row in record["rows"]})
+    assert all(chance > 0.3 if record["is_error"] else chance < 0.5 for chance in chances)
+    assert record["chance"]
+
+
+def test_a_task_is_one_short_file_of_its_name():
+    folder = Path(tasks.__file__).parent
+    files = {path.stem: path for path in folder.glob("*.py") if path.stem != "__init__"}
+    assert files.keys() == TASKS.keys()
+    assert all(len(path.read_text().splitlines()) < 60 for path in files.values())

@@ -1,0 +1,51 @@
+"""Small random networks: every weight is drawn, so that what they answer depends on all of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from sensorium.model.config import from_depth
+from sensorium.model.transformer import Transformer
+from sensorium.tokenizers.release import Release, ReleaseConfig
+from sensorium.tokenizers.text import TextTokenizer
+from sensorium.tokenizers.vocab import Vocabulary
+
+SENTENCES = ["what is two plus three", "draw a red circle", "the time is ten", "turn on the light, please"]
+
+
+def random_network(vocabulary: Vocabulary, **changes: Any) -> Transformer:
+    """Two layers, 128 wide, 512 positions. `changes` go into the configuration."""
+    torch.manual_seed(0)
+    config = from_depth(
+        2,
+        vocab_size=vocabulary.size,
+        audio_start=vocabulary.audio_start,
+        image_start=vocabulary.image_start,
+        **({"max_seq_len": 512, "hidden_size": 128, "num_heads": 2} | changes),
+    )
+    model = Transformer(config).eval()
+    randomise(model)
+    return model
+
+
+def random_release() -> Release:
+    vocabulary = Vocabulary(text_tokens=320)
+    model = random_network(vocabulary)
+    text = TextTokenizer.train(SENTENCES * 4, num_tokens=300)
+    release = Release.create(ReleaseConfig(name="sensorium-random", vocabulary=vocabulary, model=model.config), text)
+    release.model.load_state_dict(model.state_dict())
+    return release
+
+
+@torch.no_grad()
+def randomise(model: nn.Module) -> None:
+    """A fresh network's output projections are zero: draw every weight instead, or tests would see little of it."""
+    for name, parameter in model.named_parameters():
+        if parameter.ndim < 2:
+            parameter.normal_(mean=1.0, std=0.2)
+        else:
+            is_table = name.startswith("embed.") or "embedding" in name or ".first." in name or ".previous." in name
+            parameter.normal_(std=1.0 if is_table else parameter.shape[-1] ** -0.5)

@@ -1,0 +1,38 @@
+"""Every code stands for one point, and that point's code is the code."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sensorium.tokenizers.quantize import FSQ
+
+
+@pytest.mark.parametrize("levels", [(8, 5, 5, 5), (4, 4, 4, 4), (7,), (2, 3)])
+def test_all_codes_come_back(levels: tuple[int, ...]):
+    quantizer = FSQ(levels)
+    codes = torch.arange(quantizer.num_codes)
+    values = quantizer.values(codes)
+    assert values.abs().max() <= 1.0
+    assert len(values.unique(dim=0)) == quantizer.num_codes
+    # an input that the bounding tanh takes to just this point
+    half = (quantizer.levels - 1) / 2
+    inputs = torch.atanh(values * half / (half + 0.49)) / 1.2
+    again, found = quantizer(inputs)
+    assert torch.equal(found, codes)
+    torch.testing.assert_close(again, values)
+
+
+def test_extreme_inputs_stay_on_the_grid():
+    quantizer = FSQ((8, 5, 5, 5))
+    values, codes = quantizer(torch.tensor([[1e4] * 4, [-1e4] * 4]))
+    assert codes.tolist() == [999, 0]
+    torch.testing.assert_close(values, torch.tensor([[1.0] * 4, [-1.0] * 4]))
+
+
+def test_gradients_pass_straight_through():
+    inputs = torch.randn(16, 4, requires_grad=True)
+    values, _ = FSQ((8, 5, 5, 5))(inputs)
+    values.sum().backward()
+    assert inputs.grad is not None
+    assert (inputs.grad > 0).all()

@@ -1,0 +1,246 @@
+"""The stream says what the messages say, asks only for what the assistant should write, and lets text lead."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sensorium.messages import Audio, Image, Message, Text, ToolCall, Video, WordTime
+from sensorium.tokenizers import vocab
+from sensorium.tokenizers.render import (
+    EncodedAudio,
+    EncodedImage,
+    EncodedMessage,
+    EncodedPart,
+    RenderConfig,
+    Renderer,
+    encode_message,
+)
+from sensorium.tokenizers.stream import Stream
+from sensorium.tokenizers.text import TextTokenizer
+from sensorium.tokenizers.vocab import Vocabulary
+from tests.networks import SENTENCES
+
+TABLE = Vocabulary(text_tokens=320)
+CONFIG = RenderConfig()
+
+
+@pytest.fixture(scope="module")
+def text() -> TextTokenizer:
+    return TextTokenizer.train(SENTENCES * 4, num_tokens=300)
+
+
+@pytest.fixture(scope="module")
+def renderer(text: TextTokenizer) -> Renderer:
+    return Renderer(text, TABLE, CONFIG)
+
+
+def clip(num_frames: int = 5, *, transcript: str | None = None, features: bool = True, **fields) -> EncodedAudio:
+    rng = np.random.default_rng(num_frames)
+    codes = np.concatenate((rng.integers(0, 1000, (num_frames, 1)), rng.integers(0, 256, (num_frames, 7))), axis=1)
+    heard = rng.normal(size=(num_frames, 192)) if features else None
+    return EncodedAudio(codes=codes, features=heard, transcript=transcript, **fields)
+
+
+def picture(*, features: bool = True) -> EncodedImage:
+    rng = np.random.default_rng(0)
+    return EncodedImage(codes=rng.integers(0, 1000, 64), features=rng.normal(size=(64, 192)) if features else None)
+
+
+def says(role: str, *parts: EncodedPart) -> EncodedMessage:
+    return EncodedMessage(role=role, parts=parts)  # pyright: ignore[reportArgumentType]
+
+
+def names(stream: Stream) -> str:
+    """T text, A sound, I picture; specials by name."""
+    specials = {index: name.strip("<|>") for name, index in vocab.SPECIAL_IDS.items()}
+    kinds = [
+        specials.get(symbol) or ("T" if TABLE.is_text(symbol) else "A" if TABLE.is_audio(symbol) else "I")
+        for symbol in stream.ids
+    ]
+    return " ".join(
+        f"{kind}x{n}" if n > 1 else kind for kind, group in itertools.groupby(kinds) if (n := len(list(group)))
+    )
+
+
+def written(stream: Stream, text: TextTokenizer) -> str:
+    return text.decode(symbol - TABLE.text_start for symbol in stream.ids if TABLE.is_text(symbol))
+
+
+def asked(stream: Stream) -> list[int]:
+    return [symbol for symbol, weight in zip(stream.ids, stream.weights, strict=True) if weight > 0]
+
+
+def test_a_written_turn(renderer: Renderer, text: TextTokenizer):
+    messages = [says("system", Text(text="ten")), says("user", Text(text="two")), says("assistant", Text(text="draw"))]
+    stream = renderer.document(messages)
+    sizes = [len(text.encode(word)) for word in ("ten", "two", "draw")]
+    t = ["T" if size == 1 else f"Tx{size}" for size in sizes]
+    assert names(stream) == f"bos system {t[0]} end user {t[1]} end assistant write {t[2]} end"
+    assert written(stream, text) == "tentwodraw"
+    assert stream.weights[0] == 0.0
+    assert stream.weights[-1] == CONFIG.end
+    answer = stream.ids.index(vocab.ASSISTANT)
+    assert all(value >= CONFIG.reply for value in stream.weights[answer:])
+    assert all(value in (0.0, CONFIG.prompt_text) for value in stream.weights[:answer])
+
+
+def test_a_picture_and_a_clip_go_in_with_their_features(renderer: Renderer, text: TextTokenizer):
+    stream = renderer.document([says("user", picture(), clip(transcript="the time"))])
+    tokens = len(text.encode("the time"))
+    assert names(stream) == f"bos user image Ix64 /image audio Ax5 turn Tx{tokens} /audio end"
+    assert [patch for _, patch in stream.patches] == list(range(64))
+    assert len(stream.seen) == 64
+    assert len(stream.heard) == len(stream.frames) == 5
+    assert not stream.spoken
+    assert asked(stream) == [*stream.ids[-tokens - 2 : -1]]  # the transcript and its end
+
+
+def test_a_clip_without_transcript_asks_for_nothing(renderer: Renderer):
+    stream = renderer.document([says("user", clip())])
+    assert names(stream) == "bos user audio Ax5 turn /audio end"
+    assert not asked(stream)
+
+
+def test_hidden_codes_leave_the_features(renderer: Renderer):
+    codes = np.full((3, 8), -1)
+    stream = renderer.document([says("user", EncodedAudio(codes=codes, features=np.ones((3, 192))))])
+    assert stream.ids.count(vocab.NULL) == 3
+    assert not stream.frames
+    assert len(stream.heard) == 3
+
+
+def test_a_drawn_picture_and_a_call_are_asked_for(renderer: Renderer, text: TextTokenizer):
+    call = ToolCall(id="1", name="light", arguments='{"on": true}')
+    stream = renderer.document([says("assistant", picture(features=False), call), says("tool", Text(text="ok"))])
+    answer = stream.part(0, stream.ids.index(vocab.TOOL))
+    assert names(answer).startswith("bos assistant image Ix64 /image call Tx")
+    assert names(answer).endswith("/call end")
+    assert asked(answer) == answer.ids[1:]
+    assert written(answer, text) == 'light\n{"on": true}'
+    assert not stream.seen
+
+
+def test_a_live_clip_is_written_along(renderer: Renderer, text: TextTokenizer):
+    heard = clip(30, transcript="the time", words=(WordTime(0, 3, 0.0, 400.0), WordTime(4, 8, 480.0, 800.0)))
+    stream = renderer.document([says("user", heard)], live=True)
+    assert stream.ids[2:4] == [vocab.AUDIO, vocab.LISTEN]
+    assert written(stream, text) == "the time"
+    frames = 0
+    for symbol, target, weight in zip(stream.ids, stream.targets, stream.weights, strict=True):
+        if TABLE.is_audio(symbol):
+            assert target == vocab.LISTEN  # nothing to write yet
+            assert weight == (CONFIG.listen if frames else 0.0)
+            frames += 1
+        elif TABLE.is_text(symbol):
+            assert frames > 400.0 / 80.0 + CONFIG.delay_frames - 1
+
+
+def spoken(draw: st.DrawFn) -> EncodedAudio:
+    words = draw(st.lists(st.sampled_from("a the time ten circle please two light".split()), min_size=1, max_size=9))
+    times, at_ms, at_char = [], 0.0, 0
+    for word in words:
+        at_ms += draw(st.floats(0.0, 700.0))
+        end_ms = at_ms + draw(st.floats(40.0, 600.0))
+        times.append(WordTime(at_char, at_char + len(word), at_ms, end_ms))
+        at_ms, at_char = end_ms, at_char + len(word) + 1
+    num_frames = int(at_ms / 80.0) + draw(st.integers(1, 5))
+    return clip(num_frames, transcript=" ".join(words), words=tuple(times), voice="echo", features=False)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(reply=st.composite(spoken)())
+def test_any_prefix_of_a_spoken_reply_holds_the_text_of_all_its_sound(
+    renderer: Renderer, text: TextTokenizer, reply: EncodedAudio
+):
+    stream = renderer.document([says("assistant", reply)])
+    assert written(stream, text) == reply.transcript
+    begins = [begin_frame(reply, token.start_char) for token in text.encode_with_offsets(reply.transcript or "")]
+    num_text = num_frames = 0
+    for symbol in stream.ids:
+        if TABLE.is_text(symbol):
+            ahead = begins[num_text] - num_frames
+            assert num_text < CONFIG.first_tokens or ahead <= CONFIG.lead_frames
+            num_text += 1
+        elif TABLE.is_audio(symbol):
+            assert all(begin > num_frames for begin in begins[num_text:])
+            num_frames += 1
+    assert num_frames == len(reply.codes)
+
+
+def begin_frame(reply: EncodedAudio, char: int) -> int:
+    """The frame in which a character's share of its word begins to sound."""
+    word = next(word for word in reversed(reply.words) if word.start_char <= char)
+    share = (char - word.start_char) / (word.end_char - word.start_char)
+    return int((word.start_ms + min(share, 1.0) * (word.end_ms - word.start_ms)) / 80.0)
+
+
+def test_a_spoken_reply_is_asked_for_but_for_its_voice(renderer: Renderer):
+    stream = renderer.document([says("assistant", clip(8, transcript="two", voice="sage", features=False))])
+    voice = stream.ids.index(vocab.voice_id("sage"))
+    assert stream.ids[voice - 1] == vocab.SPEAK
+    assert [weight > 0 for weight in stream.weights] == [at not in (0, voice) for at in range(len(stream))]
+    assert len(stream.spoken) == len(stream.frames) == 8
+    for frame, (position, residuals) in zip(stream.spoken, stream.frames, strict=True):
+        assert frame.at == position - 1  # the hidden state before it predicts the frame
+        assert stream.ids[position] == TABLE.audio_start + frame.codes[0]
+        assert (frame.codes[1:] == residuals).all()
+    assert names(stream).endswith("/speak end")
+    assert stream.ids.count(vocab.TEXT_END) == 1
+
+
+@pytest.mark.parametrize("interleave", ["timed", "proportional", "fixed", "text_first"])
+def test_every_layout_holds_all_text_and_all_sound(text: TextTokenizer, interleave: str):
+    renderer = Renderer(text, TABLE, dataclasses.replace(CONFIG, interleave=interleave))
+    reply = clip(24, transcript="what is two plus three, please", voice="echo", features=False)
+    stream = renderer.document([says("assistant", reply)])
+    assert written(stream, text) == reply.transcript
+    assert len(stream.spoken) == 24
+    assert stream.ids.index(vocab.TEXT_END) > max(at for at, symbol in enumerate(stream.ids) if TABLE.is_text(symbol))
+
+
+def test_a_prompt_is_the_beginning_of_the_document(renderer: Renderer):
+    asked = [says("user", Text(text="two"), picture(), clip(transcript="ten"))]
+    [piece] = renderer.prompt(asked, (vocab.WRITE,))
+    whole = renderer.document([*asked, says("assistant", Text(text="five"))])
+    assert whole.ids[: len(piece.stream)] == piece.stream.ids
+    assert not piece.listens
+
+
+def test_a_prompt_pauses_where_the_network_writes_what_it_heard(renderer: Renderer):
+    asked = [says("user", clip(4), Text(text="and"), clip(3)), says("assistant", Text(text="ok")), says("user")]
+    first, second, last = renderer.prompt(asked, ())
+    assert (first.listens, second.listens, last.listens) == (True, True, False)
+    assert names(first.stream) == "bos user audio Ax4 turn"
+    assert names(second.stream).endswith("audio Ax3 turn")
+    assert names(last.stream).startswith("end assistant write")
+    assert names(last.stream).endswith("end user end assistant")
+
+
+def test_speech_without_transcript_or_voice_is_refused(renderer: Renderer):
+    with pytest.raises(ValueError, match="transcript"):
+        renderer.document([says("assistant", clip(features=False))])
+    with pytest.raises(ValueError, match="unknown voice 'nova'"):
+        renderer.document([says("assistant", clip(transcript="two", voice="nova", features=False))])
+
+
+def test_a_table_too_small_for_the_tokens_is_refused(text: TextTokenizer):
+    with pytest.raises(ValueError, match="300 text tokens"):
+        Renderer(text, Vocabulary(text_tokens=256))
+
+
+def test_messages_are_encoded_part_by_part():
+    heard, seen = clip(2), picture()
+    sound = Audio(waveform=np.zeros(10, np.float32), sample_rate_hz=16_000)
+    image = Image(pixels=np.zeros((4, 4, 3), np.uint8))
+    message = Message(role="user", parts=(Text(text="a"), sound, image))
+    encoded = encode_message(message, audio=lambda _: heard, image=lambda _: seen)
+    assert encoded.parts == (Text(text="a"), heard, seen)
+    film = Message(role="user", parts=(Video(frames=(image,), times_ms=(0.0,)),))
+    with pytest.raises(ValueError, match="video"):
+        encode_message(film, audio=lambda _: heard, image=lambda _: seen)
