@@ -53,7 +53,7 @@ def serve(
     try:
         config = ServerConfig(host=host, port=port, api_keys=tuple(api_key or ()))
     except ValueError as error:
-        _fail(str(error))
+        _fail(f"{error} (--api-key KEY sets one, or SENSORIUM_API_KEYS in the environment)")
     engine = _load_engine(checkpoint, fake=fake, threads=threads)
 
     class Server(uvicorn.Server):

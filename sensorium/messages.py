@@ -6,8 +6,10 @@ decoded media (waveform, pixels), never bytes of a file format: decoding belongs
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -63,6 +65,15 @@ class ToolCall:
     id: str
     name: str
     arguments: str  # JSON text, as on the wire
+
+
+def tool_list(functions: Sequence[Mapping[str, Any]]) -> Text:
+    """The system text that offers tools: a heading, then one line of JSON per function (OpenAI's `function` object).
+
+    Training and serving both write it here, so that the network meets the tools it was taught to read.
+    """
+    lines = (json.dumps(function, separators=(",", ":"), ensure_ascii=False) for function in functions)
+    return Text(text="\n".join(("tools:", *lines)))
 
 
 Part: TypeAlias = Text | Audio | Image | Video | ToolCall

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import sensorium
 from sensorium.cli import app
+from tests.networks import random_release
 from tests.serving import ROOT
 
 runner = CliRunner()
@@ -122,3 +123,19 @@ def test_chat_says_when_no_server_is_there():
     result = runner.invoke(app, ["chat", "--url", "http://127.0.0.1:9", "hello"])
     assert result.exit_code == 2
     assert "no answer from" in result.output
+
+
+def test_serve_asks_for_a_key_before_it_opens_to_the_network():
+    result = runner.invoke(app, ["serve", "--fake", "--host", "0.0.0.0"])
+    assert result.exit_code == 2
+    assert "--api-key" in result.output
+
+
+def test_chat_with_a_network(tmp_path: Path):
+    """The real engine behind the same command; its weights are random, so only the form of the answer is known."""
+    random_release().save(tmp_path / "weights")
+    spoken = tmp_path / "answer.wav"
+    command = ["chat", "--checkpoint", str(tmp_path / "weights"), "--audio-out", str(spoken), "hello"]
+    result = runner.invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert soundfile.info(spoken).frames > 0

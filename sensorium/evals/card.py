@@ -194,6 +194,9 @@ def _method(measured: Report) -> str:
     speech, scene = run["judges"]["speech"], run["judges"]["scene"]
     heard, seen = speech["heldout"]["wer_presets"], scene["heldout"]["right_clean"]
     machine = run["machine"]
+    asked = [
+        f"- {task['name'].replace('_', ' ')}: {task['title']}. Chance: {task['chance']}." for task in measured["tasks"]
+    ]
     return (
         f"`python -m recipes.evals`, {run['n']} samples of each condition, weights `{run['weights']}`, on "
         f"{machine['cpu']} with {machine['cores']} cores, torch {machine['torch']}.\n\n"
@@ -201,7 +204,8 @@ def _method(measured: Report) -> str:
         f"- speech: a recogniser of {count(speech['parameters'])} parameters, "
         f"{report.percent(heard['mean'])} word errors on {heard['n']} held-out sentences in the original voices;\n"
         f"- drawings: a detector of {count(scene['parameters'])} parameters, right about "
-        f"{report.percent(seen['mean'])} of {seen['n']} held-out scenes."
+        f"{report.percent(seen['mean'])} of {seen['n']} held-out scenes.\n\n"
+        "What was asked, and how a guesser plays:\n\n" + "\n".join(asked)
     )
 
 

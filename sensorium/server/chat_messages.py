@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
-from sensorium.messages import Message, Part, Text, ToolCall
+from sensorium.messages import Message, Part, Text, ToolCall, tool_list
 from sensorium.server.audio_out import SpokenReplies
 from sensorium.server.chat_request import (
     AssistantMessage,
@@ -90,6 +89,5 @@ def tell_tools(messages: Sequence[Message], tools: Sequence[Tool]) -> list[Messa
     """The messages with the tools on offer told first, in the system's words: a compact JSON object on each line."""
     if not tools:
         return list(messages)
-    lines = (tool.function.model_dump(exclude_none=True, exclude={"strict"}) for tool in tools)
-    told = Text(text="\n".join(json.dumps(line, separators=(",", ":"), ensure_ascii=False) for line in lines))
-    return [Message(role="system", parts=(told,)), *messages]
+    functions = [tool.function.model_dump(exclude_none=True, exclude={"strict"}) for tool in tools]
+    return [Message(role="system", parts=(tool_list(functions),)), *messages]

@@ -213,18 +213,18 @@ _WRITERS: dict[str, Callable[[_Writer], None]] = {
 }
 
 TASKS: dict[str, float] = {
-    "chat": 0.08,
-    "hear": 0.16,
-    "talk": 0.14,
-    "say": 0.12,
-    "answer-aloud": 0.08,
-    "transcribe": 0.12,
-    "tool": 0.04,
-    "tool-spoken": 0.04,
-    "see": 0.08,
-    "read": 0.06,
-    "draw": 0.05,
-    "icon": 0.03,
+    "chat": 0.06,
+    "hear": 0.14,
+    "talk": 0.11,
+    "say": 0.10,
+    "answer-aloud": 0.06,
+    "transcribe": 0.10,
+    "tool": 0.03,
+    "tool-spoken": 0.03,
+    "see": 0.12,
+    "read": 0.14,
+    "draw": 0.07,
+    "icon": 0.04,
 }
 """The tasks and their usual shares of the documents. A picture or a second of sound weighs more than a typed line."""
 

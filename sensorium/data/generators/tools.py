@@ -7,14 +7,13 @@ answer is plain words. After a call, its result may come back and be told.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from sensorium.data.generators.dialogues import SKILLS, Exchange, exchange, pick
 from sensorium.data.generators.speech import Split
-from sensorium.messages import ToolCall
+from sensorium.messages import ToolCall, tool_list
 
 
 class _Tool(NamedTuple):
@@ -85,14 +84,6 @@ class ToolExchange(NamedTuple):
     result: str | None
 
 
-def system_text(functions: Sequence[dict[str, object]]) -> str:
-    """The system message that offers functions (OpenAI's `function` objects): one compact JSON a line.
-
-    An edge that wants the network to call tools must write them just so.
-    """
-    return "\n".join(["tools:", *(json.dumps(function, separators=(",", ":")) for function in functions)])
-
-
 def tool_exchange(rng: np.random.Generator, split: Split) -> ToolExchange:
     """One to three functions and a question: most fit one of them, some fit none or need none."""
     kind = rng.random()
@@ -111,7 +102,7 @@ def tool_exchange(rng: np.random.Generator, split: Split) -> ToolExchange:
     elif asked.tool_call:
         asked = asked._replace(tool_call=None, answer=CANNOT)
     result = pick(rng, ('{"ok":true}', "ok", "done")) if asked.tool_call and rng.random() < 0.4 else None
-    return ToolExchange(system_text(functions), asked, result)
+    return ToolExchange(tool_list(functions).text, asked, result)
 
 
 class _Named(NamedTuple):
