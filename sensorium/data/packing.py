@@ -71,13 +71,13 @@ class _Shard:
             return ToolCall(id="", name=part["call"], arguments=part["arguments"])
         if "image" in part:
             image = part["image"]
-            features = None if own else self._image_features[image]
+            features = None if own else np.asarray(self._image_features[image])
             return EncodedImage(codes=self._image_codes[image].astype(np.int64), features=features)
         clip = self._clips[part["clip"]]
         rows = slice(self._audio_starts[part["clip"]], self._audio_starts[part["clip"] + 1])
         return EncodedAudio(
             codes=self._audio_codes[rows].astype(np.int64),
-            features=None if own else self._audio_features[rows],
+            features=None if own else np.asarray(self._audio_features[rows]),
             transcript=clip["text"],
             words=tuple(WordTime(*word) for word in clip["words"]),
             voice=clip["voice"],

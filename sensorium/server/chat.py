@@ -137,7 +137,7 @@ class Chat:
             async with aclosing(self._events(job, params)) as events:
                 async for event in events:
                     if not opened:
-                        yield envelope.chunk(index, writer.opening())
+                        yield envelope.chunk(index, writer.opening(event))
                         opened = True
                     answer.add(event)
                     for delta in await writer.deltas(event):

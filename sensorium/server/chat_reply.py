@@ -116,8 +116,9 @@ class DeltaWriter:
         self._pcm: Pcm16Stream | None = None
         self._audio_id: str | None = None
 
-    def opening(self) -> Json:
-        return {"role": "assistant", "content": None if self._speaks else "", "refusal": None}
+    def opening(self, first: Event) -> Json:
+        written = not self._speaks and not isinstance(first, ToolCallEvent)
+        return {"role": "assistant", "content": "" if written else None, "refusal": None}
 
     async def deltas(self, event: Event) -> list[Json]:
         """The deltas that an event makes, after the answer has taken note of it."""

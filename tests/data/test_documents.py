@@ -60,6 +60,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "icon": (Image, Text),
     "tool": (ToolCall, Text),
     "tool-spoken": (ToolCall, Text),
+    "mixed": (Audio, Image, Text),
 }
 
 

@@ -97,28 +97,33 @@ class _Writer:
         self.messages.append(Message(role="assistant", parts=(part,)))
 
 
-def _chat(writer: _Writer) -> None:
-    writer.maybe_system()
-    for _ in range(writer.num_turns()):
-        turn = writer.exchange()
-        writer.user(writer.typed(turn.question))
-        writer.assistant(Text(text=turn.answer))
+def _chat_turn(writer: _Writer) -> None:
+    turn = writer.exchange()
+    writer.user(writer.typed(turn.question))
+    writer.assistant(Text(text=turn.answer))
 
 
-def _hear(writer: _Writer) -> None:
-    writer.maybe_system()
-    for _ in range(writer.num_turns()):
-        turn = writer.exchange()
-        writer.user(writer.heard(turn.question))
-        writer.assistant(Text(text=turn.answer))
+def _hear_turn(writer: _Writer) -> None:
+    turn = writer.exchange()
+    writer.user(writer.heard(turn.question))
+    writer.assistant(Text(text=turn.answer))
 
 
-def _talk(writer: _Writer) -> None:
-    writer.maybe_system()
-    for _ in range(writer.num_turns()):
-        turn = writer.exchange()
-        writer.user(writer.heard(turn.question))
-        writer.assistant(writer.spoken(turn.answer))
+def _talk_turn(writer: _Writer) -> None:
+    turn = writer.exchange()
+    writer.user(writer.heard(turn.question))
+    writer.assistant(writer.spoken(turn.answer))
+
+
+def _turns(turn: Callable[[_Writer], None]) -> Callable[[_Writer], None]:
+    """A conversation of one to three turns of one kind."""
+
+    def write(writer: _Writer) -> None:
+        writer.maybe_system()
+        for _ in range(writer.num_turns()):
+            turn(writer)
+
+    return write
 
 
 def _answer_aloud(writer: _Writer) -> None:
@@ -197,10 +202,16 @@ def _icon(writer: _Writer) -> None:
         writer.assistant(Image(pixels=pixels))
 
 
+def _mixed(writer: _Writer) -> None:
+    """A person who types, speaks, shows and asks for drawings in one conversation."""
+    for _ in range(int(writer.rng.integers(2, 5))):
+        pick(writer.rng, (_chat_turn, _chat_turn, _hear_turn, _talk_turn, _see, _read, _draw, _icon, _say))(writer)
+
+
 _WRITERS: dict[str, Callable[[_Writer], None]] = {
-    "chat": _chat,
-    "hear": _hear,
-    "talk": _talk,
+    "chat": _turns(_chat_turn),
+    "hear": _turns(_hear_turn),
+    "talk": _turns(_talk_turn),
     "say": _say,
     "answer-aloud": _answer_aloud,
     "transcribe": _transcribe,
@@ -210,13 +221,14 @@ _WRITERS: dict[str, Callable[[_Writer], None]] = {
     "read": _read,
     "draw": _draw,
     "icon": _icon,
+    "mixed": _mixed,
 }
 
 TASKS: dict[str, float] = {
-    "chat": 0.06,
-    "hear": 0.14,
-    "talk": 0.11,
-    "say": 0.10,
+    "chat": 0.04,
+    "hear": 0.12,
+    "talk": 0.10,
+    "say": 0.09,
     "answer-aloud": 0.06,
     "transcribe": 0.10,
     "tool": 0.03,
@@ -225,6 +237,7 @@ TASKS: dict[str, float] = {
     "read": 0.14,
     "draw": 0.07,
     "icon": 0.04,
+    "mixed": 0.06,
 }
 """The tasks and their usual shares of the documents. A picture or a second of sound weighs more than a typed line."""
 

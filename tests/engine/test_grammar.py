@@ -1,0 +1,150 @@
+"""Whatever the network prefers, what it writes is a stream that can be read."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from sensorium.engine.grammar import FRAMES_PER_TOKEN, MAX_FRAME_RUN, MAX_PARTS, SPARE_FRAMES, Alphabet, Grammar
+from sensorium.tokenizers import vocab
+from sensorium.tokenizers.vocab import NUM_SPECIALS
+
+
+def legal(grammar: Grammar) -> set[int]:
+    return {span.start + int(at) for span in grammar.legal() for at in np.flatnonzero(span.legal)}
+
+
+def kinds(alphabet: Alphabet, grammar: Grammar) -> set[str]:
+    table = alphabet.vocabulary
+    names = {index: name.strip("<|>") for name, index in vocab.SPECIAL_IDS.items()}
+    return {
+        names.get(symbol) or ("T" if table.is_text(symbol) else "A" if table.is_audio(symbol) else "I")
+        for symbol in legal(grammar)
+    }
+
+
+def answer(alphabet: Alphabet, *symbols: int, modality: str = "text") -> Grammar:
+    grammar = Grammar.answer(alphabet, modality=modality, voice="alloy")  # pyright: ignore[reportArgumentType]
+    for symbol in symbols:
+        assert symbol in legal(grammar)
+        grammar.push(symbol)
+    return grammar
+
+
+@pytest.fixture
+def t(alphabet: Alphabet) -> int:
+    return alphabet.vocabulary.text_start
+
+
+@pytest.fixture
+def a(alphabet: Alphabet) -> int:
+    return alphabet.vocabulary.audio_start
+
+
+@pytest.fixture
+def i(alphabet: Alphabet) -> int:
+    return alphabet.vocabulary.image_start
+
+
+def test_only_tokens_that_the_tokenizer_has_are_text(alphabet: Alphabet):
+    written = legal(answer(alphabet, vocab.WRITE))
+    assert written == set(range(NUM_SPECIALS, NUM_SPECIALS + alphabet.num_text_tokens))
+
+
+def test_writing(alphabet: Alphabet, t: int):
+    assert kinds(alphabet, answer(alphabet)) == {"write", "speak", "image", "call"}
+    assert kinds(alphabet, answer(alphabet, vocab.WRITE)) == {"T"}  # an answer is never empty
+    assert kinds(alphabet, answer(alphabet, vocab.WRITE, t)) == {"T", "image", "call", "end"}
+    assert answer(alphabet, vocab.WRITE, t, vocab.END).done
+
+
+def test_drawing(alphabet: Alphabet, i: int):
+    assert kinds(alphabet, answer(alphabet, vocab.IMAGE)) == {"I"}
+    assert answer(alphabet, vocab.IMAGE, *[i] * 63).patch == 63
+    whole = answer(alphabet, vocab.IMAGE, *[i] * 64)
+    assert kinds(alphabet, whole) == {"/image"}
+    assert whole.patch is None
+    assert kinds(alphabet, answer(alphabet, vocab.IMAGE, *[i] * 64, vocab.END_IMAGE)) == {
+        "end",
+        "write",
+        "image",
+        "call",
+    }
+
+
+def test_calling(alphabet: Alphabet, t: int):
+    assert kinds(alphabet, answer(alphabet, vocab.CALL)) == {"T"}
+    assert kinds(alphabet, answer(alphabet, vocab.CALL, t)) == {"T", "/call"}
+
+
+def test_speaking(alphabet: Alphabet, t: int, a: int):
+    voice = vocab.voice_id("alloy")
+    spoken = (vocab.SPEAK, voice)
+    assert legal(answer(alphabet, vocab.SPEAK, modality="audio")) == {voice}
+    for symbols, expected in (
+        ((), {"T"}),
+        ((t,), {"T", "tend"}),  # a short answer may be one token
+        ((t, t, t), {"T", "tend", "A"}),
+        ((t, vocab.TEXT_END), {"A"}),  # not without any sound
+        ((t, vocab.TEXT_END, a), {"A", "/speak"}),
+        ((t, t, t, *[a] * MAX_FRAME_RUN), {"T", "tend"}),
+    ):
+        assert kinds(alphabet, answer(alphabet, *spoken, *symbols, modality="audio")) == expected, symbols
+    complete = answer(alphabet, *spoken, t, vocab.TEXT_END, a, vocab.END_SPEAK, modality="audio")
+    assert kinds(alphabet, complete) == {"end", "speak", "image", "call"}
+
+
+def test_sound_without_end_is_ended(alphabet: Alphabet, t: int, a: int):
+    longest = SPARE_FRAMES + 2 * FRAMES_PER_TOKEN
+    spoken = (vocab.SPEAK, vocab.voice_id("alloy"), t, t, vocab.TEXT_END, *[a] * longest)
+    assert kinds(alphabet, answer(alphabet, *spoken, modality="audio")) == {"/speak"}
+
+
+def test_parts_without_end_are_ended(alphabet: Alphabet, t: int):
+    call = (vocab.CALL, t, vocab.END_CALL)
+    assert kinds(alphabet, answer(alphabet, *call * MAX_PARTS)) == {"end"}
+
+
+def test_a_transcript_is_bounded(alphabet: Alphabet, t: int):
+    grammar = Grammar.transcript(alphabet, max_tokens=2)
+    assert kinds(alphabet, grammar) == {"T", "/audio"}
+    grammar.push(t)
+    grammar.push(t)
+    assert kinds(alphabet, grammar) == {"/audio"}
+    grammar.push(vocab.END_AUDIO)
+    assert grammar.done
+    assert grammar.legal() == ()
+
+
+def test_an_unknown_voice_is_refused(alphabet: Alphabet):
+    with pytest.raises(ValueError, match="unknown voice"):
+        Grammar.answer(alphabet, modality="audio", voice="nova")
+
+
+@pytest.mark.parametrize("modality", ["text", "audio"])
+@pytest.mark.parametrize("seed", range(8))
+def test_any_walk_ends_and_can_be_read(alphabet: Alphabet, modality: str, seed: int):
+    """Legal symbols at random: uniform over their kinds, so that rare ones come up."""
+    rng = np.random.default_rng(seed)
+    grammar = Grammar.answer(alphabet, modality=modality, voice="echo")  # pyright: ignore[reportArgumentType]
+    table, letters = alphabet.vocabulary, []
+    specials = {vocab.WRITE: "w", vocab.SPEAK: "s", vocab.IMAGE: "i", vocab.CALL: "c", vocab.END: "E"}
+    specials |= {vocab.TEXT_END: "t", vocab.END_SPEAK: "S", vocab.END_IMAGE: "I", vocab.END_CALL: "C"}
+    specials |= {vocab.voice_id("echo"): "v"}
+    opening = vocab.SPEAK if modality == "audio" else vocab.WRITE
+    grammar.push(opening)
+    letters.append(specials[opening])
+    while not grammar.done:
+        assert len(letters) < 5000
+        spans = grammar.legal()
+        span = spans[rng.integers(len(spans))]
+        ids = span.start + np.flatnonzero(span.legal)
+        framing = ids[ids < NUM_SPECIALS]
+        symbol = int(rng.choice(framing if len(framing) and rng.random() < 0.2 else ids))
+        grammar.push(symbol)
+        kind = "T" if table.is_text(symbol) else "A" if table.is_audio(symbol) else "P"
+        letters.append(specials.get(symbol, kind))
+    form = r"w T+ | s v T+ (A+ T+)* A* t A+ S | i P{64} I | c T+ C"
+    assert re.fullmatch(rf"({form})+ E", "".join(letters), re.VERBOSE), "".join(letters)

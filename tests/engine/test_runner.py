@@ -1,0 +1,100 @@
+"""The fast step on fused weights gives what the modules give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sensorium.engine.runner import Runner
+from sensorium.model.transformer import Transformer
+from sensorium.tokenizers.stream import Stream, collate_inputs
+from sensorium.tokenizers.vocab import Vocabulary
+from tests.networks import random_network
+
+VOCABULARY = Vocabulary(text_tokens=320)
+ATOL = 1e-4
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"ffn": "per_group"},
+    {"value_embeddings": False},
+    {"depth_head": "independent"},
+    {"depth_head": "transformer"},
+]
+
+
+@pytest.fixture(scope="module", params=VARIANTS, ids=lambda changes: " ".join(changes.values() and map(str, changes)))
+def network(request: pytest.FixtureRequest) -> Transformer:
+    return random_network(VOCABULARY, **request.param)
+
+
+def mixed_stream(length: int = 40) -> Stream:
+    """Text, spoken frames and drawn patches."""
+    rng = np.random.default_rng(0)
+    stream = Stream()
+    for position in range(length):
+        match position % 3:
+            case 0:
+                stream.add(int(rng.integers(0, VOCABULARY.audio_start)))
+            case 1:
+                stream.add(int(rng.integers(VOCABULARY.audio_start, VOCABULARY.image_start)))
+                stream.frames.append((position, rng.integers(0, 256, 7)))
+            case _:
+                stream.add(int(rng.integers(VOCABULARY.image_start, VOCABULARY.size)))
+                stream.patches.append((position, position))
+    return stream
+
+
+def test_step_by_step_as_the_module(network: Transformer):
+    stream = mixed_stream()
+    with torch.inference_mode():
+        hidden = network(collate_inputs([stream], num_residuals=7, feature_size=192))[0]
+        logits = network.symbol_head(hidden).numpy()
+    runner = Runner(network)
+    cache = runner.new_cache()
+    residuals, patches = dict(stream.frames), dict(stream.patches)
+    runner.prefill(stream.part(0, 10), cache)  # from here on both write the same cache
+    for at in range(10, len(stream)):
+        state = runner.step(stream.ids[at], cache, residuals=residuals.get(at), patch=patches.get(at))
+        np.testing.assert_allclose(state, hidden[at].numpy(), rtol=0, atol=ATOL)
+        np.testing.assert_allclose(runner.logits(state), logits[at], rtol=0, atol=ATOL)
+    assert cache.length == len(stream)
+
+
+def test_residual_codes_as_the_module(network: Transformer):
+    runner = Runner(network)
+    hidden = torch.randn(network.config.hidden_size, generator=torch.manual_seed(0))
+    codes = [17]
+
+    def draw(logits: np.ndarray) -> int:
+        with torch.inference_mode():
+            expected = network.depth_head.step(hidden.unsqueeze(0), torch.tensor([codes]))[0]
+        np.testing.assert_allclose(logits, expected.numpy(), rtol=0, atol=ATOL)
+        codes.append(int(logits.argmax()))
+        return codes[-1]
+
+    found = runner.residuals(hidden.numpy(), 17, draw)
+    assert found.tolist() == codes[1:]
+    assert len(found) == 7
+
+
+def test_a_full_context_says_so(network: Transformer):
+    runner = Runner(network)
+    cache = network.new_cache(max_seq_len=2)
+    for _ in range(2):
+        runner.step(70, cache, residuals=None, patch=None)
+    with pytest.raises(ValueError, match="holds 2 positions"):
+        runner.step(70, cache, residuals=None, patch=None)
+
+
+def test_training_on_does_not_change_a_runner(network: Transformer):
+    runner = Runner(network)
+    before = runner.step(70, runner.new_cache(), residuals=None, patch=None)
+    twin = random_network(VOCABULARY)
+    other = Runner(twin)
+    with torch.no_grad():
+        twin.embed.symbol.weight.zero_()
+    assert np.isfinite(other.step(70, other.new_cache(), residuals=None, patch=None)).all()
+    np.testing.assert_array_equal(before, runner.step(70, runner.new_cache(), residuals=None, patch=None))
