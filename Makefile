@@ -34,7 +34,7 @@ test: check ## lint, types and tests (ARGS="-k chat" picks some)
 check: $(VENV)/.test ## lint and types only
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 fix: $(VENV)/.test ## format, and repair what the linter can
 	$(BIN)/ruff check --fix .

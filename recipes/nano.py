@@ -8,9 +8,14 @@ It is the lesson and the network that tests run on. A stopped run goes on where 
 from __future__ import annotations
 
 from recipes.command import train
-from sensorium.training.pipeline import Recipe
+from sensorium.training.pipeline import AudioStage, ImageStage, NetworkStage, Recipe
 
-NANO = Recipe(name="nano")
+NANO = Recipe(
+    name="nano",
+    audio=AudioStage(num_shards=20, num_steps=3000),
+    image=ImageStage(num_shards=12, num_steps=2000),
+    network=NetworkStage(depth=6, num_shards=80, num_steps=5000),
+)
 
 if __name__ == "__main__":
     train(NANO)

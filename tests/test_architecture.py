@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from collections import Counter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -123,6 +127,42 @@ def test_commands_import_inside_themselves():
     modules = {node.module or "" for node in at_top if isinstance(node, ast.ImportFrom)}
     modules |= {alias.name for node in at_top if isinstance(node, ast.Import) for alias in node.names}
     assert not {module for module in modules if module.split(".")[0] in {"sensorium", "torch", "uvicorn", "fastapi"}}
+
+
+# Imported here, and brought along by a declared dependency of which it is the other half.
+BROUGHT_ALONG = {"starlette": "fastapi", "pydantic-core": "pydantic"}
+
+
+@pytest.mark.parametrize(
+    ("folders", "extras"),
+    [
+        (["sensorium/model", "sensorium/tokenizers", "sensorium/engine", "sensorium/safety"], []),
+        (["sensorium/platform", "sensorium/server"], []),
+        (["sensorium/data", "sensorium/training", "sensorium/evals", "recipes", "bench"], ["train"]),
+        (["tests"], ["train", "test"]),
+    ],
+    ids=["engine", "server", "training", "tests"],
+)
+def test_every_import_is_a_declared_dependency(folders: list[str], extras: list[str]):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
+    declared = {_normal(re.split(r"[\[<>=~! ]", line)[0]) for line in wanted}
+    distributions = packages_distributions()
+    ours = {"sensorium", "recipes", "bench", "tests"}
+    undeclared: dict[str, str] = {}
+    for path in python_files(*folders):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for top in {module.split(".")[0] for module in modules} - ours - sys.stdlib_module_names:
+                names = {_normal(name) for name in distributions.get(top, [top])}
+                if not {BROUGHT_ALONG.get(name, name) for name in names} & declared:
+                    undeclared[top] = str(path.relative_to(ROOT))
+    assert undeclared == {}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def test_names_say_what_is_inside():

@@ -101,7 +101,7 @@ class Chat:
         format = job.request.audio.format if job.request.audio else None
         choices, usages = [], []
         for index, params in enumerate(job.params):
-            answer = Answer()
+            answer = Answer(params.voice)
             async with aclosing(self._events(job, params)) as events:
                 async for event in events:
                     answer.add(event)
@@ -131,7 +131,7 @@ class Chat:
         envelope = Envelope(job.request, self._engine.info)
         usages: list[Usage] = []
         for index, params in enumerate(job.params):
-            answer = Answer()
+            answer = Answer(params.voice)
             writer = DeltaWriter(answer, speaks=job.request.speaks, replies=self._replies)
             opened = False
             async with aclosing(self._events(job, params)) as events:

@@ -41,9 +41,10 @@ _OBFUSCATED_BYTES = 128  # chunks are padded to a multiple of this, so that thei
 
 
 class Answer:
-    """Everything one choice said, and how it ended."""
+    """Everything one choice said in the voice it was to speak with, and how it ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, voice: str) -> None:
+        self._voice = voice
         self.text = ""
         self.transcript = ""
         self.waveforms: list[np.ndarray] = []  # each (N,) float32
@@ -79,7 +80,9 @@ class Answer:
         if not (self.waveforms or self.transcript):
             return None
         waveform = np.concatenate(self.waveforms or [np.zeros(0, np.float32)])
-        return Audio(waveform=waveform, sample_rate_hz=self.sample_rate_hz, transcript=self.transcript)
+        return Audio(
+            waveform=waveform, sample_rate_hz=self.sample_rate_hz, transcript=self.transcript, voice=self._voice
+        )
 
 
 async def message_body(answer: Answer, format: SpeechFormat | None, replies: SpokenReplies) -> Json:

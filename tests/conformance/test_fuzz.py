@@ -63,7 +63,7 @@ def requests(draw: st.DrawFn) -> Any:
 
 
 @settings(
-    max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(requests())
 def test_no_request_breaks_the_server(server: Live, request: Any):

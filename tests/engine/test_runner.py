@@ -25,7 +25,7 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture(scope="module", params=VARIANTS, ids=lambda changes: " ".join(changes.values() and map(str, changes)))
+@pytest.fixture(scope="module", params=VARIANTS, ids=lambda changes: str(*changes.values()) or "default")
 def network(request: pytest.FixtureRequest) -> Transformer:
     return random_network(VOCABULARY, **request.param)
 
@@ -89,12 +89,11 @@ def test_a_full_context_says_so(network: Transformer):
         runner.step(70, cache, residuals=None, patch=None)
 
 
-def test_training_on_does_not_change_a_runner(network: Transformer):
+def test_training_on_does_not_change_a_runner():
+    network = random_network(VOCABULARY)
     runner = Runner(network)
     before = runner.step(70, runner.new_cache(), residuals=None, patch=None)
-    twin = random_network(VOCABULARY)
-    other = Runner(twin)
     with torch.no_grad():
-        twin.embed.symbol.weight.zero_()
-    assert np.isfinite(other.step(70, other.new_cache(), residuals=None, patch=None)).all()
-    np.testing.assert_array_equal(before, runner.step(70, runner.new_cache(), residuals=None, patch=None))
+        for parameter in network.parameters():
+            parameter.zero_()
+    np.testing.assert_array_equal(runner.step(70, runner.new_cache(), residuals=None, patch=None), before)

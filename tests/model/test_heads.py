@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -9,13 +11,13 @@ from sensorium.model.config import ModelConfig
 from sensorium.model.heads import DepthHead, DepthTransformer, depth_head
 from tests.networks import randomise
 
-CONFIG = {"num_layers": 2, "hidden_size": 128, "num_heads": 2, "vocab_size": 64, "audio_start": 1, "image_start": 2}
+CONFIG = ModelConfig(num_layers=2, hidden_size=128, num_heads=2, vocab_size=64, audio_start=1, image_start=2)
 
 
 @pytest.fixture(params=["prefix_sum", "transformer", "independent"])
 def head(request: pytest.FixtureRequest) -> DepthHead | DepthTransformer:
     torch.manual_seed(0)
-    head = depth_head(ModelConfig(**CONFIG, depth_head=request.param))
+    head = depth_head(dataclasses.replace(CONFIG, depth_head=request.param))
     randomise(head)
     return head
 

@@ -38,6 +38,12 @@ def test_a_body_of_unknown_length_is_counted_as_it_comes():
         assert (response.status_code, envelope(response)) == (413, (None, "request_too_large"))
 
 
+def test_a_body_too_large_to_parse_in_passing_is_read_all_the_same():
+    with live() as server:
+        assert server.chat("word " * 2**18, max_tokens=3).status_code == 400  # longer than the context
+        assert server.chat(" " * 2**19).status_code == 200
+
+
 def test_a_body_that_never_comes_is_not_waited_for():
     with live(body_timeout_s=0.1) as server:
         assert talk(server.url, HEAD + b"Content-Length: 10\r\n\r\n{").startswith(b"HTTP/1.1 408 ")

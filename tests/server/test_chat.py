@@ -187,7 +187,8 @@ def test_a_tool_call(server: Live):
     (call,) = choice["message"]["tool_calls"]
     assert call["id"].startswith("call_")
     assert (call["type"], call["function"]) == ("function", {"name": "add", "arguments": '{"a": 1}'})
-    _, first, second, _ = deltas_of(server.chat('call add {"a": 1}', stream=True).text)
+    opened, first, second, _ = deltas_of(server.chat('call add {"a": 1}', stream=True).text)
+    assert opened == {"role": "assistant", "content": None, "refusal": None}
     (opening,) = first["tool_calls"]
     assert opening.pop("id").startswith("call_")
     assert opening == {"index": 0, "type": "function", "function": {"name": "add", "arguments": ""}}

@@ -72,7 +72,7 @@ def test_tools_are_told_first_as_json_lines(server: Live):
     told = read(server, *messages, tools=tools)
     assert [message.role for message in told] == ["system", "system", "user"]
     assert told[0].text == (
-        '{"name":"add","parameters":{"type":"object"}}\n{"name":"order","description":"Orders a ☕."}'
+        'tools:\n{"name":"add","parameters":{"type":"object"}}\n{"name":"order","description":"Orders a ☕."}'
     )
     assert len(read(server, *messages, tools=tools, tool_choice="none")) == 2
 
@@ -92,6 +92,7 @@ def test_a_spoken_answer_is_recalled_by_its_id(server: Live):
         (recalled,) = read(server, sent_back, {"role": "user", "content": "again"})[0].parts
         assert isinstance(recalled, Audio)
         assert recalled.transcript == answer["audio"]["transcript"] == 'You said "hi".'
+        assert recalled.voice == "sage"
         assert len(recalled.waveform) == 3 * 2560
         assert np.abs(recalled.waveform).max() > 0.2
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import struct
 import warnings
@@ -10,6 +11,7 @@ import PIL.Image
 import pytest
 
 from sensorium.messages import Audio
+from sensorium.server import media
 from sensorium.server.errors import APIError
 from sensorium.server.media import MAX_SIDE, AudioFormat, decode_audio, decode_image, image_from_data_url
 from tests.server.live import Live, live
@@ -207,6 +209,20 @@ def test_the_engine_gets_clips_at_its_own_rate(server: Live):
         assert isinstance(clip, Audio)
         assert clip.sample_rate_hz == 16_000
         assert abs(clip.duration_ms - 500) < 60
+
+
+@pytest.mark.parametrize("name", ["decode_image", "decode_audio"])
+def test_decoding_never_runs_on_the_event_loop(server: Live, monkeypatch: pytest.MonkeyPatch, name: str):
+    on_loop = []
+    decode = getattr(media, name)
+
+    def watched(*args):
+        on_loop.append(asyncio._get_running_loop() is not None)
+        return decode(*args)
+
+    monkeypatch.setattr(media, name, watched)
+    assert server.chat([image_part(data_url(picture())), audio_part(wav())]).status_code == 200
+    assert on_loop == [False]
 
 
 def test_refusals_name_the_part(server: Live):

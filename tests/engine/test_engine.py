@@ -1,0 +1,260 @@
+"""The whole engine on a small random network: every form of answer, limits, cancelling, many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sensorium.engine.sequence
+from sensorium.engine.engine import OmniEngine
+from sensorium.engine.request import (
+    AudioDelta,
+    ContextLengthExceeded,
+    End,
+    Event,
+    ImageDelta,
+    InputTranscriptDelta,
+    SamplingParams,
+    TextDelta,
+    ToolCallEvent,
+    TranscriptDelta,
+    Usage,
+)
+from sensorium.engine.runner import Runner
+from sensorium.messages import Audio, Image, Message, Part, Text, Video
+from sensorium.tokenizers import vocab
+from sensorium.tokenizers.release import Release
+
+WARM = SamplingParams(temperature=1.0, seed=4, max_tokens=40)
+SPOKEN = SamplingParams(modality="audio", voice="echo", seed=4, max_tokens=40)
+CLIP = Audio(waveform=np.sin(np.arange(12_000) / 9).astype(np.float32), sample_rate_hz=24_000)  # 7 frames
+PICTURE = Image(pixels=np.full((20, 30, 3), 200, dtype=np.uint8))
+
+
+@pytest.fixture
+async def engine(release: Release) -> AsyncIterator[OmniEngine]:
+    engine = OmniEngine(release)
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture
+def opens_with(monkeypatch: pytest.MonkeyPatch):
+    """A random network seldom opens with the form under test."""
+
+    def choose(symbol: int) -> None:
+        monkeypatch.setattr(sensorium.engine.sequence, "opening", lambda logits, words: symbol)
+
+    return choose
+
+
+def user(*parts: Part | str) -> list[Message]:
+    return [Message(role="user", parts=tuple(Text(text=part) if isinstance(part, str) else part for part in parts))]
+
+
+async def answer(engine: OmniEngine, messages: list[Message], params: SamplingParams) -> list[Event]:
+    return [event async for event in engine.generate(messages, params)]
+
+
+def values(events: list[Event]) -> list[Any]:
+    """Events as values that compare."""
+    return [
+        event.waveform.tolist()
+        if isinstance(event, AudioDelta)
+        else event.pixels.tolist()
+        if isinstance(event, ImageDelta)
+        else event
+        for event in events
+    ]
+
+
+def end_of(events: list[Event]) -> End:
+    end = events[-1]
+    assert isinstance(end, End)
+    assert sum(isinstance(event, End) for event in events) == 1
+    return end
+
+
+async def test_a_written_answer(engine: OmniEngine, opens_with):
+    opens_with(vocab.WRITE)
+    events = await answer(engine, user("what is two"), WARM)
+    end = end_of(events)
+    assert all(isinstance(event, TextDelta) for event in events[:-1])
+    assert end.reason == "length"
+    assert end.usage.output_tokens == end.usage.output_text == 40
+    assert end.usage.input_tokens == 4 + len(engine._release.text.encode("what is two"))
+
+
+async def test_a_spoken_answer(engine: OmniEngine, opens_with):
+    opens_with(vocab.SPEAK)
+    events = await answer(engine, user("the time"), SPOKEN)
+    kinds = [type(event) for event in events]
+    assert kinds.index(TranscriptDelta) < kinds.index(AudioDelta)
+    sounds = [event for event in events if isinstance(event, AudioDelta)]
+    usage = end_of(events).usage
+    assert usage.output_audio == len(sounds) > 0
+    assert usage.output_audio + usage.output_text == 40
+    assert all(sound.sample_rate_hz == 16_000 and sound.waveform.shape == (1280,) for sound in sounds)
+    assert all(sound.waveform.dtype == np.float32 and np.abs(sound.waveform).max() <= 1.0 for sound in sounds)
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+async def test_a_drawn_answer(engine: OmniEngine, opens_with, guidance_scale: float):
+    opens_with(vocab.IMAGE)
+    params = SamplingParams(seed=1, guidance_scale=guidance_scale, max_tokens=64)
+    events = await answer(engine, user("draw a red circle"), params)
+    pictures = [event for event in events if isinstance(event, ImageDelta)]
+    assert [picture.final for picture in pictures] == [False] * 7 + [True]
+    assert pictures[-1].pixels.shape == (64, 64, 3)
+    assert end_of(events).usage.output_image == 64
+
+
+async def test_a_call(engine: OmniEngine, opens_with, monkeypatch: pytest.MonkeyPatch):
+    opens_with(vocab.CALL)
+    logits = Runner.logits
+
+    def brief(self: Runner, hidden: np.ndarray) -> np.ndarray:
+        return logits(self, hidden) + 1e3 * np.isin(np.arange(self.config.vocab_size), [vocab.END_CALL, vocab.END])
+
+    monkeypatch.setattr(Runner, "logits", brief)
+    call, end = await answer(engine, user("turn on the light"), SamplingParams())
+    assert isinstance(call, ToolCallEvent)
+    assert end_of([call, end]).reason == "tool_calls"
+
+
+async def test_heard_clips_are_written_down_first(engine: OmniEngine):
+    events = await answer(engine, user("and", CLIP, PICTURE, CLIP), SamplingParams(max_tokens=3))
+    heard = [event for event in events if isinstance(event, InputTranscriptDelta)]
+    assert events[: len(heard)] == heard
+    usage = end_of(events).usage
+    assert (usage.input_audio, usage.input_image) == (14, 64)
+    assert {event.clip for event in heard} <= {0, 1}
+
+
+async def test_what_was_heard_does_not_depend_on_the_temperature(engine: OmniEngine):
+    heard = []
+    for params in (SamplingParams(max_tokens=1), SamplingParams(temperature=2.0, seed=9, max_tokens=1)):
+        events = await answer(engine, user(CLIP), params)
+        heard.append([event for event in events if isinstance(event, InputTranscriptDelta)])
+    assert heard[0] == heard[1]
+
+
+async def test_a_stop_text_ends_the_answer(engine: OmniEngine, opens_with):
+    opens_with(vocab.WRITE)
+    events = await answer(engine, user("two"), WARM)
+    text = "".join(event.text for event in events if isinstance(event, TextDelta))
+    stop = text[10:13]
+    events = await answer(engine, user("two"), SamplingParams(temperature=1.0, seed=4, max_tokens=40, stop=(stop,)))
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == text[: text.index(stop)]
+    assert end_of(events).reason == "stop"
+
+
+async def test_the_seed_decides(engine: OmniEngine):
+    first, again = [values(await answer(engine, user("two"), WARM)) for _ in range(2)]
+    other = values(await answer(engine, user("two"), SamplingParams(temperature=1.0, seed=5, max_tokens=40)))
+    assert first == again != other
+
+
+async def test_answers_at_once_are_the_answers_alone(engine: OmniEngine):
+    asked = [(user("two", CLIP), SPOKEN), (user("draw", PICTURE), WARM), (user("the time"), SPOKEN), (user(CLIP), WARM)]
+    alone = [values(await answer(engine, messages, params)) for messages, params in asked]
+    at_once = await asyncio.gather(*(answer(engine, messages, params) for messages, params in asked))
+    assert [values(events) for events in at_once] == alone
+
+
+async def test_a_reader_who_leaves_harms_nobody(engine: OmniEngine):
+    expected = values(await answer(engine, user("two"), SPOKEN))
+    endless = SamplingParams(modality="audio", temperature=1.0)
+    async with aclosing(engine.generate(user("two"), endless)) as events:
+        await anext(events)
+        assert engine._scheduler._jobs
+    for _ in range(200):
+        if not engine._scheduler._jobs:
+            break
+        await asyncio.sleep(0.005)
+    assert not engine._scheduler._jobs
+    assert values(await answer(engine, user("two"), SPOKEN)) == expected
+
+
+async def test_the_network_never_runs_on_the_event_loop(engine: OmniEngine, monkeypatch: pytest.MonkeyPatch):
+    threads: set[str] = set()
+
+    def noting(function):
+        def call(*args, **kwargs):
+            threads.add(threading.current_thread().name)
+            return function(*args, **kwargs)
+
+        return call
+
+    for method in ("step", "prefill", "logits", "residuals"):
+        monkeypatch.setattr(Runner, method, noting(getattr(Runner, method)))
+    monkeypatch.setattr(engine._media, "audio", noting(engine._media.audio))
+    monkeypatch.setattr(engine._media, "image", noting(engine._media.image))
+    await answer(engine, user("two", CLIP, PICTURE), SPOKEN)
+    assert threads == {"sensorium-engine", "sensorium-media_0"}
+
+
+async def test_a_prompt_too_long_is_refused_before_any_work(engine: OmniEngine, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise AssertionError("the clip was encoded")
+
+    monkeypatch.setattr(engine._media, "audio", fail)
+    long = Audio(waveform=np.zeros(60 * 16_000, np.float32), sample_rate_hz=16_000)
+    with pytest.raises(ContextLengthExceeded) as caught:
+        await answer(engine, user(long), WARM)
+    assert caught.value.max_tokens == engine.info.max_tokens == 512
+    assert caught.value.prompt_tokens == 750 + 7  # with the six symbols around the clip, and the end of its transcript
+
+
+async def test_the_longest_prompt_still_gets_an_answer(engine: OmniEngine):
+    tokens = len(engine._release.text.encode(" two"))
+    padding = " two" * ((512 - 20) // tokens)
+    events = await answer(engine, user(padding), SamplingParams(temperature=1.0))
+    assert end_of(events).reason == "length"
+    usage = end_of(events).usage
+    assert usage.input_tokens + usage.output_tokens <= 512
+    clip = Audio(waveform=np.zeros(500 * 1280, np.float32), sample_rate_hz=16_000)
+    events = await answer(engine, user(clip), WARM)
+    assert end_of(events).usage.input_tokens < 512
+
+
+async def test_what_no_stream_can_carry_is_refused(engine: OmniEngine):
+    with pytest.raises(ValueError, match="video"):
+        await answer(engine, user(Video(frames=(PICTURE,), times_ms=(0.0,))), WARM)
+    with pytest.raises(ValueError, match="unknown voice 'nova'"):
+        await answer(engine, user("two"), SamplingParams(modality="audio", voice="nova"))
+
+
+async def test_a_conversation_goes_in_whole(engine: OmniEngine):
+    reply = Message(role="assistant", parts=(Text(text="five"), PICTURE))
+    spoken = Message(
+        role="assistant", parts=(Audio(waveform=CLIP.waveform, sample_rate_hz=24_000, transcript="ten", voice="echo"),)
+    )
+    events = await answer(engine, [*user("two"), reply, *user(CLIP), spoken, *user("and")], WARM)
+    usage = end_of(events).usage
+    assert (usage.input_audio, usage.input_image) == (14, 64)
+    assert usage.cached == Usage().cached == 0
+
+
+async def test_a_loaded_release_is_ready(release: Release, tmp_path: Path):
+    release.save(tmp_path)
+    engine = await asyncio.to_thread(OmniEngine.load, tmp_path)
+    assert (engine.info.model, engine.info.max_tokens, engine.info.sample_rate_hz) == ("sensorium-random", 512, 16_000)
+    assert end_of(await answer(engine, user("two"), WARM))
+    await engine.close()
+
+
+async def test_a_closed_engine_says_so(release: Release):
+    engine = OmniEngine(release)
+    events = engine.generate(user("two"), SamplingParams(modality="audio", temperature=1.0))
+    await anext(events)
+    await engine.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        [event async for event in events]

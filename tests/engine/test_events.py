@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sensorium.engine.events import EventWriter, StopFilter
+from sensorium.engine.grammar import State
+from sensorium.engine.request import (
+    AudioDelta,
+    Event,
+    ImageDelta,
+    InputTranscriptDelta,
+    TextDelta,
+    ToolCallEvent,
+    TranscriptDelta,
+)
+from sensorium.engine.sequence import Symbol
+from sensorium.tokenizers import vocab
+from sensorium.tokenizers.release import Release
+
+
+def control(symbol: int, state: State = State.OPEN) -> Symbol:
+    return Symbol(symbol, state, None, None)
+
+
+def text_symbols(release: Release, text: str, state: State) -> list[Symbol]:
+    start = release.vocabulary.text_start
+    return [Symbol(start + index, state, None, None) for index in release.text.encode(text)]
+
+
+def frame_symbols(release: Release, codes: np.ndarray) -> list[Symbol]:
+    start = release.vocabulary.audio_start
+    return [Symbol(start + int(frame[0]), State.SPEAK, frame[1:], None) for frame in codes]
+
+
+def push_all(writer: EventWriter, symbols: list[Symbol]) -> list[Event]:
+    return [event for symbol in symbols for event in writer.push(symbol)]
+
+
+def joined(events: list[Event], kind: type) -> str:
+    return "".join(event.text for event in events if isinstance(event, kind))  # pyright: ignore
+
+
+@pytest.mark.parametrize("text", ["two plus three", "naïve 🙂 text"])
+def test_text(release: Release, text: str):
+    writer = EventWriter(release)
+    symbols = [control(vocab.WRITE), *text_symbols(release, text, State.WRITE), control(vocab.END, State.WRITE)]
+    events = push_all(writer, symbols)
+    assert joined(events, TextDelta) == text
+    assert writer.num_output == writer.num_text == len(symbols) - 2
+
+
+def test_speech_is_what_the_codec_makes_of_it(release: Release):
+    codes = np.random.default_rng(0).integers(0, 256, (6, 8))
+    frames = frame_symbols(release, codes)
+    words = text_symbols(release, "the time is ten", State.SPEAK)
+    symbols = [control(vocab.SPEAK), *words, *frames, control(vocab.END_SPEAK, State.SPEAK)]
+    writer = EventWriter(release)
+    events = push_all(writer, symbols)
+    assert joined(events, TranscriptDelta) == "the time is ten"
+    sounds = [event for event in events if isinstance(event, AudioDelta)]
+    assert [len(sound.waveform) for sound in sounds] == [1280] * 6
+    expected, _ = release.audio_tokenizer.decode(torch.from_numpy(codes).unsqueeze(0))
+    np.testing.assert_array_equal(np.concatenate([sound.waveform for sound in sounds]), expected[0].clamp(-1.0, 1.0))
+    assert (writer.num_text, writer.num_frames) == (len(words), 6)
+    again = [event for event in push_all(writer, symbols) if isinstance(event, AudioDelta)]
+    np.testing.assert_array_equal(again[0].waveform, sounds[0].waveform)  # a second speech starts afresh
+
+
+def test_a_picture_grows_row_by_row(release: Release):
+    start = release.vocabulary.image_start
+    codes = np.random.default_rng(0).integers(0, 1000, 64)
+    writer = EventWriter(release)
+    symbols = [Symbol(start + int(code), State.DRAW, None, at) for at, code in enumerate(codes)]
+    events = push_all(writer, [control(vocab.IMAGE), *symbols, control(vocab.END_IMAGE, State.DRAW)])
+    pictures = [event for event in events if isinstance(event, ImageDelta)]
+    assert [picture.final for picture in pictures] == [False] * 7 + [True]
+    expected = release.image_tokenizer.decode(torch.from_numpy(codes).unsqueeze(0))[0].numpy()
+    assert (pictures[-1].pixels == expected).all()
+    for row, picture in enumerate(pictures[:-1]):
+        assert (picture.pixels[8 * (row + 1) :] == 128).all()
+    assert writer.num_patches == 64
+
+
+def test_a_call(release: Release):
+    call = text_symbols(release, 'light\n{"on": true}', State.CALL)
+    writer = EventWriter(release)
+    events = push_all(writer, [control(vocab.CALL), *call, control(vocab.END_CALL, State.CALL)])
+    assert events == [ToolCallEvent(name="light", arguments='{"on": true}')]
+    assert writer.num_calls == 1
+
+
+def test_transcripts_of_several_clips(release: Release):
+    writer = EventWriter(release)
+    events: list[Event] = []
+    for words in ("the time", "ten"):
+        writer.hear()
+        symbols = text_symbols(release, words, State.TRANSCRIPT)
+        events += push_all(writer, [*symbols, control(vocab.END_AUDIO, State.TRANSCRIPT)])
+    heard = [(event.clip, event.text) for event in events if isinstance(event, InputTranscriptDelta)]
+    assert {clip for clip, _ in heard} == {0, 1}
+    assert "".join(text for clip, text in heard if clip == 0) == "the time"
+    assert writer.num_output == 0  # what was heard is no part of the answer
+
+
+def test_a_stop_text_ends_the_answer_before_it(release: Release):
+    writer = EventWriter(release, stop=("plus", "never"))
+    symbols = [control(vocab.WRITE), *text_symbols(release, "two plus three", State.WRITE)]
+    assert joined(push_all(writer, symbols), TextDelta) == "two "
+    assert writer.stopped
+    assert list(writer.finish()) == []
+
+
+def test_what_was_held_back_comes_out_at_the_end(release: Release):
+    writer = EventWriter(release, stop=("pluto",))
+    events = push_all(writer, [control(vocab.WRITE), *text_symbols(release, "two plu", State.WRITE)])
+    assert joined(events, TextDelta) == "two "
+    assert joined(list(writer.finish()), TextDelta) == "plu"
+    assert not writer.stopped
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    text=st.text("ab", max_size=12),
+    stops=st.lists(st.text("ab", min_size=1, max_size=4), max_size=3),
+    cuts=st.lists(st.integers(0, 12), max_size=6),
+)
+def test_a_stop_filter_cuts_at_the_first_stop_however_the_text_comes(text: str, stops: list[str], cuts: list[int]):
+    bounds = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+    stop_filter = StopFilter(tuple(stops))
+    passed = "".join(stop_filter.push(text[a:b]) for a, b in pairwise(bounds))
+    passed += stop_filter.flush()
+    found = [at for stop in stops if (at := text.find(stop)) >= 0]
+    if len(bounds) <= 2 or not found:
+        assert passed == text[: min(found, default=len(text))]
+    assert stop_filter.met == bool(found)
+    assert not any(stop in passed for stop in stops)
+    assert text.startswith(passed)

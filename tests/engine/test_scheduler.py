@@ -1,0 +1,124 @@
+"""Answers take turns, wait for slow readers, and fall alone."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from sensorium.engine.request import Event, TextDelta
+from sensorium.engine.scheduler import MAX_WAITING, Job, Scheduler, Steps
+
+
+@pytest.fixture
+async def scheduler() -> AsyncIterator[Scheduler]:
+    scheduler = Scheduler()
+    yield scheduler
+    await asyncio.to_thread(scheduler.close)
+
+
+def say(number: int) -> TextDelta:
+    return TextDelta(text=str(number))
+
+
+def counting(log: list, name: str, count: int) -> Steps:
+    """`count` events, a step without one after each; notes every step in `log`."""
+    try:
+        for number in range(count):
+            log.append((name, number, threading.current_thread().name))
+            yield say(number)
+            yield None
+    finally:
+        log.append((name, "closed", threading.current_thread().name))
+
+
+async def drain(job: Job) -> list[Event]:
+    events: list[Event] = []
+    while (event := await job.next()) is not None:
+        events.append(event)
+    return events
+
+
+async def read(scheduler: Scheduler, steps: Steps) -> list[Event]:
+    return await drain(scheduler.submit(steps))
+
+
+async def eventually(condition) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not happen")
+
+
+async def test_events_arrive_in_order_and_work_is_done_on_the_worker(scheduler: Scheduler):
+    log: list = []
+    assert await read(scheduler, counting(log, "a", 200)) == [say(number) for number in range(200)]
+    assert {thread for _, _, thread in log} == {"sensorium-engine"}
+    assert await read(scheduler, counting(log, "b", 0)) == []
+
+
+async def test_answers_take_turns(scheduler: Scheduler):
+    gate, log = threading.Event(), []
+
+    def waiting() -> Iterator[None]:
+        gate.wait()
+        yield None
+
+    held = asyncio.create_task(read(scheduler, (event for event in waiting())))
+    await asyncio.sleep(0.01)
+    tasks = [asyncio.create_task(read(scheduler, counting(log, name, 20))) for name in "abc"]
+    await asyncio.sleep(0.01)
+    gate.set()
+    await asyncio.gather(held, *tasks)
+    order = [name for name, number, _ in log if number != "closed"]
+    assert order == list("abc") * 20
+
+
+async def test_a_slow_reader_pauses_its_answer_alone(scheduler: Scheduler):
+    log: list = []
+    slow = scheduler.submit(counting(log, "slow", 10 * MAX_WAITING))
+    await eventually(lambda: len(log) == MAX_WAITING)
+    assert len(await read(scheduler, counting([], "quick", 300))) == 300
+    assert len(log) == MAX_WAITING
+    for number in range(10 * MAX_WAITING):
+        assert await slow.next() == say(number)
+    assert await slow.next() is None
+
+
+async def test_cancelling_ends_the_work(scheduler: Scheduler):
+    log: list = []
+    job = scheduler.submit(counting(log, "a", 10**9))
+    assert await job.next() == say(0)
+    job.cancel()
+    await eventually(lambda: log[-1][1] == "closed")
+    assert len(log) <= MAX_WAITING + 3
+    job.cancel()
+
+
+async def test_an_error_reaches_its_reader_alone(scheduler: Scheduler):
+    def failing() -> Steps:
+        yield say(0)
+        raise ValueError("no such voice")
+
+    good = asyncio.create_task(read(scheduler, counting([], "good", 50)))
+    job = scheduler.submit(failing())
+    assert await job.next() == say(0)
+    with pytest.raises(ValueError, match="no such voice"):
+        await job.next()
+    assert len(await good) == 50
+
+
+async def test_closing_ends_what_is_under_way():
+    scheduler = Scheduler()
+    log: list = []
+    job = scheduler.submit(counting(log, "a", 10**9))
+    assert await job.next() == say(0)
+    await asyncio.to_thread(scheduler.close)
+    assert log[-1][1] == "closed"
+    with pytest.raises(RuntimeError, match="closed"):
+        await drain(job)
+    with pytest.raises(RuntimeError, match="closed"):
+        scheduler.submit(counting([], "b", 1))
