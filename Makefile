@@ -44,13 +44,13 @@ train-nano: $(VENV)/.train ## train the nano model from nothing (OUT=runs/nano; 
 	$(BIN)/sensorium train nano --out $(or $(OUT),runs/nano) $(ARGS)
 
 eval: $(VENV)/.train ## measure a checkpoint on held-out data (CHECKPOINT=, OUT=runs/evals)
-	$(BIN)/python -m recipes.evals --checkpoint $(CHECKPOINT) --out $(or $(OUT),runs/evals) $(ARGS)
+	$(BIN)/sensorium eval --checkpoint $(CHECKPOINT) --out $(or $(OUT),runs/evals) $(ARGS)
 
-bench: $(VENV)/.test ## measure latency and throughput
-	$(BIN)/python -m bench $(ARGS)
+bench: $(VENV)/.bench ## measure decoding against a peer of the same size, in one run
+	$(BIN)/python -m bench.decode $(ARGS)
 
-card: $(VENV)/.train ## render the model card into the README
-	$(BIN)/sensorium card $(ARGS)
+card: $(VENV)/.train ## write the card of a checkpoint, and its table into the README (CHECKPOINT=)
+	$(BIN)/sensorium card --checkpoint $(CHECKPOINT) --page README.md $(ARGS)
 
 docs: $(VENV)/.test ## write the file tree of ARCHITECTURE.md again
 	$(BIN)/python docs/tree.py --write
@@ -74,6 +74,10 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.train: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -e '.[train]'
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[bench]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python

@@ -46,7 +46,8 @@ def first_sentence(path: Path) -> str:
 def tree() -> str:
     lines: list[str] = []
     for folder in FOLDERS:
-        lines += _folder(ROOT / folder, depth=0)
+        if (ROOT / folder).is_dir():
+            lines += _folder(ROOT / folder, depth=0)
     return "\n".join(lines) + "\n"
 
 

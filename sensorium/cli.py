@@ -1,4 +1,4 @@
-"""The command line: serve, chat, train, version.
+"""The command line: serve, chat, train, eval, card, version.
 
 Every command imports what it needs inside itself, so that `sensorium --help` answers at once and a missing extra
 breaks only the command that needs it.
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sensorium.server.config import ServerConfig
 
 RELEASED = Path(__file__).parent / "checkpoints" / "tiny"
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # options that a recipe understands itself
 
 app = typer.Typer(
     add_completion=False,
@@ -99,19 +100,26 @@ def chat(
         _fail(str(error))
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(context_settings=PASS_ON)
 def train(
     context: typer.Context,
     recipe: Annotated[str, typer.Argument(help="A file of recipes/, without .py: nano.")],
     out: Annotated[Path, typer.Option(help="The folder of the run; an interrupted run in it goes on.")],
 ) -> None:
     """Run a training recipe in a process of its own. Further options go to the recipe."""
-    if find_spec("recipes") is None:
-        _fail("the recipes are part of the source checkout: clone it and run `make train-nano` there")
-    if not recipe.isidentifier() or find_spec(f"recipes.{recipe}") is None:
-        _fail(f"there is no recipe {recipe!r}: recipes/{recipe}.py does not exist")
-    command = [sys.executable, "-m", f"recipes.{recipe}", "--out", str(out), *context.args]
-    raise typer.Exit(subprocess.call(command))
+    _run_recipe(recipe, ["--out", str(out), *context.args])
+
+
+@app.command("eval", context_settings=PASS_ON, add_help_option=False)
+def evaluate(context: typer.Context) -> None:
+    """Measure a checkpoint on held-out data: recipes/evals.py with its own options."""
+    _run_recipe("evals", context.args)
+
+
+@app.command(context_settings=PASS_ON, add_help_option=False)
+def card(context: typer.Context) -> None:
+    """Write a checkpoint's card, and its table in the README: recipes/card.py with its own options."""
+    _run_recipe("card", context.args)
 
 
 @app.command()
@@ -120,6 +128,14 @@ def version() -> None:
     import sensorium
 
     typer.echo(sensorium.__version__)
+
+
+def _run_recipe(recipe: str, options: list[str]) -> NoReturn:
+    if find_spec("recipes") is None:
+        _fail("the recipes are part of the source checkout, not of the installed package")
+    if not recipe.isidentifier() or find_spec(f"recipes.{recipe}") is None:
+        _fail(f"there is no recipe {recipe!r}: recipes/{recipe}.py does not exist")
+    raise typer.Exit(subprocess.call([sys.executable, "-m", f"recipes.{recipe}", *options]))
 
 
 def _load_engine(checkpoint: Path, *, fake: bool, threads: int) -> Engine:

@@ -138,10 +138,11 @@ BROUGHT_ALONG = {"starlette": "fastapi", "pydantic-core": "pydantic"}
     [
         (["sensorium/model", "sensorium/tokenizers", "sensorium/engine", "sensorium/safety"], []),
         (["sensorium/platform", "sensorium/server"], []),
-        (["sensorium/data", "sensorium/training", "sensorium/evals", "recipes", "bench"], ["train"]),
+        (["sensorium/data", "sensorium/training", "sensorium/evals", "recipes"], ["train"]),
+        (["bench"], ["bench"]),
         (["tests"], ["train", "test"]),
     ],
-    ids=["engine", "server", "training", "tests"],
+    ids=["engine", "server", "training", "bench", "tests"],
 )
 def test_every_import_is_a_declared_dependency(folders: list[str], extras: list[str]):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

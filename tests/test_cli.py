@@ -30,6 +30,8 @@ OPTIONS = {
         *("--audio-in", "--image", "--audio-out", "--image-out", "--voice", "--temperature", "--seed"),
     ],
     "train": ["--out"],
+    "eval": [],
+    "card": [],
     "version": [],
 }
 
@@ -55,13 +57,20 @@ def test_train_names_an_unknown_recipe():
     assert "no recipe 'nonexistent'" in result.output
 
 
-def test_train_hands_its_options_to_the_recipe(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("command", "recipe"),
+    [
+        (["train", "nano", "--out", "runs/x", "--steps", "5"], ["recipes.nano", "--out", "runs/x", "--steps", "5"]),
+        (["eval", "--checkpoint", "x", "--help"], ["recipes.evals", "--checkpoint", "x", "--help"]),
+        (["card", "--checkpoint", "x"], ["recipes.card", "--checkpoint", "x"]),
+    ],
+    ids=["train", "eval", "card"],
+)
+def test_options_go_to_the_recipe(command: list[str], recipe: list[str], monkeypatch: pytest.MonkeyPatch):
     calls: list[list[str]] = []
-    monkeypatch.setattr("sensorium.cli.find_spec", lambda name: object())
     monkeypatch.setattr(subprocess, "call", lambda command: calls.append(command) or 3)
-    result = runner.invoke(app, ["train", "nano", "--out", "runs/x", "--steps", "5"])
-    assert result.exit_code == 3
-    assert calls == [[sys.executable, "-m", "recipes.nano", "--out", "runs/x", "--steps", "5"]]
+    assert runner.invoke(app, command).exit_code == 3
+    assert calls == [[sys.executable, "-m", *recipe]]
 
 
 @pytest.mark.parametrize("command", [["serve"], ["chat", "hello"]])

@@ -1,0 +1,1 @@
+"""The released weights, each in a folder with its card."""
