@@ -42,10 +42,14 @@ def random_release() -> Release:
 
 @torch.no_grad()
 def randomise(model: nn.Module) -> None:
-    """A fresh network's output projections are zero: draw every weight instead, or tests would see little of it."""
+    """A fresh network's output projections are zero: draw every weight instead, or tests would see little of it.
+
+    Matrices are rounded to bfloat16, as releases hold them.
+    """
     for name, parameter in model.named_parameters():
         if parameter.ndim < 2:
             parameter.normal_(mean=1.0, std=0.2)
         else:
             is_table = name.startswith("embed.") or "embedding" in name or ".first." in name or ".previous." in name
             parameter.normal_(std=1.0 if is_table else parameter.shape[-1] ** -0.5)
+            parameter.copy_(parameter.bfloat16())
