@@ -29,9 +29,9 @@ def untrained(preset: str) -> Release:
     with torch.no_grad():  # a fresh network's blocks are the identity: let every one of them do something
         for parameter in release.model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
-        # About as willing to sound as to write, as a trained network is; else every answer would open with a lot of text.
+        # Willing to sound once the first words are written: else every spoken answer would open with a lot of text.
         audio = slice(vocabulary.audio_start, vocabulary.image_start)
-        release.model.symbol_head.projection.weight[audio] *= 2.0
+        release.model.symbol_head.projection.weight[audio] *= 8.0
     return release
 
 

@@ -112,6 +112,4 @@ if __name__ == "__main__":
     parser.add_argument("--judges", type=Path, default=Path("runs/judges"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    main(
-        options.run, options.out, steps=options.steps, names=options.variants, n=options.n, judges=options.judges
-    )
+    main(options.run, options.out, steps=options.steps, names=options.variants, n=options.n, judges=options.judges)

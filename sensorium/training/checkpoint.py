@@ -21,7 +21,6 @@ def save(folder: Path, *, step: int, module: nn.Module, optimizer: Optimizer, se
         "seconds": seconds,
         "module": module.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "rng": torch.get_rng_state(),
     }
     beside = folder / (FILE_NAME + ".part")
     torch.save(state, beside)
@@ -36,5 +35,4 @@ def load(folder: Path, *, module: nn.Module, optimizer: Optimizer, device: str) 
     state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     module.load_state_dict(state["module"])
     optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["rng"].cpu())
     return int(state["step"]), float(state["seconds"])

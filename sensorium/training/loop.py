@@ -1,8 +1,8 @@
 """The one training loop: tokenizers, the network, later fine-tunes. A variant is an `Objective`, never a copy.
 
-batch = batches(step)            a pure function of the step, so a resumed run sees the same batches
+batch = batches(number)          a pure function of the number, so a resumed run sees the same batches
 loss, parts = objective(batch)
-backward, clip, optimizer.step(schedule(step))
+backward, average over ranks, clip, optimizer.step(schedule(step))
 metrics, checkpoint
 """
 
@@ -19,7 +19,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from sensorium.training import checkpoint, metrics
+from sensorium.training import checkpoint, distributed, metrics
 from sensorium.training.config import TrainConfig
 from sensorium.training.optim import MuonAdamW
 from sensorium.training.schedule import multiplier
@@ -52,21 +52,25 @@ def fit(
 ) -> None:
     """Trains `objective.module` to `config.num_steps`, going on from `out` if a checkpoint lies there.
 
+    At each step rank r of n takes batch number step x n + r; rank 0 keeps the books.
     `held_out` measures the module on data it does not train on; its figures join the metrics.
     """
     out.mkdir(parents=True, exist_ok=True)
     module = objective.module.to(config.device).train()
-    torch.manual_seed(config.seed)
+    rank, num_ranks = distributed.rank(), distributed.num_ranks()
     first_step, spent_s = checkpoint.load(out, module=module, optimizer=optimizer, device=config.device)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     start = saved = time.monotonic() - spent_s
     saved += spent_s
     sums = _Means()
-    with _progress(title, config.num_steps, first_step) as report:
-        for step, batch in _prefetched(batches, first_step, config.num_steps):
+    with _progress(title, config.num_steps, first_step, is_shown=rank == 0) as report:
+        numbers = range(first_step * num_ranks + rank, config.num_steps * num_ranks, num_ranks)
+        for step, batch in enumerate(_prefetched(batches, numbers), first_step):
+            torch.manual_seed(hash((config.seed, step, rank)))  # chance is a function of the step too
             with torch.autocast(config.device.split(":")[0], torch.bfloat16, enabled=config.precision == "bf16"):
                 loss, parts = objective(batch)
             loss.backward()
+            distributed.average_gradients(parameters)
             if config.max_grad_norm is not None:
                 parts["grad_norm"] = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
             scale = multiplier(
@@ -77,8 +81,10 @@ def fit(
             )
             optimizer.step(scale)
             optimizer.zero_grad(set_to_none=True)
-            sums.add(loss, parts, objective.num_items(batch))
+            sums.add(loss, parts, objective.num_items(batch) * num_ranks)
             done = step + 1
+            if rank != 0:
+                continue
             if done % config.log_every_steps == 0 or done == config.num_steps:
                 record = sums.record(step=done, seconds=time.monotonic() - start, lr=scale)
                 if held_out is not None and (done % config.held_out_every_steps == 0 or done == config.num_steps):
@@ -90,8 +96,10 @@ def fit(
                 seconds = time.monotonic() - start
                 checkpoint.save(out, step=done, module=module, optimizer=optimizer, seconds=seconds)
                 saved = time.monotonic()
-    with contextlib.suppress(ImportError):
-        metrics.plot(out)
+    if rank == 0:
+        with contextlib.suppress(ImportError):
+            metrics.plot(out)
+    distributed.barrier()
     module.eval()
 
 
@@ -126,21 +134,20 @@ class _Means:
         return record
 
 
-def _prefetched(batches: Callable[[int], Batch], first: int, end: int) -> Iterator[tuple[int, Batch]]:  # pyright: ignore[reportGeneralTypeIssues]
-    """(step, batch), the next batch being made while this one trains."""
-    if first >= end:
-        return
+def _prefetched(batches: Callable[[int], Batch], numbers: range) -> Iterator[Batch]:  # pyright: ignore[reportGeneralTypeIssues]
+    """The batches of those numbers, the next one being made while this one trains."""
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(batches, first)
-        for step in range(first, end):
-            batch = coming.result()
-            if step + 1 < end:
-                coming = pool.submit(batches, step + 1)
-            yield step, batch
+        coming = None
+        for number in numbers:
+            batch = coming.result() if coming is not None else batches(number)
+            coming = pool.submit(batches, number + numbers.step) if number + numbers.step < numbers.stop else None
+            yield batch
 
 
 @contextlib.contextmanager
-def _progress(title: str, total: int, done: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
+def _progress(
+    title: str, total: int, done: int, *, is_shown: bool
+) -> Iterator[Callable[[int, dict[str, float]], None]]:
     columns = (
         TextColumn(title),
         BarColumn(),
@@ -148,7 +155,7 @@ def _progress(title: str, total: int, done: int) -> Iterator[Callable[[int, dict
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, refresh_per_second=1) as bar:
+    with Progress(*columns, refresh_per_second=1, disable=not is_shown) as bar:
         task = bar.add_task(title, total=total, completed=done, note="")
 
         def report(step: int, record: dict[str, float]) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -39,6 +39,7 @@ from sensorium.tokenizers.render import RenderConfig
 from sensorium.tokenizers.stream import collate_inputs, collate_labels
 from sensorium.tokenizers.text import TextTokenizer
 from sensorium.tokenizers.vocab import Vocabulary
+from sensorium.training import distributed
 from sensorium.training.config import TrainConfig
 from sensorium.training.loop import fit
 from sensorium.training.objectives import (
@@ -114,11 +115,17 @@ class Recipe:
 
 def run(recipe: Recipe, out: Path, *, device: str) -> Release:
     """Everything, in order; returns the release it also saves to `out/release`."""
+    if distributed.rank() == 0:
+        build_corpora(recipe, out)
+    distributed.barrier()
     audio = train_audio(recipe, out, device=device)
     image = train_image(recipe, out, device=device)
     documents = build_documents(recipe, out, split="train")
     held_out = build_documents(recipe, out, split="heldout")
-    text = train_text(recipe, documents, out)
+    if distributed.rank() == 0:
+        train_text(recipe, documents, out)
+    distributed.barrier()
+    text = TextTokenizer.load(out / "text.json")
     encode = partial(encode_documents, audio=audio, image=image, device=device)
     return train_network(
         recipe,
@@ -129,6 +136,30 @@ def run(recipe: Recipe, out: Path, *, device: str) -> Release:
         image,
         out,
         device=device,
+    )
+
+
+def build_corpora(recipe: Recipe, out: Path) -> None:
+    """All material of the run. Later stages find their shards made."""
+    build_clips(recipe, out)
+    build_pictures(recipe, out)
+    build_documents(recipe, out, split="train")
+    build_documents(recipe, out, split="heldout")
+
+
+def build_clips(recipe: Recipe, out: Path) -> list[Path]:
+    return corpus.build(
+        out / "clips", corpus.make_clips, num_shards=recipe.audio.num_shards, seed=recipe.seed, workers=recipe.workers
+    )
+
+
+def build_pictures(recipe: Recipe, out: Path) -> list[Path]:
+    return corpus.build(
+        out / "pictures",
+        corpus.make_pictures,
+        num_shards=recipe.image.num_shards,
+        seed=recipe.seed,
+        workers=recipe.workers,
     )
 
 
@@ -145,15 +176,12 @@ def build_documents(recipe: Recipe, out: Path, *, split: Split) -> list[Path]:
 
 def train_audio(recipe: Recipe, out: Path, *, device: str) -> AudioTokenizer:
     stage = recipe.audio
-    shards = corpus.build(
-        out / "clips", corpus.make_clips, num_shards=stage.num_shards, seed=recipe.seed, workers=recipe.workers
-    )
-    clips = Clips(shards)
+    clips = Clips(build_clips(recipe, out))
     torch.manual_seed(recipe.seed)
     module = AudioTokenizerModule(AudioTokenizer(stage.config))
 
     def batch(step: int) -> ClipBatch:
-        sizes = {"batch_size": stage.batch_size, "steps": stage.crop_steps}
+        sizes = {"batch_size": stage.batch_size // distributed.num_ranks(), "steps": stage.crop_steps}
         waveforms, phonemes = clip_batch(clips, step, seed=recipe.seed, **sizes)
         labels = torch.from_numpy(phonemes).unflatten(1, (-1, 4))
         return ClipBatch(torch.from_numpy(waveforms).to(device), labels.to(device))
@@ -166,16 +194,15 @@ def train_audio(recipe: Recipe, out: Path, *, device: str) -> AudioTokenizer:
 
 def train_image(recipe: Recipe, out: Path, *, device: str) -> ImageTokenizer:
     stage = recipe.image
-    shards = corpus.build(
-        out / "pictures", corpus.make_pictures, num_shards=stage.num_shards, seed=recipe.seed, workers=recipe.workers
-    )
-    images = Pictures(shards)
+    images = Pictures(build_pictures(recipe, out))
     torch.manual_seed(recipe.seed)
     module = ImageTokenizerModule(ImageTokenizer(stage.config))
     module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - nine times the speed on a CPU
 
+    batch_size = stage.batch_size // distributed.num_ranks()
+
     def batch(step: int) -> torch.Tensor:
-        return torch.from_numpy(images.batch(step, seed=recipe.seed, batch_size=stage.batch_size)).to(device)
+        return torch.from_numpy(images.batch(step, seed=recipe.seed, batch_size=batch_size)).to(device)
 
     config = TrainConfig(num_steps=stage.num_steps, device=device, seed=recipe.seed)
     optimizer = MuonAdamW(tokenizer_groups(module, lr=stage.lr))
@@ -183,12 +210,11 @@ def train_image(recipe: Recipe, out: Path, *, device: str) -> ImageTokenizer:
     return _as_released(module.tokenizer)
 
 
-def train_text(recipe: Recipe, documents: Sequence[Path], out: Path) -> TextTokenizer:
+def train_text(recipe: Recipe, documents: Sequence[Path], out: Path) -> None:
     """BPE over everything that is typed, said or answered in the documents."""
     path = out / "text.json"
     if not path.exists():
         TextTokenizer.train(_texts(documents), num_tokens=recipe.network.text_tokens).save(path)
-    return TextTokenizer.load(path)
 
 
 def _texts(documents: Sequence[Path]) -> Iterator[str]:
@@ -205,16 +231,18 @@ def _texts(documents: Sequence[Path]) -> Iterator[str]:
 def encode_documents(
     documents: Sequence[Path], out: Path, *, audio: AudioTokenizer, image: ImageTokenizer, device: str
 ) -> list[Path]:
-    """The media of every shard as codes and features, beside it in `out`."""
+    """The media of every shard as codes and features, in a folder of its name in `out`. Ranks share the shards."""
     audio, image = audio.to(device).eval(), image.to(device).eval()
     folders = [out / shard.name for shard in documents]
     missing = [pair for pair in zip(documents, folders, strict=True) if not (pair[1] / "image_features.npy").exists()]
-    for shard, folder in track(missing, description="encode", disable=not missing):
+    mine = missing[distributed.rank() :: distributed.num_ranks()]
+    for shard, folder in track(mine, description="encode", disable=not mine or distributed.rank() > 0):
         folder.mkdir(parents=True, exist_ok=True)
         _encode_clips(shard, folder, audio, device)
         _encode_images(shard, folder, image, device)
     audio.cpu()
     image.cpu()
+    distributed.barrier()
     return folders
 
 
@@ -269,7 +297,8 @@ def train_network(
 ) -> Release:
     stage = recipe.network
     release = new_release(recipe, text, audio, image)
-    packing = Packing(documents, release.renderer, stage.packing, seed=recipe.seed)
+    share = replace(stage.packing, batch_positions=stage.packing.batch_positions // distributed.num_ranks())
+    packing = Packing(documents, release.renderer, share, seed=recipe.seed)
     unseen = Packing(held_out, release.renderer, stage.packing, seed=recipe.seed)
     model, objective = release.model, StreamObjective(release.model)
 
@@ -300,6 +329,8 @@ def train_network(
         held_out=measure_unseen,
     )
     model.cpu().eval()
+    if distributed.rank() > 0:
+        return release
     release.save(out / "release")
     facts = {
         "recipe": recipe.name,

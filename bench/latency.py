@@ -1,0 +1,145 @@
+"""First text token and first sound over HTTP, counted from the request's last byte.
+
+    python -m bench.latency [--preset nano] [--checkpoint DIR] [--threads 1] [--requests 30]
+
+Starts `sensorium serve` in a process of its own and asks it one request at a time: typed and spoken questions and a
+picture, answered in text or in speech. ttft_ms is the first delta with text (of a spoken answer: its transcript),
+ttfa_ms the first with sound. With random weights the transcript of a spoken question runs as long as it may, so these
+figures are too high rather than too low. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import http.client
+import io
+import json
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import soundfile
+
+from bench.untrained import untrained
+
+START_TIMEOUT_S = 180
+CLIP_S = 2.0
+MAX_TOKENS = 16
+WARM_UP = 2  # requests that are not counted
+
+
+@contextmanager
+def serving(checkpoint: Path, *, threads: int) -> Iterator[str]:
+    """`host:port` of a server that is ready."""
+    command = [sys.executable, "-m", "sensorium.cli", "serve", "--port", "0", "--checkpoint", str(checkpoint)]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}  # its log is not for this table
+    with subprocess.Popen([*command, "--threads", str(threads)], **options) as process:
+        assert process.stdout is not None
+        try:
+            deadline = time.monotonic() + START_TIMEOUT_S
+            while select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                line = process.stdout.readline()
+                if not line:
+                    break
+                if " is ready at http://" in line:
+                    yield line.split("http://")[1].split()[0]
+                    return
+            raise SystemExit(f"the server did not start: {' '.join(command)}")
+        finally:
+            process.terminate()
+
+
+def questions() -> dict[str, Any]:
+    """Names and content of user messages."""
+    times_s = np.arange(round(CLIP_S * 24_000)) / 24_000
+    clip = io.BytesIO()
+    soundfile.write(clip, 0.2 * np.sin(2 * np.pi * 220 * times_s * (1 + 0.1 * times_s)), 24_000, format="WAV")
+    picture = io.BytesIO()
+    PIL.Image.new("RGB", (256, 256), "white").save(picture, format="PNG")
+    sound = {"data": base64.b64encode(clip.getvalue()).decode(), "format": "wav"}
+    url = "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()
+    return {
+        "typed": "what is two plus three",
+        "spoken": [{"type": "input_audio", "input_audio": sound}],
+        "picture": [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "what is this"}],
+    }
+
+
+def ask(connection: http.client.HTTPConnection, content: Any, *, speech: bool) -> tuple[float | None, float | None]:
+    """ttft_ms and ttfa_ms of one streamed answer."""
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": content}], "max_completion_tokens": MAX_TOKENS}
+    body |= {"model": "gpt-4o", "stream": True, "temperature": 0, "seed": 1}
+    if speech:
+        body |= {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "pcm16"}}
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"content-type": "application/json"})
+    start = time.perf_counter()  # the last byte is on its way
+    response = connection.getresponse()
+    if response.status != 200:
+        raise SystemExit(f"{response.status}: {response.read().decode()}")
+    ttft_ms = ttfa_ms = None
+    for line in response:
+        if not line.startswith(b"data: {"):
+            continue
+        elapsed_ms = 1000 * (time.perf_counter() - start)
+        choices = json.loads(line[6:])["choices"]
+        delta = choices[0]["delta"] if choices else {}
+        audio = delta.get("audio") or {}
+        if ttft_ms is None and (delta.get("content") or audio.get("transcript")):
+            ttft_ms = elapsed_ms
+        if ttfa_ms is None and audio.get("data"):
+            ttfa_ms = elapsed_ms
+    return ttft_ms, ttfa_ms
+
+
+def measure(address: str, *, num_requests: int) -> dict[str, dict[str, float]]:
+    rows: dict[str, dict[str, float]] = {}
+    with closing(http.client.HTTPConnection(address, timeout=60)) as connection:
+        for name, content in questions().items():
+            for speech in (False, True):
+                answers = [ask(connection, content, speech=speech) for _ in range(WARM_UP + num_requests)][WARM_UP:]
+                label = f"{name} -> {'speech' if speech else 'text'}"
+                rows[label] = {}
+                for figure, values in zip(("ttft_ms", "ttfa_ms"), zip(*answers, strict=True), strict=True):
+                    rows[label] |= percentiles(figure, [value for value in values if value is not None])
+    return rows
+
+
+def percentiles(figure: str, values: list[float]) -> dict[str, float]:
+    """None of them if there are no values."""
+    return {f"{figure}_p{q}": round(float(np.percentile(values, q)), 1) for q in (50, 95) if values}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="nano", choices=["nano", "tiny"])
+    parser.add_argument("--checkpoint", type=Path, help="a release to measure instead of random weights")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--requests", type=int, default=30)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = options.checkpoint
+        if checkpoint is None:
+            checkpoint = Path(folder)
+            untrained(options.preset).save(checkpoint)
+        with serving(checkpoint, threads=options.threads) as address:
+            rows = measure(address, num_requests=options.requests)
+    name = str(options.checkpoint or f"{options.preset}, random weights")
+    figures = ("ttft_ms_p50", "ttft_ms_p95", "ttfa_ms_p50", "ttfa_ms_p95")
+    print(f"\n{name}: one request at a time over HTTP, {CLIP_S:.0f} s clips")
+    print(f"  {'':<20}" + "".join(f"{figure:>13}" for figure in figures))
+    for label, row in rows.items():
+        print(f"  {label:<20}" + "".join(f"{row.get(figure, float('nan')):13.1f}" for figure in figures))
+    print(json.dumps({"bench": "latency", "model": name, "threads": options.threads, "results": rows}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""The benchmarks run and fill their tables; what they find is not judged here."""
+
+from __future__ import annotations
+
+from bench import decode, latency
+from bench.untrained import untrained
+
+
+def test_decode_fills_its_table(capsys):
+    release = untrained("nano")
+    result = decode.measure(release, num_tokens=2, rounds=1)
+    assert {"engine", "module", "frame"} <= result["wall_ms"].keys() == result["cpu_ms"].keys()
+    assert all(cost > 0 for cost in result["wall_ms"].values())
+    decode.print_table(result)
+    assert "engine, spoken frame" in capsys.readouterr().out
+
+
+def test_latency_fills_its_table(fake_server: str):
+    rows = latency.measure(fake_server.removeprefix("http://"), num_requests=1)
+    assert rows.keys() == {
+        f"{asked} -> {form}" for asked in ("typed", "spoken", "picture") for form in ("text", "speech")
+    }
+    for label, row in rows.items():
+        assert row["ttft_ms_p50"] > 0
+        assert ("ttfa_ms_p50" in row) is label.endswith("speech")
