@@ -128,7 +128,9 @@ class OmniEngine:
         if params.guidance_scale != 1.0:
             plain = LiveSequence(self._runner)
             plain.append(prompt.plain)
-        grammar = Grammar.answer(self._alphabet, modality=params.modality, voice=params.voice)
+        grammar = Grammar.answer(
+            self._alphabet, modality=params.modality, voice=params.voice, tool_choice=params.tool_choice
+        )
         for symbol in sequence.generate(grammar, Sampler(params), plain=plain):
             yield from writer.push(symbol)
             if writer.stopped or writer.num_output == params.max_tokens:

@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from sensorium.engine.request import ToolChoice
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.vocab import NUM_SPECIALS, Vocabulary
 
@@ -101,13 +102,22 @@ class Grammar:
     """`legal()` says what may come, `push(symbol)` what came."""
 
     def __init__(
-        self, alphabet: Alphabet, state: State, *, words: int = vocab.WRITE, voice: int = 0, max_transcript: int = 0
+        self,
+        alphabet: Alphabet,
+        state: State,
+        *,
+        words: int = vocab.WRITE,
+        voice: int = 0,
+        tool_choice: ToolChoice = "auto",
+        max_transcript: int = 0,
     ) -> None:
         self.state = state
         self.words = words  # the symbol that opens words: <|write|> or <|speak|>
         self.vocabulary = alphabet.vocabulary
         self._alphabet = alphabet
+        self.tool_choice: ToolChoice = tool_choice
         self._voice = voice
+        self._call = () if tool_choice == "none" else (vocab.CALL,)
         self._max_transcript = max_transcript
         self._num_parts = 0
         self._open()
@@ -118,10 +128,12 @@ class Grammar:
         return cls(alphabet, State.TRANSCRIPT, max_transcript=max_tokens)
 
     @classmethod
-    def answer(cls, alphabet: Alphabet, *, modality: Literal["text", "audio"], voice: str) -> Grammar:
+    def answer(
+        cls, alphabet: Alphabet, *, modality: Literal["text", "audio"], voice: str, tool_choice: ToolChoice = "auto"
+    ) -> Grammar:
         """Raises ValueError for an unknown voice."""
         words = vocab.SPEAK if modality == "audio" else vocab.WRITE
-        return cls(alphabet, State.OPEN, words=words, voice=vocab.voice_id(voice))
+        return cls(alphabet, State.OPEN, words=words, voice=vocab.voice_id(voice), tool_choice=tool_choice)
 
     @property
     def done(self) -> bool:
@@ -139,9 +151,11 @@ class Grammar:
             case State.TRANSCRIPT:
                 return spans(vocab.END_AUDIO, text=self._num_text < self._max_transcript)
             case State.OPEN:
-                return spans(vocab.WRITE, vocab.SPEAK, vocab.IMAGE, vocab.CALL)
+                if self.tool_choice == "required":
+                    return spans(vocab.CALL)
+                return spans(vocab.WRITE, vocab.SPEAK, vocab.IMAGE, *self._call)
             case State.WRITE:
-                return spans(*((vocab.END, vocab.IMAGE, vocab.CALL) if self._num_text else ()), text=True)
+                return spans(*((vocab.END, vocab.IMAGE, *self._call) if self._num_text else ()), text=True)
             case State.VOICE:
                 return spans(self._voice)
             case State.SPEAK:
@@ -151,7 +165,7 @@ class Grammar:
             case State.CALL:
                 return spans(*((vocab.END_CALL,) if self._num_text else ()), text=True)
             case State.CLOSED:
-                more = () if self._num_parts >= MAX_PARTS else (self.words, vocab.IMAGE, vocab.CALL)
+                more = () if self._num_parts >= MAX_PARTS else (self.words, vocab.IMAGE, *self._call)
                 return spans(vocab.END, *more)
             case State.DONE:
                 return ()

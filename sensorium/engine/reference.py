@@ -33,7 +33,7 @@ def generate(
         if plain is not None and grammar.patch is not None:
             logits = sampler.guided(logits, model.symbol_head(last_hidden(model, plain)).numpy())
         if grammar.state is State.OPEN:
-            choice = opening(logits, grammar.words)
+            choice = opening(logits, grammar.words, grammar.tool_choice)
         else:
             choice = sampler.symbol(logits, grammar.legal())
         residuals = None

@@ -14,6 +14,7 @@ import numpy as np
 from sensorium.messages import Message
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
+ToolChoice: TypeAlias = Literal["none", "auto", "required"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class SamplingParams:
     top_p: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    tool_choice: ToolChoice = "auto"
     audio_temperature: float = 0.6
     image_temperature: float = 0.8
     guidance_scale: float = 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sensorium.engine.grammar import Kind, Span
-from sensorium.engine.request import SamplingParams
+from sensorium.engine.request import SamplingParams, ToolChoice
 from sensorium.tokenizers import vocab
 
 
@@ -57,12 +57,15 @@ class Sampler:
         return int(np.searchsorted(heights, height))
 
 
-def opening(logits: np.ndarray, words: int) -> int:
+def opening(logits: np.ndarray, words: int, tool_choice: ToolChoice = "auto") -> int:
     """The form an answer opens with: a picture or a call if the network finds it likelier than words of either kind.
 
     `words` is the symbol for words that the request asks for, <|write|> or <|speak|>.
     """
-    wordless = max((vocab.IMAGE, vocab.CALL), key=lambda symbol: logits[symbol])
+    if tool_choice == "required":
+        return vocab.CALL
+    forms = (vocab.IMAGE,) if tool_choice == "none" else (vocab.IMAGE, vocab.CALL)
+    wordless = max(forms, key=lambda symbol: logits[symbol])
     return words if np.logaddexp(logits[vocab.WRITE], logits[vocab.SPEAK]) >= logits[wordless] else wordless
 
 

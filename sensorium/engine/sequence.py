@@ -98,7 +98,7 @@ class Sequence:
             if plain is not None and patch is not None:
                 logits = sampler.guided(logits, self.runner.logits(plain.hidden()))
             if grammar.state is State.OPEN:
-                choice = opening(logits, grammar.words)
+                choice = opening(logits, grammar.words, grammar.tool_choice)
             else:
                 choice = sampler.symbol(logits, grammar.legal())
             residuals = None

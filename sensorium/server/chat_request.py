@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from sensorium.engine.request import EngineInfo, SamplingParams
+from sensorium.engine.request import EngineInfo, SamplingParams, ToolChoice
 from sensorium.server.audio_out import SpeechFormat
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, invalid, missing, unsupported
@@ -243,6 +243,13 @@ class ChatRequest(Wire):
         return bool(self.stream_options and self.stream_options.include_usage)
 
     @property
+    def call_policy(self) -> ToolChoice:
+        """Without tools on offer there is nothing to call."""
+        if not self.tools or self.tool_choice == "none":
+            return "none"
+        return "required" if self.tool_choice == "required" else "auto"
+
+    @property
     def offered_tools(self) -> list[Tool]:
         return [] if self.tool_choice == "none" else self.tools or []
 
@@ -282,10 +289,10 @@ def _refuse_tools(request: ChatRequest) -> None:
         if request.parallel_tool_calls is not None:
             raise invalid("'parallel_tool_calls' is only allowed when 'tools' are given.", "parallel_tool_calls")
     choice = request.tool_choice
-    if isinstance(choice, dict) or choice == "required":
-        raise unsupported("tool_choice", "a call cannot be forced, only 'auto' and 'none' are supported")
-    if choice not in (None, "auto", "none"):
-        raise invalid("Invalid 'tool_choice': supported values are 'auto' and 'none'.", "tool_choice")
+    if isinstance(choice, dict):
+        raise unsupported("tool_choice", "no single function can be forced, only 'none', 'auto' and 'required'")
+    if choice not in (None, "none", "auto", "required"):
+        raise invalid("Invalid 'tool_choice': supported values are 'none', 'auto' and 'required'.", "tool_choice")
 
 
 def _refuse_audio(request: ChatRequest) -> None:
@@ -297,6 +304,8 @@ def _refuse_audio(request: ChatRequest) -> None:
         raise invalid("'audio' is only allowed when 'modalities' names audio.", "audio")
     if request.audio and request.stream and request.audio.format != "pcm16":
         raise unsupported("audio.format", "only 'pcm16' can be streamed")
+    if request.speaks and request.stop:
+        raise unsupported("stop", "stop texts end written answers only, not spoken ones")
 
 
 def sampling_params(request: ChatRequest, info: EngineInfo, config: ServerConfig, *, choice: int) -> SamplingParams:
@@ -316,6 +325,7 @@ def sampling_params(request: ChatRequest, info: EngineInfo, config: ServerConfig
         top_p=defaults.top_p if request.top_p is None else request.top_p,
         seed=seed & _MAX_INT64,
         stop=tuple(stops),
+        tool_choice=request.call_policy,
     )
 
 

@@ -50,7 +50,7 @@ def opens_with(monkeypatch: pytest.MonkeyPatch):
     """A random network seldom opens with the form under test."""
 
     def choose(symbol: int) -> None:
-        monkeypatch.setattr(sensorium.engine.sequence, "opening", lambda logits, words: symbol)
+        monkeypatch.setattr(sensorium.engine.sequence, "opening", lambda *_: symbol)
 
     return choose
 

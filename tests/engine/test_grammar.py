@@ -148,3 +148,16 @@ def test_any_walk_ends_and_can_be_read(alphabet: Alphabet, modality: str, seed: 
         letters.append(specials.get(symbol, kind))
     form = r"w T+ | s v T+ (A+ T+)* A* t A+ S | i P{64} I | c T+ C"
     assert re.fullmatch(rf"({form})+ E", "".join(letters), re.VERBOSE), "".join(letters)
+
+
+def test_without_tools_nothing_is_called(alphabet: Alphabet, t: int):
+    grammar = Grammar.answer(alphabet, modality="text", voice="alloy", tool_choice="none")
+    assert kinds(alphabet, grammar) == {"write", "speak", "image"}
+    grammar.push(vocab.WRITE)
+    grammar.push(t)
+    assert kinds(alphabet, grammar) == {"T", "image", "end"}
+
+
+def test_a_required_call_comes_first(alphabet: Alphabet):
+    grammar = Grammar.answer(alphabet, modality="audio", voice="alloy", tool_choice="required")
+    assert kinds(alphabet, grammar) == {"call"}

@@ -95,3 +95,11 @@ def test_the_opening(words: int):
     assert opening(logits, words) == vocab.IMAGE
     logits[vocab.CALL] = 2.0
     assert opening(logits, words) == vocab.CALL
+
+
+def test_the_opening_obeys_the_tool_choice():
+    logits = np.zeros(64, dtype=np.float32)
+    assert opening(logits, vocab.WRITE, "required") == vocab.CALL
+    logits[vocab.CALL] = 9.0
+    assert opening(logits, vocab.WRITE, "none") == vocab.WRITE
+    assert opening(logits, vocab.WRITE, "auto") == vocab.CALL

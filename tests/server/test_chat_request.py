@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from sensorium.server.chat_request import ChatRequest
 from tests.server.live import Live, live
 
 SPOKEN = {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}
@@ -126,7 +127,7 @@ def test_fields_that_change_nothing_are_accepted(server: Live, field: dict[str, 
         ({"functions": [FUNCTION]}, "functions", "unsupported_value"),
         ({"tool_choice": "auto"}, "tool_choice", "invalid_value"),
         ({"parallel_tool_calls": True}, "parallel_tool_calls", "invalid_value"),
-        ({"tools": TOOLS, "tool_choice": "required"}, "tool_choice", "unsupported_value"),
+        ({**SPOKEN, "stop": ["three"]}, "stop", "unsupported_value"),
         ({"tools": TOOLS, "tool_choice": {"type": "function"}}, "tool_choice", "unsupported_value"),
         ({"tools": TOOLS, "tool_choice": "always"}, "tool_choice", "invalid_value"),
         ({"tools": [{"type": "custom"}]}, "tools[0].type", "invalid_value"),
@@ -190,3 +191,18 @@ def test_an_over_long_prompt_is_a_400_streamed_or_not():
                 "context_length_exceeded",
             )
         assert server.chat("short").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "policy"),
+    [
+        ({}, "none"),
+        ({"tools": TOOLS}, "auto"),
+        ({"tools": TOOLS, "tool_choice": "auto"}, "auto"),
+        ({"tools": TOOLS, "tool_choice": "none"}, "none"),
+        ({"tools": TOOLS, "tool_choice": "required"}, "required"),
+    ],
+)
+def test_tool_choice_reaches_the_engine(fields: dict, policy: str):
+    request = ChatRequest.model_validate({"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], **fields})
+    assert request.call_policy == policy
