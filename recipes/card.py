@@ -1,7 +1,7 @@
 """Puts a trained and measured checkpoint's figures where people read them: its model card and the project's README.
 
     python -m recipes.card --run runs/nano --evals runs/evals/nano/evals.json --checkpoint sensorium/checkpoints/nano
-    python -m recipes.card --checkpoint sensorium/checkpoints/tiny --page README.md
+    python -m recipes.card --checkpoint sensorium/checkpoints/nano --page README.md
 
 The first form gathers training.json from the run's folder and copies evals.json, both into the checkpoint; after that
 the second needs no run.

@@ -1,6 +1,6 @@
 """Measures a checkpoint on held-out data: every skill, with its chance level and standard error.
 
-    python -m recipes.evals --checkpoint sensorium/checkpoints/tiny --out runs/evals/tiny --n 100
+    python -m recipes.evals --checkpoint sensorium/checkpoints/nano --out runs/evals/nano --n 100
     python -m recipes.evals --checkpoint runs/nano/release --out runs/evals/nano --tasks say draw
 
 Samples are the held-out documents of `sensorium.data.generators`; the judges of `recipes.judges` must have been

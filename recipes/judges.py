@@ -39,7 +39,7 @@ OUT = Path("runs/judges")
 
 # --- speech
 
-SPEECH_STEPS, SPEECH_BATCH = 1800, 16
+SPEECH_STEPS, SPEECH_BATCH = 1450, 16
 _STEP_MS = judges.FRAMES_PER_STEP * 1000.0 * judges.HOP_SAMPLES / judges.SAMPLE_RATE_HZ
 _GROUP = 4  # batches whose sentences are drawn together and sorted by length, so that little is padding
 _IGNORED = -100
@@ -59,7 +59,7 @@ class SpeechObjective:
 
     def __init__(self, judge: SpeechJudge) -> None:
         self.judge = judge
-        self.phonemes = nn.Linear(judge.config["width"], len(PHONEMES))
+        self.phonemes = nn.Linear(judge.width, len(PHONEMES))
         self.module: nn.Module = nn.ModuleList([judge, self.phonemes])
 
     def __call__(self, batch: SpeechBatch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -121,7 +121,14 @@ def smeared(mels: Tensor, rng: np.random.Generator) -> Tensor:
     return mels
 
 
-def speech_figures(judge: SpeechJudge, *, count: int = 300) -> dict[str, Any]:
+def domain_words() -> list[str]:
+    """Every word that the training sentences use, single letters included."""
+    rng = np.random.default_rng((SEED, 0))
+    spoken = (normalized(dialogues.sentence(rng, "train")) for _ in range(4000))
+    return sorted({*(word for sentence in spoken for word in sentence.split()), *dialogues.free_words()})
+
+
+def speech_figures(judge: SpeechJudge, *, count: int = 200) -> dict[str, Any]:
     """Word error rates on held-out sentences: clean, by the presets, which is what it must judge; and by strangers."""
     rng = np.random.default_rng((SEED, 1))
     synthesizer = Synthesizer()
@@ -139,7 +146,7 @@ def speech_figures(judge: SpeechJudge, *, count: int = 300) -> dict[str, Any]:
 
 def train_speech(out: Path, *, num_steps: int = SPEECH_STEPS) -> dict[str, Any]:
     torch.manual_seed(SEED)
-    judge = SpeechJudge()
+    judge = SpeechJudge(words=domain_words())
     objective = SpeechObjective(judge)
     optimizer = MuonAdamW(tokenizer_groups(objective.module, lr=3e-3))
     config = TrainConfig(num_steps=num_steps, warmup_steps=100, seed=SEED)

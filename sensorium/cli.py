@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sensorium.engine.request import Engine
     from sensorium.server.config import ServerConfig
 
-RELEASED = Path(__file__).parent / "checkpoints" / "tiny"
+RELEASED = Path(__file__).parent / "checkpoints" / "nano"
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # options that a recipe understands itself
 
 app = typer.Typer(

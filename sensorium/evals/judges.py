@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import soxr
@@ -34,6 +34,8 @@ _NUM_MELS, _LOWEST_HZ, _HIGHEST_HZ = 80, 60.0, 7800.0
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz' "
 BLANK = len(CHARACTERS)  # the CTC blank comes last
+_SPACE = CHARACTERS.index(" ")
+_UNLIKELY = 0.005  # characters below this share at a step are not looked at
 
 
 def mel_filters() -> Tensor:
@@ -83,14 +85,22 @@ class _Block(nn.Module):
 
 
 class SpeechJudge(nn.Module):
-    """A recogniser of the domain's speech, 1.3 M parameters; it hears 1.1 s to either side of a step."""
+    """A recogniser of the domain's speech, 1.3 M parameters; it hears 1.1 s to either side of a step.
 
-    def __init__(self, *, width: int = 192, num_blocks: int = 8, kernel_size: int = 15) -> None:
+    `words` is its lexicon: what it hears is made of these words, as a listener's is who knows the language but not
+    the sentence. Without one it spells what it hears.
+    """
+
+    def __init__(
+        self, *, words: Sequence[str] = (), width: int = 192, num_blocks: int = 8, kernel_size: int = 15
+    ) -> None:
         super().__init__()
-        self.config = {"width": width, "num_blocks": num_blocks, "kernel_size": kernel_size}
+        self.config = {"words": list(words), "width": width, "num_blocks": num_blocks, "kernel_size": kernel_size}
+        self.width = width
         self.stem = nn.Conv1d(_NUM_MELS, width, 5, stride=FRAMES_PER_STEP, padding=2)
         self.blocks = nn.Sequential(*(_Block(width, kernel_size) for _ in range(num_blocks)), nn.LayerNorm(width))
         self.characters = nn.Linear(width, len(CHARACTERS) + 1)
+        self._lexicon = lexicon(words)
 
     def hidden(self, mels: Tensor) -> Tensor:
         """(B, T, 80) -> (B, ceil(T / 2), C)."""
@@ -102,17 +112,21 @@ class SpeechJudge(nn.Module):
 
     @torch.inference_mode()
     def transcribe(self, audio: Audio) -> str:
-        """The likeliest character of every step, repetitions and blanks left out."""
+        """What is said in a clip of any rate, in lower-case words."""
         if len(audio.waveform) == 0:
             return ""
         waveform = soxr.resample(audio.waveform, audio.sample_rate_hz, SAMPLE_RATE_HZ)
-        return spelled(self(log_mel(waveform)[None])[0].argmax(-1).tolist())
+        steps = self(log_mel(waveform)[None])[0].softmax(-1).numpy()  # (T, 29)
+        return in_words(steps, self._lexicon) if self._lexicon else spelled(steps.argmax(-1).tolist())
 
 
 def spelled(steps: Sequence[int]) -> str:
-    """A CTC path as text."""
-    kept = [step for before, step in pairwise([BLANK, *steps]) if step not in (before, BLANK)]
-    return " ".join("".join(CHARACTERS[step] for step in kept).split())
+    """A CTC path as text, repetitions and blanks left out."""
+    return _text([step for before, step in pairwise([BLANK, *steps]) if step not in (before, BLANK)])
+
+
+def _text(characters: Sequence[int]) -> str:
+    return " ".join("".join(CHARACTERS[character] for character in characters).split())
 
 
 def spelling(text: str) -> list[int]:
@@ -120,6 +134,58 @@ def spelling(text: str) -> list[int]:
     if unknown := set(text) - set(CHARACTERS):
         raise ValueError(f"the judge writes only a-z, apostrophe and space, not {''.join(sorted(unknown))!r}")
     return [CHARACTERS.index(character) for character in text]
+
+
+Lexicon: TypeAlias = "dict[int, Lexicon]"
+"""Words by their characters: the node after a whole word leads by a space to the root, where the next word begins."""
+
+
+def lexicon(words: Sequence[str]) -> Lexicon:
+    root: Lexicon = {}
+    for word in words:
+        node = root
+        for character in spelling(word):
+            node = node.setdefault(character, {})
+        node[_SPACE] = root
+    return root
+
+
+class _Hypothesis(NamedTuple):
+    """The share of all CTC paths that spell one text, by how they end, and where it stands in the lexicon."""
+
+    blank: float
+    character: float
+    node: Lexicon
+
+
+def in_words(steps: np.ndarray, words: Lexicon, *, beam_size: int = 8) -> str:
+    """The likeliest words of the lexicon under a CTC model, by prefix beam search.
+
+    steps: (T, 29) shares of the characters and the blank at each step.
+    """
+    beam: dict[tuple[int, ...], _Hypothesis] = {(): _Hypothesis(1.0, 0.0, words)}
+    for step in steps:
+        shares = step.tolist()
+        likely = [character for character in range(BLANK) if shares[character] > _UNLIKELY]
+        grown: dict[tuple[int, ...], _Hypothesis] = {}
+
+        def add(text: tuple[int, ...], blank: float, character: float, node: Lexicon, grown=grown) -> None:
+            known = grown.get(text, _Hypothesis(0.0, 0.0, node))
+            grown[text] = _Hypothesis(known.blank + blank, known.character + character, node)
+
+        for text, (blank, character, node) in beam.items():
+            add(text, (blank + character) * shares[BLANK], character * shares[text[-1]] if text else 0.0, node)
+            for following in likely:
+                if (child := node.get(following)) is not None:
+                    # The same character twice needs a blank in between, or it is the same one going on.
+                    ends = blank if text and following == text[-1] else blank + character
+                    add((*text, following), 0.0, ends * shares[following], child)
+        best = sorted(grown.items(), key=lambda item: -(item[1].blank + item[1].character))[:beam_size]
+        total = sum(blank + character for _, (blank, character, _) in best) or 1.0
+        beam = {text: _Hypothesis(blank / total, character / total, node) for text, (blank, character, node) in best}
+    # A clip that ends within a word is cut there; otherwise the text must be made of whole words.
+    whole = {text: found for text, found in beam.items() if found.node is words or _SPACE in found.node}
+    return _text(max((whole or beam).items(), key=lambda item: item[1].blank + item[1].character)[0])
 
 
 # --- seeing

@@ -18,7 +18,7 @@ from sensorium.messages import Audio, Image
 from sensorium.training.optim import MuonAdamW, tokenizer_groups
 
 SCENES = {"shapes": tuple(SHAPES), "colours": tuple(COLOURS), "width": 8}
-SPEECH = {"width": 32, "num_blocks": 1, "kernel_size": 5}
+SPEECH = {"words": ("one", "two"), "width": 32, "num_blocks": 1, "kernel_size": 5}
 
 
 def tone(seconds: float, *, rate_hz: int = 16_000, level: float = 0.3) -> Audio:
@@ -34,6 +34,32 @@ def test_a_ctc_path_is_spelled_without_repeats_and_blanks():
     assert judges.spelled([]) == ""
     with pytest.raises(ValueError, match="not '5'"):
         judges.spelling("route 5")
+
+
+def steps_of(text: str, *, doubt: dict[int, str] | None = None) -> np.ndarray:
+    """CTC shares that spell `text` with a blank after each character; at a doubted one, another is a bit likelier."""
+    steps = np.full((2 * len(text), BLANK + 1), 1e-4)
+    for index, character in enumerate(text):
+        steps[2 * index, judges.spelling(character)[0]] = 0.4 if index in (doubt or {}) else 0.9
+        steps[2 * index + 1, BLANK] = 0.9
+    for index, character in (doubt or {}).items():
+        steps[2 * index, judges.spelling(character)[0]] = 0.5
+    return steps / steps.sum(1, keepdims=True)
+
+
+def test_with_a_lexicon_the_judge_hears_words():
+    words = judges.lexicon(["eight", "eighteen", "dark", "a", "all"])
+    assert judges.in_words(steps_of("eight all"), words) == "eight all"
+    assert judges.in_words(steps_of("eighteen"), words) == "eighteen"
+    misheard = steps_of("eight dark", doubt={3: "e", 7: "e"})
+    assert judges.spelled(misheard.argmax(1).tolist()) == "eiget derk"
+    assert judges.in_words(misheard, words) == "eight dark"
+    assert judges.in_words(steps_of(""), words) == ""
+    assert judges.in_words(steps_of("   "), words) == ""
+
+
+def test_a_word_that_is_cut_off_is_heard_as_far_as_it_goes():
+    assert judges.in_words(steps_of("da"), judges.lexicon(["dark"])) == "da"
 
 
 def test_a_spectrum_has_a_frame_every_ten_ms_and_no_loudness():

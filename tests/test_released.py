@@ -1,0 +1,114 @@
+"""The shipped network, for real: it is asked, spoken to and shown pictures through the official client.
+
+The bounds here only say that the weights, the tokenizers and the code belong together; how well the network does is
+measured on many more samples by `make eval` and printed on its card.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import soundfile
+from openai import OpenAI
+from PIL import Image
+
+from sensorium.cli import RELEASED
+from sensorium.data.generators import dialogues, pictures, speech
+from tests.serving import serve
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[OpenAI]:
+    assert RELEASED.is_dir(), "no weights are shipped"
+    with serve() as url:
+        yield OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+
+
+def ask(client: OpenAI, *parts: dict, **fields) -> str:
+    reply = client.chat.completions.create(
+        model="gpt-4o", messages=[{"role": "user", "content": list(parts)}], seed=1, **fields
+    )
+    return reply.choices[0].message.content or ""
+
+
+def text(words: str) -> dict:
+    return {"type": "text", "text": words}
+
+
+def clip(waveform: np.ndarray) -> dict:
+    file = io.BytesIO()
+    soundfile.write(file, waveform, speech.SAMPLE_RATE_HZ, format="WAV")
+    data = base64.b64encode(file.getvalue()).decode()
+    return {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
+
+
+def picture(pixels: np.ndarray) -> dict:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def share_right(answers: list[tuple[str, str]]) -> float:
+    wrong = [pair for pair in answers if pair[0] != pair[1]]
+    for answered, wanted in wrong:
+        print(f"{answered!r} for {wanted!r}")  # shown when the test fails
+    return 1 - len(wrong) / len(answers)
+
+
+def test_it_answers_what_is_typed(client: OpenAI) -> None:
+    rng = np.random.default_rng(11)
+    exchanges = [dialogues.exchange(rng, skill, split="heldout") for skill in dialogues.SKILLS]
+    assert share_right([(ask(client, text(asked.question)), asked.answer) for asked in exchanges]) >= 0.5
+
+
+def test_it_does_what_it_hears(client: OpenAI) -> None:
+    rng, synthesizer = np.random.default_rng(12), speech.Synthesizer()
+    answers = []
+    for skill in ("switch", "timer", "door", "music", "sum", "alarm", "colour", "heating") * 2:
+        asked = dialogues.exchange(rng, skill, split="heldout")
+        spoken = synthesizer.speak(asked.question, speech.random_speaker(rng, split="train"))
+        heard = speech.in_room(spoken, rng, level=0.5).audio.waveform
+        answers.append((ask(client, clip(heard)), asked.answer))
+    assert share_right(answers) >= 0.5
+
+
+def test_it_sees_and_reads(client: OpenAI) -> None:
+    rng = np.random.default_rng(13)
+    answers = []
+    for _ in range(16):
+        seen = pictures.scene(rng, split="heldout")
+        question = seen.questions[int(rng.integers(len(seen.questions)))]
+        answers.append((ask(client, picture(seen.pixels), text(question.question)), question.answer))
+    assert share_right(answers) >= 0.4
+
+
+def test_it_speaks_what_it_is_told_to_say(client: OpenAI) -> None:
+    reply = client.chat.completions.create(
+        model="gpt-4o",
+        modalities=["text", "audio"],
+        audio={"voice": "alloy", "format": "wav"},
+        messages=[{"role": "user", "content": "say: turn on the kitchen lights"}],
+        seed=1,
+    )
+    audio = reply.choices[0].message.audio
+    assert audio is not None
+    assert audio.transcript == "turn on the kitchen lights"
+    sound, sample_rate_hz = soundfile.read(io.BytesIO(base64.b64decode(audio.data)))
+    assert 0.8 < len(sound) / sample_rate_hz < 4.0
+    assert np.sqrt(np.mean(sound**2)) > 0.01
+
+
+def test_it_draws(client: OpenAI) -> None:
+    reply = client.chat.completions.create(
+        model="gpt-4o", messages=[{"role": "user", "content": "draw a big red circle"}], seed=1
+    )
+    images = (reply.choices[0].message.model_extra or {}).get("images") or []
+    assert len(images) == 1
+    pixels = Image.open(io.BytesIO(base64.b64decode(images[0]["image_url"]["url"].split(",")[1]))).convert("RGB")
+    red, green, blue = np.asarray(pixels.resize((64, 64)), dtype=float).transpose(2, 0, 1)
+    assert ((red > 120) & (red > 1.6 * green) & (red > 1.6 * blue)).mean() > 0.05
