@@ -71,7 +71,8 @@ class Ours:
         for _ in range(num_frames):
             hidden = sequence.hidden()
             choice = sampler.symbol(self.runner.logits(hidden), self.alphabet.spans(audio=True))
-            residuals = self.runner.residuals(hidden, choice - start, sampler.code)
+            residuals = self.runner.residuals([hidden], choice, sampler.frame_code)
+            assert residuals is not None
             sequence.append_symbol(Symbol(choice, State.SPEAK, residuals, None))
             sound.push(torch.from_numpy(np.concatenate(([choice - start], residuals))).unsqueeze(0))
 

@@ -57,7 +57,7 @@ class _Shard:
         self._audio_codes = np.load(encoded / "audio_codes.npy", mmap_mode="r")  # (F, 1 + R) of all clips in a row
         self._audio_features = np.load(encoded / "audio_features.npy", mmap_mode="r")  # (F, D) float16
         self._audio_starts = np.load(encoded / "audio_starts.npy")  # (clips + 1,)
-        self._image_codes = np.load(encoded / "image_codes.npy", mmap_mode="r")  # (N, P)
+        self._image_codes = np.load(encoded / "image_codes.npy", mmap_mode="r")  # (N, P, 1 + R), or (N, P) if R = 0
         self._image_features = np.load(encoded / "image_features.npy", mmap_mode="r")  # (N, P, D) float16
 
     def message(self, record: dict[str, Any]) -> EncodedMessage:
@@ -71,8 +71,9 @@ class _Shard:
             return ToolCall(id="", name=part["call"], arguments=part["arguments"])
         if "image" in part:
             image = part["image"]
-            features = None if own else np.asarray(self._image_features[image])
-            return EncodedImage(codes=self._image_codes[image].astype(np.int64), features=features)
+            features = np.asarray(self._image_features[image])
+            codes = self._image_codes[image].astype(np.int64).reshape(len(features), -1)
+            return EncodedImage(codes=codes, features=None if own else features)
         clip = self._clips[part["clip"]]
         rows = slice(self._audio_starts[part["clip"]], self._audio_starts[part["clip"] + 1])
         return EncodedAudio(

@@ -53,13 +53,12 @@ class EventWriter:
             yield from self._say(symbol.state, self._text.push(symbol.id - table.text_start))
         elif table.is_audio(symbol.id):
             self.num_frames += 1
-            assert symbol.residuals is not None
-            codes = np.concatenate(([symbol.id - table.audio_start], symbol.residuals))
-            waveform = self._sound.push(torch.from_numpy(codes).unsqueeze(0)).clamp(-1.0, 1.0).numpy()
+            codes = torch.from_numpy(_codes(symbol, table.audio_start)).unsqueeze(0)
+            waveform = self._sound.push(codes).clamp(-1.0, 1.0).numpy()
             yield AudioDelta(waveform=waveform, sample_rate_hz=self._release.config.audio.sample_rate_hz)
         elif table.is_image(symbol.id):
             self.num_patches += 1
-            self._codes.append(symbol.id - table.image_start)
+            self._codes.append(_codes(symbol, table.image_start))
             if len(self._codes) % self._release.config.image.grid == 0:
                 yield self._picture()
         else:
@@ -77,7 +76,7 @@ class EventWriter:
     def _open(self) -> None:
         self._text = TextDecoderStream(self._release.text)
         self._call = ""
-        self._codes: list[int] = []
+        self._codes: list[np.ndarray] = []
 
     def _say(self, state: State, text: str) -> Iterator[Event]:
         if not text:
@@ -112,11 +111,17 @@ class EventWriter:
     def _picture(self) -> ImageDelta:
         tokenizer = self._release.image_tokenizer
         missing = tokenizer.config.num_patches - len(self._codes)
-        codes = torch.tensor([[*self._codes, *self._codes[-1:] * missing]])
-        pixels = tokenizer.decode(codes)[0].numpy()
+        codes = np.stack([*self._codes, *self._codes[-1:] * missing])
+        pixels = tokenizer.decode(torch.from_numpy(codes).unsqueeze(0))[0].numpy()
         if missing:
             pixels[len(self._codes) // tokenizer.config.grid * tokenizer.config.patch_size :] = GREY
         return ImageDelta(pixels=pixels, final=not missing)
+
+
+def _codes(symbol: Symbol, start: int) -> np.ndarray:
+    """(1 + R,) of a frame or a patch."""
+    residuals = () if symbol.residuals is None else symbol.residuals
+    return np.array([symbol.id - start, *residuals])
 
 
 class StopFilter:

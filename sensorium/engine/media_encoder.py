@@ -46,7 +46,8 @@ class MediaEncoder:
         return EncodedImage(codes=patches.codes[0].numpy(), features=patches.features[0].numpy())
 
     def blank_image(self, image: Image) -> EncodedImage:
-        return EncodedImage(codes=np.zeros(self._image_tokenizer.config.num_patches, dtype=np.int64))
+        config = self._image_tokenizer.config
+        return EncodedImage(codes=np.zeros((config.num_patches, 1 + config.num_residuals), dtype=np.int64))
 
 
 def fit_square(pixels: np.ndarray, size: int) -> np.ndarray:

@@ -5,12 +5,15 @@ No cache, no fused weights, no laziness. It is the oracle: a test holds `Sequenc
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
 from sensorium.engine.grammar import Grammar, State
 from sensorium.engine.sampling import Sampler, opening
 from sensorium.engine.sequence import Symbol
+from sensorium.model.heads import DepthHead, DepthTransformer
 from sensorium.model.transformer import Transformer
 from sensorium.tokenizers.stream import Stream, collate_inputs
 
@@ -28,45 +31,48 @@ def generate(
     """What the network writes after `stream`, to which it is appended. `plain`: see `Sequence.generate`."""
     symbols: list[Symbol] = []
     while not grammar.done and len(symbols) < max_symbols and len(stream) < model.config.max_seq_len:
-        hidden = last_hidden(model, stream)
-        logits = model.symbol_head(hidden).numpy()
+        hiddens = [last_hidden(model, stream)]
         if plain is not None and grammar.patch is not None:
-            logits = sampler.guided(logits, model.symbol_head(last_hidden(model, plain)).numpy())
+            hiddens.append(last_hidden(model, plain))
+        logits = sampler.guided(*(model.symbol_head(hidden).numpy() for hidden in hiddens))
         if grammar.state is State.OPEN:
             choice = opening(logits, grammar.words, grammar.tool_choice)
         else:
             choice = sampler.symbol(logits, grammar.legal())
         residuals = None
         if grammar.vocabulary.is_audio(choice):
-            residuals = frame_residuals(model, hidden, choice - grammar.vocabulary.audio_start, sampler)
+            code = choice - grammar.vocabulary.audio_start
+            residuals = residual_codes(model.depth_head, hiddens, code, sampler.frame_code)
+        elif grammar.vocabulary.is_image(choice) and model.image_depth_head is not None:
+            code = choice - grammar.vocabulary.image_start
+            residuals = residual_codes(model.image_depth_head, hiddens, code, sampler.patch_code)
         symbol = Symbol(choice, grammar.state, residuals, grammar.patch)
         symbols.append(symbol)
         grammar.push(choice)
-        append(stream, symbol)
+        stream.extend(symbol.stream())
         if plain is not None:
-            append(plain, symbol)
+            plain.extend(symbol.stream())
     return symbols
 
 
 def last_hidden(model: Transformer, stream: Stream) -> torch.Tensor:
     """(C,)"""
     config = model.config
-    inputs = collate_inputs([stream], num_residuals=config.num_residuals, feature_size=config.feature_size)
+    inputs = collate_inputs(
+        [stream],
+        num_residuals=config.num_residuals,
+        feature_size=config.feature_size,
+        num_image_residuals=config.num_image_residuals,
+    )
     return model(inputs)[0, -1]
 
 
-def frame_residuals(model: Transformer, hidden: torch.Tensor, code: int, sampler: Sampler) -> np.ndarray:
+def residual_codes(
+    head: DepthHead | DepthTransformer, hiddens: list[torch.Tensor], code: int, draw: Callable[..., int]
+) -> np.ndarray:
     """(R,)"""
     codes = [code]
-    for _ in range(model.config.num_residuals):
-        logits = model.depth_head.step(hidden.unsqueeze(0), torch.tensor([codes]))[0]
-        codes.append(sampler.code(logits.numpy()))
+    for _ in range(head.num_residuals):
+        logits = [head.step(hidden.unsqueeze(0), torch.tensor([codes]))[0].numpy() for hidden in hiddens]
+        codes.append(draw(*logits))
     return np.array(codes[1:])
-
-
-def append(stream: Stream, symbol: Symbol) -> None:
-    position = stream.add(symbol.id)
-    if symbol.residuals is not None:
-        stream.frames.append((position, symbol.residuals))
-    if symbol.patch is not None:
-        stream.patches.append((position, symbol.patch))

@@ -5,7 +5,7 @@ C hidden size, H heads, V vocabulary, R residual codes, d depth head width, L la
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from sensorium.engine import kernels
 from sensorium.model.attention import GATE_CHANNELS
 from sensorium.model.cache import KVCache
-from sensorium.model.embed import StreamEmbedding
+from sensorium.model.embed import ResidualEmbedding, StreamEmbedding
 from sensorium.model.heads import DepthHead, DepthTransformer
 from sensorium.model.transformer import MLP, Block, GroupedMLP, Transformer
 from sensorium.tokenizers.stream import Stream, collate_inputs
@@ -44,8 +44,8 @@ class Runner:
             np.stack([[_matrix(mlp.down.weight) for mlp in _mlps(block)] for block in blocks]),
         )
         self._head = _matrix(model.symbol_head.projection.weight)
-        head = model.depth_head
-        self._depth_head = _DepthHead(head) if isinstance(head, DepthHead) else _SlowDepthHead(head)
+        self._depth_head = _depth_head(model.depth_head)
+        self._image_depth_head = _depth_head(model.image_depth_head) if model.image_depth_head else None
 
     def new_cache(self) -> KVCache:
         return self._model.new_cache()
@@ -54,7 +54,12 @@ class Runner:
     def prefill(self, stream: Stream, cache: KVCache) -> np.ndarray:
         """Continues the cached stream by all of `stream`; returns the last position's hidden state (C,)."""
         config = self.config
-        inputs = collate_inputs([stream], num_residuals=config.num_residuals, feature_size=config.feature_size)
+        inputs = collate_inputs(
+            [stream],
+            num_residuals=config.num_residuals,
+            feature_size=config.feature_size,
+            num_image_residuals=config.num_image_residuals,
+        )
         return self._model(inputs, cache)[0, -1].numpy()
 
     def step(self, symbol: int, cache: KVCache, *, residuals: np.ndarray | None, patch: int | None) -> np.ndarray:
@@ -76,9 +81,17 @@ class Runner:
         kernels.product(hidden, self._head, logits)
         return self.config.logit_cap * np.tanh(logits / self.config.logit_cap)
 
-    def residuals(self, hidden: np.ndarray, code: int, draw: Callable[[np.ndarray], int]) -> np.ndarray:
-        """The (R,) residual codes of the frame that follows, whose semantic code is known; `draw` picks from logits."""
-        return self._depth_head(hidden, code, draw)
+    def residuals(self, hiddens: Sequence[np.ndarray], symbol: int, draw: Callable[..., int]) -> np.ndarray | None:
+        """The (R,) residual codes of the frame or patch that `symbol` begins; None if it has none.
+
+        `draw` picks a code from its logits: one array for each of the (C,) hidden states before the symbol, of which
+        there are two where a picture is guided.
+        """
+        if symbol >= self.config.image_start:
+            head, code = self._image_depth_head, symbol - self.config.image_start
+        else:
+            head, code = self._depth_head, symbol - self.config.audio_start
+        return head(hiddens, code, draw) if head and code >= 0 else None
 
 
 class _Embedding:
@@ -87,16 +100,31 @@ class _Embedding:
     def __init__(self, embed: StreamEmbedding) -> None:
         self.symbol = _array(embed.symbol.weight)
         self.patch = _array(embed.patch.weight)
-        self.residual = _array(embed.residual.weight)
-        self.levels = np.arange(len(self.residual) // embed.residual_size) * embed.residual_size
+        self.frame_residual = _Residuals(embed.residual)
+        self.patch_residual = _Residuals(embed.patch_residual) if embed.patch_residual else None
 
     def __call__(self, symbol: int, residuals: np.ndarray | None, patch: int | None) -> np.ndarray:
         x = self.symbol[symbol].copy()
-        if residuals is not None:
-            x += self.residual[residuals + self.levels].sum(axis=0)
         if patch is not None:
             x += self.patch[patch]
+        if residuals is not None:
+            table = self.frame_residual if patch is None else self.patch_residual
+            assert table is not None
+            x += table(residuals)
         return x
+
+
+class _Residuals:
+    def __init__(self, embedding: ResidualEmbedding) -> None:
+        self.table = _array(embedding.weight)
+        self.offsets = embedding.offsets.cpu().numpy().copy()
+
+    def __call__(self, residuals: np.ndarray) -> np.ndarray:
+        return self.table[residuals + self.offsets].sum(axis=0)
+
+
+def _depth_head(head: DepthHead | DepthTransformer) -> _DepthHead | _SlowDepthHead:
+    return _DepthHead(head) if isinstance(head, DepthHead) else _SlowDepthHead(head)
 
 
 class _DepthHead:
@@ -110,18 +138,20 @@ class _DepthHead:
         self.levels = list(zip(_bits(head.up), _bits(head.down), _bits(head.logits), strict=True))
         self.conditional = head.conditional
 
-    def __call__(self, hidden: np.ndarray, code: int, draw: Callable[[np.ndarray], int]) -> np.ndarray:
-        starts = np.empty(self.hidden.shape[1], np.float32)
-        kernels.product(hidden, self.hidden, starts)
+    def __call__(self, hiddens: Sequence[np.ndarray], code: int, draw: Callable[..., int]) -> np.ndarray:
+        starts = np.empty((len(hiddens), self.hidden.shape[1]), np.float32)
+        for hidden, start in zip(hiddens, starts, strict=True):
+            kernels.product(hidden, self.hidden, start)
+        starts = starts.reshape(len(hiddens), len(self.levels), -1)
         codes: list[int] = []
         context = np.zeros_like(self.first[0])
-        for level, x in enumerate(starts.reshape(len(self.levels), -1)):
+        for level, (up, down, head) in enumerate(self.levels):
             if self.conditional:
                 context = context + (self.previous[level - 1, codes[-1]] if level else self.first[code])
-            up, down, head = self.levels[level]
-            logits = np.empty(head.shape[1], np.float32)
-            kernels.residual_logits(x + context, up, down, head, logits)
-            codes.append(draw(logits))
+            logits = np.empty((len(hiddens), head.shape[1]), np.float32)
+            for x, row in zip(starts[:, level], logits, strict=True):
+                kernels.residual_logits(x + context, up, down, head, row)
+            codes.append(draw(*logits))
         return np.array(codes)
 
 
@@ -132,11 +162,11 @@ class _SlowDepthHead:
         self.head = head
 
     @torch.inference_mode()
-    def __call__(self, hidden: np.ndarray, code: int, draw: Callable[[np.ndarray], int]) -> np.ndarray:
+    def __call__(self, hiddens: Sequence[np.ndarray], code: int, draw: Callable[..., int]) -> np.ndarray:
         codes = [code]
         for _ in range(self.head.num_residuals):
-            logits = self.head.step(torch.from_numpy(hidden).unsqueeze(0), torch.tensor([codes]))
-            codes.append(draw(logits[0].numpy()))
+            logits = self.head.step(torch.from_numpy(np.stack(hiddens)), torch.tensor([codes] * len(hiddens)))
+            codes.append(draw(*logits.numpy()))
         return np.array(codes[1:])
 
 

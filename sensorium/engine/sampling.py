@@ -38,12 +38,18 @@ class Sampler:
         top_p = self._params.top_p if span.kind is Kind.LANGUAGE else 1.0
         return span.start + self._draw(part, self._temperatures[span.kind], top_p)
 
-    def code(self, logits: np.ndarray) -> int:
+    def frame_code(self, logits: np.ndarray) -> int:
         """A residual code of a spoken frame."""
         return self._draw(logits, self._params.audio_temperature, 1.0)
 
-    def guided(self, logits: np.ndarray, unconditional: np.ndarray) -> np.ndarray:
+    def patch_code(self, logits: np.ndarray, unconditional: np.ndarray | None = None) -> int:
+        """A residual code of a drawn patch."""
+        return self._draw(self.guided(logits, unconditional), self._params.image_temperature, 1.0)
+
+    def guided(self, logits: np.ndarray, unconditional: np.ndarray | None = None) -> np.ndarray:
         """Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598): away from what nobody asked for."""
+        if unconditional is None:
+            return logits
         return unconditional + self._params.guidance_scale * (logits - unconditional)
 
     def _draw(self, logits: np.ndarray, temperature: float, top_p: float) -> int:

@@ -22,8 +22,19 @@ class Symbol(NamedTuple):
 
     id: int
     state: State
-    residuals: np.ndarray | None  # (R,) of an audio frame
+    residuals: np.ndarray | None  # (R,) of an audio frame, or of a patch if patches have any
     patch: int | None  # of a picture
+
+    def stream(self) -> Stream:
+        """One position: the symbol with its content."""
+        stream = Stream()
+        stream.add(self.id)
+        if self.patch is not None:
+            stream.patches.append((0, self.patch))
+        if self.residuals is not None:
+            content = stream.frames if self.patch is None else stream.patch_residuals
+            content.append((0, self.residuals))
+        return stream
 
 
 class Sequence:
@@ -55,13 +66,7 @@ class Sequence:
         self.stream.extend(piece)
 
     def append_symbol(self, symbol: Symbol) -> None:
-        piece = Stream()
-        piece.add(symbol.id)
-        if symbol.residuals is not None:
-            piece.frames.append((0, symbol.residuals))
-        if symbol.patch is not None:
-            piece.patches.append((0, symbol.patch))
-        self.append(piece)
+        self.append(symbol.stream())
 
     def advance(self) -> None:
         """Computes the next pending positions, at most PREFILL_POSITIONS."""
@@ -70,7 +75,7 @@ class Sequence:
         if len(piece) > FEW_POSITIONS or piece.heard or piece.seen:
             self._hidden = self.runner.prefill(piece, self._cache)
             return
-        residuals, patches = dict(piece.frames), dict(piece.patches)
+        residuals, patches = dict(piece.frames + piece.patch_residuals), dict(piece.patches)
         for at, symbol in enumerate(piece.ids):
             self._hidden = self.runner.step(symbol, self._cache, residuals=residuals.get(at), patch=patches.get(at))
 
@@ -92,20 +97,17 @@ class Sequence:
         without its condition; where it is given, pictures are guided away from it.
         """
         while not grammar.done and self.num_free:
-            hidden = self.hidden()
-            logits = self.runner.logits(hidden)
+            hiddens = [self.hidden()]
             patch = grammar.patch
             if plain is not None and patch is not None:
-                logits = sampler.guided(logits, self.runner.logits(plain.hidden()))
+                hiddens.append(plain.hidden())
+            logits = sampler.guided(*(self.runner.logits(hidden) for hidden in hiddens))
             if grammar.state is State.OPEN:
                 choice = opening(logits, grammar.words, grammar.tool_choice)
             else:
                 choice = sampler.symbol(logits, grammar.legal())
-            residuals = None
-            if grammar.vocabulary.is_audio(choice):
-                code = choice - grammar.vocabulary.audio_start
-                residuals = self.runner.residuals(hidden, code, sampler.code)
-            symbol = Symbol(choice, grammar.state, residuals, patch)
+            draw = sampler.frame_code if patch is None else sampler.patch_code
+            symbol = Symbol(choice, grammar.state, self.runner.residuals(hiddens, choice, draw), patch)
             grammar.push(choice)
             self.append_symbol(symbol)
             if plain is not None:

@@ -183,9 +183,13 @@ def in_words(steps: np.ndarray, words: Lexicon, *, beam_size: int = 8) -> str:
         best = sorted(grown.items(), key=lambda item: -(item[1].blank + item[1].character))[:beam_size]
         total = sum(blank + character for _, (blank, character, _) in best) or 1.0
         beam = {text: _Hypothesis(blank / total, character / total, node) for text, (blank, character, node) in best}
-    # A clip that ends within a word is cut there; otherwise the text must be made of whole words.
-    whole = {text: found for text, found in beam.items() if found.node is words or _SPACE in found.node}
-    return _text(max((whole or beam).items(), key=lambda item: item[1].blank + item[1].character)[0])
+
+    def share(text: tuple[int, ...]) -> float:
+        """A text of whole words is preferred, but a clip may end within a word."""
+        blank, character, node = beam[text]
+        return (blank + character) * (1.0 if node is words or _SPACE in node else 0.01)
+
+    return _text(max(beam, key=share))
 
 
 # --- seeing

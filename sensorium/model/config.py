@@ -31,7 +31,9 @@ class ModelConfig:
     audio_codes: int = 1000
     num_residuals: int = 7  # residual codes of an audio frame, predicted by the depth head
     residual_size: int = 256
-    depth_size: int = 128  # width of the depth head
+    num_image_residuals: int = 0  # residual codes of an image patch, by a depth head of their own; 0 makes none
+    image_residual_size: int = 256
+    depth_size: int = 128  # width of the depth heads
     depth_head: Literal["prefix_sum", "transformer", "independent"] = "prefix_sum"
     num_patches: int = 64
     feature_size: int = 192  # width of the tokenizers' continuous features
@@ -43,6 +45,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.num_heads * HEAD_DIM != self.hidden_size:
             raise ValueError(f"hidden_size {self.hidden_size} is not num_heads {self.num_heads} x {HEAD_DIM}")
+
+    @property
+    def image_codes(self) -> int:
+        """The image codes end the vocabulary; what pads it is counted with them."""
+        return self.vocab_size - self.image_start
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -1,4 +1,4 @@
-"""From the residual stream to predictions: the main softmax, and the depth head for residual audio codes."""
+"""From the residual stream to predictions: the main softmax, and the depth heads for residual codes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SymbolHead(nn.Module):
 
 
 class DepthHead(nn.Module):
-    """Residual codes q1..qR of one frame, each conditioned on the codes before it by a prefix sum:
+    """Residual codes q1..qR of one frame or patch, each conditioned on the codes before it by a prefix sum:
 
         x_k = W_k h + U_0[q0] + sum_{0<j<k} U_j[q_j];   x_k += MLP_k(norm x_k);   logits_k = H_k norm(x_k)
 
@@ -34,18 +34,18 @@ class DepthHead(nn.Module):
     K = R levels, d = depth_size.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, num_codes: int, num_residuals: int, residual_size: int) -> None:
         super().__init__()
-        levels, size, width = config.num_residuals, config.hidden_size, config.depth_size
+        levels, size, width = num_residuals, config.hidden_size, config.depth_size
         self.num_residuals = levels
-        self.residual_size = config.residual_size
+        self.residual_size = residual_size
         self.conditional = config.depth_head != "independent"
         self.hidden = nn.Parameter(torch.empty(levels, size, width))
-        self.first = nn.Embedding(config.audio_codes, width)
-        self.previous = nn.Embedding((levels - 1) * config.residual_size, width)
+        self.first = nn.Embedding(num_codes, width)
+        self.previous = nn.Embedding((levels - 1) * residual_size, width)
         self.up = nn.Parameter(torch.empty(levels, width, 2 * width))
         self.down = nn.Parameter(torch.empty(levels, 2 * width, width))
-        self.logits = nn.Parameter(torch.empty(levels, width, config.residual_size))
+        self.logits = nn.Parameter(torch.empty(levels, width, residual_size))
 
     def forward(self, hidden: Tensor, codes: Tensor) -> Tensor:
         """hidden: (N, C), codes: (N, 1+R) the true q0..qR -> logits (N, R, residual_size) float32."""
@@ -87,18 +87,18 @@ class DepthTransformer(nn.Module):
 
     NUM_LAYERS = 2
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, num_codes: int, num_residuals: int, residual_size: int) -> None:
         super().__init__()
-        levels, size, width = config.num_residuals, config.hidden_size, config.depth_size
+        levels, size, width = num_residuals, config.hidden_size, config.depth_size
         self.num_residuals = levels
-        self.residual_size = config.residual_size
+        self.residual_size = residual_size
         self.hidden = nn.Parameter(torch.empty(levels, size, width))
-        self.first = nn.Embedding(config.audio_codes, width)
-        self.previous = nn.Embedding((levels - 1) * config.residual_size, width)
+        self.first = nn.Embedding(num_codes, width)
+        self.previous = nn.Embedding((levels - 1) * residual_size, width)
         self.mix = nn.ParameterList(nn.Parameter(torch.empty(3, width, width)) for _ in range(self.NUM_LAYERS))
         self.up = nn.ParameterList(nn.Parameter(torch.empty(1, width, 4 * width)) for _ in range(self.NUM_LAYERS))
         self.down = nn.ParameterList(nn.Parameter(torch.empty(1, 4 * width, width)) for _ in range(self.NUM_LAYERS))
-        self.logits = nn.Parameter(torch.empty(levels, width, config.residual_size))
+        self.logits = nn.Parameter(torch.empty(levels, width, residual_size))
 
     def forward(self, hidden: Tensor, codes: Tensor) -> Tensor:
         """hidden: (N, C), codes: (N, 1+R) -> logits (N, R, residual_size) float32."""
@@ -122,4 +122,25 @@ class DepthTransformer(nn.Module):
 
 
 def depth_head(config: ModelConfig) -> DepthHead | DepthTransformer:
-    return DepthTransformer(config) if config.depth_head == "transformer" else DepthHead(config)
+    """The one for audio frames."""
+    kind = _kind(config)
+    return kind(
+        config, num_codes=config.audio_codes, num_residuals=config.num_residuals, residual_size=config.residual_size
+    )
+
+
+def image_depth_head(config: ModelConfig) -> DepthHead | DepthTransformer | None:
+    """The one for image patches, if they have residual codes."""
+    if not config.num_image_residuals:
+        return None
+    kind = _kind(config)
+    return kind(
+        config,
+        num_codes=config.image_codes,
+        num_residuals=config.num_image_residuals,
+        residual_size=config.image_residual_size,
+    )
+
+
+def _kind(config: ModelConfig) -> type[DepthHead] | type[DepthTransformer]:
+    return DepthTransformer if config.depth_head == "transformer" else DepthHead

@@ -2,7 +2,7 @@
 
     ids, media content -> StreamEmbedding -> norm -> [Block] x L -> norm -> hidden
     hidden -> SymbolHead                      the next symbol, of whatever modality
-    hidden -> DepthHead (after an audio code) the frame's residual codes
+    hidden -> DepthHead (after an audio code) the frame's residual codes; after an image code, the patch's
 
 RMSNorm, QK-norm, RoPE, ReLU squared, zero-init output projections, value embeddings on alternate layers, per-layer
 residual scales and a skip from the embedding: the nanochat / modded-nanogpt line of small strong transformers.
@@ -19,7 +19,7 @@ from sensorium.model.attention import Attention, norm
 from sensorium.model.cache import KVCache
 from sensorium.model.config import HEAD_DIM, ModelConfig
 from sensorium.model.embed import StreamEmbedding, StreamInputs
-from sensorium.model.heads import SymbolHead, depth_head
+from sensorium.model.heads import SymbolHead, depth_head, image_depth_head
 from sensorium.model.rope import Rope
 
 
@@ -83,6 +83,7 @@ class Transformer(nn.Module):
         self.embed_scale = nn.Parameter(torch.zeros(config.num_layers))
         self.symbol_head = SymbolHead(config)
         self.depth_head = depth_head(config)
+        self.image_depth_head = image_depth_head(config)
         self.rope = Rope(head_dim=HEAD_DIM, max_seq_len=config.max_seq_len, theta=config.rope_theta)
         self.init_weights()
 
@@ -118,7 +119,9 @@ class Transformer(nn.Module):
                 continue
             elif name == "embed.symbol.weight":
                 parameter.normal_(std=1.0)
-            elif name.startswith(("embed.residual", "embed.patch", "depth_head.first", "depth_head.previous")):
+            elif name.startswith(("embed.residual", "embed.patch")):
+                parameter.normal_(std=0.2)
+            elif name.endswith(("depth_head.first.weight", "depth_head.previous.weight")):
                 parameter.normal_(std=0.2)
             elif name == "symbol_head.projection.weight":
                 parameter.normal_(std=0.001)

@@ -1,10 +1,11 @@
-"""Tile, the image tokenizer: a 64 x 64 picture <-> an 8 x 8 grid of codes, one per patch.
+"""Tile, the image tokenizer: a 64 x 64 picture <-> an 8 x 8 grid of patches, each of one code or several.
 
-    pixels -> unshuffle 4 -> residual convolutions at 16 x 16 -> unshuffle 2 -> at 8 x 8 -> feature z -> FSQ 8,5,5,5
-    code -> convolutions at 8 x 8 -> shuffle 2 -> at 16 x 16 -> shuffle 4 -> pixels
+    pixels -> unshuffle 4 -> residual convolutions at 16 x 16 -> unshuffle 2 -> at 8 x 8 -> feature z
+    z -> FSQ 8,5,5,5 (c0) and num_residuals FSQ 4,4,4,4 (c1..cR): 10 + 8 R bits a patch
+    codes -> convolutions at 8 x 8 -> shuffle 2 -> at 16 x 16 -> shuffle 4 -> pixels
 
-The network sees the continuous features beside the codes (what is lost in 10 bits a patch still matters for
-reading); it draws with the codes.
+The network sees the continuous features beside the codes (what is lost in so few bits still matters for reading); it
+draws with the codes. Later residual codes are dropped at random in training, which orders them coarse to fine.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class ImageTokenizerConfig:
     blocks: tuple[int, int] = (2, 2)
     feature_size: int = 192
     levels: tuple[int, ...] = (8, 5, 5, 5)
+    residual_levels: tuple[int, ...] = (4, 4, 4, 4)
+    num_residuals: int = 0  # 3 make drawings crisp
 
     @property
     def num_patches(self) -> int:
@@ -41,7 +44,7 @@ class ImageTokenizerConfig:
 
 
 class ImagePatches(NamedTuple):
-    codes: Tensor  # (B, P) int64, raster order
+    codes: Tensor  # (B, P, 1 + num_residuals) int64, raster order
     features: Tensor  # (B, P, feature_size)
 
 
@@ -65,6 +68,7 @@ class ImageTokenizer(nn.Module):
         fine, coarse = config.channels
         fine_blocks, coarse_blocks = config.blocks
         self.quantizer = FSQ(config.levels)
+        self.residual = FSQ(config.residual_levels)
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(4),
             nn.Conv2d(48, fine, 3, padding=1),
@@ -76,8 +80,10 @@ class ImageTokenizer(nn.Module):
             nn.Conv2d(coarse, config.feature_size, 1),
         )
         self.to_code = nn.Linear(config.feature_size, self.quantizer.size)
+        residual_values = config.num_residuals * self.residual.size
+        self.to_residual = nn.Linear(config.feature_size, residual_values) if residual_values else None
         self.decoder = nn.Sequential(
-            nn.Conv2d(self.quantizer.size, coarse, 3, padding=1),
+            nn.Conv2d(self.quantizer.size + residual_values, coarse, 3, padding=1),
             *(ResBlock(coarse) for _ in range(coarse_blocks)),
             nn.Conv2d(coarse, 4 * fine, 1),
             nn.PixelShuffle(2),
@@ -92,11 +98,23 @@ class ImageTokenizer(nn.Module):
         return self.encoder(pixels).flatten(2).transpose(1, 2)
 
     def quantize(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """features (B, P, feature_size) -> values (B, P, D) with straight-through gradient, codes (B, P)."""
-        return self.quantizer(self.to_code(F.layer_norm(features, (self.config.feature_size,))))
+        """features (B, P, feature_size) -> values (B, P, V) with straight-through gradient, codes (B, P, 1 + R)."""
+        features = F.layer_norm(features, (self.config.feature_size,))
+        values, codes = self.quantizer(self.to_code(features))
+        codes = codes.unsqueeze(-1)
+        if self.to_residual is None:
+            return values, codes
+        residual, rest = self.residual(self.to_residual(features).unflatten(-1, (-1, self.residual.size)))
+        return torch.cat((values, residual.flatten(2)), dim=-1), torch.cat((codes, rest), dim=-1)
+
+    def values(self, codes: Tensor) -> Tensor:
+        """codes (B, P, 1 + k), k <= R -> values (B, P, V), the decoder's input, zero for missing residual codes."""
+        residual = self.residual.values(codes[..., 1:]).flatten(2)
+        missing = (self.config.num_residuals + 1 - codes.shape[-1]) * self.residual.size
+        return F.pad(torch.cat((self.quantizer.values(codes[..., 0]), residual), dim=-1), (0, missing))
 
     def reconstruct(self, values: Tensor) -> Tensor:
-        """values: (B, P, D) -> pixels (B, 3, S, S), about [-1, 1]."""
+        """values: (B, P, V) -> pixels (B, 3, S, S), about [-1, 1]."""
         grid = self.config.grid
         return self.decoder(values.transpose(1, 2).unflatten(2, (grid, grid)))
 
@@ -112,6 +130,6 @@ class ImageTokenizer(nn.Module):
 
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:
-        """codes: (B, P) -> pixels (B, S, S, 3) uint8."""
-        pixels = self.reconstruct(self.quantizer.values(codes))
+        """codes: (B, P, 1 + k), k <= num_residuals -> pixels (B, S, S, 3) uint8; the fewer codes, the blurrier."""
+        pixels = self.reconstruct(self.values(codes))
         return ((pixels.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)

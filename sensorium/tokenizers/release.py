@@ -12,6 +12,7 @@ Training writes such folders, the engine reads them.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -51,6 +52,8 @@ class ReleaseConfig:
             ("model.audio_codes", model.audio_codes, vocabulary.audio_codes),
             ("model.num_residuals", model.num_residuals, audio.num_acoustic),
             ("model.num_patches", model.num_patches, image.num_patches),
+            ("model.num_image_residuals", model.num_image_residuals, image.num_residuals),
+            ("model.image_residual_size", model.image_residual_size, math.prod(image.residual_levels)),
             ("audio.size", audio.size, model.feature_size),
             ("image.feature_size", image.feature_size, model.feature_size),
         ):

@@ -25,7 +25,7 @@ import numpy as np
 
 from sensorium.messages import Audio, Image, Message, Role, Text, ToolCall, WordTime
 from sensorium.tokenizers import vocab
-from sensorium.tokenizers.stream import SpokenFrame, Stream
+from sensorium.tokenizers.stream import OwnCodes, Stream
 from sensorium.tokenizers.text import TextTokenizer
 from sensorium.tokenizers.vocab import Vocabulary
 
@@ -46,7 +46,7 @@ class EncodedAudio:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EncodedImage:
-    codes: np.ndarray  # (P,)
+    codes: np.ndarray  # (P, 1 + R)
     features: np.ndarray | None = None  # (P, D)
 
 
@@ -153,10 +153,15 @@ class Renderer:
     def _image(self, stream: Stream, image: EncodedImage, *, own: bool) -> None:
         weight = self.config.reply if own else 0.0
         stream.add(vocab.IMAGE, weight=weight)
-        for patch, code in enumerate(image.codes):
-            symbol = self.vocabulary.image_start + int(code) if code >= 0 else vocab.NULL  # hidden, as in a clip
+        for patch, codes in enumerate(image.codes):
+            known = codes[0] >= 0  # hidden now and then, as in a clip
+            symbol = self.vocabulary.image_start + int(codes[0]) if known else vocab.NULL
             position = stream.add(symbol, weight=weight)
             stream.patches.append((position, patch))
+            if known and len(codes) > 1:
+                stream.patch_residuals.append((position, codes[1:]))
+                if own:
+                    stream.drawn.append(OwnCodes(position - 1, codes))
             if image.features is not None:
                 stream.seen.append((position, image.features[patch]))
         stream.add(vocab.END_IMAGE, weight=weight)
@@ -222,7 +227,7 @@ class Renderer:
             if not last:
                 position = stream.add(self.vocabulary.audio_start + int(clip.codes[frame, 0]), weight=reply)
                 stream.frames.append((position, clip.codes[frame, 1:]))
-                stream.spoken.append(SpokenFrame(position - 1, clip.codes[frame]))
+                stream.spoken.append(OwnCodes(position - 1, clip.codes[frame]))
         stream.add(vocab.END_SPEAK, weight=self.config.end)
 
     def _token_frames(self, clip: EncodedAudio, *, end: bool) -> tuple[list[int], list[int]]:

@@ -21,8 +21,8 @@ from sensorium.model.embed import StreamInputs
 IGNORE_INDEX = -100
 
 
-class SpokenFrame(NamedTuple):
-    """An audio frame the network must predict: `codes` follow the hidden state at position `at`."""
+class OwnCodes(NamedTuple):
+    """A frame or patch that the network must predict: `codes` follow the hidden state at position `at`."""
 
     at: int
     codes: np.ndarray  # (1 + R,)
@@ -37,9 +37,11 @@ class Stream:
     weights: list[float] = field(default_factory=list)
     frames: list[tuple[int, np.ndarray]] = field(default_factory=list)  # (position, (R,) residual codes)
     patches: list[tuple[int, int]] = field(default_factory=list)  # (position, patch number)
+    patch_residuals: list[tuple[int, np.ndarray]] = field(default_factory=list)  # (position, (R,)) if patches have any
     heard: list[tuple[int, np.ndarray]] = field(default_factory=list)  # (position, (F,) feature)
     seen: list[tuple[int, np.ndarray]] = field(default_factory=list)
-    spoken: list[SpokenFrame] = field(default_factory=list)
+    spoken: list[OwnCodes] = field(default_factory=list)
+    drawn: list[OwnCodes] = field(default_factory=list)  # patches with residual codes
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -63,18 +65,23 @@ class Stream:
         self.weights += other.weights
         for mine, theirs in zip(self._content(), other._content(), strict=True):
             mine += [(start + at, content) for at, content in theirs]
-        self.spoken += [SpokenFrame(start + frame.at, frame.codes) for frame in other.spoken]
+        for mine, theirs in zip(self._own(), other._own(), strict=True):
+            mine += [OwnCodes(start + at, codes) for at, codes in theirs]
 
     def part(self, start: int, stop: int) -> Stream:
         """Positions start .. stop as a stream of their own."""
         part = Stream(ids=self.ids[start:stop], targets=self.targets[start:stop], weights=self.weights[start:stop])
         for theirs, mine in zip(part._content(), self._content(), strict=True):
             theirs += [(at - start, content) for at, content in mine[_range(mine, start, stop)]]
-        part.spoken += [SpokenFrame(at - start, codes) for at, codes in self.spoken[_range(self.spoken, start, stop)]]
+        for theirs, mine in zip(part._own(), self._own(), strict=True):
+            theirs += [OwnCodes(at - start, codes) for at, codes in mine[_range(mine, start, stop)]]
         return part
 
-    def _content(self) -> tuple[list, list, list, list]:
-        return self.frames, self.patches, self.heard, self.seen
+    def _content(self) -> tuple[list, ...]:
+        return self.frames, self.patches, self.patch_residuals, self.heard, self.seen
+
+    def _own(self) -> tuple[list[OwnCodes], ...]:
+        return self.spoken, self.drawn
 
 
 class StreamLabels(NamedTuple):
@@ -84,9 +91,13 @@ class StreamLabels(NamedTuple):
     weights: Tensor  # (B, T)
     spoken_at: Tensor  # (Q,) flat positions whose hidden state predicts a frame
     spoken: Tensor  # (Q, 1 + R) the frame's codes
+    drawn_at: Tensor  # (D,) flat positions whose hidden state predicts a patch with residual codes
+    drawn: Tensor  # (D, 1 + R)
 
 
-def collate_inputs(streams: Sequence[Stream], *, num_residuals: int, feature_size: int) -> StreamInputs:
+def collate_inputs(
+    streams: Sequence[Stream], *, num_residuals: int, feature_size: int, num_image_residuals: int = 0
+) -> StreamInputs:
     """Streams of any lengths -> one right-padded batch. Attention is causal: padding changes nothing before it."""
     length = max(len(stream) for stream in streams)
     ids = np.zeros((len(streams), length), dtype=np.int64)
@@ -94,6 +105,7 @@ def collate_inputs(streams: Sequence[Stream], *, num_residuals: int, feature_siz
         ids[row, : len(stream)] = stream.ids
     frames = _flatten([stream.frames for stream in streams], length)
     patches = _flatten([stream.patches for stream in streams], length)
+    patch_residuals = _flatten([stream.patch_residuals for stream in streams], length)
     heard = _flatten([stream.heard for stream in streams], length)
     seen = _flatten([stream.seen for stream in streams], length)
     return StreamInputs(
@@ -102,6 +114,8 @@ def collate_inputs(streams: Sequence[Stream], *, num_residuals: int, feature_siz
         frames=_stack(frames.content, num_residuals, np.int64),
         patches_at=patches.at,
         patches=torch.tensor(patches.content, dtype=torch.int64),
+        patch_residuals_at=patch_residuals.at,
+        patch_residuals=_stack(patch_residuals.content, num_image_residuals, np.int64),
         heard_at=heard.at,
         heard=_stack(heard.content, feature_size, np.float32),
         seen_at=seen.at,
@@ -109,7 +123,7 @@ def collate_inputs(streams: Sequence[Stream], *, num_residuals: int, feature_siz
     )
 
 
-def collate_labels(streams: Sequence[Stream], *, num_residuals: int) -> StreamLabels:
+def collate_labels(streams: Sequence[Stream], *, num_residuals: int, num_image_residuals: int = 0) -> StreamLabels:
     """Position t is asked for the target of position t + 1."""
     length = max(len(stream) for stream in streams)
     targets = np.full((len(streams), length), IGNORE_INDEX, dtype=np.int64)
@@ -118,12 +132,15 @@ def collate_labels(streams: Sequence[Stream], *, num_residuals: int) -> StreamLa
         asked = np.asarray(stream.weights[1:], dtype=np.float32)
         weights[row, : len(asked)] = asked
         targets[row, : len(asked)] = np.where(asked > 0, stream.targets[1:], IGNORE_INDEX)
-    spoken = _flatten([[(frame.at, frame.codes) for frame in stream.spoken] for stream in streams], length)
+    spoken = _flatten([stream.spoken for stream in streams], length)
+    drawn = _flatten([stream.drawn for stream in streams], length)
     return StreamLabels(
-        torch.from_numpy(targets),
-        torch.from_numpy(weights),
-        spoken.at,
-        _stack(spoken.content, 1 + num_residuals, np.int64),
+        targets=torch.from_numpy(targets),
+        weights=torch.from_numpy(weights),
+        spoken_at=spoken.at,
+        spoken=_stack(spoken.content, 1 + num_residuals, np.int64),
+        drawn_at=drawn.at,
+        drawn=_stack(drawn.content, 1 + num_image_residuals, np.int64),
     )
 
 

@@ -74,10 +74,7 @@ def fit(
             if config.max_grad_norm is not None:
                 parts["grad_norm"] = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
             scale = multiplier(
-                step,
-                num_steps=config.num_steps,
-                warmup_steps=config.warmup_steps,
-                warmdown_share=config.warmdown_share,
+                step, num_steps=config.num_steps, warmup_steps=config.warmup_steps, warmdown_share=config.warmdown_share
             )
             optimizer.step(scale)
             optimizer.zero_grad(set_to_none=True)
@@ -85,14 +82,14 @@ def fit(
             done = step + 1
             if rank != 0:
                 continue
-            if done % config.log_every_steps == 0 or done == config.num_steps:
+            last = done == config.num_steps
+            if last or done % config.log_every_steps == 0:
                 record = sums.record(step=done, seconds=time.monotonic() - start, lr=scale)
-                if held_out is not None and (done % config.held_out_every_steps == 0 or done == config.num_steps):
-                    with module_in_evaluation(module):
-                        record |= held_out()
+                if held_out is not None and (last or done % config.held_out_every_steps == 0):
+                    record |= _in_evaluation(module, held_out)
                 metrics.append(out, record)
                 report(done, record)
-            if time.monotonic() - saved > config.checkpoint_every_s or done == config.num_steps:
+            if last or time.monotonic() - saved > config.checkpoint_every_s:
                 seconds = time.monotonic() - start
                 checkpoint.save(out, step=done, module=module, optimizer=optimizer, seconds=seconds)
                 saved = time.monotonic()
@@ -103,12 +100,12 @@ def fit(
     module.eval()
 
 
-@contextlib.contextmanager
-def module_in_evaluation(module: nn.Module) -> Iterator[None]:
+def _in_evaluation(module: nn.Module, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
     module.eval()
     with torch.no_grad():
-        yield
+        figures = measure()
     module.train()
+    return figures
 
 
 class _Means:

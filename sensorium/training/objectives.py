@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sensorium.model.embed import StreamInputs
+from sensorium.model.heads import DepthHead, DepthTransformer
 from sensorium.model.transformer import Transformer
 from sensorium.tokenizers.audio import AudioTokenizer
 from sensorium.tokenizers.conv import ConvStack
@@ -25,11 +26,11 @@ class StreamBatch(NamedTuple):
 
 
 class StreamObjective:
-    """L = 1 text + 0.5 q0 + 0.25 residuals + 0.35 image, each a weighted mean over its own positions."""
+    """L = 1 text + 0.5 q0 + 0.25 residuals + 0.35 image (+ 0.25 its residuals): weighted means over their positions."""
 
-    def __init__(self, model: Transformer, *, frame_share: float = 0.5) -> None:
+    def __init__(self, model: Transformer, *, depth_share: float = 0.5) -> None:
         self.module = model
-        self.frame_share = frame_share  # of the spoken frames, how many train the depth head
+        self.depth_share = depth_share  # of the spoken frames and of the drawn patches, how many train a depth head
 
     def __call__(self, batch: StreamBatch) -> tuple[Tensor, dict[str, Tensor]]:
         config, labels = self.module.config, batch.labels
@@ -44,17 +45,21 @@ class StreamObjective:
             name: loss[rows].sum() / weights[rows].sum().clamp_min(1.0)
             for name, rows in (("text", ~(is_audio | is_image)), ("audio", is_audio), ("image", is_image))
         }
-        parts["residual"] = self._residual(hidden, labels)
+        parts["residual"] = self._residual(self.module.depth_head, hidden, labels.spoken_at, labels.spoken)
         total = parts["text"] + 0.5 * parts["audio"] + 0.25 * parts["residual"] + 0.35 * parts["image"]
+        if self.module.image_depth_head is not None:
+            head = self.module.image_depth_head
+            parts["image_residual"] = self._residual(head, hidden, labels.drawn_at, labels.drawn)
+            total = total + 0.25 * parts["image_residual"]
         return total, parts
 
-    def _residual(self, hidden: Tensor, labels: StreamLabels) -> Tensor:
-        count = len(labels.spoken_at)
-        if count == 0:
+    def _residual(self, head: DepthHead | DepthTransformer, hidden: Tensor, at: Tensor, codes: Tensor) -> Tensor:
+        """hidden: (B*T, C), at: (Q,) the positions that predict codes (Q, 1 + R)."""
+        if len(at) == 0:
             return hidden.new_zeros(())
-        kept = torch.randperm(count, device=hidden.device)[: max(1, int(count * self.frame_share))]
-        codes = labels.spoken[kept]
-        logits = self.module.depth_head(hidden[labels.spoken_at[kept]], codes)  # (N, R, residual_size)
+        kept = torch.randperm(len(at), device=hidden.device)[: max(1, int(len(at) * self.depth_share))]
+        codes = codes[kept]
+        logits = head(hidden[at[kept]], codes)  # (N, R, residual_size)
         loss = F.cross_entropy(logits.flatten(0, 1), codes[:, 1:].flatten(), reduction="none").view(len(kept), -1)
         scale = loss.new_tensor(RESIDUAL_WEIGHTS[: loss.shape[1]])
         return (loss.mean(dim=0) * scale).sum() / scale.sum()
@@ -83,6 +88,21 @@ class PhonemeHead(nn.Module):
         return self.output(x).unflatten(-1, (4, -1))
 
 
+def drop_tail(values: Tensor, *, first: int, group: int, num_groups: int) -> Tensor:
+    """For a third of the batch, zeros the residual groups from a random one on: orders them coarse to fine.
+
+    values: (B, N, first + num_groups * group)
+    """
+    if not num_groups:
+        return values
+    batch = values.shape[0]
+    kept = torch.randint(0, num_groups, (batch,))
+    kept = torch.where(torch.rand(batch) < 0.33, kept, num_groups)
+    limit = (first + kept * group).to(values.device)
+    mask = torch.arange(values.shape[-1], device=values.device) < limit.unsqueeze(1)  # (B, V)
+    return values * mask.unsqueeze(1)
+
+
 class AudioTokenizerModule(nn.Module):
     """The codec and the heads that only training needs."""
 
@@ -108,7 +128,8 @@ class AudioTokenizerObjective:
         features, _ = tokenizer.encoder(batch.waveform)
         values, codes = tokenizer.quantize(features)
         semantic = len(config.semantic_levels)
-        decoded, _ = tokenizer.decoder(self._drop_tail(values, semantic))
+        kept = drop_tail(values, first=semantic, group=len(config.acoustic_levels), num_groups=config.num_acoustic)
+        decoded, _ = tokenizer.decoder(kept)
         # the decoder's sound is complete one hop later: compare from there
         hop = config.hop
         spectral = self._spectral(decoded[:, hop:], batch.waveform[:, : decoded.shape[1] - hop])
@@ -123,16 +144,6 @@ class AudioTokenizerObjective:
             right = ((logits.argmax(-1) == batch.phonemes) & known).sum() / known.sum().clamp_min(1)
         parts = {"spectral": spectral, "phoneme": phoneme, "phonemes_right": right, "detail": detail, "q0_used": used}
         return spectral + self.phoneme_weight * phoneme + detail, parts
-
-    def _drop_tail(self, values: Tensor, semantic: int) -> Tensor:
-        """For a third of the clips, silence the acoustic groups from a random one on: orders them coarse to fine."""
-        config = self.module.tokenizer.config
-        batch, width = values.shape[0], len(config.acoustic_levels)
-        kept = torch.randint(0, config.num_acoustic, (batch,))
-        kept = torch.where(torch.rand(batch) < 0.33, kept, config.num_acoustic)
-        limit = (semantic + kept * width).to(values.device)
-        mask = torch.arange(values.shape[-1], device=values.device) < limit.unsqueeze(1)  # (B, V)
-        return values * mask.unsqueeze(1)
 
     def _spectral(self, decoded: Tensor, original: Tensor) -> Tensor:
         """L1 of log magnitudes and of magnitudes at four resolutions."""
@@ -175,13 +186,19 @@ class ImageTokenizerObjective:
         pixels = batch.permute(0, 3, 1, 2).float() / 127.5 - 1.0
         features = tokenizer.features(pixels)
         values, codes = tokenizer.quantize(features)
-        drawn = tokenizer.reconstruct(values).float()
+        kept = drop_tail(
+            values,
+            first=tokenizer.quantizer.size,
+            group=tokenizer.residual.size,
+            num_groups=tokenizer.config.num_residuals,
+        )
+        drawn = tokenizer.reconstruct(kept).float()
         pixel = (drawn - pixels).abs().mean()
         edge = sum((drawn.diff(dim=axis) - pixels.diff(dim=axis)).abs().mean() for axis in (2, 3))
         patch = tokenizer.config.patch_size
         patches = F.unfold(pixels, patch, stride=patch).transpose(1, 2)  # (B, P, 3 * patch^2)
         detail = (self.module.detail(features).float() - patches).abs().mean()
-        used = torch.tensor(float(len(codes.unique())))
+        used = torch.tensor(float(len(codes[..., 0].unique())))
         parts = {"pixel": pixel, "edge": torch.as_tensor(edge), "detail": detail, "codes_used": used}
         return pixel + 0.5 * edge + 0.5 * detail, parts
 

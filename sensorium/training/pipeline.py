@@ -274,7 +274,7 @@ def _encode_images(shard: Path, folder: Path, tokenizer: ImageTokenizer, device:
     config, path = tokenizer.config, shard / "images.npy"
     size = config.image_size
     images = np.load(path, mmap_mode="r") if path.exists() else np.zeros((0, size, size, 3), dtype=np.uint8)
-    codes = np.zeros((len(images), config.num_patches), dtype=np.uint16)
+    codes = np.zeros((len(images), config.num_patches, 1 + config.num_residuals), dtype=np.uint16)
     features = np.zeros((len(images), config.num_patches, config.feature_size), dtype=np.float16)
     for at in range(0, len(images), ENCODE_BATCH):
         made = tokenizer.encode(torch.from_numpy(images[at : at + ENCODE_BATCH].copy()).to(device))
@@ -305,8 +305,9 @@ def train_network(
     def batch_of(source: Packing, step: int) -> StreamBatch:
         streams = source.batch(step)
         config = model.config
-        inputs = collate_inputs(streams, num_residuals=config.num_residuals, feature_size=config.feature_size)
-        labels = collate_labels(streams, num_residuals=config.num_residuals)
+        widths = {"num_residuals": config.num_residuals, "num_image_residuals": config.num_image_residuals}
+        inputs = collate_inputs(streams, feature_size=config.feature_size, **widths)
+        labels = collate_labels(streams, **widths)
         return StreamBatch(
             type(inputs)(*(tensor.to(device) for tensor in inputs)),
             type(labels)(*(tensor.to(device) for tensor in labels)),
@@ -354,6 +355,8 @@ def new_release(recipe: Recipe, text: TextTokenizer, audio: AudioTokenizer, imag
         vocab_size=vocabulary.size,
         audio_start=vocabulary.audio_start,
         image_start=vocabulary.image_start,
+        num_image_residuals=image.config.num_residuals,
+        image_residual_size=image.residual.num_codes,
         **stage.model,
     )
     config = ReleaseConfig(

@@ -19,6 +19,12 @@ def runner(release: Release) -> Runner:
 
 
 @pytest.fixture(scope="session")
+def crisp_release() -> Release:
+    """Its patches have residual codes."""
+    return random_release(num_image_residuals=3)
+
+
+@pytest.fixture(scope="session")
 def alphabet(release: Release) -> Alphabet:
     return Alphabet(
         vocabulary=release.vocabulary,

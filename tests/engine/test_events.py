@@ -72,11 +72,16 @@ def test_speech_is_what_the_codec_makes_of_it(release: Release):
     np.testing.assert_array_equal(again[0].waveform, sounds[0].waveform)  # a second speech starts afresh
 
 
-def test_a_picture_grows_row_by_row(release: Release):
-    start = release.vocabulary.image_start
-    codes = np.random.default_rng(0).integers(0, 1000, 64)
+@pytest.mark.parametrize("name", ["release", "crisp_release"])
+def test_a_picture_grows_row_by_row(name: str, request: pytest.FixtureRequest):
+    release: Release = request.getfixturevalue(name)
+    start, num_codes = release.vocabulary.image_start, 1 + release.config.image.num_residuals
+    codes = np.random.default_rng(0).integers(0, 256, (64, num_codes))
     writer = EventWriter(release)
-    symbols = [Symbol(start + int(code), State.DRAW, None, at) for at, code in enumerate(codes)]
+    symbols = [
+        Symbol(start + int(patch[0]), State.DRAW, patch[1:] if num_codes > 1 else None, at)
+        for at, patch in enumerate(codes)
+    ]
     events = push_all(writer, [control(vocab.IMAGE), *symbols, control(vocab.END_IMAGE, State.DRAW)])
     pictures = [event for event in events if isinstance(event, ImageDelta)]
     assert [picture.final for picture in pictures] == [False] * 7 + [True]

@@ -42,8 +42,14 @@ def test_rates_sound_alike(media: MediaEncoder):
 def test_pictures_of_any_size(media: MediaEncoder, shape: tuple[int, int]):
     image = Image(pixels=np.full((*shape, 3), 90, dtype=np.uint8))
     encoded, blank = media.image(image), media.blank_image(image)
-    assert encoded.codes.shape == blank.codes.shape == (64,)
+    assert encoded.codes.shape == blank.codes.shape == (64, 1)
     assert (fit_square(image.pixels, 64) == 90).all()
+
+
+def test_patches_with_residual_codes(crisp_release: Release):
+    media = MediaEncoder(crisp_release.audio_tokenizer, crisp_release.image_tokenizer)
+    image = Image(pixels=np.full((64, 64, 3), 90, dtype=np.uint8))
+    assert media.image(image).codes.shape == media.blank_image(image).codes.shape == (64, 4)
 
 
 def test_a_wide_picture_keeps_its_shape_on_the_colour_of_its_border():

@@ -22,15 +22,17 @@ VARIANTS: list[dict[str, Any]] = [
     {"value_embeddings": False},
     {"depth_head": "independent"},
     {"depth_head": "transformer"},
+    {"num_image_residuals": 3},
+    {"num_image_residuals": 1, "depth_head": "transformer"},
 ]
 
 
-@pytest.fixture(scope="module", params=VARIANTS, ids=lambda changes: str(*changes.values()) or "default")
+@pytest.fixture(scope="module", params=VARIANTS, ids=lambda changes: "-".join(map(str, changes.values())) or "default")
 def network(request: pytest.FixtureRequest) -> Transformer:
     return random_network(VOCABULARY, **request.param)
 
 
-def mixed_stream(length: int = 40) -> Stream:
+def mixed_stream(num_image_residuals: int, length: int = 40) -> Stream:
     """Text, spoken frames and drawn patches."""
     rng = np.random.default_rng(0)
     stream = Stream()
@@ -44,17 +46,20 @@ def mixed_stream(length: int = 40) -> Stream:
             case _:
                 stream.add(int(rng.integers(VOCABULARY.image_start, VOCABULARY.size)))
                 stream.patches.append((position, position))
+                if num_image_residuals:
+                    stream.patch_residuals.append((position, rng.integers(0, 256, num_image_residuals)))
     return stream
 
 
 def test_step_by_step_as_the_module(network: Transformer):
-    stream = mixed_stream()
+    widths = {"num_residuals": 7, "num_image_residuals": network.config.num_image_residuals}
+    stream = mixed_stream(network.config.num_image_residuals)
     with torch.inference_mode():
-        hidden = network(collate_inputs([stream], num_residuals=7, feature_size=192))[0]
+        hidden = network(collate_inputs([stream], feature_size=192, **widths))[0]
         logits = network.symbol_head(hidden).numpy()
     runner = Runner(network)
     cache = runner.new_cache()
-    residuals, patches = dict(stream.frames), dict(stream.patches)
+    residuals, patches = dict(stream.frames + stream.patch_residuals), dict(stream.patches)
     runner.prefill(stream.part(0, 10), cache)  # from here on both write the same cache
     for at in range(10, len(stream)):
         state = runner.step(stream.ids[at], cache, residuals=residuals.get(at), patch=patches.get(at))
@@ -63,21 +68,36 @@ def test_step_by_step_as_the_module(network: Transformer):
     assert cache.length == len(stream)
 
 
-def test_residual_codes_as_the_module(network: Transformer):
-    runner = Runner(network)
-    hidden = torch.randn(network.config.hidden_size, generator=torch.manual_seed(0))
+@pytest.mark.parametrize("num_hiddens", [1, 2])
+@pytest.mark.parametrize("kind", ["frame", "patch"])
+def test_residual_codes_as_the_module(network: Transformer, kind: str, num_hiddens: int):
+    config, runner = network.config, Runner(network)
+    head, start, length = network.depth_head, config.audio_start, config.num_residuals
+    if kind == "patch":
+        head, start, length = network.image_depth_head, config.image_start, config.num_image_residuals
+    hiddens = torch.randn(num_hiddens, config.hidden_size, generator=torch.manual_seed(0))
     codes = [17]
 
-    def draw(logits: np.ndarray) -> int:
+    def draw(*logits: np.ndarray) -> int:
+        assert head is not None
         with torch.inference_mode():
-            expected = network.depth_head.step(hidden.unsqueeze(0), torch.tensor([codes]))[0]
-        np.testing.assert_allclose(logits, expected.numpy(), rtol=0, atol=ATOL)
-        codes.append(int(logits.argmax()))
+            expected = head.step(hiddens, torch.tensor([codes] * num_hiddens))
+        np.testing.assert_allclose(np.stack(logits), expected.numpy(), rtol=0, atol=ATOL)
+        codes.append(int(logits[-1].argmax()))
         return codes[-1]
 
-    found = runner.residuals(hidden.numpy(), 17, draw)
+    found = runner.residuals(list(hiddens.numpy()), start + 17, draw)
+    if head is None:
+        assert found is None
+        return
+    assert found is not None
     assert found.tolist() == codes[1:]
-    assert len(found) == 7
+    assert len(found) == length
+
+
+def test_text_has_no_residual_codes(network: Transformer):
+    hidden = np.zeros(network.config.hidden_size, np.float32)
+    assert Runner(network).residuals([hidden], network.config.audio_start - 1, lambda logits: 0) is None
 
 
 def test_a_full_context_says_so(network: Transformer):

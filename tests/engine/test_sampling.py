@@ -72,7 +72,7 @@ def test_a_seed_gives_one_answer():
 
     def codes(seed: int) -> list[int]:
         sampler = Sampler(SamplingParams(seed=seed))
-        return [sampler.code(logits) for _ in range(8)]
+        return [sampler.frame_code(logits) for _ in range(8)]
 
     assert codes(1) == codes(1)
     assert codes(1) != codes(2)

@@ -104,13 +104,19 @@ def test_spoken_answer(release: Release, runner: Runner, alphabet: Alphabet, par
 
 
 @pytest.mark.parametrize("guided", [False, True])
-def test_picture(release: Release, runner: Runner, alphabet: Alphabet, guided: bool):
+@pytest.mark.parametrize("name", ["release", "crisp_release"])
+def test_picture(request: pytest.FixtureRequest, alphabet: Alphabet, name: str, guided: bool):
+    release: Release = request.getfixturevalue(name)
     params = SamplingParams(seed=5, guidance_scale=2.0 if guided else 1.0)
-    stream = prompt(release, Text(text="draw a red circle"), opening=(vocab.IMAGE,))
+    words = Text(text="draw a red circle")
+    stream = prompt(release, words, picture(release), opening=(vocab.IMAGE,))  # one seen, one drawn
     plain = prompt(release, opening=(vocab.IMAGE,)) if guided else None
     grammars = opened(alphabet, vocab.IMAGE), opened(alphabet, vocab.IMAGE)
-    found = both(release, runner, stream, grammars, params, plain)
+    found = both(release, Runner(release.model), stream, grammars, params, plain)
     assert [symbol.patch for symbol in found] == list(range(NUM_SYMBOLS))
+    num_residuals = release.config.image.num_residuals
+    for symbol in found:
+        assert (0 if symbol.residuals is None else len(symbol.residuals)) == num_residuals
 
 
 def test_guidance_changes_the_picture(release: Release, runner: Runner, alphabet: Alphabet):

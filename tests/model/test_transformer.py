@@ -18,10 +18,16 @@ from tests.networks import random_network
 
 VOCABULARY = Vocabulary(text_tokens=320)
 ATOL = 3e-5
-VARIANTS: list[dict[str, Any]] = [{}, {"ffn": "per_group"}, {"value_embeddings": False}]
+WIDTHS = {"num_residuals": 7, "num_image_residuals": 3, "feature_size": 192}
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"ffn": "per_group"},
+    {"value_embeddings": False},
+    {"num_image_residuals": 3},
+]
 
 
-@pytest.fixture(scope="module", params=VARIANTS, ids=["default", "per_group", "plain_values"])
+@pytest.fixture(scope="module", params=VARIANTS, ids=["default", "per_group", "plain_values", "image_residuals"])
 def network(request: pytest.FixtureRequest) -> Transformer:
     return random_network(VOCABULARY, **request.param)
 
@@ -42,13 +48,14 @@ def random_stream(seed: int, length: int) -> Stream:
             case _:
                 stream.add(int(VOCABULARY.image_start + rng.integers(0, VOCABULARY.image_codes)))
                 stream.patches.append((position, int(rng.integers(64))))
+                stream.patch_residuals.append((position, rng.integers(0, 256, 3)))
                 stream.seen.append((position, rng.normal(size=192)))
     return stream
 
 
 def hidden_states(network: Transformer, *streams: Stream) -> torch.Tensor:
     with torch.inference_mode():
-        return network(collate_inputs(streams, num_residuals=7, feature_size=192))
+        return network(collate_inputs(streams, **WIDTHS))
 
 
 @settings(max_examples=10, deadline=None, derandomize=True)
@@ -59,7 +66,7 @@ def test_with_a_cache_as_without(network: Transformer, cuts: list[int], seed: in
     cache = network.new_cache()
     parts, start = [], 0
     for length in cuts:
-        inputs = collate_inputs([stream.part(start, start + length)], num_residuals=7, feature_size=192)
+        inputs = collate_inputs([stream.part(start, start + length)], **WIDTHS)
         with torch.inference_mode():
             parts.append(network(inputs, cache))
         start += length
@@ -86,8 +93,10 @@ def test_the_future_does_not_reach_the_past(network: Transformer, position: int,
     assert not torch.allclose(before[position:], after[position:], atol=1e-2)
 
 
-@pytest.mark.parametrize("kind", ["frames", "patches", "heard", "seen"])
+@pytest.mark.parametrize("kind", ["frames", "patches", "patch_residuals", "heard", "seen"])
 def test_every_kind_of_content_is_seen(network: Transformer, kind: str):
+    if kind == "patch_residuals" and not network.config.num_image_residuals:
+        return
     stream = random_stream(3, 40)
     before = hidden_states(network, stream)[0]
     content = getattr(stream, kind)
@@ -101,8 +110,8 @@ def test_every_kind_of_content_is_seen(network: Transformer, kind: str):
 def test_a_fork_and_a_truncation_leave_the_other_cache_alone(network: Transformer):
     stream, other = random_stream(1, 20), random_stream(2, 6)
     cache = network.new_cache()
-    inputs = collate_inputs([stream], num_residuals=7, feature_size=192)
-    tail = collate_inputs([other], num_residuals=7, feature_size=192)
+    inputs = collate_inputs([stream], **WIDTHS)
+    tail = collate_inputs([other], **WIDTHS)
     with torch.inference_mode():
         network(inputs, cache)
         twin = cache.fork()
@@ -115,13 +124,18 @@ def test_a_fork_and_a_truncation_leave_the_other_cache_alone(network: Transforme
 def test_a_full_cache_says_so(network: Transformer):
     cache = network.new_cache(max_seq_len=8)
     with pytest.raises(ValueError, match="holds 8 positions"), torch.inference_mode():
-        network(collate_inputs([random_stream(0, 9)], num_residuals=7, feature_size=192), cache)
+        network(collate_inputs([random_stream(0, 9)], **WIDTHS), cache)
 
 
 def test_logits_are_bounded_and_float32(network: Transformer):
     logits = network.symbol_head(1e3 * torch.randn(2, 3, network.config.hidden_size).bfloat16().float())
     assert logits.dtype == torch.float32
     assert logits.abs().max() <= network.config.logit_cap
+
+
+def test_patches_of_one_code_add_no_parameters(network: Transformer):
+    added = {name for name in network.state_dict() if "image_depth_head" in name or "patch_residual" in name}
+    assert len(added) == (7 if network.config.num_image_residuals else 0)
 
 
 def test_a_fresh_block_is_the_identity():

@@ -6,19 +6,21 @@ import torch
 from sensorium.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> ImageTokenizer:
+@pytest.fixture(scope="module", params=[0, 3], ids=["one_code", "residuals"])
+def tokenizer(request: pytest.FixtureRequest) -> ImageTokenizer:
     torch.manual_seed(0)
-    return ImageTokenizer(ImageTokenizerConfig(channels=(16, 32), blocks=(1, 1), feature_size=32)).eval()
+    config = ImageTokenizerConfig(channels=(16, 32), blocks=(1, 1), feature_size=32, num_residuals=request.param)
+    return ImageTokenizer(config).eval()
 
 
-def test_a_picture_becomes_one_code_a_patch_and_a_picture_again(tokenizer: ImageTokenizer):
+def test_a_picture_becomes_codes_and_a_picture_again(tokenizer: ImageTokenizer):
     pixels = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
     patches = tokenizer.encode(pixels)
-    assert patches.codes.shape == (2, 64)
+    assert patches.codes.shape == (2, 64, 1 + tokenizer.config.num_residuals)
     assert patches.features.shape == (2, 64, 32)
     assert 0 <= patches.codes.min()
-    assert patches.codes.max() < 1000
+    assert patches.codes[..., 0].max() < 1000
+    assert (patches.codes[..., 1:] < 256).all()
     again = tokenizer.decode(patches.codes)
     assert again.shape == pixels.shape
     assert again.dtype == torch.uint8
@@ -26,7 +28,17 @@ def test_a_picture_becomes_one_code_a_patch_and_a_picture_again(tokenizer: Image
 
 def test_quantised_values_are_what_the_codes_stand_for(tokenizer: ImageTokenizer):
     values, codes = tokenizer.quantize(torch.randn(3, 64, 32))
-    torch.testing.assert_close(values, tokenizer.quantizer.values(codes))
+    torch.testing.assert_close(values, tokenizer.values(codes))
+
+
+def test_the_first_codes_alone_are_a_picture_too(tokenizer: ImageTokenizer):
+    values, codes = tokenizer.quantize(torch.randn(2, 64, 32))
+    for kept in range(1, codes.shape[-1] + 1):
+        known = tokenizer.quantizer.size + (kept - 1) * tokenizer.residual.size
+        found = tokenizer.values(codes[..., :kept])
+        torch.testing.assert_close(found[..., :known], values[..., :known])
+        assert not found[..., known:].any()
+        assert tokenizer.decode(codes[..., :kept]).shape == (2, 64, 64, 3)
 
 
 def test_patches_run_in_raster_order(tokenizer: ImageTokenizer):

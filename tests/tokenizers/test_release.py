@@ -58,6 +58,8 @@ def test_loading_is_exact_after_the_first_rounding(release: Release, tmp_path: P
         ({"model": {"colour": 1}}, "no field colour"),
         ({"colour": 1}, "no field colour"),
         ({"audio": {"size": 96}}, "audio.size is 96"),
+        ({"image": {"num_residuals": 3}}, "model.num_image_residuals is 0"),
+        ({"image": {"residual_levels": [5, 5]}}, "model.image_residual_size is 256"),
     ],
 )
 def test_what_does_not_fit_is_refused(release: Release, tmp_path: Path, change: dict, message: str):
@@ -69,6 +71,22 @@ def test_what_does_not_fit_is_refused(release: Release, tmp_path: Path, change: 
     path.write_text(json.dumps(config))
     with pytest.raises(ValueError, match=message):
         Release.load(tmp_path)
+
+
+def test_a_release_that_does_not_speak_of_image_residuals_has_none(release: Release, tmp_path: Path):
+    release.save(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    for part, names in {
+        "model": ("num_image_residuals", "image_residual_size"),
+        "image": ("num_residuals", "residual_levels"),
+    }.items():
+        for name in names:
+            del config[part][name]
+    path.write_text(json.dumps(config))
+    twin = Release.load(tmp_path)
+    assert twin.config == release.config
+    assert twin.model.image_depth_head is None
 
 
 def test_a_missing_field_is_named(release: Release, tmp_path: Path):

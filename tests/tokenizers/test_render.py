@@ -47,9 +47,10 @@ def clip(num_frames: int = 5, *, transcript: str | None = None, features: bool =
     return EncodedAudio(codes=codes, features=heard, transcript=transcript, **fields)
 
 
-def picture(*, features: bool = True) -> EncodedImage:
+def picture(*, features: bool = True, num_residuals: int = 0) -> EncodedImage:
     rng = np.random.default_rng(0)
-    return EncodedImage(codes=rng.integers(0, 1000, 64), features=rng.normal(size=(64, 192)) if features else None)
+    codes = np.concatenate((rng.integers(0, 1000, (64, 1)), rng.integers(0, 256, (64, num_residuals))), axis=1)
+    return EncodedImage(codes=codes, features=rng.normal(size=(64, 192)) if features else None)
 
 
 def says(role: str, *parts: EncodedPart) -> EncodedMessage:
@@ -113,6 +114,25 @@ def test_hidden_codes_leave_the_features(renderer: Renderer):
     assert stream.ids.count(vocab.NULL) == 3
     assert not stream.frames
     assert len(stream.heard) == 3
+
+
+def test_patches_carry_their_residual_codes(renderer: Renderer):
+    seen, drawn = picture(num_residuals=3), picture(features=False, num_residuals=3)
+    hidden = EncodedImage(codes=np.full((64, 4), -1), features=seen.features)
+    stream = renderer.document([says("user", seen, hidden), says("assistant", drawn)])
+    assert len(stream.patches) == 3 * 64
+    assert len(stream.patch_residuals) == 2 * 64
+    assert len(stream.drawn) == 64
+    for own, (position, residuals) in zip(stream.drawn, stream.patch_residuals[64:], strict=True):
+        assert own.at == position - 1
+        assert stream.ids[position] == TABLE.image_start + own.codes[0]
+        assert (own.codes[1:] == residuals).all()
+
+
+def test_patches_of_one_code_carry_no_others(renderer: Renderer):
+    stream = renderer.document([says("user", picture()), says("assistant", picture(features=False))])
+    assert not stream.patch_residuals
+    assert not stream.drawn
 
 
 def test_a_drawn_picture_and_a_call_are_asked_for(renderer: Renderer, text: TextTokenizer):

@@ -26,7 +26,7 @@ TOY = Recipe(
         batch_size=2,
     ),
     image=ImageStage(
-        config=ImageTokenizerConfig(channels=(8, 16), blocks=(1, 1), feature_size=32),
+        config=ImageTokenizerConfig(channels=(8, 16), blocks=(1, 1), feature_size=32, num_residuals=3),
         num_shards=1,
         num_steps=2,
         batch_size=2,
@@ -68,6 +68,7 @@ def test_every_stage_leaves_its_result(finished: Path) -> None:
     assert records[-1]["step"] == 12
     assert records[-1]["loss"] < records[0]["loss"]
     assert records[-1]["heldout_text"] > 0
+    assert records[-1]["heldout_image_residual"] > 0
 
 
 def test_a_second_run_changes_nothing(finished: Path) -> None:
@@ -112,7 +113,7 @@ def test_labels_ask_only_for_what_the_network_must_say(finished: Path) -> None:
     vocabulary = release.vocabulary
     for index in range(len(documents)):
         stream = release.renderer.document(documents.messages(index))
-        labels = collate_labels([stream], num_residuals=7)
+        labels = collate_labels([stream], num_residuals=7, num_image_residuals=3)
         asked = labels.targets[0][labels.targets[0] != IGNORE_INDEX].tolist()
         own_frames = len(stream.spoken)
         assert sum(vocabulary.is_audio(symbol) for symbol in asked) == own_frames
@@ -121,6 +122,9 @@ def test_labels_ask_only_for_what_the_network_must_say(finished: Path) -> None:
         for frame in stream.spoken:
             symbol = stream.ids[frame.at + 1]
             assert symbol == vocabulary.audio_start + int(frame.codes[0])
+        assert sum(vocabulary.is_image(symbol) for symbol in asked) == len(stream.drawn)
+        for patch in stream.drawn:
+            assert stream.ids[patch.at + 1] == vocabulary.image_start + int(patch.codes[0])
 
 
 def test_encoded_codes_are_those_of_the_released_tokenizer(finished: Path) -> None:
@@ -134,3 +138,13 @@ def test_encoded_codes_are_those_of_the_released_tokenizer(finished: Path) -> No
     made, _ = release.audio_tokenizer.encode(torch.from_numpy(padded).unsqueeze(0))
     stored = np.load(finished / "encoded-train" / "shard-00000" / "audio_codes.npy")[:frames]
     assert (made.codes[0].numpy() == stored).mean() > 0.99  # batched rows may differ in the last float bit
+
+
+def test_encoded_pictures_have_all_codes_of_their_patches(finished: Path) -> None:
+    release = Release.load(finished / "release")
+    pictures = np.load(finished / "documents-train" / "shard-00000" / "images.npy")
+    stored = np.load(finished / "encoded-train" / "shard-00000" / "image_codes.npy")
+    assert stored.dtype == np.uint16
+    assert stored.shape == (len(pictures), 64, 4)
+    made = release.image_tokenizer.encode(torch.from_numpy(pictures[:8]))
+    assert (made.codes.numpy() == stored[:8]).mean() > 0.99

@@ -1,0 +1,88 @@
+"""Each kind of code has its own loss, and only what a network has is asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sensorium.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from sensorium.tokenizers.stream import OwnCodes, Stream, collate_inputs, collate_labels
+from sensorium.tokenizers.vocab import Vocabulary
+from sensorium.training.objectives import (
+    ImageTokenizerModule,
+    ImageTokenizerObjective,
+    StreamBatch,
+    StreamObjective,
+    drop_tail,
+)
+from sensorium.training.optim import network_groups
+from tests.networks import random_network
+
+TABLE = Vocabulary(text_tokens=320)
+
+
+def drawing(num_image_residuals: int) -> StreamBatch:
+    rng = np.random.default_rng(0)
+    stream = Stream()
+    stream.add(1)
+    for patch in range(8):
+        codes = rng.integers(0, 256, 1 + num_image_residuals)
+        position = stream.add(TABLE.image_start + int(codes[0]), weight=1.0)
+        stream.patches.append((position, patch))
+        if num_image_residuals:
+            stream.patch_residuals.append((position, codes[1:]))
+            stream.drawn.append(OwnCodes(position - 1, codes))
+    widths = {"num_residuals": 7, "num_image_residuals": num_image_residuals}
+    return StreamBatch(collate_inputs([stream], feature_size=192, **widths), collate_labels([stream], **widths))
+
+
+def test_residual_codes_of_drawn_patches_are_learnt():
+    network = random_network(TABLE, num_image_residuals=3)
+    loss, parts = StreamObjective(network)(drawing(3))
+    assert set(parts) == {"text", "audio", "image", "residual", "image_residual"}
+    torch.testing.assert_close(loss, 0.35 * parts["image"] + 0.25 * parts["image_residual"])
+    loss.backward()
+    trained = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
+    assert "embed.patch_residual.weight" in trained
+    assert {name for name, _ in network.named_parameters() if name.startswith("image_depth_head")} <= trained
+
+
+def test_patches_of_one_code_have_no_residual_loss():
+    loss, parts = StreamObjective(random_network(TABLE))(drawing(0))
+    assert set(parts) == {"text", "audio", "image", "residual"}
+    torch.testing.assert_close(loss, 0.35 * parts["image"])
+
+
+def test_both_depth_heads_are_optimised_alike():
+    rates = {"matrix_lr": 1.0, "embedding_lr": 2.0, "head_lr": 3.0, "scalar_lr": 4.0, "weight_decay": 0.0}
+    network = random_network(TABLE, num_image_residuals=3)
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    lr_of = {
+        names[parameter]: group["lr"] for group in network_groups(network, **rates) for parameter in group["params"]
+    }
+    assert lr_of["embed.patch_residual.weight"] == lr_of["embed.residual.weight"]
+    for name in ("hidden", "first.weight", "previous.weight", "up", "down", "logits"):
+        assert lr_of[f"image_depth_head.{name}"] == lr_of[f"depth_head.{name}"]
+
+
+def test_tails_are_dropped_in_whole_groups():
+    torch.manual_seed(0)
+    kept = drop_tail(torch.ones(200, 5, 4 + 3 * 2), first=4, group=2, num_groups=3)
+    assert (kept == kept[:, :1]).all()  # a picture is dropped from as a whole
+    lengths = kept[:, 0].sum(dim=1)
+    assert set(lengths.tolist()) == {4.0, 6.0, 8.0, 10.0}
+    assert 0.55 < (lengths == 10.0).float().mean() < 0.8
+    values = torch.randn(2, 5, 4)
+    assert drop_tail(values, first=4, group=2, num_groups=0) is values
+
+
+@pytest.mark.parametrize("num_residuals", [0, 3])
+def test_every_part_of_the_image_tokenizer_is_trained(num_residuals: int):
+    torch.manual_seed(0)
+    config = ImageTokenizerConfig(channels=(8, 16), blocks=(1, 1), feature_size=32, num_residuals=num_residuals)
+    module = ImageTokenizerModule(ImageTokenizer(config))
+    pixels = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    loss, _ = ImageTokenizerObjective(module)(pixels)
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in module.parameters())
