@@ -14,7 +14,7 @@ NANO = Recipe(
     name="nano",
     audio=AudioStage(num_shards=20, num_steps=3000),
     image=ImageStage(num_shards=12, num_steps=2000),
-    network=NetworkStage(depth=6, num_shards=80, num_steps=7000),
+    network=NetworkStage(depth=6, num_shards=120, num_steps=5400),
 )
 
 if __name__ == "__main__":

