@@ -57,14 +57,7 @@ def generate(
 
 def last_hidden(model: Transformer, stream: Stream) -> torch.Tensor:
     """(C,)"""
-    config = model.config
-    inputs = collate_inputs(
-        [stream],
-        num_residuals=config.num_residuals,
-        feature_size=config.feature_size,
-        num_image_residuals=config.num_image_residuals,
-    )
-    return model(inputs)[0, -1]
+    return model(collate_inputs([stream], model.config))[0, -1]
 
 
 def residual_codes(

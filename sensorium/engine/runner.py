@@ -53,14 +53,7 @@ class Runner:
     @torch.inference_mode()
     def prefill(self, stream: Stream, cache: KVCache) -> np.ndarray:
         """Continues the cached stream by all of `stream`; returns the last position's hidden state (C,)."""
-        config = self.config
-        inputs = collate_inputs(
-            [stream],
-            num_residuals=config.num_residuals,
-            feature_size=config.feature_size,
-            num_image_residuals=config.num_image_residuals,
-        )
-        return self._model(inputs, cache)[0, -1].numpy()
+        return self._model(collate_inputs([stream], self.config), cache)[0, -1].numpy()
 
     def step(self, symbol: int, cache: KVCache, *, residuals: np.ndarray | None, patch: int | None) -> np.ndarray:
         """Continues the cached stream by one of our own symbols; returns its hidden state (C,)."""

@@ -15,8 +15,8 @@ class KVCache:
 
     def __init__(self, *, num_layers: int, batch_size: int, num_heads: int, head_dim: int, max_seq_len: int) -> None:
         shape = (num_layers, batch_size, num_heads, max_seq_len, head_dim)
-        self.keys = torch.zeros(shape)
-        self.values = torch.zeros(shape)
+        self.keys = torch.empty(shape)  # nothing is read before it is written: a new answer clears no memory
+        self.values = torch.empty(shape)
         self.length = 0
 
     @property

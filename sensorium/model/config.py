@@ -7,7 +7,7 @@ width    192   256   384    512    1536    2048    8192   10240
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 HEAD_DIM = 64
@@ -50,9 +50,6 @@ class ModelConfig:
     def image_codes(self) -> int:
         """The image codes end the vocabulary; what pads it is counted with them."""
         return self.vocab_size - self.image_start
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def width_of_depth(depth: int) -> int:

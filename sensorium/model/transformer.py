@@ -132,15 +132,3 @@ class Transformer(nn.Module):
 
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
-
-    def flops_per_position(self) -> int:
-        """Forward multiply-adds x 2 of the matrices; attention over the context and the depth head not counted."""
-        matrices = sum(
-            block_parameter.numel() for block_parameter in self.blocks.parameters() if block_parameter.ndim == 2
-        )
-        tables = sum(
-            block.attention.value_embedding.weight.numel()
-            for block in self.blocks
-            if isinstance(block, Block) and block.attention.value_embedding is not None
-        )
-        return 2 * (matrices - tables + self.symbol_head.projection.weight.numel())

@@ -11,8 +11,8 @@ own timings instead of CTC). Later acoustic groups are dropped at random in trai
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -49,9 +49,6 @@ class AudioTokenizerConfig:
     @property
     def window(self) -> int:
         return 2 * self.hop
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class AudioFrames(NamedTuple):

@@ -10,8 +10,8 @@ draws with the codes. Later residual codes are dropped at random in training, wh
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,9 +38,6 @@ class ImageTokenizerConfig:
     @property
     def patch_size(self) -> int:
         return self.image_size // self.grid
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class ImagePatches(NamedTuple):

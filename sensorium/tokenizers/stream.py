@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sensorium.model.config import ModelConfig
 from sensorium.model.embed import StreamInputs
 
 IGNORE_INDEX = -100
@@ -95,9 +96,7 @@ class StreamLabels(NamedTuple):
     drawn: Tensor  # (D, 1 + R)
 
 
-def collate_inputs(
-    streams: Sequence[Stream], *, num_residuals: int, feature_size: int, num_image_residuals: int = 0
-) -> StreamInputs:
+def collate_inputs(streams: Sequence[Stream], config: ModelConfig) -> StreamInputs:
     """Streams of any lengths -> one right-padded batch. Attention is causal: padding changes nothing before it."""
     length = max(len(stream) for stream in streams)
     ids = np.zeros((len(streams), length), dtype=np.int64)
@@ -111,19 +110,19 @@ def collate_inputs(
     return StreamInputs(
         ids=torch.from_numpy(ids),
         frames_at=frames.at,
-        frames=_stack(frames.content, num_residuals, np.int64),
+        frames=_stack(frames.content, config.num_residuals, np.int64),
         patches_at=patches.at,
         patches=torch.tensor(patches.content, dtype=torch.int64),
         patch_residuals_at=patch_residuals.at,
-        patch_residuals=_stack(patch_residuals.content, num_image_residuals, np.int64),
+        patch_residuals=_stack(patch_residuals.content, config.num_image_residuals, np.int64),
         heard_at=heard.at,
-        heard=_stack(heard.content, feature_size, np.float32),
+        heard=_stack(heard.content, config.feature_size, np.float32),
         seen_at=seen.at,
-        seen=_stack(seen.content, feature_size, np.float32),
+        seen=_stack(seen.content, config.feature_size, np.float32),
     )
 
 
-def collate_labels(streams: Sequence[Stream], *, num_residuals: int, num_image_residuals: int = 0) -> StreamLabels:
+def collate_labels(streams: Sequence[Stream], config: ModelConfig) -> StreamLabels:
     """Position t is asked for the target of position t + 1."""
     length = max(len(stream) for stream in streams)
     targets = np.full((len(streams), length), IGNORE_INDEX, dtype=np.int64)
@@ -138,9 +137,9 @@ def collate_labels(streams: Sequence[Stream], *, num_residuals: int, num_image_r
         targets=torch.from_numpy(targets),
         weights=torch.from_numpy(weights),
         spoken_at=spoken.at,
-        spoken=_stack(spoken.content, 1 + num_residuals, np.int64),
+        spoken=_stack(spoken.content, 1 + config.num_residuals, np.int64),
         drawn_at=drawn.at,
-        drawn=_stack(drawn.content, 1 + num_image_residuals, np.int64),
+        drawn=_stack(drawn.content, 1 + config.num_image_residuals, np.int64),
     )
 
 

@@ -304,10 +304,7 @@ def train_network(
 
     def batch_of(source: Packing, step: int) -> StreamBatch:
         streams = source.batch(step)
-        config = model.config
-        widths = {"num_residuals": config.num_residuals, "num_image_residuals": config.num_image_residuals}
-        inputs = collate_inputs(streams, feature_size=config.feature_size, **widths)
-        labels = collate_labels(streams, **widths)
+        inputs, labels = collate_inputs(streams, model.config), collate_labels(streams, model.config)
         return StreamBatch(
             type(inputs)(*(tensor.to(device) for tensor in inputs)),
             type(labels)(*(tensor.to(device) for tensor in labels)),

@@ -52,10 +52,9 @@ def mixed_stream(num_image_residuals: int, length: int = 40) -> Stream:
 
 
 def test_step_by_step_as_the_module(network: Transformer):
-    widths = {"num_residuals": 7, "num_image_residuals": network.config.num_image_residuals}
     stream = mixed_stream(network.config.num_image_residuals)
     with torch.inference_mode():
-        hidden = network(collate_inputs([stream], feature_size=192, **widths))[0]
+        hidden = network(collate_inputs([stream], network.config))[0]
         logits = network.symbol_head(hidden).numpy()
     runner = Runner(network)
     cache = runner.new_cache()

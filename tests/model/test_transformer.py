@@ -18,7 +18,6 @@ from tests.networks import random_network
 
 VOCABULARY = Vocabulary(text_tokens=320)
 ATOL = 3e-5
-WIDTHS = {"num_residuals": 7, "num_image_residuals": 3, "feature_size": 192}
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"ffn": "per_group"},
@@ -55,7 +54,7 @@ def random_stream(seed: int, length: int) -> Stream:
 
 def hidden_states(network: Transformer, *streams: Stream) -> torch.Tensor:
     with torch.inference_mode():
-        return network(collate_inputs(streams, **WIDTHS))
+        return network(collate_inputs(streams, network.config))
 
 
 @settings(max_examples=10, deadline=None, derandomize=True)
@@ -66,7 +65,7 @@ def test_with_a_cache_as_without(network: Transformer, cuts: list[int], seed: in
     cache = network.new_cache()
     parts, start = [], 0
     for length in cuts:
-        inputs = collate_inputs([stream.part(start, start + length)], **WIDTHS)
+        inputs = collate_inputs([stream.part(start, start + length)], network.config)
         with torch.inference_mode():
             parts.append(network(inputs, cache))
         start += length
@@ -110,8 +109,8 @@ def test_every_kind_of_content_is_seen(network: Transformer, kind: str):
 def test_a_fork_and_a_truncation_leave_the_other_cache_alone(network: Transformer):
     stream, other = random_stream(1, 20), random_stream(2, 6)
     cache = network.new_cache()
-    inputs = collate_inputs([stream], **WIDTHS)
-    tail = collate_inputs([other], **WIDTHS)
+    inputs = collate_inputs([stream], network.config)
+    tail = collate_inputs([other], network.config)
     with torch.inference_mode():
         network(inputs, cache)
         twin = cache.fork()
@@ -124,7 +123,7 @@ def test_a_fork_and_a_truncation_leave_the_other_cache_alone(network: Transforme
 def test_a_full_cache_says_so(network: Transformer):
     cache = network.new_cache(max_seq_len=8)
     with pytest.raises(ValueError, match="holds 8 positions"), torch.inference_mode():
-        network(collate_inputs([random_stream(0, 9)], **WIDTHS), cache)
+        network(collate_inputs([random_stream(0, 9)], network.config), cache)
 
 
 def test_logits_are_bounded_and_float32(network: Transformer):

@@ -5,7 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sensorium.model.config import from_depth
 from sensorium.tokenizers.stream import IGNORE_INDEX, OwnCodes, Stream, collate_inputs, collate_labels
+
+CONFIG = from_depth(
+    2, vocab_size=256, audio_start=64, image_start=128, num_residuals=7, num_image_residuals=3, feature_size=4
+)
 
 
 def stream_of(length: int, *, first: int = 100) -> Stream:
@@ -45,7 +50,7 @@ def test_parts_put_together_are_the_whole(length: int, cut: int):
 
 def test_inputs_of_a_batch_point_at_flat_positions():
     short, long = stream_of(4), stream_of(6, first=200)
-    inputs = collate_inputs([short, long], num_residuals=7, feature_size=4, num_image_residuals=3)
+    inputs = collate_inputs([short, long], CONFIG)
     assert inputs.ids.tolist() == [[100, 101, 102, 103, 0, 0], [200, 201, 202, 203, 204, 205]]
     assert inputs.frames_at.tolist() == [1, 6 + 1, 6 + 4]
     assert inputs.frames[:, 0].tolist() == [1, 1, 4]
@@ -59,7 +64,7 @@ def test_inputs_of_a_batch_point_at_flat_positions():
 def test_a_position_is_asked_for_the_target_of_the_next():
     stream = stream_of(4)
     stream.targets[3] = 7
-    labels = collate_labels([stream, stream_of(2)], num_residuals=7, num_image_residuals=3)
+    labels = collate_labels([stream, stream_of(2)], CONFIG)
     assert labels.targets.tolist() == [
         [101, IGNORE_INDEX, 7, IGNORE_INDEX],
         [101, IGNORE_INDEX, IGNORE_INDEX, IGNORE_INDEX],

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from sensorium.model.config import ModelConfig
 from sensorium.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from sensorium.tokenizers.stream import OwnCodes, Stream, collate_inputs, collate_labels
 from sensorium.tokenizers.vocab import Vocabulary
@@ -22,24 +23,23 @@ from tests.networks import random_network
 TABLE = Vocabulary(text_tokens=320)
 
 
-def drawing(num_image_residuals: int) -> StreamBatch:
+def drawing(config: ModelConfig) -> StreamBatch:
     rng = np.random.default_rng(0)
     stream = Stream()
     stream.add(1)
     for patch in range(8):
-        codes = rng.integers(0, 256, 1 + num_image_residuals)
+        codes = rng.integers(0, 256, 1 + config.num_image_residuals)
         position = stream.add(TABLE.image_start + int(codes[0]), weight=1.0)
         stream.patches.append((position, patch))
-        if num_image_residuals:
+        if config.num_image_residuals:
             stream.patch_residuals.append((position, codes[1:]))
             stream.drawn.append(OwnCodes(position - 1, codes))
-    widths = {"num_residuals": 7, "num_image_residuals": num_image_residuals}
-    return StreamBatch(collate_inputs([stream], feature_size=192, **widths), collate_labels([stream], **widths))
+    return StreamBatch(collate_inputs([stream], config), collate_labels([stream], config))
 
 
 def test_residual_codes_of_drawn_patches_are_learnt():
     network = random_network(TABLE, num_image_residuals=3)
-    loss, parts = StreamObjective(network)(drawing(3))
+    loss, parts = StreamObjective(network)(drawing(network.config))
     assert set(parts) == {"text", "audio", "image", "residual", "image_residual"}
     torch.testing.assert_close(loss, 0.35 * parts["image"] + 0.25 * parts["image_residual"])
     loss.backward()
@@ -49,7 +49,8 @@ def test_residual_codes_of_drawn_patches_are_learnt():
 
 
 def test_patches_of_one_code_have_no_residual_loss():
-    loss, parts = StreamObjective(random_network(TABLE))(drawing(0))
+    network = random_network(TABLE)
+    loss, parts = StreamObjective(network)(drawing(network.config))
     assert set(parts) == {"text", "audio", "image", "residual"}
     torch.testing.assert_close(loss, 0.35 * parts["image"])
 

@@ -113,7 +113,7 @@ def test_labels_ask_only_for_what_the_network_must_say(finished: Path) -> None:
     vocabulary = release.vocabulary
     for index in range(len(documents)):
         stream = release.renderer.document(documents.messages(index))
-        labels = collate_labels([stream], num_residuals=7, num_image_residuals=3)
+        labels = collate_labels([stream], release.model.config)
         asked = labels.targets[0][labels.targets[0] != IGNORE_INDEX].tolist()
         own_frames = len(stream.spoken)
         assert sum(vocabulary.is_audio(symbol) for symbol in asked) == own_frames
