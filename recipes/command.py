@@ -6,6 +6,7 @@ import argparse
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,7 +20,10 @@ def train(recipe: Recipe) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs") / recipe.name, help="where everything is kept")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--processes", type=int, help="ranks; by default one per CPU core, or one for a GPU")
+    parser.add_argument("--start", type=Path, help="a release whose weights the run goes on from, where they fit")
+    parser.add_argument("--seed", type=int, default=recipe.seed, help="of the material and of all chance")
     options = parser.parse_args()
+    recipe = replace(recipe, start=options.start, seed=options.seed)
     on_cpu = options.device == "cpu"
     processes = options.processes or ((os.cpu_count() or 1) if on_cpu else 1)
     if processes > 1 and "WORLD_SIZE" not in os.environ:

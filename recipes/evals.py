@@ -271,18 +271,19 @@ def _about(rng: np.random.Generator, pixels: np.ndarray, question: str) -> tuple
 def word_reading(n: int) -> Iterator[Sample]:
     rng = np.random.default_rng((SEED, 5))
     for index in range(n):
-        pixels, word = pictures.word_picture(rng, split="heldout")
+        shown = pictures.word_picture(rng, split="heldout")
+        word = shown.word
         kind = "numbers" if word.isdecimal() else "words" if word in pictures.WORDS else "made-up words"
-        messages = _about(rng, pixels, dialogues.pick(rng, documents.READ))
+        messages = _about(rng, shown.pixels, dialogues.pick(rng, documents.READ))
         yield Sample(id=str(index), messages=messages, target=word, condition=kind)
 
 
 def icons(n: int) -> Iterator[Sample]:
     rng = np.random.default_rng((SEED, 6))
     for index in range(n):
-        pixels, name = pictures.icon_picture(rng, split="heldout")
-        messages = _about(rng, pixels, dialogues.pick(rng, documents.NAME))
-        yield Sample(id=str(index), messages=messages, target=dialogues.a(name))
+        icon = pictures.icon_picture(rng, split="heldout")
+        messages = _about(rng, icon.pixels, dialogues.pick(rng, documents.NAME))
+        yield Sample(id=str(index), messages=messages, target=dialogues.a(icon.name))
 
 
 def draw(n: int) -> Iterator[Sample]:

@@ -8,13 +8,14 @@ It is the lesson and the network that tests run on. A stopped run goes on where 
 from __future__ import annotations
 
 from recipes.command import train
+from sensorium.tokenizers.image import ImageTokenizerConfig
 from sensorium.training.pipeline import AudioStage, ImageStage, NetworkStage, Recipe
 
 NANO = Recipe(
     name="nano",
-    audio=AudioStage(num_shards=20, num_steps=3000),
-    image=ImageStage(num_shards=12, num_steps=2000),
-    network=NetworkStage(depth=6, num_shards=120, num_steps=5400),
+    audio=AudioStage(num_shards=20, num_steps=3000, decoder_steps=1000),
+    image=ImageStage(config=ImageTokenizerConfig(num_residuals=3), num_shards=20, num_steps=3000),
+    network=NetworkStage(depth=6, num_shards=160, num_steps=4400),
 )
 
 if __name__ == "__main__":

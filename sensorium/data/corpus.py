@@ -1,7 +1,7 @@
 """Generated material on disk: made once, in parallel, read by memory map.
 
     clips/shard-00000/      audio.npy (int16, all clips in a row)  phonemes.npy (int8, 50 Hz)  clips.jsonl
-    pictures/shard-00000/   images.npy (uint8)
+    pictures/shard-00000/   images.npy (uint8)  labels.npy (int8, what is where)
     documents/shard-00000/  documents.jsonl, and the media they name: audio.npy, clips.jsonl, images.npy
 
 Shard k of a corpus is a function of (seed, k): a build that was stopped goes on with the missing shards.
@@ -95,16 +95,13 @@ def phoneme_steps(utterance: Utterance) -> np.ndarray:
 
 
 def make_pictures(folder: Path, seed: int, shard: int) -> None:
-    """Pictures for the image tokenizer: half scenes, the rest words, icons and digits."""
+    """Pictures for the image tokenizer, each patch labelled: scenes and words mostly, icons and digits."""
     rng = np.random.default_rng((seed, shard))
-    makers: list[Callable[[], np.ndarray]] = [
-        lambda: pictures.scene(rng, split="train").pixels,
-        lambda: pictures.word_picture(rng, split="train").pixels,
-        lambda: pictures.icon_picture(rng, split="train").pixels,
-        lambda: pictures.digit_picture(rng, split="train").pixels,
-    ]
-    choices = rng.choice(4, size=PICTURES_PER_SHARD, p=(0.5, 0.25, 0.2, 0.05))
-    np.save(folder / "images.npy", np.stack([makers[choice]() for choice in choices]))
+    makers = (pictures.scene, pictures.word_picture, pictures.icon_picture, pictures.digit_picture)
+    choices = rng.choice(4, size=PICTURES_PER_SHARD, p=(0.4, 0.4, 0.15, 0.05))
+    made = [makers[choice](rng, split="train") for choice in choices]
+    np.save(folder / "images.npy", np.stack([picture.pixels for picture in made]))
+    np.save(folder / "labels.npy", np.stack([pictures.patch_labels(picture) for picture in made]))
 
 
 class make_documents:

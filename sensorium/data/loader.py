@@ -22,16 +22,20 @@ class Pictures:
 
     def __init__(self, shards: Sequence[Path]) -> None:
         self._images = [np.load(shard / "images.npy", mmap_mode="r") for shard in shards]
+        self._labels = [np.load(shard / "labels.npy", mmap_mode="r") for shard in shards]
         self._ends = np.cumsum([len(images) for images in self._images])
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def __getitem__(self, index: int) -> np.ndarray:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels (S, S, 3) uint8 and labels (rows, columns, across, 3) int8 of `pictures.patch_labels`."""
         shard = int(np.searchsorted(self._ends, index, side="right"))
-        return self._images[shard][index - (self._ends[shard - 1] if shard else 0)]
+        row = index - (self._ends[shard - 1] if shard else 0)
+        return self._images[shard][row], self._labels[shard][row]
 
-    def batch(self, step: int, *, seed: int, batch_size: int) -> np.ndarray:
-        """(B, S, S, 3) uint8"""
+    def batch(self, step: int, *, seed: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels (B, S, S, 3) uint8 and labels (B, rows, columns, across, 3) int8."""
         rng = np.random.default_rng((seed, step))
-        return np.stack([self[int(index)] for index in rng.integers(len(self), size=batch_size)])
+        drawn = [self[int(index)] for index in rng.integers(len(self), size=batch_size)]
+        return np.stack([pixels for pixels, _ in drawn]), np.stack([labels for _, labels in drawn])

@@ -17,6 +17,7 @@ from sensorium.data.corpus import read_lines
 from sensorium.messages import Text, ToolCall, WordTime
 from sensorium.tokenizers.render import EncodedAudio, EncodedImage, EncodedMessage, EncodedPart, Renderer
 from sensorium.tokenizers.stream import Stream
+from sensorium.tokenizers.vocab import NULL
 
 WINDOW = 2048  # documents sorted together: long enough for even batches, short enough to stay random
 
@@ -29,6 +30,9 @@ class PackingConfig:
     hide_codes: float = 0.25  # of the heard media, how often only the features stay
     hide_features: float = 0.25  # and how often only the codes
     drop_condition: float = 0.1  # of the drawing requests, how many lose their words (for classifier-free guidance)
+    heard_noise: float = 0.3  # noise on heard and seen features, up to this share of their size
+    gaps: float = 0.06  # of the heard frames, how many are not heard at all
+    slips: float = 0.05  # of the spoken frames, how many are read back as another frame of the same answer
 
 
 class EncodedDocuments:
@@ -54,11 +58,11 @@ class _Shard:
     def __init__(self, documents: Path, encoded: Path) -> None:
         self.records = read_lines(documents / "documents.jsonl")
         self._clips = read_lines(documents / "clips.jsonl")
-        self._audio_codes = np.load(encoded / "audio_codes.npy", mmap_mode="r")  # (F, 1 + R) of all clips in a row
-        self._audio_features = np.load(encoded / "audio_features.npy", mmap_mode="r")  # (F, D) float16
+        self._audio_codes = _mapped(encoded / "audio_codes.npy")  # (F, 1 + R) of all clips in a row
+        self._audio_features = _mapped(encoded / "audio_features.npy")  # (F, D) float16
         self._audio_starts = np.load(encoded / "audio_starts.npy")  # (clips + 1,)
-        self._image_codes = np.load(encoded / "image_codes.npy", mmap_mode="r")  # (N, P, 1 + R), or (N, P) if R = 0
-        self._image_features = np.load(encoded / "image_features.npy", mmap_mode="r")  # (N, P, D) float16
+        self._image_codes = _mapped(encoded / "image_codes.npy")  # (N, P, 1 + R)
+        self._image_features = _mapped(encoded / "image_features.npy")  # (N, P, D) float16
 
     def message(self, record: dict[str, Any]) -> EncodedMessage:
         own = record["role"] == "assistant"
@@ -71,18 +75,22 @@ class _Shard:
             return ToolCall(id="", name=part["call"], arguments=part["arguments"])
         if "image" in part:
             image = part["image"]
-            features = np.asarray(self._image_features[image])
-            codes = self._image_codes[image].astype(np.int64).reshape(len(features), -1)
-            return EncodedImage(codes=codes, features=None if own else features)
+            codes = self._image_codes[image].astype(np.int64)
+            return EncodedImage(codes=codes, features=None if own else self._image_features[image])
         clip = self._clips[part["clip"]]
         rows = slice(self._audio_starts[part["clip"]], self._audio_starts[part["clip"] + 1])
         return EncodedAudio(
             codes=self._audio_codes[rows].astype(np.int64),
-            features=None if own else np.asarray(self._audio_features[rows]),
+            features=None if own else self._audio_features[rows],
             transcript=clip["text"],
             words=tuple(WordTime(*word) for word in clip["words"]),
             voice=clip["voice"],
         )
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """An array by memory map, as a plain one: slices of `np.memmap` cost ten times as much."""
+    return np.load(path, mmap_mode="r").view(np.ndarray)
 
 
 class Packing:
@@ -134,7 +142,9 @@ class Packing:
         messages = [self._hidden(message, rng) for message in self._documents.messages(index)]
         if self._documents.task(index) == "draw" and rng.random() < self._config.drop_condition:
             messages = [without_words(message) for message in messages]
-        return self._renderer.document(messages, live=rng.random() < self._config.live_share)
+        stream = self._renderer.document(messages, live=rng.random() < self._config.live_share)
+        roughen(stream, rng, self._config)
+        return stream
 
     def _hidden(self, message: EncodedMessage, rng: np.random.Generator) -> EncodedMessage:
         """Now and then a heard or seen part loses its codes or its features: the network must do with either."""
@@ -150,6 +160,32 @@ class Packing:
         if draw < self._config.hide_codes:
             return _replace(part, codes=np.full_like(part.codes, -1), features=part.features)
         return _replace(part, codes=part.codes, features=None)
+
+
+def roughen(stream: Stream, rng: np.random.Generator, config: PackingConfig) -> None:
+    """Spoils what the network reads, never what it must say: no epoch shows a document as another did.
+
+    Noise and gaps in what is heard teach listening by context. Slips in its own speech teach it to go on after a frame
+    that it would not have chosen, as it must when it speaks (scheduled sampling, arXiv 1506.03099, without the model).
+    """
+    for content in (stream.heard, stream.seen):
+        level = config.heard_noise * rng.random()
+        for row, (at, feature) in enumerate(content):
+            size = np.float32(level * np.sqrt(np.mean(np.square(feature, dtype=np.float32))))
+            content[row] = (at, feature + size * rng.standard_normal(len(feature), dtype=np.float32))
+    missed = {at for at, _ in stream.heard if rng.random() < config.gaps}
+    stream.heard[:] = [item for item in stream.heard if item[0] not in missed]
+    stream.frames[:] = [item for item in stream.frames if item[0] not in missed]
+    for at in missed:
+        stream.ids[at] = NULL
+    own = {codes.at + 1 for codes in stream.spoken}
+    rows = [row for row, (at, _) in enumerate(stream.frames) if at in own]
+    heard_back = [(stream.ids[stream.frames[row][0]], stream.frames[row][1]) for row in rows]
+    for row in rows:
+        if rng.random() < config.slips:
+            at = stream.frames[row][0]
+            stream.ids[at], residuals = heard_back[int(rng.integers(len(heard_back)))]
+            stream.frames[row] = (at, residuals)
 
 
 def without_words(message: EncodedMessage) -> EncodedMessage:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 PATIENCE = timedelta(hours=6)  # how long ranks wait for one that makes a corpus
 
@@ -40,17 +40,20 @@ def barrier() -> None:
         distributed.barrier()
 
 
+def summed(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The sum over ranks of each tensor, by one all-reduce. All ranks hand in the same shapes and dtype."""
+    if num_ranks() == 1 or not tensors:
+        return list(tensors)
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    distributed.all_reduce(flat)
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """One all-reduce of all gradients. A parameter that this rank's batch did not touch counts as zero."""
     if num_ranks() == 1:
         return
-    flat = torch.cat(
-        [
-            (parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)).reshape(-1)
-            for parameter in parameters
-        ]
-    )
-    distributed.all_reduce(flat)
-    flat /= num_ranks()
-    for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad = gradient.view_as(parameter)
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    for parameter, gradient in zip(parameters, summed(gradients), strict=True):
+        parameter.grad = gradient.div_(num_ranks())

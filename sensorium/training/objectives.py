@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sensorium.data.generators.pictures import LABEL_COLOURS, LABEL_COLUMNS, LABEL_THINGS
 from sensorium.model.embed import StreamInputs
 from sensorium.model.heads import DepthHead, DepthTransformer
 from sensorium.model.transformer import Transformer
-from sensorium.tokenizers.audio import AudioTokenizer
+from sensorium.tokenizers.audio import AudioTokenizer, mel_filters
 from sensorium.tokenizers.conv import ConvStack
 from sensorium.tokenizers.image import ImageTokenizer
 from sensorium.tokenizers.stream import StreamLabels
 
+NOTHING_WEIGHT = 0.15  # most of a picture is ground
 RESIDUAL_WEIGHTS = (12.0, 8.0, 6.0, 4.0, 2.0, 2.0, 1.0)  # coarse codes matter more (MiMo-Audio's ratios)
 
 
@@ -111,96 +113,161 @@ class AudioTokenizerModule(nn.Module):
         config = tokenizer.config
         self.tokenizer = tokenizer
         self.phonemes = PhonemeHead(code_size=len(config.semantic_levels), num_phonemes=config.num_phonemes)
-        self.detail = nn.Linear(config.size, 4 * config.num_mels)  # keeps the continuous feature rich
+        self.heard = nn.Linear(config.size, 4 * config.num_phonemes)  # phonemes lie open in the continuous feature too
+        self.detail = nn.Linear(config.size, 4 * config.num_mels)  # keeps it rich
 
 
 class AudioTokenizerObjective:
-    """Multi-scale log spectra, phonemes from q0, and log-mels from the continuous feature."""
+    """Multi-scale spectra; phonemes from q0 and from the continuous feature; log-mels from the feature.
 
-    def __init__(self, module: AudioTokenizerModule, *, phoneme_weight: float = 1.0) -> None:
+    With `only_decoder` the codes are given: sound gets better while every encoded corpus and every network that was
+    trained on them stay valid.
+    """
+
+    def __init__(self, module: AudioTokenizerModule, *, only_decoder: bool = False) -> None:
         self.module = module
-        self.phoneme_weight = phoneme_weight
+        self.only_decoder = only_decoder
+        rate_hz = module.tokenizer.config.sample_rate_hz
         self.windows = {size: torch.hann_window(size) for size in (256, 512, 1024, 2048)}
+        self.filters = {
+            size: mel_filters(sample_rate_hz=rate_hz, num_bins=size // 2 + 1, num_mels=min(80, size // 16))
+            for size in self.windows
+        }
 
     def __call__(self, batch: ClipBatch) -> tuple[Tensor, dict[str, Tensor]]:
         tokenizer = self.module.tokenizer
         config = tokenizer.config
-        features, _ = tokenizer.encoder(batch.waveform)
-        values, codes = tokenizer.quantize(features)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.only_decoder):
+            features, _ = tokenizer.encoder(batch.waveform)
+            values, codes = tokenizer.quantize(features)
         semantic = len(config.semantic_levels)
         kept = drop_tail(values, first=semantic, group=len(config.acoustic_levels), num_groups=config.num_acoustic)
         decoded, _ = tokenizer.decoder(kept)
         # the decoder's sound is complete one hop later: compare from there
         hop = config.hop
         spectral = self._spectral(decoded[:, hop:], batch.waveform[:, : decoded.shape[1] - hop])
+        if self.only_decoder:
+            return spectral, {"spectral": spectral}
         logits = self.module.phonemes(values[..., :semantic]).float()
         phoneme = F.cross_entropy(logits.flatten(0, 2), batch.phonemes.flatten(), ignore_index=-100)
+        heard = self.module.heard(F.layer_norm(features, (config.size,))).float().unflatten(-1, (4, -1))
+        heard_phoneme = F.cross_entropy(heard.flatten(0, 2), batch.phonemes.flatten(), ignore_index=-100)
         padded = F.pad(batch.waveform, (hop, 0))
         mel = tokenizer.encoder.mel(padded).unflatten(1, (-1, 4)).flatten(2)  # (B, F, 4 * num_mels)
         detail = (self.module.detail(features).float() - mel).abs().mean()
-        with torch.no_grad():
-            used = torch.tensor(float(len(codes[..., 0].unique())))
-            known = batch.phonemes >= 0
-            right = ((logits.argmax(-1) == batch.phonemes) & known).sum() / known.sum().clamp_min(1)
-        parts = {"spectral": spectral, "phoneme": phoneme, "phonemes_right": right, "detail": detail, "q0_used": used}
-        return spectral + self.phoneme_weight * phoneme + detail, parts
+        parts = {
+            "spectral": spectral,
+            "phoneme": phoneme,
+            "heard_phoneme": heard_phoneme,
+            "phonemes_right": _share_right(logits, batch.phonemes),
+            "heard_right": _share_right(heard, batch.phonemes),
+            "detail": detail,
+            "q0_used": torch.tensor(float(len(codes[..., 0].unique()))),
+        }
+        return spectral + phoneme + 0.5 * heard_phoneme + detail, parts
 
     def _spectral(self, decoded: Tensor, original: Tensor) -> Tensor:
-        """L1 of log magnitudes and of magnitudes at four resolutions."""
+        """L1 of log magnitudes, linear and in mel bands (half of all linear bins lie where speech has little), and
+        the convergence of magnitudes, at four resolutions."""
         total = decoded.new_zeros(())
         for size, window in self.windows.items():
-            window = window.to(decoded.device)
+            window, filters = window.to(decoded.device), self.filters[size].to(decoded.device)
             ours, theirs = (
                 torch.stft(x.float(), size, size // 4, window=window, return_complex=True, center=False).abs()
                 for x in (decoded, original)
             )
             scale = window.sum()
-            log_difference = (torch.log10(ours / scale + 1e-4) - torch.log10(theirs / scale + 1e-4)).abs().mean()
+            linear = _log_difference(ours / scale, theirs / scale)
+            mel = _log_difference(*(x.transpose(1, 2) @ filters / scale for x in (ours, theirs)))
             convergence = (ours - theirs).norm() / theirs.norm().clamp_min(1e-3)
-            total = total + log_difference + 0.3 * convergence
+            total = total + 0.5 * linear + mel + 0.3 * convergence
         return total
 
     def num_items(self, batch: ClipBatch) -> int:
         return batch.waveform.numel()
 
 
+def _log_difference(ours: Tensor, theirs: Tensor) -> Tensor:
+    return (torch.log10(ours + 1e-4) - torch.log10(theirs + 1e-4)).abs().mean()
+
+
+@torch.no_grad()
+def _share_right(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of the labels that are known (not negative), how many the largest logit names. (..., V), (...) -> ()."""
+    known = labels >= 0
+    return ((logits.argmax(-1) == labels) & known).sum() / known.sum().clamp_min(1)
+
+
+class PictureBatch(NamedTuple):
+    pixels: Tensor  # (B, S, S, 3) uint8
+    labels: Tensor  # (B, P, L, 3) int64: the thing in each of L columns of a patch, whether it begins there, its colour
+
+
 class ImageTokenizerModule(nn.Module):
-    """The tile tokenizer and a linear view of the continuous feature that must show the patch."""
+    """The tile tokenizer and the heads that only training needs: all of them read one patch.
+
+    What the generator knows of each patch (letters, shapes, colours) teaches features and first codes what matters
+    in a picture, as phonemes with known times teach the codec.
+    """
 
     def __init__(self, tokenizer: ImageTokenizer) -> None:
         super().__init__()
         config = tokenizer.config
         self.tokenizer = tokenizer
         self.detail = nn.Linear(config.feature_size, 3 * config.patch_size**2)
+        self.label_sizes = (len(LABEL_THINGS), 2, len(LABEL_COLOURS))
+        num_logits = LABEL_COLUMNS * sum(self.label_sizes)
+        self.seen = nn.Linear(config.feature_size, num_logits)
+        self.code = nn.Sequential(nn.Linear(len(config.levels), 128), nn.GELU(), nn.Linear(128, num_logits))
+
+    def label_losses(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, P, L * sizes), (B, P, L, 3) -> the loss, and the share of things that are named right."""
+        parts = logits.float().unflatten(-1, (LABEL_COLUMNS, -1)).split(self.label_sizes, dim=-1)
+        targets = labels.unbind(-1)
+        losses = []
+        for part, target in zip(parts, targets, strict=True):
+            weight = part.new_ones(part.shape[-1])
+            weight[0] = NOTHING_WEIGHT
+            losses.append(F.cross_entropy(part.flatten(0, 2), target.flatten(), weight, ignore_index=-1))
+        loss = torch.stack(losses).sum()
+        things = torch.where(targets[0] > 0, targets[0], -1)
+        return loss, _share_right(parts[0], things)
 
 
 class ImageTokenizerObjective:
-    """L1 and gradient L1 of the reconstruction; the same L1 from the continuous feature."""
+    """L1 and gradient L1 of the reconstruction; the same L1 and the patches' labels from the continuous feature; the
+    labels from the first code."""
 
     def __init__(self, module: ImageTokenizerModule) -> None:
         self.module = module
 
-    def __call__(self, batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """batch: (B, S, S, 3) uint8"""
-        tokenizer = self.module.tokenizer
-        pixels = batch.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    def __call__(self, batch: PictureBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        module, tokenizer = self.module, self.module.tokenizer
+        pixels = batch.pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0
         features = tokenizer.features(pixels)
         values, codes = tokenizer.quantize(features)
-        kept = drop_tail(
-            values,
-            first=tokenizer.quantizer.size,
-            group=tokenizer.residual.size,
-            num_groups=tokenizer.config.num_residuals,
-        )
+        first = tokenizer.quantizer.size
+        kept = drop_tail(values, first=first, group=tokenizer.residual.size, num_groups=tokenizer.config.num_residuals)
         drawn = tokenizer.reconstruct(kept).float()
         pixel = (drawn - pixels).abs().mean()
-        edge = sum((drawn.diff(dim=axis) - pixels.diff(dim=axis)).abs().mean() for axis in (2, 3))
+        edge = torch.stack([(drawn.diff(dim=axis) - pixels.diff(dim=axis)).abs().mean() for axis in (2, 3)]).sum()
         patch = tokenizer.config.patch_size
         patches = F.unfold(pixels, patch, stride=patch).transpose(1, 2)  # (B, P, 3 * patch^2)
-        detail = (self.module.detail(features).float() - patches).abs().mean()
-        used = torch.tensor(float(len(codes[..., 0].unique())))
-        parts = {"pixel": pixel, "edge": torch.as_tensor(edge), "detail": detail, "codes_used": used}
-        return pixel + 0.5 * edge + 0.5 * detail, parts
+        detail = (module.detail(features).float() - patches).abs().mean()
+        normed = F.layer_norm(features, features.shape[-1:])
+        seen, seen_right = module.label_losses(module.seen(normed), batch.labels)
+        code, code_right = module.label_losses(module.code(values[..., :first]), batch.labels)
+        parts = {
+            "pixel": pixel,
+            "edge": edge,
+            "detail": detail,
+            "seen": seen,
+            "seen_right": seen_right,
+            "code": code,
+            "code_right": code_right,
+            "codes_used": torch.tensor(float(len(codes[..., 0].unique()))),
+        }
+        return pixel + 0.5 * edge + 0.5 * detail + 0.5 * seen + 0.1 * code, parts
 
-    def num_items(self, batch: Tensor) -> int:
-        return len(batch)
+    def num_items(self, batch: PictureBatch) -> int:
+        return len(batch.pixels)

@@ -1,4 +1,6 @@
-"""From an empty folder to a talking network, stage by stage. A stage whose result lies there is not run again.
+"""From an empty folder, or from a release, to a talking network, stage by stage.
+
+A stage whose result lies there is not run again.
 
 corpora     speech clips, pictures, documents (sensorium.data.corpus)
 text        byte-level BPE
@@ -7,13 +9,15 @@ image       the tile tokenizer   }
 encode      documents' media through the tokenizers, once
 network     the transformer, by the same loop
 release     a folder that the engine loads
+decoder     the codec's decoder goes on alone, since the codes are settled; the release gets it
 """
 
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +26,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from rich.progress import track
+from safetensors.torch import load_file
 from torch import nn
 
 from sensorium.data import corpus
@@ -48,6 +53,7 @@ from sensorium.training.objectives import (
     ClipBatch,
     ImageTokenizerModule,
     ImageTokenizerObjective,
+    PictureBatch,
     StreamBatch,
     StreamObjective,
 )
@@ -67,6 +73,8 @@ class AudioStage:
     batch_size: int = 16
     crop_steps: int = 96  # x 20 ms
     lr: float = 2e-3
+    decoder_steps: int = 1500  # with the encoder and its codes as they are, after the network
+    decoder_lr: float = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +84,7 @@ class ImageStage:
     num_steps: int = 2500
     batch_size: int = 32
     lr: float = 1.5e-3
+    matrix_lr: float = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +119,8 @@ class Recipe:
     image: ImageStage = field(default_factory=ImageStage)
     network: NetworkStage = field(default_factory=NetworkStage)
     seed: int = 1
-    workers: int = 2
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    start: Path | None = None  # a release whose weights the run goes on from, where they fit
 
 
 def run(recipe: Recipe, out: Path, *, device: str) -> Release:
@@ -127,7 +137,7 @@ def run(recipe: Recipe, out: Path, *, device: str) -> Release:
     distributed.barrier()
     text = TextTokenizer.load(out / "text.json")
     encode = partial(encode_documents, audio=audio, image=image, device=device)
-    return train_network(
+    release = train_network(
         recipe,
         EncodedDocuments(documents, encode(documents, out / "encoded-train")),
         EncodedDocuments(held_out, encode(held_out, out / "encoded-heldout")),
@@ -137,6 +147,10 @@ def run(recipe: Recipe, out: Path, *, device: str) -> Release:
         out,
         device=device,
     )
+    train_decoder(recipe, out, audio, device=device)
+    if distributed.rank() == 0:
+        release.save(out / "release")
+    return release
 
 
 def build_corpora(recipe: Recipe, out: Path) -> None:
@@ -176,43 +190,64 @@ def build_documents(recipe: Recipe, out: Path, *, split: Split) -> list[Path]:
 
 def train_audio(recipe: Recipe, out: Path, *, device: str) -> AudioTokenizer:
     stage = recipe.audio
-    clips = Clips(build_clips(recipe, out))
     torch.manual_seed(recipe.seed)
-    module = AudioTokenizerModule(AudioTokenizer(stage.config))
+    module = AudioTokenizerModule(start(AudioTokenizer(stage.config), recipe, "audio.safetensors"))
+    config = TrainConfig(num_steps=stage.num_steps, device=device, seed=recipe.seed)
+    optimizer = MuonAdamW(tokenizer_groups(module, lr=stage.lr))
+    batches = _clip_batches(recipe, out, device=device)
+    fit(AudioTokenizerObjective(module), batches, optimizer, config, out / "audio", title="audio tokenizer")
+    return _as_released(module.tokenizer)
+
+
+def train_decoder(recipe: Recipe, out: Path, audio: AudioTokenizer, *, device: str) -> AudioTokenizer:
+    """The codec's decoder alone: what the network says sounds better, in the codes that it has learned."""
+    stage = recipe.audio
+    module = AudioTokenizerModule(audio)
+    config = TrainConfig(num_steps=stage.decoder_steps, device=device, seed=recipe.seed + 1)
+    optimizer = MuonAdamW(tokenizer_groups(audio.decoder, lr=stage.decoder_lr))
+    objective = AudioTokenizerObjective(module, only_decoder=True)
+    fit(objective, _clip_batches(recipe, out, device=device), optimizer, config, out / "decoder", title="decoder")
+    return _as_released(audio)
+
+
+def _clip_batches(recipe: Recipe, out: Path, *, device: str) -> Callable[[int], ClipBatch]:
+    stage = recipe.audio
+    clips = Clips(build_clips(recipe, out))
+    sizes = {"batch_size": stage.batch_size // distributed.num_ranks(), "steps": stage.crop_steps}
 
     def batch(step: int) -> ClipBatch:
-        sizes = {"batch_size": stage.batch_size // distributed.num_ranks(), "steps": stage.crop_steps}
         waveforms, phonemes = clip_batch(clips, step, seed=recipe.seed, **sizes)
         labels = torch.from_numpy(phonemes).unflatten(1, (-1, 4))
         return ClipBatch(torch.from_numpy(waveforms).to(device), labels.to(device))
 
-    config = TrainConfig(num_steps=stage.num_steps, device=device, seed=recipe.seed)
-    optimizer = MuonAdamW(tokenizer_groups(module, lr=stage.lr))
-    fit(AudioTokenizerObjective(module), batch, optimizer, config, out / "audio", title="audio tokenizer")
-    return _as_released(module.tokenizer)
+    return batch
 
 
 def train_image(recipe: Recipe, out: Path, *, device: str) -> ImageTokenizer:
     stage = recipe.image
     images = Pictures(build_pictures(recipe, out))
     torch.manual_seed(recipe.seed)
-    module = ImageTokenizerModule(ImageTokenizer(stage.config))
+    module = ImageTokenizerModule(start(ImageTokenizer(stage.config), recipe, "image.safetensors"))
     module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - nine times the speed on a CPU
 
     batch_size = stage.batch_size // distributed.num_ranks()
 
-    def batch(step: int) -> torch.Tensor:
-        return torch.from_numpy(images.batch(step, seed=recipe.seed, batch_size=batch_size)).to(device)
+    def batch(step: int) -> PictureBatch:
+        pixels, labels = images.batch(step, seed=recipe.seed, batch_size=batch_size)
+        patches = torch.from_numpy(labels.astype(np.int64)).flatten(1, 2)  # (B, P, L, 3)
+        return PictureBatch(torch.from_numpy(pixels).to(device), patches.to(device))
 
     config = TrainConfig(num_steps=stage.num_steps, device=device, seed=recipe.seed)
-    optimizer = MuonAdamW(tokenizer_groups(module, lr=stage.lr))
+    optimizer = MuonAdamW(tokenizer_groups(module, lr=stage.lr, matrix_lr=stage.matrix_lr))
     fit(ImageTokenizerObjective(module), batch, optimizer, config, out / "image", title="image tokenizer")
     return _as_released(module.tokenizer)
 
 
 def train_text(recipe: Recipe, documents: Sequence[Path], out: Path) -> None:
-    """BPE over everything that is typed, said or answered in the documents."""
+    """BPE over everything that is typed, said or answered in the documents; or that of the release to go on from."""
     path = out / "text.json"
+    if not path.exists() and recipe.start is not None:
+        TextTokenizer.load(recipe.start / "text.json").save(path)  # the network's words keep their symbols
     if not path.exists():
         TextTokenizer.train(_texts(documents), num_tokens=recipe.network.text_tokens).save(path)
 
@@ -366,9 +401,8 @@ def new_release(recipe: Recipe, text: TextTokenizer, audio: AudioTokenizer, imag
         render=stage.render,
     )
     torch.manual_seed(recipe.seed)
-    return Release(
-        config=config, text=text, audio_tokenizer=audio, image_tokenizer=image, model=Transformer(model_config)
-    )
+    model = start(Transformer(model_config), recipe, "network.safetensors")
+    return Release(config=config, text=text, audio_tokenizer=audio, image_tokenizer=image, model=model)
 
 
 def network_optimizer(model: Transformer, stage: NetworkStage) -> MuonAdamW:
@@ -382,6 +416,18 @@ def network_optimizer(model: Transformer, stage: NetworkStage) -> MuonAdamW:
         weight_decay=stage.weight_decay,
     )
     return MuonAdamW(groups)
+
+
+def start(module: Tokenizer, recipe: Recipe, file_name: str) -> Tokenizer:
+    """The module with the weights of `recipe.start`, if the run goes on from one: those that fit by name and shape."""
+    if recipe.start is None:
+        return module
+    own, given = module.state_dict(), load_file(recipe.start / file_name)
+    fitting = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
+    module.load_state_dict(fitting, strict=False)
+    if fresh := sorted(own.keys() - fitting.keys()):
+        print(f"{file_name}: starts fresh in {', '.join(fresh)}")
+    return module
 
 
 def _as_released(module: Tokenizer) -> Tokenizer:

@@ -169,9 +169,9 @@ def test_the_held_out_icon_style_never_trains(monkeypatch: pytest.MonkeyPatch) -
     styles: list[str] = []
     original = icons._draw
 
-    def spy(rng, canvas, marks, style, colour) -> None:
+    def spy(rng, canvas, marks, style, colour) -> icons.Box:
         styles.append(style)
-        original(rng, canvas, marks, style, colour)
+        return original(rng, canvas, marks, style, colour)
 
     monkeypatch.setattr(icons, "_draw", spy)
     rng = np.random.default_rng(6)
@@ -188,3 +188,47 @@ def test_the_held_out_icon_style_never_trains(monkeypatch: pytest.MonkeyPatch) -
 def test_digits_of_one_hand_and_of_all() -> None:
     rng = np.random.default_rng(9)
     assert {pictures.digit_picture(rng, split="train").digit for _ in range(120)} == set("0123456789")
+
+
+def things_in(labels: np.ndarray) -> np.ndarray:
+    """The label names of a picture, by patch row and label column."""
+    rows = labels.reshape(pictures.GRID, pictures.GRID * pictures.LABEL_COLUMNS, 3)
+    return np.array(pictures.LABEL_THINGS)[rows[..., 0]]
+
+
+def test_a_word_can_be_read_off_its_labels() -> None:
+    rng = np.random.default_rng(3)
+    right = 0
+    for _ in range(200):
+        picture = pictures.word_picture(rng, split="train")
+        labels = pictures.patch_labels(picture)
+        begins = labels.reshape(pictures.GRID, -1, 3)[..., 1]
+        row = int(begins.sum(axis=1).argmax())
+        right += "".join(things_in(labels)[row][begins[row] == 1]) == picture.word
+        assert (labels[..., 2] == -1).all()  # the words of the picture name no colour
+    assert right >= 195  # two narrow letters may begin within the same two pixels
+
+
+def test_scenes_are_labelled_where_their_objects_are(some_scenes: list[pictures.Scene]) -> None:
+    for scene in some_scenes[:100]:
+        labels = pictures.patch_labels(scene)
+        assert labels.shape == (pictures.GRID, pictures.GRID, pictures.LABEL_COLUMNS, 3)
+        things = things_in(labels)
+        colours = np.array(pictures.LABEL_COLOURS)[labels.reshape(pictures.GRID, -1, 3)[..., 2]]
+        assert set(things.ravel()) == {"", *(item.shape for item in scene.objects)}
+        for item in scene.objects:
+            at = int(item.y * pictures.GRID), int(item.x * pictures.GRID * pictures.LABEL_COLUMNS)
+            assert (things[at], colours[at]) == (item.shape, item.colour)
+        assert (colours[things == ""] == f"{scene.background} ground").all()
+
+
+@pytest.mark.parametrize("generator", GENERATORS, ids=lambda generator: generator.__name__)
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_every_picture_shows_something_inside_it(generator, split: canvas.Split) -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(50):
+        picture = generator(rng, split=split)
+        assert things_in(pictures.patch_labels(picture)).any()
+        for region in picture.regions:
+            assert -0.1 < region.left < region.right < 1.1
+            assert -0.1 < region.top < region.bottom < 1.1

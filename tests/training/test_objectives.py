@@ -6,13 +6,19 @@ import numpy as np
 import pytest
 import torch
 
+from sensorium.data.generators.pictures import patch_labels, word_picture
 from sensorium.model.config import ModelConfig
+from sensorium.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
 from sensorium.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from sensorium.tokenizers.stream import OwnCodes, Stream, collate_inputs, collate_labels
 from sensorium.tokenizers.vocab import Vocabulary
 from sensorium.training.objectives import (
+    AudioTokenizerModule,
+    AudioTokenizerObjective,
+    ClipBatch,
     ImageTokenizerModule,
     ImageTokenizerObjective,
+    PictureBatch,
     StreamBatch,
     StreamObjective,
     drop_tail,
@@ -83,7 +89,23 @@ def test_every_part_of_the_image_tokenizer_is_trained(num_residuals: int):
     torch.manual_seed(0)
     config = ImageTokenizerConfig(channels=(8, 16), blocks=(1, 1), feature_size=32, num_residuals=num_residuals)
     module = ImageTokenizerModule(ImageTokenizer(config))
-    pixels = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
-    loss, _ = ImageTokenizerObjective(module)(pixels)
+    shown = [word_picture(np.random.default_rng(seed), split="train") for seed in range(2)]
+    labels = torch.from_numpy(np.stack([patch_labels(picture) for picture in shown]).astype(np.int64)).flatten(1, 2)
+    pixels = torch.from_numpy(np.stack([picture.pixels for picture in shown]))
+    loss, parts = ImageTokenizerObjective(module)(PictureBatch(pixels, labels))
+    assert 0.0 <= parts["seen_right"] <= 1.0
     loss.backward()
     assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("only_decoder", [False, True])
+def test_the_codec_is_trained_whole_or_by_its_decoder(only_decoder: bool):
+    torch.manual_seed(0)
+    config = AudioTokenizerConfig(size=32, encoder_blocks=(1, 1), decoder_blocks=(1, 1))
+    module = AudioTokenizerModule(AudioTokenizer(config))
+    batch = ClipBatch(torch.randn(2, 4 * config.frame_size), torch.randint(0, config.num_phonemes, (2, 4, 4)))
+    loss, _ = AudioTokenizerObjective(module, only_decoder=only_decoder)(batch)
+    loss.backward()
+    trained = {name for name, parameter in module.named_parameters() if parameter.grad is not None}
+    decoder = {name for name, _ in module.named_parameters() if name.startswith("tokenizer.decoder")}
+    assert trained == (decoder if only_decoder else dict(module.named_parameters()).keys())

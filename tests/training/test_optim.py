@@ -5,14 +5,15 @@ import torch
 
 from sensorium.model.config import from_depth
 from sensorium.model.transformer import Transformer
-from sensorium.training.optim import network_groups, orthogonalize
+from sensorium.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from sensorium.training.optim import MuonAdamW, network_groups, orthogonalize, tokenizer_groups
 from sensorium.training.schedule import multiplier
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (48, 16), (16, 48), (3, 20, 12)])
 def test_orthogonalize_evens_out_singular_values(shape: tuple[int, ...]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    values = torch.linalg.svdvals(orthogonalize(matrix))
+    values = torch.linalg.svdvals(orthogonalize(matrix).float())
     assert values.min() > 0.3  # the quintic iteration lets the smallest lag a little
     assert values.max() < 1.3
 
@@ -23,6 +24,22 @@ def test_every_parameter_is_trained_by_one_rule() -> None:
     grouped = [parameter for group in groups for parameter in group["params"]]
     assert len({id(parameter) for parameter in grouped}) == len(grouped) == len(list(model.parameters()))
     assert all(parameter.ndim >= 2 for parameter in groups[0]["params"])
+
+
+def test_kernels_of_convolutions_move_as_matrices() -> None:
+    torch.manual_seed(0)
+    tokenizer = ImageTokenizer(ImageTokenizerConfig(channels=(8, 16), blocks=(1, 1), feature_size=32))
+    groups = tokenizer_groups(tokenizer, lr=1e-3, matrix_lr=0.01, weight_decay=0.0)
+    (kernel, *_) = groups[0]["params"]
+    assert sum(len(group["params"]) for group in groups) == len(list(tokenizer.parameters()))
+    assert all(parameter.ndim == 4 and parameter.shape[-1] == 3 for parameter in groups[0]["params"])
+    before = kernel.detach().clone()
+    tokenizer.reconstruct(torch.randn(1, 64, 4)).square().mean().backward()
+    tokenizer.features(torch.randn(1, 3, 64, 64)).square().mean().backward()
+    MuonAdamW(groups).step()
+    values = torch.linalg.svdvals((kernel.detach() - before).flatten(1))
+    assert values.max() < 1.3 * 0.01
+    assert values.min() > 0.3 * 0.01
 
 
 def test_schedule_is_a_trapezoid() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,14 @@ import pytest
 import torch
 
 from sensorium.data import corpus
-from sensorium.data.packing import EncodedDocuments, Packing, PackingConfig
+from sensorium.data.packing import EncodedDocuments, Packing, PackingConfig, roughen
 from sensorium.tokenizers.audio import AudioTokenizerConfig
 from sensorium.tokenizers.image import ImageTokenizerConfig
 from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.stream import IGNORE_INDEX, collate_labels
+from sensorium.tokenizers.vocab import NULL
 from sensorium.training import metrics
-from sensorium.training.pipeline import AudioStage, ImageStage, NetworkStage, Recipe, run
+from sensorium.training.pipeline import AudioStage, ImageStage, NetworkStage, Recipe, new_release, run
 
 TOY = Recipe(
     name="toy",
@@ -23,6 +25,7 @@ TOY = Recipe(
         config=AudioTokenizerConfig(size=32, encoder_blocks=(1, 1), decoder_blocks=(1, 1)),
         num_shards=1,
         num_steps=2,
+        decoder_steps=2,
         batch_size=2,
     ),
     image=ImageStage(
@@ -125,6 +128,43 @@ def test_labels_ask_only_for_what_the_network_must_say(finished: Path) -> None:
         assert sum(vocabulary.is_image(symbol) for symbol in asked) == len(stream.drawn)
         for patch in stream.drawn:
             assert stream.ids[patch.at + 1] == vocabulary.image_start + int(patch.codes[0])
+
+
+def test_what_is_read_is_roughened_and_what_is_said_is_not(finished: Path) -> None:
+    release = Release.load(finished / "release")
+    documents = encoded_documents(finished)
+    config = PackingConfig(heard_noise=0.3, gaps=0.3, slips=0.3)
+    changed = {"heard": 0, "gaps": 0, "slips": 0}
+    for index in range(len(documents)):
+        plain = release.renderer.document(documents.messages(index))
+        rough = release.renderer.document(documents.messages(index))
+        roughen(rough, np.random.default_rng(index), config)
+        assert rough.targets == plain.targets
+        assert rough.weights == plain.weights
+        assert len(rough) == len(plain)
+        own = {codes.at + 1 for codes in plain.spoken}
+        heard = {at for at, _ in plain.heard}
+        for at, (one, other) in enumerate(zip(plain.ids, rough.ids, strict=True)):
+            if one != other:
+                assert at in own or (at in heard and other == NULL)
+                changed["slips" if at in own else "gaps"] += 1
+        changed["heard"] += sum(
+            not np.array_equal(one, other) for (_, one), (_, other) in zip(plain.heard, rough.heard, strict=False)
+        )
+        for codes, before in zip(rough.spoken, plain.spoken, strict=True):
+            assert np.array_equal(codes.codes, before.codes)
+    assert all(changed.values())
+
+
+def test_a_run_goes_on_from_a_release(finished: Path, tmp_path: Path) -> None:
+    release = Release.load(finished / "release")
+    recipe = replace(TOY, start=finished / "release")
+    network = new_release(recipe, release.text, release.audio_tokenizer, release.image_tokenizer).model
+    for name, tensor in release.model.state_dict().items():
+        assert torch.equal(network.state_dict()[name], tensor), name
+    deeper = replace(recipe, network=replace(TOY.network, depth=4))
+    grown = new_release(deeper, release.text, release.audio_tokenizer, release.image_tokenizer).model
+    assert grown.config.num_layers == 4  # nothing of another width fits, and that is no error
 
 
 def test_encoded_codes_are_those_of_the_released_tokenizer(finished: Path) -> None:

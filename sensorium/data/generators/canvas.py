@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 from zlib import crc32
 
 import numpy as np
@@ -10,6 +10,18 @@ from PIL import Image, ImageDraw
 
 Split: TypeAlias = Literal["train", "heldout"]
 RGB: TypeAlias = tuple[int, int, int]
+
+
+class Region(NamedTuple):
+    """What is to be seen in one box of a picture. Sides are fractions of the picture's; y grows downwards."""
+
+    name: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+    colour: str = ""  # by name, where the picture's words name it
+
 
 SUPERSAMPLING = 4  # drawn this much larger, then averaged down: smooth edges at 64 px
 

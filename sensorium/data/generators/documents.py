@@ -177,12 +177,12 @@ def _see(writer: _Writer) -> None:
 
 def _read(writer: _Writer) -> None:
     if writer.rng.random() < 0.15:
-        pixels, digit = digit_picture(writer.rng, split=writer.split)
-        question, answer = pick(writer.rng, DIGIT), DIGITS[int(digit)]
+        shown = digit_picture(writer.rng, split=writer.split)
+        question, answer = pick(writer.rng, DIGIT), DIGITS[int(shown.digit)]
     else:
-        pixels, answer = word_picture(writer.rng, split=writer.split)
-        question = pick(writer.rng, READ)
-    writer.about(Image(pixels=pixels), writer.heard_or_typed(question, heard=0.1))
+        shown = word_picture(writer.rng, split=writer.split)
+        question, answer = pick(writer.rng, READ), shown.word
+    writer.about(Image(pixels=shown.pixels), writer.heard_or_typed(question, heard=0.1))
     writer.assistant(Text(text=answer))
 
 
@@ -193,7 +193,8 @@ def _draw(writer: _Writer) -> None:
 
 
 def _icon(writer: _Writer) -> None:
-    pixels, name = icon_picture(writer.rng, split=writer.split)
+    icon = icon_picture(writer.rng, split=writer.split)
+    pixels, name = icon.pixels, icon.name
     if writer.rng.random() < 0.5:
         writer.about(Image(pixels=pixels), writer.heard_or_typed(pick(writer.rng, NAME), heard=0.1))
         writer.assistant(Text(text=a(name)))
@@ -225,19 +226,19 @@ _WRITERS: dict[str, Callable[[_Writer], None]] = {
 }
 
 TASKS: dict[str, float] = {
-    "chat": 0.04,
-    "hear": 0.12,
-    "talk": 0.10,
-    "say": 0.09,
-    "answer-aloud": 0.06,
-    "transcribe": 0.10,
-    "tool": 0.03,
+    "chat": 0.02,
+    "hear": 0.09,
+    "talk": 0.09,
+    "say": 0.15,
+    "answer-aloud": 0.05,
+    "transcribe": 0.08,
+    "tool": 0.02,
     "tool-spoken": 0.03,
     "see": 0.12,
-    "read": 0.14,
-    "draw": 0.07,
+    "read": 0.12,
+    "draw": 0.15,
     "icon": 0.04,
-    "mixed": 0.06,
+    "mixed": 0.04,
 }
 """The tasks and their usual shares of the documents. A picture or a second of sound weighs more than a typed line."""
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, cast
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sensorium.data.generators.canvas import RGB, SUPERSAMPLING, Split, contrast, in_split, jitter
+from sensorium.data.generators.canvas import RGB, SUPERSAMPLING, Region, Split, contrast, in_split, jitter
 
 
 class Font(NamedTuple):
@@ -101,6 +101,7 @@ _SIZE_STEP_PX = 4  # font sizes are rounded (at four times the resolution), so t
 class WordPicture(NamedTuple):
     pixels: np.ndarray  # (size, size, 3) uint8
     word: str
+    regions: tuple[Region, ...]  # one for each character, in lower case
 
 
 def word_picture(rng: np.random.Generator, *, split: Split, size: int = 64) -> WordPicture:
@@ -113,7 +114,8 @@ def word_picture(rng: np.random.Generator, *, split: Split, size: int = 64) -> W
     while not in_split(word, split):
         word = _word(rng)
     fonts = TRAIN_FONTS if split == "train" else HELDOUT_FONTS
-    return WordPicture(_typeset(rng, _cased(rng, word), fonts[int(rng.integers(len(fonts)))], size), word)
+    pixels, regions = _typeset(rng, _cased(rng, word), fonts[int(rng.integers(len(fonts)))], size)
+    return WordPicture(pixels, word, regions)
 
 
 def _word(rng: np.random.Generator) -> str:
@@ -139,7 +141,7 @@ def _cased(rng: np.random.Generator, word: str) -> str:
     return word if draw < 0.7 else word.capitalize() if draw < 0.85 else word.upper()
 
 
-def _typeset(rng: np.random.Generator, word: str, font: Font, size: int) -> np.ndarray:
+def _typeset(rng: np.random.Generator, word: str, font: Font, size: int) -> tuple[np.ndarray, tuple[Region, ...]]:
     side = size * SUPERSAMPLING
     left, top, right, bottom = typeface(font, _REFERENCE_PX).getbbox(word)
     # Long words need the whole width to stay legible; short ones may be smaller.
@@ -160,7 +162,10 @@ def _typeset(rng: np.random.Generator, word: str, font: Font, size: int) -> np.n
     ink, ground = readable_colours(rng)
     image = Image.new("RGB", (side, side), ground)
     image.paste(ink, mask=mask)
-    return np.array(image.reduce(SUPERSAMPLING))
+    edges = [(x + face.getlength(word[:index])) / side for index in range(len(word) + 1)]
+    above, below = (y + top) / side, (y + bottom) / side
+    regions = [Region(character.lower(), edges[i], above, edges[i + 1], below) for i, character in enumerate(word)]
+    return np.array(image.reduce(SUPERSAMPLING)), tuple(regions)
 
 
 def readable_colours(rng: np.random.Generator) -> tuple[RGB, RGB]:

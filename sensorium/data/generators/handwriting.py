@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sensorium.data.generators.canvas import Canvas, Split, in_split, moved
+from sensorium.data.generators.canvas import Canvas, Region, Split, in_split, moved
 from sensorium.data.generators.glyphs import readable_colours
 
 # Strokes through control points, in the box from -1 to 1, y growing downwards. Several forms are in use for some.
@@ -43,6 +43,7 @@ _HANDS = 4096  # a hand is a seed: how its owner bends, slants and stretches eve
 class DigitPicture(NamedTuple):
     pixels: np.ndarray  # (size, size, 3) uint8
     digit: str
+    regions: tuple[Region, ...]
 
 
 def digit_picture(rng: np.random.Generator, *, split: Split, size: int = 64) -> DigitPicture:
@@ -68,7 +69,9 @@ def digit_picture(rng: np.random.Generator, *, split: Split, size: int = 64) -> 
         points = np.array(stroke) + habit + rng.normal(0, 0.02, (len(stroke), 2))
         points = points * (stretch, 1.0) + np.outer(points[:, 1], (-slant, 0.0))
         canvas.line(moved(_curve(points), x=x, y=y, scale=scale, angle=angle), ink, width)
-    return DigitPicture(canvas.pixels(), digit)
+    half = 0.6 * scale * stretch
+    region = Region(digit, x - half, y - scale, x + half, y + scale)
+    return DigitPicture(canvas.pixels(), digit, (region,))
 
 
 def _curve(points: np.ndarray, steps: int = 6) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from PIL import ImageDraw
 
-from sensorium.data.generators.canvas import RGB, Canvas, Split, circle, contrast, in_split, jitter, moved
+from sensorium.data.generators.canvas import RGB, Canvas, Region, Split, circle, contrast, in_split, jitter, moved
 from sensorium.data.generators.glyphs import ICON_FONT, typeface
 from sensorium.data.generators.scenes import BACKGROUNDS, COLOURS, NUMBERS, SHAPES
 
@@ -35,6 +35,7 @@ class Mark(NamedTuple):
 class IconPicture(NamedTuple):
     pixels: np.ndarray  # (size, size, 3) uint8
     name: str
+    regions: tuple[Region, ...]
 
 
 def icon_picture(rng: np.random.Generator, *, split: Split, size: int = 64) -> IconPicture:
@@ -48,16 +49,16 @@ def icon_picture(rng: np.random.Generator, *, split: Split, size: int = 64) -> I
         in_split(f"{name} {style} {colour} {background}", split) and (style != HELDOUT_STYLE or split != "train")
     ):
         name, style, colour, background = _plan(rng)
-    marks = _ICONS[name]
+    kind, marks = name, _ICONS[name]
     if name == "clock":
         hour = int(rng.integers(1, 13))
         name, marks = f"clock at {NUMBERS[hour]}", (*marks, *_clock_hands(hour))
     canvas = Canvas(size, jitter(rng, BACKGROUNDS[background], 8))
     if style == "glyph":
-        _set_glyph(rng, canvas, _GLYPHS[name], jitter(rng, COLOURS[colour], 16))
+        box = _set_glyph(rng, canvas, _GLYPHS[name], jitter(rng, COLOURS[colour], 16))
     else:
-        _draw(rng, canvas, marks, style, jitter(rng, COLOURS[colour], 16))
-    return IconPicture(canvas.pixels(), name)
+        box = _draw(rng, canvas, marks, style, jitter(rng, COLOURS[colour], 16))
+    return IconPicture(canvas.pixels(), name, (Region(kind, *box),))
 
 
 def _plan(rng: np.random.Generator) -> tuple[str, Style, str, str]:
@@ -75,7 +76,11 @@ def _pick(rng: np.random.Generator, choices: tuple[str, ...]) -> str:
     return choices[int(rng.integers(len(choices)))]
 
 
-def _draw(rng: np.random.Generator, canvas: Canvas, marks: tuple[Mark, ...], style: Style, colour: RGB) -> None:
+Box: TypeAlias = tuple[float, float, float, float]
+"""Left, top, right and bottom, as fractions of the picture's side."""
+
+
+def _draw(rng: np.random.Generator, canvas: Canvas, marks: tuple[Mark, ...], style: Style, colour: RGB) -> Box:
     scale = rng.uniform(0.3, 0.44)
     x, y = 0.5 + rng.uniform(-1, 1, 2) * (0.46 - scale)
     stretch = rng.uniform(0.9, 1.1)
@@ -99,6 +104,7 @@ def _draw(rng: np.random.Generator, canvas: Canvas, marks: tuple[Mark, ...], sty
         canvas.polygon(points, fills[mark.role])
         if has_edges:
             canvas.line(points, ink, width * (1.0 if style == "outline" else 0.6), closed=True)
+    return x - scale, y - scale, x + scale, y + scale
 
 
 def _accent(rng: np.random.Generator, ground: RGB) -> RGB:
@@ -108,7 +114,7 @@ def _accent(rng: np.random.Generator, ground: RGB) -> RGB:
             return jitter(rng, colour, 16)
 
 
-def _set_glyph(rng: np.random.Generator, canvas: Canvas, glyph: str, colour: RGB) -> None:
+def _set_glyph(rng: np.random.Generator, canvas: Canvas, glyph: str, colour: RGB) -> Box:
     px = int(rng.uniform(0.55, 0.8) * canvas.side) // 8 * 8
     face = typeface(ICON_FONT, px)
     left, top, right, bottom = face.getbbox(glyph)
@@ -117,6 +123,8 @@ def _set_glyph(rng: np.random.Generator, canvas: Canvas, glyph: str, colour: RGB
         -0.5, 0.5, 2
     ) * room.clip(0)
     ImageDraw.Draw(canvas.image).text((x, y), glyph, fill=colour, font=face)
+    left, top, right, bottom = np.array([x + left, y + top, x + right, y + bottom]) / canvas.side
+    return left, top, right, bottom
 
 
 def _area(*points: tuple[float, float], role: Role = "main") -> Mark:
@@ -269,6 +277,8 @@ _ICONS: dict[str, tuple[Mark, ...]] = {
         *(_line((-0.4, y), (0.4, y)) for y in (-0.6, -0.2, 0.2, 0.6)),
     ),
 }
+
+NAMES = tuple(_ICONS)
 
 # Code points of Font Awesome 5 Free.
 _GLYPHS = {

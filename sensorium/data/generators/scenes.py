@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from sensorium.data.generators.canvas import RGB, Canvas, Split, circle, in_split, jitter, moved
+from sensorium.data.generators.canvas import RGB, Canvas, Region, Split, circle, in_split, jitter, moved
 
 COLOURS: dict[str, RGB] = {
     "red": (218, 36, 38),
@@ -115,6 +115,13 @@ class Scene:
     objects: tuple[SceneObject, ...]
     questions: tuple[Question, ...]
     background: str
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        return tuple(
+            Region(o.shape, o.x - o.radius, o.y - o.radius, o.x + o.radius, o.y + o.radius, o.colour)
+            for o in self.objects
+        )
 
 
 class _Plan(NamedTuple):
