@@ -20,11 +20,18 @@ from sensorium.evals.card import Stage, TrainingRecord
 from sensorium.tokenizers.release import Release
 from sensorium.training import metrics
 
-_ITEMS = {"audio": "clips", "image": "pictures", "network": "positions"}  # folder of a stage -> what it counts
+_ITEMS = {  # folder of a stage -> what it counts
+    "audio": "samples of sound",
+    "image": "pictures",
+    "network": "positions",
+    "audio-decoder": "samples of sound",
+    "image-decoder": "pictures",
+}
 
 
 def training_record(run: Path, checkpoint: Path, *, machine: str) -> TrainingRecord:
-    """How the weights of `checkpoint` were made, from the metrics of each stage. Raises ValueError without any."""
+    """How the weights of `checkpoint` were made, from the metrics of each stage, and of the runs that this one went on
+    from. Raises ValueError without any metrics."""
     release = Release.load(checkpoint)
     stages = [_stage(run / name, name, item) for name, item in _ITEMS.items() if metrics.read(run / name)]
     if not stages:
@@ -34,12 +41,12 @@ def training_record(run: Path, checkpoint: Path, *, machine: str) -> TrainingRec
         "audio tokenizer": release.audio_tokenizer,
         "image tokenizer": release.image_tokenizer,
     }
-    recipe = json.loads((run / "release" / "training.json").read_text("utf-8"))["recipe"]
+    facts = json.loads((run / "release" / "training.json").read_text("utf-8"))
     return {
         "name": release.config.name,
-        "recipe": f"python -m recipes.{recipe}",
+        "recipe": f"python -m recipes.{facts['recipe']}",
         "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
-        "stages": stages,
+        "stages": [*facts.get("before", []), *stages],
         "machine": machine,
     }
 

@@ -228,7 +228,8 @@ class ImageTokenizerModule(nn.Module):
         for part, target in zip(parts, targets, strict=True):
             weight = part.new_ones(part.shape[-1])
             weight[0] = NOTHING_WEIGHT
-            losses.append(F.cross_entropy(part.flatten(0, 2), target.flatten(), weight, ignore_index=-1))
+            loss = F.cross_entropy(part.flatten(0, 2), target.flatten(), weight, ignore_index=-1, reduction="sum")
+            losses.append(loss / weight[target[target >= 0]].sum().clamp_min(1.0))  # 0 where nothing is known
         loss = torch.stack(losses).sum()
         things = torch.where(targets[0] > 0, targets[0], -1)
         return loss, _share_right(parts[0], things)
@@ -236,10 +237,18 @@ class ImageTokenizerModule(nn.Module):
 
 class ImageTokenizerObjective:
     """L1 and gradient L1 of the reconstruction; the same L1 and the patches' labels from the continuous feature; the
-    labels from the first code."""
+    labels from the first code.
 
-    def __init__(self, module: ImageTokenizerModule) -> None:
+    With `only_decoder` the codes are given, and the tokenizer's own eye, no longer trained, must still find the labels
+    in what the decoder draws: a perceptual loss (Johnson et al. 2016, arXiv 1603.08155) without a foreign network.
+    """
+
+    def __init__(self, module: ImageTokenizerModule, *, only_decoder: bool = False) -> None:
         self.module = module
+        self.only_decoder = only_decoder
+        if only_decoder:
+            module.requires_grad_(False)
+            module.tokenizer.decoder.requires_grad_(True)
 
     def __call__(self, batch: PictureBatch) -> tuple[Tensor, dict[str, Tensor]]:
         module, tokenizer = self.module, self.module.tokenizer
@@ -251,23 +260,20 @@ class ImageTokenizerObjective:
         drawn = tokenizer.reconstruct(kept).float()
         pixel = (drawn - pixels).abs().mean()
         edge = torch.stack([(drawn.diff(dim=axis) - pixels.diff(dim=axis)).abs().mean() for axis in (2, 3)]).sum()
+        seen, seen_right = self._seen(tokenizer.features(drawn) if self.only_decoder else features, batch.labels)
+        parts = {"pixel": pixel, "edge": edge, "seen": seen, "seen_right": seen_right}
+        if self.only_decoder:
+            return 4.0 * pixel + 2.0 * edge + 0.5 * seen, parts
         patch = tokenizer.config.patch_size
         patches = F.unfold(pixels, patch, stride=patch).transpose(1, 2)  # (B, P, 3 * patch^2)
         detail = (module.detail(features).float() - patches).abs().mean()
-        normed = F.layer_norm(features, features.shape[-1:])
-        seen, seen_right = module.label_losses(module.seen(normed), batch.labels)
         code, code_right = module.label_losses(module.code(values[..., :first]), batch.labels)
-        parts = {
-            "pixel": pixel,
-            "edge": edge,
-            "detail": detail,
-            "seen": seen,
-            "seen_right": seen_right,
-            "code": code,
-            "code_right": code_right,
-            "codes_used": torch.tensor(float(len(codes[..., 0].unique()))),
-        }
-        return pixel + 0.5 * edge + 0.5 * detail + 0.5 * seen + 0.1 * code, parts
+        codes_used = torch.tensor(float(len(codes[..., 0].unique())))
+        parts |= {"detail": detail, "code": code, "code_right": code_right, "codes_used": codes_used}
+        return 4.0 * pixel + 2.0 * edge + 0.5 * detail + 0.5 * seen + 0.1 * code, parts
+
+    def _seen(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return self.module.label_losses(self.module.seen(F.layer_norm(features, features.shape[-1:])), labels)
 
     def num_items(self, batch: PictureBatch) -> int:
         return len(batch.pixels)

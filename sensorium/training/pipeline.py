@@ -9,7 +9,7 @@ image       the tile tokenizer   }
 encode      documents' media through the tokenizers, once
 network     the transformer, by the same loop
 release     a folder that the engine loads
-decoder     the codec's decoder goes on alone, since the codes are settled; the release gets it
+decoders    those of both tokenizers go on alone, now that the codes are settled; the release gets them
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class AudioStage:
     lr: float = 2e-3
     decoder_steps: int = 1500  # with the encoder and its codes as they are, after the network
     decoder_lr: float = 1e-3
+    decoder_matrix_lr: float = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,7 @@ class ImageStage:
     batch_size: int = 32
     lr: float = 1.5e-3
     matrix_lr: float = 0.01
+    decoder_steps: int = 600  # with the encoder and its codes as they are, after the network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +131,8 @@ def run(recipe: Recipe, out: Path, *, device: str) -> Release:
         build_corpora(recipe, out)
     distributed.barrier()
     audio = train_audio(recipe, out, device=device)
-    image = train_image(recipe, out, device=device)
+    pictures = train_image(recipe, out, device=device)
+    image = pictures.tokenizer
     documents = build_documents(recipe, out, split="train")
     held_out = build_documents(recipe, out, split="heldout")
     if distributed.rank() == 0:
@@ -147,7 +150,8 @@ def run(recipe: Recipe, out: Path, *, device: str) -> Release:
         out,
         device=device,
     )
-    train_decoder(recipe, out, audio, device=device)
+    train_audio_decoder(recipe, out, audio, device=device)
+    train_image_decoder(recipe, out, pictures, device=device)
     if distributed.rank() == 0:
         release.save(out / "release")
     return release
@@ -199,14 +203,21 @@ def train_audio(recipe: Recipe, out: Path, *, device: str) -> AudioTokenizer:
     return _as_released(module.tokenizer)
 
 
-def train_decoder(recipe: Recipe, out: Path, audio: AudioTokenizer, *, device: str) -> AudioTokenizer:
+def train_audio_decoder(recipe: Recipe, out: Path, audio: AudioTokenizer, *, device: str) -> AudioTokenizer:
     """The codec's decoder alone: what the network says sounds better, in the codes that it has learned."""
     stage = recipe.audio
     module = AudioTokenizerModule(audio)
     config = TrainConfig(num_steps=stage.decoder_steps, device=device, seed=recipe.seed + 1)
-    optimizer = MuonAdamW(tokenizer_groups(audio.decoder, lr=stage.decoder_lr))
+    optimizer = MuonAdamW(tokenizer_groups(audio.decoder, lr=stage.decoder_lr, matrix_lr=stage.decoder_matrix_lr))
     objective = AudioTokenizerObjective(module, only_decoder=True)
-    fit(objective, _clip_batches(recipe, out, device=device), optimizer, config, out / "decoder", title="decoder")
+    fit(
+        objective,
+        _clip_batches(recipe, out, device=device),
+        optimizer,
+        config,
+        out / "audio-decoder",
+        title="audio decoder",
+    )
     return _as_released(audio)
 
 
@@ -223,24 +234,41 @@ def _clip_batches(recipe: Recipe, out: Path, *, device: str) -> Callable[[int], 
     return batch
 
 
-def train_image(recipe: Recipe, out: Path, *, device: str) -> ImageTokenizer:
+def train_image(recipe: Recipe, out: Path, *, device: str) -> ImageTokenizerModule:
+    """The tokenizer with the heads that taught it, which its decoder's own stage asks again."""
     stage = recipe.image
-    images = Pictures(build_pictures(recipe, out))
     torch.manual_seed(recipe.seed)
     module = ImageTokenizerModule(start(ImageTokenizer(stage.config), recipe, "image.safetensors"))
     module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - nine times the speed on a CPU
+    config = TrainConfig(num_steps=stage.num_steps, device=device, seed=recipe.seed)
+    optimizer = MuonAdamW(tokenizer_groups(module, lr=stage.lr, matrix_lr=stage.matrix_lr))
+    batches = _picture_batches(recipe, out, device=device)
+    fit(ImageTokenizerObjective(module), batches, optimizer, config, out / "image", title="image tokenizer")
+    _as_released(module.tokenizer)
+    return module
 
-    batch_size = stage.batch_size // distributed.num_ranks()
+
+def train_image_decoder(recipe: Recipe, out: Path, module: ImageTokenizerModule, *, device: str) -> ImageTokenizer:
+    """The tokenizer's decoder alone, as `train_audio_decoder`."""
+    stage = recipe.image
+    config = TrainConfig(num_steps=stage.decoder_steps, device=device, seed=recipe.seed + 1)
+    optimizer = MuonAdamW(tokenizer_groups(module.tokenizer.decoder, lr=stage.lr, matrix_lr=stage.matrix_lr))
+    objective = ImageTokenizerObjective(module, only_decoder=True)
+    batches = _picture_batches(recipe, out, device=device)
+    fit(objective, batches, optimizer, config, out / "image-decoder", title="image decoder")
+    return _as_released(module.tokenizer)
+
+
+def _picture_batches(recipe: Recipe, out: Path, *, device: str) -> Callable[[int], PictureBatch]:
+    images = Pictures(build_pictures(recipe, out))
+    batch_size = recipe.image.batch_size // distributed.num_ranks()
 
     def batch(step: int) -> PictureBatch:
         pixels, labels = images.batch(step, seed=recipe.seed, batch_size=batch_size)
         patches = torch.from_numpy(labels.astype(np.int64)).flatten(1, 2)  # (B, P, L, 3)
         return PictureBatch(torch.from_numpy(pixels).to(device), patches.to(device))
 
-    config = TrainConfig(num_steps=stage.num_steps, device=device, seed=recipe.seed)
-    optimizer = MuonAdamW(tokenizer_groups(module, lr=stage.lr, matrix_lr=stage.matrix_lr))
-    fit(ImageTokenizerObjective(module), batch, optimizer, config, out / "image", title="image tokenizer")
-    return _as_released(module.tokenizer)
+    return batch
 
 
 def train_text(recipe: Recipe, documents: Sequence[Path], out: Path) -> None:
@@ -371,9 +399,17 @@ def train_network(
         "documents": len(documents),
         "positions_per_epoch": packing.num_positions,
         "torch_threads": torch.get_num_threads(),
+        "before": _stages_of(recipe.start),
     }
     (out / "release" / "training.json").write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
     return release
+
+
+def _stages_of(start: Path | None) -> list[dict[str, object]]:
+    """How the weights came about that a run goes on from (the `stages` of their training.json)."""
+    if start is None:
+        return []
+    return json.loads((start / "training.json").read_text("utf-8")).get("stages", [])
 
 
 def new_release(recipe: Recipe, text: TextTokenizer, audio: AudioTokenizer, image: ImageTokenizer) -> Release:

@@ -151,7 +151,8 @@ def test_a_run_and_its_evals_become_a_card(checkpoint: Path, tmp_path: Path):
     random_release().save(checkpoint)
     run = tmp_path / "run"
     (run / "release").mkdir(parents=True)
-    (run / "release" / "training.json").write_text('{"recipe": "nano"}')
+    earlier = {"name": "network", "num_steps": 5, "items": 9, "item": "positions", "wall_time_s": 1.0}
+    (run / "release" / "training.json").write_text(json.dumps({"recipe": "nano", "before": [earlier]}))
     for step, seconds in ((10, 20.0), (20, 45.0)):
         (run / "network").mkdir(exist_ok=True)
         metrics.append(run / "network", {"step": step, "seconds": seconds, "items_per_s": 1000.0, "loss": 1.0})
@@ -160,7 +161,8 @@ def test_a_run_and_its_evals_become_a_card(checkpoint: Path, tmp_path: Path):
     assert made["recipe"] == "python -m recipes.nano"
     assert made["machine"] == "2 cores of a processor"
     assert made["stages"] == [
-        {"name": "network", "num_steps": 20, "items": 45_000, "item": "positions", "wall_time_s": 45.0}
+        earlier,
+        {"name": "network", "num_steps": 20, "items": 45_000, "item": "positions", "wall_time_s": 45.0},
     ]
     assert made["parameters"].keys() == {"network", "audio tokenizer", "image tokenizer"}
     assert "45 k positions" in (checkpoint / "README.md").read_text()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sensorium.data.generators.pictures import patch_labels, word_picture
+from sensorium.data.generators.pictures import patch_labels, scene, word_picture
 from sensorium.model.config import ModelConfig
 from sensorium.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
 from sensorium.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
@@ -84,18 +84,32 @@ def test_tails_are_dropped_in_whole_groups():
     assert drop_tail(values, first=4, group=2, num_groups=0) is values
 
 
+@pytest.mark.parametrize("only_decoder", [False, True])
 @pytest.mark.parametrize("num_residuals", [0, 3])
-def test_every_part_of_the_image_tokenizer_is_trained(num_residuals: int):
+def test_the_image_tokenizer_is_trained_whole_or_by_its_decoder(num_residuals: int, only_decoder: bool):
     torch.manual_seed(0)
     config = ImageTokenizerConfig(channels=(8, 16), blocks=(1, 1), feature_size=32, num_residuals=num_residuals)
     module = ImageTokenizerModule(ImageTokenizer(config))
-    shown = [word_picture(np.random.default_rng(seed), split="train") for seed in range(2)]
+    shown = [scene(np.random.default_rng(seed), split="train") for seed in range(2)]
     labels = torch.from_numpy(np.stack([patch_labels(picture) for picture in shown]).astype(np.int64)).flatten(1, 2)
     pixels = torch.from_numpy(np.stack([picture.pixels for picture in shown]))
-    loss, parts = ImageTokenizerObjective(module)(PictureBatch(pixels, labels))
+    loss, parts = ImageTokenizerObjective(module, only_decoder=only_decoder)(PictureBatch(pixels, labels))
+    assert loss.isfinite()
     assert 0.0 <= parts["seen_right"] <= 1.0
     loss.backward()
-    assert all(parameter.grad is not None for parameter in module.parameters())
+    trained = {name for name, parameter in module.named_parameters() if parameter.grad is not None}
+    decoder = {name for name, _ in module.named_parameters() if name.startswith("tokenizer.decoder")}
+    assert trained == (decoder if only_decoder else dict(module.named_parameters()).keys())
+
+
+def test_pictures_without_colour_words_have_a_finite_loss():
+    module = ImageTokenizerModule(
+        ImageTokenizer(ImageTokenizerConfig(channels=(8, 16), blocks=(1, 1), feature_size=32))
+    )
+    word = word_picture(np.random.default_rng(0), split="train")
+    labels = torch.from_numpy(patch_labels(word)[None].astype(np.int64)).flatten(1, 2)
+    loss, _ = ImageTokenizerObjective(module)(PictureBatch(torch.from_numpy(word.pixels[None]), labels))
+    assert loss.isfinite()
 
 
 @pytest.mark.parametrize("only_decoder", [False, True])

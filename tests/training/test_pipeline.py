@@ -32,6 +32,7 @@ TOY = Recipe(
         config=ImageTokenizerConfig(channels=(8, 16), blocks=(1, 1), feature_size=32, num_residuals=3),
         num_shards=1,
         num_steps=2,
+        decoder_steps=2,
         batch_size=2,
     ),
     network=NetworkStage(
