@@ -1,8 +1,9 @@
-"""Which stream, which head? Trains variants of the network on one run's corpora and compares them.
+"""Which stream, which head, which codec? Trains variants of one run and compares them.
 
-    python -m recipes.ablations --run runs/nano --out runs/ablations --steps 600
+    python -m recipes.ablations --run runs/nano --out runs/ablations --steps 400
 
-The run lends its documents and tokenizers, so that variants differ in one thing only. What comes out: ablations.json
+The run lends its corpora and tokenizers, so that variants differ in one thing only; a codec variant trains a codec of
+its own on the run's clips and encodes the run's documents anew. All start from nothing. What comes out: ablations.json
 and ablations.md, with held-out losses and, where the judges of `recipes.judges` are trained, skills by `recipes.evals`.
 A stopped run goes on where it was.
 """
@@ -11,74 +12,101 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from recipes import evals
+from recipes.command import as_ranks
 from recipes.nano import NANO
 from sensorium.data.packing import EncodedDocuments
 from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.render import RenderConfig
-from sensorium.training import metrics
-from sensorium.training.pipeline import NetworkStage, train_network
+from sensorium.training import distributed, metrics, pipeline
+from sensorium.training.pipeline import Recipe
 
-SKILLS = ("say", "spoken_command", "spoken_question", "scene_qa")
-LOSSES = ("heldout_text", "heldout_audio", "heldout_residual", "heldout_image")
+SKILLS = ("say", "spoken_command", "spoken_question")
+LOSSES = ("heldout_text", "heldout_audio", "heldout_residual", "heldout_image", "heldout_image_residual")
+CODEC_STEPS = 800
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "base": {},
-    "interleave: proportional": {"render": RenderConfig(interleave="proportional")},
-    "interleave: fixed 5:10": {"render": RenderConfig(interleave="fixed")},
-    "interleave: text first": {"render": RenderConfig(interleave="text_first")},
-    "FFN per group": {"model": {"ffn": "per_group"}},
-    "depth head: transformer": {"model": {"depth_head": "transformer"}},
-    "depth head: independent": {"model": {"depth_head": "independent"}},
-    "no transcript of the user": {"render": RenderConfig(transcripts=False)},
-    "no value embeddings": {"model": {"value_embeddings": False}},
-    "lead 2 frames": {"render": RenderConfig(lead_frames=2)},
-    "lead 12 frames": {"render": RenderConfig(lead_frames=12)},
-    "first 1 token": {"render": RenderConfig(first_tokens=1)},
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What differs from the recipe: fields of its stages. `codec` variants are compared with each other only."""
+
+    network: dict[str, Any] = field(default_factory=dict)
+    codec: dict[str, Any] | None = None
+
+
+VARIANTS: dict[str, Variant] = {
+    "base": Variant(),
+    "interleave: proportional": Variant(network={"render": RenderConfig(interleave="proportional")}),
+    "interleave: fixed 5:10": Variant(network={"render": RenderConfig(interleave="fixed")}),
+    "interleave: text first": Variant(network={"render": RenderConfig(interleave="text_first")}),
+    "FFN per group": Variant(network={"model": {"ffn": "per_group"}}),
+    "depth head: transformer": Variant(network={"model": {"depth_head": "transformer"}}),
+    "depth head: independent": Variant(network={"model": {"depth_head": "independent"}}),
+    "no transcript of the user": Variant(network={"render": RenderConfig(transcripts=False)}),
+    "no value embeddings": Variant(network={"model": {"value_embeddings": False}}),
+    "lead 2 frames": Variant(network={"render": RenderConfig(lead_frames=2)}),
+    "lead 12 frames": Variant(network={"render": RenderConfig(lead_frames=12)}),
+    "first 1 token": Variant(network={"render": RenderConfig(first_tokens=1)}),
+    "codec: phonemes at their times": Variant(codec={"supervision": "timed"}),
+    "codec: phonemes by CTC": Variant(codec={"supervision": "ctc"}),
+    "codec: no phonemes": Variant(codec={"supervision": "none"}),
 }
 
 
-def main(run: Path, out: Path, *, steps: int, names: list[str], n: int, judges: Path) -> None:
-    documents = _encoded(run, "train")
-    held_out = _encoded(run, "heldout")
-    trained = Release.load(run / "release")
+def main(
+    run: Path,
+    out: Path,
+    *,
+    steps: int,
+    names: list[str],
+    n: int,
+    judges: Path,
+    recipe: Recipe = NANO,
+    codec_steps: int = CODEC_STEPS,
+) -> dict[str, dict[str, float]]:
+    """Trains the variants in order and writes the table after each. Every rank calls this; rank 0 measures."""
     results: dict[str, dict[str, float]] = {}
     for name in names:
         folder = out / name.replace(" ", "-").replace(":", "")
-        stage = replace(NANO.network, num_steps=steps, **VARIANTS[name])
-        _train(stage, trained, documents, held_out, folder)
-        last = metrics.read(folder / "network")[-1]
-        results[name] = {loss: last[loss] for loss in LOSSES} | {"seconds": last["seconds"]}
-        if judges.exists():
-            results[name] |= _skills(folder, n, judges)
-        (out / "ablations.json").write_text(json.dumps({"steps": steps, "variants": results}, indent=2) + "\n", "utf-8")
-        (out / "ablations.md").write_text(table(results), "utf-8")
-        print(name, results[name])
+        _train(recipe, VARIANTS[name], run, folder, steps=steps, codec_steps=codec_steps)
+        if distributed.rank() == 0:
+            last = metrics.read(folder / "network")[-1]
+            results[name] = {loss: last[loss] for loss in LOSSES if loss in last} | {"seconds": last["seconds"]}
+            if judges.exists():
+                results[name] |= _skills(folder, n, judges)
+            record = {"steps": steps, "codec_steps": codec_steps, "n": n, "variants": results}
+            (out / "ablations.json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+            (out / "ablations.md").write_text(table(results), "utf-8")
+            print(name, results[name])
+        distributed.barrier()
+    return results
 
 
-def _encoded(run: Path, split: str) -> EncodedDocuments:
-    shards = sorted((run / f"documents-{split}").glob("shard-*"))
-    return EncodedDocuments(shards, [run / f"encoded-{split}" / shard.name for shard in shards])
-
-
-def _train(
-    stage: NetworkStage, trained: Release, documents: EncodedDocuments, held_out: EncodedDocuments, folder: Path
-) -> None:
-    train_network(
-        replace(NANO, name=folder.name, network=stage),
-        documents,
-        held_out,
-        trained.text,
-        trained.audio_tokenizer,
-        trained.image_tokenizer,
-        folder,
-        device="cpu",
+def _train(recipe: Recipe, variant: Variant, run: Path, folder: Path, *, steps: int, codec_steps: int) -> None:
+    trained = Release.load(run / "release")
+    audio, image = trained.audio_tokenizer, trained.image_tokenizer
+    model = recipe.network.model | variant.network.get("model", {})
+    stage = replace(recipe.network, num_steps=steps, **variant.network | {"model": model})
+    recipe = replace(recipe, name=folder.name, network=stage)
+    if variant.codec is not None:
+        recipe = replace(recipe, audio=replace(recipe.audio, num_steps=codec_steps, **variant.codec))
+        folder.mkdir(parents=True, exist_ok=True)
+        if distributed.rank() == 0 and not (folder / "clips").exists():
+            (folder / "clips").symlink_to((run / "clips").resolve())
+        distributed.barrier()
+        audio = pipeline.train_audio(recipe, folder, device="cpu")
+    encoded: dict[str, EncodedDocuments] = {}
+    for split in ("train", "heldout"):
+        shards = sorted((run / f"documents-{split}").glob("shard-*"))
+        lent = run if variant.codec is None else folder
+        codes = pipeline.encode_documents(shards, lent / f"encoded-{split}", audio=audio, image=image, device="cpu")
+        encoded[split] = EncodedDocuments(shards, codes)
+    pipeline.train_network(
+        recipe, encoded["train"], encoded["heldout"], trained.text, audio, image, folder, device="cpu"
     )
 
 
@@ -89,11 +117,12 @@ def _skills(folder: Path, n: int, judges: Path) -> dict[str, float]:
         f"{task['name']} {row['condition']} {row['metric']}".strip(): row["mean"]
         for task in report["tasks"]
         for row in task["rows"]
+        if row["mean"] is not None
     }
 
 
 def table(results: dict[str, dict[str, float]]) -> str:
-    columns = list(next(iter(results.values())))
+    columns = list(dict.fromkeys(column for row in results.values() for column in row))
     lines = ["| variant | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for name, row in results.items():
         cells = [f"{row[column]:.3f}" if column in row else "" for column in columns]
@@ -102,14 +131,14 @@ def table(results: dict[str, dict[str, float]]) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="compare variants of the network")
+    parser = argparse.ArgumentParser(description="compare variants of the codec and of the network")
     parser.add_argument("--run", type=Path, default=Path("runs/nano"))
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--n", type=int, default=50, help="samples of each skill")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processes", type=int, help="ranks; by default one per CPU core")
     parser.add_argument("--judges", type=Path, default=Path("runs/judges"))
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    main(options.run, options.out, steps=options.steps, names=options.variants, n=options.n, judges=options.judges)
+    with as_ranks("recipes.ablations", device="cpu", processes=options.processes):
+        main(options.run, options.out, steps=options.steps, names=options.variants, n=options.n, judges=options.judges)

@@ -6,6 +6,8 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,24 +26,29 @@ def train(recipe: Recipe) -> None:
     parser.add_argument("--seed", type=int, default=recipe.seed, help="of the material and of all chance")
     options = parser.parse_args()
     recipe = replace(recipe, start=options.start, seed=options.seed)
-    on_cpu = options.device == "cpu"
-    processes = options.processes or ((os.cpu_count() or 1) if on_cpu else 1)
-    if processes > 1 and "WORLD_SIZE" not in os.environ:
-        raise SystemExit(_launch(recipe.name, processes))
+    with as_ranks(f"recipes.{recipe.name}", device=options.device, processes=options.processes):
+        run(recipe, options.out, device=options.device)
+        if distributed.rank() == 0:
+            print(f"serve it:  sensorium serve --checkpoint {options.out / 'release'}")
+
+
+@contextmanager
+def as_ranks(module: str, *, device: str, processes: int | None) -> Iterator[None]:
+    """Runs the body in every rank of `python -m module`: one per CPU core or one for a GPU, unless `processes` says.
+
+    The first time round it starts the ranks, waits for them, and ends this process with their exit status.
+    """
+    on_cpu = device == "cpu"
+    count = processes or ((os.cpu_count() or 1) if on_cpu else 1)
+    if count > 1 and "WORLD_SIZE" not in os.environ:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+        raise SystemExit(
+            subprocess.call([*launcher, "-m", module, *sys.argv[1:]], env=os.environ | {"OMP_NUM_THREADS": "1"})
+        )
     if on_cpu:
         torch.set_num_threads(1)  # small steps do not split well over threads: one process per core instead
-    distributed.join(options.device)
+    distributed.join(device)
     try:
-        run(recipe, options.out, device=options.device)
+        yield
     finally:
         distributed.leave()
-    if distributed.rank() == 0:
-        print(f"serve it:  sensorium serve --checkpoint {options.out / 'release'}")
-
-
-def _launch(name: str, processes: int) -> int:
-    """Starts this command again, as ranks of one run."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return subprocess.call(
-        [*launcher, "-m", f"recipes.{name}", *sys.argv[1:]], env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )

@@ -3,7 +3,7 @@ positions does not decide its share of the gradient."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -117,16 +117,23 @@ class AudioTokenizerModule(nn.Module):
         self.detail = nn.Linear(config.size, 4 * config.num_mels)  # keeps it rich
 
 
+Supervision: TypeAlias = Literal["timed", "ctc", "none"]
+
+
 class AudioTokenizerObjective:
     """Multi-scale spectra; phonemes from q0 and from the continuous feature; log-mels from the feature.
 
     With `only_decoder` the codes are given: sound gets better while every encoded corpus and every network that was
-    trained on them stay valid.
+    trained on them stay valid. `supervision` says how phonemes are taught: at their known times, in their order alone
+    (CTC), or not at all; the latter two are rivals in an ablation.
     """
 
-    def __init__(self, module: AudioTokenizerModule, *, only_decoder: bool = False) -> None:
+    def __init__(
+        self, module: AudioTokenizerModule, *, only_decoder: bool = False, supervision: Supervision = "timed"
+    ) -> None:
         self.module = module
         self.only_decoder = only_decoder
+        self.supervision: Supervision = supervision
         rate_hz = module.tokenizer.config.sample_rate_hz
         self.windows = {size: torch.hann_window(size) for size in (256, 512, 1024, 2048)}
         self.filters = {
@@ -149,9 +156,9 @@ class AudioTokenizerObjective:
         if self.only_decoder:
             return spectral, {"spectral": spectral}
         logits = self.module.phonemes(values[..., :semantic]).float()
-        phoneme = F.cross_entropy(logits.flatten(0, 2), batch.phonemes.flatten(), ignore_index=-100)
+        phoneme = self._phoneme(logits, batch.phonemes)
         heard = self.module.heard(F.layer_norm(features, (config.size,))).float().unflatten(-1, (4, -1))
-        heard_phoneme = F.cross_entropy(heard.flatten(0, 2), batch.phonemes.flatten(), ignore_index=-100)
+        heard_phoneme = self._phoneme(heard, batch.phonemes)
         padded = F.pad(batch.waveform, (hop, 0))
         mel = tokenizer.encoder.mel(padded).unflatten(1, (-1, 4)).flatten(2)  # (B, F, 4 * num_mels)
         detail = (self.module.detail(features).float() - mel).abs().mean()
@@ -165,6 +172,19 @@ class AudioTokenizerObjective:
             "q0_used": torch.tensor(float(len(codes[..., 0].unique()))),
         }
         return spectral + phoneme + 0.5 * heard_phoneme + detail, parts
+
+    def _phoneme(self, logits: Tensor, phonemes: Tensor) -> Tensor:
+        """logits: (B, F, 4, V), phonemes: (B, F, 4)"""
+        if self.supervision == "none":
+            return logits.sum() * 0.0
+        if self.supervision == "timed":
+            return F.cross_entropy(logits.flatten(0, 2), phonemes.flatten(), ignore_index=-100)
+        rows = [row.unique_consecutive() for row in phonemes.flatten(1)]
+        targets = [row[row > 0] for row in rows]  # silence, phoneme 0, is the blank
+        steps = logits.flatten(1, 2).log_softmax(-1).transpose(0, 1)  # (4F, B, V)
+        steps_of = torch.full((len(rows),), len(steps))
+        lengths = torch.tensor([len(target) for target in targets])
+        return F.ctc_loss(steps, torch.cat(targets), steps_of, lengths, zero_infinity=True)
 
     def _spectral(self, decoded: Tensor, original: Tensor) -> Tensor:
         """L1 of log magnitudes, linear and in mel bands (half of all linear bins lie where speech has little), and

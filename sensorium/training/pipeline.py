@@ -56,6 +56,7 @@ from sensorium.training.objectives import (
     PictureBatch,
     StreamBatch,
     StreamObjective,
+    Supervision,
 )
 from sensorium.training.optim import MuonAdamW, network_groups, tokenizer_groups
 
@@ -68,6 +69,7 @@ Tokenizer = TypeVar("Tokenizer", bound=nn.Module)
 @dataclass(frozen=True, kw_only=True)
 class AudioStage:
     config: AudioTokenizerConfig = field(default_factory=AudioTokenizerConfig)
+    supervision: Supervision = "timed"
     num_shards: int = 16
     num_steps: int = 4000
     batch_size: int = 16
@@ -199,7 +201,8 @@ def train_audio(recipe: Recipe, out: Path, *, device: str) -> AudioTokenizer:
     config = TrainConfig(num_steps=stage.num_steps, device=device, seed=recipe.seed)
     optimizer = MuonAdamW(tokenizer_groups(module, lr=stage.lr))
     batches = _clip_batches(recipe, out, device=device)
-    fit(AudioTokenizerObjective(module), batches, optimizer, config, out / "audio", title="audio tokenizer")
+    objective = AudioTokenizerObjective(module, supervision=stage.supervision)
+    fit(objective, batches, optimizer, config, out / "audio", title="audio tokenizer")
     return _as_released(module.tokenizer)
 
 

@@ -123,3 +123,19 @@ def test_the_codec_is_trained_whole_or_by_its_decoder(only_decoder: bool):
     trained = {name for name, parameter in module.named_parameters() if parameter.grad is not None}
     decoder = {name for name, _ in module.named_parameters() if name.startswith("tokenizer.decoder")}
     assert trained == (decoder if only_decoder else dict(module.named_parameters()).keys())
+
+
+def test_phonemes_are_taught_by_time_by_order_or_not_at_all():
+    torch.manual_seed(0)
+    config = AudioTokenizerConfig(size=32, encoder_blocks=(1, 1), decoder_blocks=(1, 1))
+    module = AudioTokenizerModule(AudioTokenizer(config))
+    phonemes = torch.tensor([0, 0, 5, 5, 5, 9, 0, 7]).expand(2, -1).unflatten(1, (2, 4))
+    batch = ClipBatch(torch.randn(2, 2 * config.frame_size), phonemes)
+    losses = {}
+    for kind in ("timed", "ctc", "none"):
+        _, parts = AudioTokenizerObjective(module, supervision=kind)(batch)
+        losses[kind] = parts["phoneme"].item()
+    assert losses["none"] == 0.0
+    logits = torch.full((2, 2, 4, config.num_phonemes), -20.0).scatter(3, phonemes.unsqueeze(-1), 20.0)
+    assert float(AudioTokenizerObjective(module, supervision="ctc")._phoneme(logits, phonemes)) < 1e-3
+    assert min(losses["timed"], losses["ctc"]) > 1.0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from recipes import ablations
 from sensorium.data import corpus
 from sensorium.data.packing import EncodedDocuments, Packing, PackingConfig, roughen
 from sensorium.tokenizers.audio import AudioTokenizerConfig
@@ -189,3 +191,16 @@ def test_encoded_pictures_have_all_codes_of_their_patches(finished: Path) -> Non
     assert stored.shape == (len(pictures), 64, 4)
     made = release.image_tokenizer.encode(torch.from_numpy(pictures[:8]))
     assert (made.codes.numpy() == stored[:8]).mean() > 0.99
+
+
+def test_ablations_compare_variants_of_a_run(finished: Path, tmp_path: Path) -> None:
+    names = ["base", "FFN per group", "codec: no phonemes"]
+    settings: dict[str, Any] = {"steps": 2, "names": names, "n": 1, "judges": tmp_path / "none", "codec_steps": 2}
+    results = ablations.main(finished, tmp_path, recipe=TOY, **settings)
+    assert list(results) == names
+    assert all(row["heldout_text"] > 0 and row["heldout_audio"] > 0 for row in results.values())
+    assert Release.load(tmp_path / "FFN-per-group" / "release").config.model.ffn == "per_group"
+    shard = Path("encoded-train", "shard-00000", "audio_codes.npy")
+    assert not np.array_equal(np.load(finished / shard), np.load(tmp_path / "codec-no-phonemes" / shard))
+    assert (tmp_path / "ablations.md").read_text().count("\n") == 2 + len(names)
+    assert ablations.main(finished, tmp_path, recipe=TOY, **settings) == results  # nothing is trained again
