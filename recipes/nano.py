@@ -15,7 +15,7 @@ NANO = Recipe(
     name="nano",
     audio=AudioStage(num_shards=20, num_steps=3000, decoder_steps=1000),
     image=ImageStage(config=ImageTokenizerConfig(num_residuals=3), num_shards=20, num_steps=2000, decoder_steps=500),
-    network=NetworkStage(depth=6, num_shards=160, num_steps=4400),
+    network=NetworkStage(depth=6, num_shards=160, num_steps=4000),
 )
 
 if __name__ == "__main__":
