@@ -44,7 +44,7 @@ def training_record(run: Path, checkpoint: Path, *, machine: str) -> TrainingRec
     facts = json.loads((run / "release" / "training.json").read_text("utf-8"))
     return {
         "name": release.config.name,
-        "recipe": f"python -m recipes.{facts['recipe']}",
+        "recipe": f"python -m recipes.{facts['recipe']}" + (" --start RELEASE" if facts.get("before") else ""),
         "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
         "stages": [*facts.get("before", []), *stages],
         "machine": machine,

@@ -25,6 +25,8 @@ def train(recipe: Recipe) -> None:
     parser.add_argument("--start", type=Path, help="a release whose weights the run goes on from, where they fit")
     parser.add_argument("--seed", type=int, default=recipe.seed, help="of the material and of all chance")
     options = parser.parse_args()
+    if options.start is not None and not (options.start / "config.json").is_file():
+        parser.error(f"--start {options.start} is no release: it holds no config.json")
     recipe = replace(recipe, start=options.start, seed=options.seed)
     with as_ranks(f"recipes.{recipe.name}", device=options.device, processes=options.processes):
         run(recipe, options.out, device=options.device)

@@ -410,9 +410,8 @@ def train_network(
 
 def _stages_of(start: Path | None) -> list[dict[str, object]]:
     """How the weights came about that a run goes on from (the `stages` of their training.json)."""
-    if start is None:
-        return []
-    return json.loads((start / "training.json").read_text("utf-8")).get("stages", [])
+    path = start / "training.json" if start is not None else None
+    return json.loads(path.read_text("utf-8")).get("stages", []) if path is not None and path.exists() else []
 
 
 def new_release(recipe: Recipe, text: TextTokenizer, audio: AudioTokenizer, image: ImageTokenizer) -> Release:

@@ -158,7 +158,7 @@ def test_a_run_and_its_evals_become_a_card(checkpoint: Path, tmp_path: Path):
         metrics.append(run / "network", {"step": step, "seconds": seconds, "items_per_s": 1000.0, "loss": 1.0})
     recipe.main(checkpoint, run=run, evals=None, machine=None, page=None)
     made = card.load_training(checkpoint / "training.json")
-    assert made["recipe"] == "python -m recipes.nano"
+    assert made["recipe"] == "python -m recipes.nano --start RELEASE"
     assert made["machine"] == "2 cores of a processor"
     assert made["stages"] == [
         earlier,

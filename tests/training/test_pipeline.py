@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from recipes import ablations
+from recipes.command import train
 from sensorium.data import corpus
 from sensorium.data.packing import EncodedDocuments, Packing, PackingConfig, roughen
 from sensorium.tokenizers.audio import AudioTokenizerConfig
@@ -191,6 +192,13 @@ def test_encoded_pictures_have_all_codes_of_their_patches(finished: Path) -> Non
     assert stored.shape == (len(pictures), 64, 4)
     made = release.image_tokenizer.encode(torch.from_numpy(pictures[:8]))
     assert (made.codes.numpy() == stored[:8]).mean() > 0.99
+
+
+def test_what_is_no_release_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["nano", "--start", str(tmp_path), "--out", str(tmp_path / "run")])
+    with pytest.raises(SystemExit, match="2"):
+        train(TOY)
+    assert not (tmp_path / "run").exists()
 
 
 def test_ablations_compare_variants_of_a_run(finished: Path, tmp_path: Path) -> None:
