@@ -110,7 +110,7 @@ def peer(release: Release) -> tuple[Callable[[int], None], int] | None:
 
     def generate(num_tokens: int) -> None:
         with torch.inference_mode():
-            model.generate(
+            model.generate(  # pyright: ignore[reportAttributeAccessIssue]
                 ids,
                 do_sample=False,
                 min_new_tokens=num_tokens,

@@ -7,7 +7,8 @@ import socket
 from pathlib import Path
 
 import torch
-from torch import multiprocessing, nn
+from torch import nn
+from torch.multiprocessing.spawn import spawn
 
 from sensorium.training import distributed
 from sensorium.training.optim import Group, MuonAdamW
@@ -21,7 +22,7 @@ def network() -> nn.Sequential:
 
 
 def optimizer(model: nn.Sequential) -> MuonAdamW:
-    matrices = [layer.weight for layer in model if isinstance(layer, nn.Linear)]
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim == 2]
     last = model[-1]
     assert isinstance(last, nn.Linear)
     return MuonAdamW(
@@ -61,7 +62,7 @@ def test_two_ranks_make_the_steps_of_one(tmp_path: Path) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
-    multiprocessing.spawn(rank_of_two, (str(tmp_path), port), nprocs=2)
+    spawn(rank_of_two, (str(tmp_path), port), nprocs=2)
     first, second = (torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in range(2))
     alone = train([[step * 2, step * 2 + 1] for step in range(STEPS)]).state_dict()
     for name, tensor in alone.items():
