@@ -105,6 +105,12 @@ def drop_tail(values: Tensor, *, first: int, group: int, num_groups: int) -> Ten
     return values * mask.unsqueeze(1)
 
 
+def train_only(module: nn.Module, part: nn.Module) -> None:
+    """Freezes `module` but for `part` of it: a tokenizer's decoder, once its codes are settled."""
+    module.requires_grad_(False)
+    part.requires_grad_(True)
+
+
 class AudioTokenizerModule(nn.Module):
     """The codec and the heads that only training needs."""
 
@@ -133,6 +139,8 @@ class AudioTokenizerObjective:
     ) -> None:
         self.module = module
         self.only_decoder = only_decoder
+        if only_decoder:
+            train_only(module, module.tokenizer.decoder)
         self.supervision: Supervision = supervision
         rate_hz = module.tokenizer.config.sample_rate_hz
         self.windows = {size: torch.hann_window(size) for size in (256, 512, 1024, 2048)}
@@ -144,9 +152,8 @@ class AudioTokenizerObjective:
     def __call__(self, batch: ClipBatch) -> tuple[Tensor, dict[str, Tensor]]:
         tokenizer = self.module.tokenizer
         config = tokenizer.config
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.only_decoder):
-            features, _ = tokenizer.encoder(batch.waveform)
-            values, codes = tokenizer.quantize(features)
+        features, _ = tokenizer.encoder(batch.waveform)
+        values, codes = tokenizer.quantize(features)
         semantic = len(config.semantic_levels)
         kept = drop_tail(values, first=semantic, group=len(config.acoustic_levels), num_groups=config.num_acoustic)
         decoded, _ = tokenizer.decoder(kept)
@@ -267,8 +274,7 @@ class ImageTokenizerObjective:
         self.module = module
         self.only_decoder = only_decoder
         if only_decoder:
-            module.requires_grad_(False)
-            module.tokenizer.decoder.requires_grad_(True)
+            train_only(module, module.tokenizer.decoder)
 
     def __call__(self, batch: PictureBatch) -> tuple[Tensor, dict[str, Tensor]]:
         module, tokenizer = self.module, self.module.tokenizer
