@@ -24,6 +24,7 @@ from sensorium.data.generators import dialogues, pictures, speech
 from sensorium.data.generators.documents import document
 from sensorium.data.generators.speech import PHONEMES, SAMPLE_RATE_HZ, Utterance
 from sensorium.messages import Audio, Image, Message, Text, ToolCall
+from sensorium.tokenizers.render import SpelledText
 
 CLIPS_PER_SHARD = 500
 PICTURES_PER_SHARD = 2000
@@ -139,7 +140,7 @@ class _Media:
 
     def _part(self, part: object) -> dict[str, Any]:
         if isinstance(part, Text):
-            return {"text": part.text}
+            return {"text": part.text} | ({"spelled": True} if isinstance(part, SpelledText) else {})
         if isinstance(part, ToolCall):
             return {"call": part.name, "arguments": part.arguments}
         if isinstance(part, Image):

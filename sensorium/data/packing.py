@@ -15,7 +15,14 @@ import numpy as np
 
 from sensorium.data.corpus import read_lines
 from sensorium.messages import Text, ToolCall, WordTime
-from sensorium.tokenizers.render import EncodedAudio, EncodedImage, EncodedMessage, EncodedPart, Renderer
+from sensorium.tokenizers.render import (
+    EncodedAudio,
+    EncodedImage,
+    EncodedMessage,
+    EncodedPart,
+    Renderer,
+    SpelledText,
+)
 from sensorium.tokenizers.stream import Stream
 from sensorium.tokenizers.vocab import NULL
 
@@ -28,7 +35,7 @@ class PackingConfig:
     max_seq_len: int = 1024
     live_share: float = 0.35  # of the documents with heard clips, how many are laid out as live
     hide_codes: float = 0.25  # of the heard media, how often only the features stay
-    hide_features: float = 0.25  # and how often only the codes
+    hide_features: float = 0.1  # and how often only the codes, of which no small print can be read
     drop_condition: float = 0.1  # of the drawing requests, how many lose their words (for classifier-free guidance)
     heard_noise: float = 0.3  # noise on heard and seen features, up to this share of their size
     gaps: float = 0.06  # of the heard frames, how many are not heard at all
@@ -70,7 +77,7 @@ class _Shard:
 
     def _part(self, part: dict[str, Any], own: bool) -> EncodedPart:
         if "text" in part:
-            return Text(text=part["text"])
+            return SpelledText(text=part["text"]) if part.get("spelled") else Text(text=part["text"])
         if "call" in part:
             return ToolCall(id="", name=part["call"], arguments=part["arguments"])
         if "image" in part:

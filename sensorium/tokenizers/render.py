@@ -35,6 +35,12 @@ FIRST_TOKENS = 3
 DELAY_FRAMES = 6
 
 
+@dataclass(frozen=True)
+class SpelledText(Text):
+    """Text that the network writes letter by letter, as it is read from a picture: a word never seen is then no
+    combination of pieces never written."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EncodedAudio:
     codes: np.ndarray  # (F, 1 + R)
@@ -64,6 +70,7 @@ class RenderConfig:
     """Loss weights of what a stream holds, and how heard clips are laid out."""
 
     reply: float = 1.0  # everything the assistant says, and the transcripts it must write
+    spelled: float = 3.0  # letters read from a picture: few, and each needs a look of its own
     prompt_text: float = 0.1  # typed text of others: a light language-model loss
     listen: float = 0.2  # "nothing to write yet" at a live frame
     end: float = 2.0  # <|end|>, <|/speak|>, <|tend|>: missing one costs a whole answer
@@ -134,6 +141,10 @@ class Renderer:
         if isinstance(part, Text):
             if own:
                 stream.add(vocab.WRITE, weight=reply)
+            if isinstance(part, SpelledText):
+                letters = [self.vocabulary.text_start + index for index in self.text.spell(part.text)]
+                stream.add_all(letters, weight=self.config.spelled if own else self.config.prompt_text)
+                return
             self._text(stream, part.text, weight=reply if own else self.config.prompt_text)
         elif isinstance(part, ToolCall):
             stream.add(vocab.CALL, weight=reply)

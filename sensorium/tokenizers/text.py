@@ -30,6 +30,7 @@ class TextTokenizer:
         self._bytes = [b""] * len(vocabulary)
         for token, index in vocabulary.items():
             self._bytes[index] = bytes(characters[character] for character in token)
+        self._byte_ids = [vocabulary[character] for character in characters]
 
     @classmethod
     def train(cls, texts: Iterable[str], *, num_tokens: int) -> TextTokenizer:
@@ -58,6 +59,10 @@ class TextTokenizer:
 
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text).ids
+
+    def spell(self, text: str) -> list[int]:
+        """The text in single bytes: no merge hides a letter."""
+        return [self._byte_ids[byte] for byte in text.encode()]
 
     def encode_with_offsets(self, text: str) -> list[TextToken]:
         """Tokens with the character at which each begins (its leading space skipped), for word timings."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -112,6 +113,7 @@ class NetworkStage:
     head_lr: float = 0.004
     scalar_lr: float = 0.02
     weight_decay: float = 0.05
+    fused: bool = True  # blocks and losses as compiled kernels, where a C++ compiler is installed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,11 @@ class Recipe:
     seed: int = 1
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     start: Path | None = None  # a release whose weights the run goes on from, where they fit
+    keep_tokenizers: bool = False  # `start`'s, as they are: all time goes to the network, whose codes stay the same
+
+    def __post_init__(self) -> None:
+        if self.keep_tokenizers and self.start is None:
+            raise ValueError("keep_tokenizers needs a release to start from")
 
 
 def run(recipe: Recipe, out: Path, *, device: str) -> Release:
@@ -132,9 +139,13 @@ def run(recipe: Recipe, out: Path, *, device: str) -> Release:
     if distributed.rank() == 0:
         build_corpora(recipe, out)
     distributed.barrier()
-    audio = train_audio(recipe, out, device=device)
-    pictures = train_image(recipe, out, device=device)
-    image = pictures.tokenizer
+    if recipe.keep_tokenizers:
+        assert recipe.start is not None
+        given = Release.load(recipe.start)
+        audio, image, pictures = given.audio_tokenizer, given.image_tokenizer, None
+    else:
+        audio, pictures = train_audio(recipe, out, device=device), train_image(recipe, out, device=device)
+        image = pictures.tokenizer
     documents = build_documents(recipe, out, split="train")
     held_out = build_documents(recipe, out, split="heldout")
     if distributed.rank() == 0:
@@ -152,8 +163,9 @@ def run(recipe: Recipe, out: Path, *, device: str) -> Release:
         out,
         device=device,
     )
-    train_audio_decoder(recipe, out, audio, device=device)
-    train_image_decoder(recipe, out, pictures, device=device)
+    if pictures is not None:
+        train_audio_decoder(recipe, out, audio, device=device)
+        train_image_decoder(recipe, out, pictures, device=device)
     if distributed.rank() == 0:
         release.save(out / "release")
     return release
@@ -161,8 +173,9 @@ def run(recipe: Recipe, out: Path, *, device: str) -> Release:
 
 def build_corpora(recipe: Recipe, out: Path) -> None:
     """All material of the run. Later stages find their shards made."""
-    build_clips(recipe, out)
-    build_pictures(recipe, out)
+    if not recipe.keep_tokenizers:
+        build_clips(recipe, out)
+        build_pictures(recipe, out)
     build_documents(recipe, out, split="train")
     build_documents(recipe, out, split="heldout")
 
@@ -366,7 +379,7 @@ def train_network(
     share = replace(stage.packing, batch_positions=stage.packing.batch_positions // distributed.num_ranks())
     packing = Packing(documents, release.renderer, share, seed=recipe.seed)
     unseen = Packing(held_out, release.renderer, stage.packing, seed=recipe.seed)
-    model, objective = release.model, StreamObjective(release.model)
+    model, objective = release.model, StreamObjective(release.model, fused=stage.fused and _can_compile(device))
 
     def batch_of(source: Packing, step: int) -> StreamBatch:
         streams = source.batch(step)
@@ -406,6 +419,13 @@ def train_network(
     }
     (out / "release" / "training.json").write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
     return release
+
+
+def _can_compile(device: str) -> bool:
+    if device != "cpu" or any(map(shutil.which, ("g++", "clang++", "c++"))):
+        return True
+    print("no C++ compiler here: the network trains on uncompiled kernels, a third slower")
+    return False
 
 
 def _stages_of(start: Path | None) -> list[dict[str, object]]:

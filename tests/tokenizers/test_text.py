@@ -49,6 +49,13 @@ def test_known_words_are_short_and_digits_stand_apart(tokenizer: TextTokenizer):
     assert len(tokenizer.encode("1234")) == 4
 
 
+def test_spelling_hides_no_letter(tokenizer: TextTokenizer):
+    for text in ("turtle", "Ærø 42", ""):
+        ids = tokenizer.spell(text)
+        assert len(ids) == len(text.encode())
+        assert tokenizer.decode(ids) == text
+
+
 def test_offsets_point_at_the_first_letter_of_words(tokenizer: TextTokenizer):
     text = "what is two"
     starts = {token.start_char for token in tokenizer.encode_with_offsets(text)}

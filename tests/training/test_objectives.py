@@ -61,6 +61,24 @@ def test_patches_of_one_code_have_no_residual_loss():
     torch.testing.assert_close(loss, 0.35 * parts["image"])
 
 
+@pytest.mark.filterwarnings("ignore")  # the compiler raises a few about itself
+def test_compiled_kernels_give_the_same_loss_and_gradients():
+    plain, fused = (random_network(TABLE, num_image_residuals=3) for _ in range(2))
+    fused.load_state_dict(plain.state_dict())
+    batch = drawing(plain.config)
+    losses = [
+        objective(batch)[0]
+        for objective in (StreamObjective(plain, depth_share=1.0), StreamObjective(fused, depth_share=1.0, fused=True))
+    ]
+    torch.testing.assert_close(*losses)
+    for loss in losses:
+        loss.backward()
+    for (name, one), other in zip(plain.named_parameters(), fused.parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None), name
+        if one.grad is not None:
+            torch.testing.assert_close(one.grad, other.grad, msg=name)
+
+
 def test_both_depth_heads_are_optimised_alike():
     rates = {"matrix_lr": 1.0, "embedding_lr": 2.0, "head_lr": 3.0, "scalar_lr": 4.0, "weight_decay": 0.0}
     network = random_network(TABLE, num_image_residuals=3)

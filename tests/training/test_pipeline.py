@@ -17,8 +17,9 @@ from sensorium.data.packing import EncodedDocuments, Packing, PackingConfig, rou
 from sensorium.tokenizers.audio import AudioTokenizerConfig
 from sensorium.tokenizers.image import ImageTokenizerConfig
 from sensorium.tokenizers.release import Release
+from sensorium.tokenizers.render import SpelledText
 from sensorium.tokenizers.stream import IGNORE_INDEX, collate_labels
-from sensorium.tokenizers.vocab import NULL
+from sensorium.tokenizers.vocab import NULL, WRITE
 from sensorium.training import metrics
 from sensorium.training.pipeline import AudioStage, ImageStage, NetworkStage, Recipe, new_release, run
 
@@ -45,6 +46,7 @@ TOY = Recipe(
         num_steps=12,
         packing=PackingConfig(batch_positions=2048),
         model={"feature_size": 32},
+        fused=False,  # compiling takes longer than these few steps
     ),
     workers=1,
 )
@@ -169,6 +171,41 @@ def test_a_run_goes_on_from_a_release(finished: Path, tmp_path: Path) -> None:
     deeper = replace(recipe, network=replace(TOY.network, depth=4))
     grown = new_release(deeper, release.text, release.audio_tokenizer, release.image_tokenizer).model
     assert grown.config.num_layers == 4  # nothing of another width fits, and that is no error
+
+
+def test_a_run_may_keep_the_tokenizers_of_the_release(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "DOCUMENTS_PER_SHARD", 40)
+    given = Release.load(finished / "release")
+    recipe = replace(TOY, start=finished / "release", keep_tokenizers=True, seed=TOY.seed + 1)
+    made = run(recipe, tmp_path, device="cpu")
+    for one, other in (
+        (given.audio_tokenizer, made.audio_tokenizer),
+        (given.image_tokenizer, made.image_tokenizer),
+    ):
+        assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())
+    assert not torch.equal(given.model.symbol_head.projection.weight, made.model.symbol_head.projection.weight)
+    assert not (tmp_path / "clips").exists()  # nothing is made that nobody trains on
+    with pytest.raises(ValueError, match="keep_tokenizers"):
+        replace(TOY, keep_tokenizers=True)
+
+
+def test_words_in_pictures_are_written_letter_by_letter(finished: Path) -> None:
+    release = Release.load(finished / "release")
+    documents = encoded_documents(finished)
+    spelled = [
+        (part.text, release.renderer.document(documents.messages(index)))
+        for index in range(len(documents))
+        if documents.task(index) == "read"
+        for part in documents.messages(index)[-1].parts
+        if isinstance(part, SpelledText)
+    ]
+    assert spelled
+    for word, stream in spelled:
+        written = stream.ids[stream.ids.index(WRITE) + 1 : -1]
+        assert len(written) == len(word)
+        assert release.text.decode(symbol - release.vocabulary.text_start for symbol in written) == word
 
 
 def test_encoded_codes_are_those_of_the_released_tokenizer(finished: Path) -> None:

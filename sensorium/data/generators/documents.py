@@ -18,6 +18,7 @@ from sensorium.data.generators.speech import PRESETS, PhonemeTime, Speaker, Spli
 from sensorium.data.generators.tools import tool_exchange
 from sensorium.data.generators.world import DIGITS
 from sensorium.messages import Audio, Image, Message, Part, Text
+from sensorium.tokenizers.render import SpelledText
 
 TRANSCRIBE = ("write down what you hear", "what was said", "write this down", "transcribe this")
 READ = ("what does it say", "read this", "what is written here", "which word is this", "read the word")
@@ -163,9 +164,9 @@ def _tool_spoken(writer: _Writer) -> None:
 
 
 def _see(writer: _Writer) -> None:
-    """One picture, one to four questions: a picture is the dear part of a document."""
+    """One picture, two to six questions: a picture is the dear part of a document."""
     seen = scene(writer.rng, split=writer.split)
-    for turn in range(int(writer.rng.integers(1, 5))):
+    for turn in range(int(writer.rng.integers(2, 7))):
         question, answer = pick(writer.rng, seen.questions)
         asked = writer.heard_or_typed(question, heard=0.25)
         if turn == 0:
@@ -178,12 +179,12 @@ def _see(writer: _Writer) -> None:
 def _read(writer: _Writer) -> None:
     if writer.rng.random() < 0.15:
         shown = digit_picture(writer.rng, split=writer.split)
-        question, answer = pick(writer.rng, DIGIT), DIGITS[int(shown.digit)]
+        question, answer = pick(writer.rng, DIGIT), Text(text=DIGITS[int(shown.digit)])
     else:
         shown = word_picture(writer.rng, split=writer.split)
-        question, answer = pick(writer.rng, READ), shown.word
+        question, answer = pick(writer.rng, READ), SpelledText(text=shown.word)
     writer.about(Image(pixels=shown.pixels), writer.heard_or_typed(question, heard=0.1))
-    writer.assistant(Text(text=answer))
+    writer.assistant(answer)
 
 
 def _draw(writer: _Writer) -> None:
@@ -228,17 +229,17 @@ _WRITERS: dict[str, Callable[[_Writer], None]] = {
 TASKS: dict[str, float] = {
     "chat": 0.02,
     "hear": 0.09,
-    "talk": 0.09,
-    "say": 0.15,
-    "answer-aloud": 0.05,
-    "transcribe": 0.08,
+    "talk": 0.06,
+    "say": 0.2,
+    "answer-aloud": 0.03,
+    "transcribe": 0.09,
     "tool": 0.02,
     "tool-spoken": 0.03,
     "see": 0.12,
-    "read": 0.12,
-    "draw": 0.15,
-    "icon": 0.04,
-    "mixed": 0.04,
+    "read": 0.14,
+    "draw": 0.14,
+    "icon": 0.03,
+    "mixed": 0.03,
 }
 """The tasks and their usual shares of the documents. A picture or a second of sound weighs more than a typed line."""
 
