@@ -103,7 +103,7 @@ def _train(recipe: Recipe, variant: Variant, run: Path, folder: Path, *, steps: 
     for split in ("train", "heldout"):
         shards = sorted((run / f"documents-{split}").glob("shard-*"))
         lent = run if variant.codec is None else folder
-        codes = pipeline.encode_documents(shards, lent / f"encoded-{split}", audio=audio, image=image, device="cpu")
+        codes = pipeline.encode(shards, lent / f"encoded-{split}", audio=audio, image=image, device="cpu")
         encoded[split] = EncodedDocuments(shards, codes)
     pipeline.train_network(
         recipe, encoded["train"], encoded["heldout"], trained.text, audio, image, folder, device="cpu"
@@ -140,5 +140,5 @@ if __name__ == "__main__":
     parser.add_argument("--processes", type=int, help="ranks; by default one per CPU core")
     parser.add_argument("--judges", type=Path, default=Path("runs/judges"))
     options = parser.parse_args()
-    with as_ranks("recipes.ablations", device="cpu", processes=options.processes):
+    with as_ranks(device="cpu", processes=options.processes):
         main(options.run, options.out, steps=options.steps, names=options.variants, n=options.n, judges=options.judges)

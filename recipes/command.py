@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from sensorium.training import distributed
-from sensorium.training.pipeline import Recipe, run
+from sensorium.training.pipeline import Recipe, begin, run
 
 
 def train(recipe: Recipe) -> None:
@@ -33,29 +33,43 @@ def train(recipe: Recipe) -> None:
     if options.keep_tokenizers and options.start is None:
         parser.error("--keep-tokenizers needs --start")
     recipe = replace(recipe, start=options.start, keep_tokenizers=options.keep_tokenizers, seed=options.seed)
-    with as_ranks(f"recipes.{recipe.name}", device=options.device, processes=options.processes):
+    try:
+        begin(recipe, options.out, num_ranks=num_ranks(options.device, options.processes))
+    except ValueError as error:
+        parser.error(str(error))
+    with as_ranks(device=options.device, processes=options.processes):
         run(recipe, options.out, device=options.device)
         if distributed.rank() == 0:
             print(f"serve it:  sensorium serve --checkpoint {options.out / 'release'}")
 
 
 @contextmanager
-def as_ranks(module: str, *, device: str, processes: int | None) -> Iterator[None]:
-    """Runs the body in every rank of `python -m module`: one per CPU core or one for a GPU, unless `processes` says.
+def as_ranks(*, device: str, processes: int | None) -> Iterator[None]:
+    """Runs the body in every rank: one per CPU core or one for a GPU, unless `processes` says.
 
-    The first time round it starts the ranks, waits for them, and ends this process with their exit status.
+    The first time round it starts this very program again in each rank, waits for them, and ends this process with
+    their exit status.
     """
-    on_cpu = device == "cpu"
-    count = processes or ((os.cpu_count() or 1) if on_cpu else 1)
+    count = num_ranks(device, processes)
     if count > 1 and "WORLD_SIZE" not in os.environ:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
         raise SystemExit(
-            subprocess.call([*launcher, "-m", module, *sys.argv[1:]], env=os.environ | {"OMP_NUM_THREADS": "1"})
+            subprocess.call([*launcher, *_program(), *sys.argv[1:]], env=os.environ | {"OMP_NUM_THREADS": "1"})
         )
-    if on_cpu:
+    if device == "cpu":
         torch.set_num_threads(1)  # small steps do not split well over threads: one process per core instead
     distributed.join(device)
     try:
         yield
     finally:
         distributed.leave()
+
+
+def num_ranks(device: str, processes: int | None) -> int:
+    return processes or ((os.cpu_count() or 1) if device == "cpu" else 1)
+
+
+def _program() -> list[str]:
+    """How this program was started, whatever a recipe in it calls itself."""
+    spec = sys.modules["__main__"].__spec__
+    return ["-m", spec.name] if spec is not None else [sys.argv[0]]

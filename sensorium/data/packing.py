@@ -101,7 +101,7 @@ def _mapped(path: Path) -> np.ndarray:
 
 
 class Packing:
-    """Draws batches of streams. `weights` by task repeat or thin out a task's documents within an epoch."""
+    """Draws batches of streams; an epoch has every document once."""
 
     def __init__(self, documents: EncodedDocuments, renderer: Renderer, config: PackingConfig, *, seed: int) -> None:
         self._documents = documents

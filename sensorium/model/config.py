@@ -1,7 +1,7 @@
-"""The network's shape. One dial, `depth`, derives the rest; presets are functions.
+"""The network's shape. One dial, `depth`, derives the rest; a preset is a depth with a name.
 
 depth      6     8     12     16     24      32      64      80
-preset   nano  tiny  small   base    (paper rows: `plan` them, train them on your own cluster)
+preset   nano  tiny  small   base    (rows on paper: nobody has trained them)
 width    192   256   384    512    1536    2048    8192   10240
 """
 
@@ -15,7 +15,7 @@ HEAD_DIM = 64
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Everything `Transformer` needs to know. Ids below `signal_start` are language, the others signal.
+    """Everything `Transformer` needs to know. Ids below `audio_start` are language, the others signal.
 
     `audio_start` and `image_start` are where the semantic audio codes and the image codes begin in the
     main vocabulary (tokenizers/vocab.py owns the table; the network only needs its borders).

@@ -51,7 +51,9 @@ class TextTokenizer:
         return cls(Tokenizer.from_str(path.read_text("utf-8")))
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps(json.loads(self._tokenizer.to_str()), ensure_ascii=False, indent=0), "utf-8")
+        beside = path.with_suffix(".part")
+        beside.write_text(json.dumps(json.loads(self._tokenizer.to_str()), ensure_ascii=False, indent=0), "utf-8")
+        beside.replace(path)  # whole or not at all: a run that is killed here goes on
 
     @property
     def num_tokens(self) -> int:

@@ -30,12 +30,12 @@ class StreamBatch(NamedTuple):
 class StreamObjective:
     """L = 1 text + 0.5 q0 + 0.25 residuals + 0.35 image (+ 0.25 its residuals): weighted means over their positions."""
 
-    def __init__(self, model: Transformer, *, depth_share: float = 0.5, fused: bool = False) -> None:
-        """With `fused`, blocks and losses run as compiled kernels: the same figures, 1.4 times as fast on a CPU."""
+    def __init__(self, model: Transformer, *, depth_share: float = 0.5, compiled: bool = False) -> None:
+        """With `compiled`, blocks and losses run as compiled kernels: the same figures, 1.4 times as fast on a CPU."""
         self.module = model
         self.depth_share = depth_share  # of the spoken frames and of the drawn patches, how many train a depth head
         self._symbol_losses, self._code_losses = _symbol_losses, _code_losses
-        if fused:
+        if compiled:
             for block in model.blocks:
                 block.compile(dynamic=True)
             self._symbol_losses = torch.compile(_symbol_losses, dynamic=True)

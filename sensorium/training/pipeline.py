@@ -16,22 +16,21 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from rich.progress import track
 from safetensors.torch import load_file
 from torch import nn
 
 from sensorium.data import corpus
 from sensorium.data.corpus import Clips
+from sensorium.data.encoding import encode_documents
 from sensorium.data.generators.documents import TASKS
 from sensorium.data.generators.speech import Split
 from sensorium.data.loader import Pictures, clip_batch
@@ -61,7 +60,6 @@ from sensorium.training.objectives import (
 )
 from sensorium.training.optim import MuonAdamW, network_groups, tokenizer_groups
 
-ENCODE_BATCH = 64
 HELD_OUT_BATCHES = 4
 
 Tokenizer = TypeVar("Tokenizer", bound=nn.Module)
@@ -113,7 +111,7 @@ class NetworkStage:
     head_lr: float = 0.004
     scalar_lr: float = 0.02
     weight_decay: float = 0.05
-    fused: bool = True  # blocks and losses as compiled kernels, where a C++ compiler is installed
+    compiled: bool = True  # blocks and losses as compiled kernels, where they can be compiled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +132,43 @@ class Recipe:
             raise ValueError("keep_tokenizers needs a release to start from")
 
 
+def begin(recipe: Recipe, out: Path, *, num_ranks: int) -> dict[str, Any]:
+    """Notes in `out/recipe.json` how the run is set up, and returns it.
+
+    Raises ValueError, naming what differs, if the folder holds a run that was set up differently: its finished stages
+    would silently be taken for this recipe's.
+    """
+    settings = {"ranks": num_ranks, **asdict(recipe)}
+    del settings["workers"]  # how many make the material does not change it
+    settings = json.loads(json.dumps(settings, default=str))
+    path = out / "recipe.json"
+    if not path.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        beside = out / f"recipe.part-{os.getpid()}"
+        beside.write_text(json.dumps(settings, indent=1) + "\n", "utf-8")
+        os.replace(beside, path)
+        return settings
+    before = dict(_flat(json.loads(path.read_text("utf-8"))))
+    for name, value in _flat(settings):
+        if before.get(name) != value:
+            raise ValueError(
+                f"{out} was begun with {name} {before.get(name)!r}, not {value!r}: go on as it began, or take another "
+                "folder"
+            )
+    return settings
+
+
+def _flat(settings: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield above + name, value
+
+
 def run(recipe: Recipe, out: Path, *, device: str) -> Release:
-    """Everything, in order; returns the release it also saves to `out/release`."""
+    """Everything, in order; returns the release it also saves to `out/release`. Raises ValueError as `begin` does."""
+    begin(recipe, out, num_ranks=distributed.num_ranks())
     if distributed.rank() == 0:
         build_corpora(recipe, out)
     distributed.barrier()
@@ -152,11 +185,11 @@ def run(recipe: Recipe, out: Path, *, device: str) -> Release:
         train_text(recipe, documents, out)
     distributed.barrier()
     text = TextTokenizer.load(out / "text.json")
-    encode = partial(encode_documents, audio=audio, image=image, device=device)
+    coded = partial(encode, audio=audio, image=image, device=device)
     release = train_network(
         recipe,
-        EncodedDocuments(documents, encode(documents, out / "encoded-train")),
-        EncodedDocuments(held_out, encode(held_out, out / "encoded-heldout")),
+        EncodedDocuments(documents, coded(documents, out / "encoded-train")),
+        EncodedDocuments(held_out, coded(held_out, out / "encoded-heldout")),
         text,
         audio,
         image,
@@ -306,61 +339,14 @@ def _texts(documents: Sequence[Path]) -> Iterator[str]:
             yield clip["text"]
 
 
-@torch.inference_mode()
-def encode_documents(
+def encode(
     documents: Sequence[Path], out: Path, *, audio: AudioTokenizer, image: ImageTokenizer, device: str
 ) -> list[Path]:
-    """The media of every shard as codes and features, in a folder of its name in `out`. Ranks share the shards."""
-    audio, image = audio.to(device).eval(), image.to(device).eval()
-    folders = [out / shard.name for shard in documents]
-    missing = [pair for pair in zip(documents, folders, strict=True) if not (pair[1] / "image_features.npy").exists()]
-    mine = missing[distributed.rank() :: distributed.num_ranks()]
-    for shard, folder in track(mine, description="encode", disable=not mine or distributed.rank() > 0):
-        folder.mkdir(parents=True, exist_ok=True)
-        _encode_clips(shard, folder, audio, device)
-        _encode_images(shard, folder, image, device)
-    audio.cpu()
-    image.cpu()
+    """The media of every shard as codes and features. Ranks share the shards."""
+    places = {"rank": distributed.rank(), "num_ranks": distributed.num_ranks()}
+    folders = encode_documents(documents, out, audio=audio, image=image, device=device, **places)
     distributed.barrier()
     return folders
-
-
-def _encode_clips(shard: Path, folder: Path, tokenizer: AudioTokenizer, device: str) -> None:
-    config = tokenizer.config
-    clips = corpus.read_lines(shard / "clips.jsonl")
-    sound = np.load(shard / "audio.npy", mmap_mode="r") if clips else np.zeros(0, dtype=np.int16)
-    ends = np.cumsum([0, *(clip["samples"] for clip in clips)])
-    frames = [-(-clip["samples"] // config.frame_size) for clip in clips]
-    starts = np.cumsum([0, *frames])
-    codes = np.zeros((starts[-1], 1 + config.num_acoustic), dtype=np.uint16)
-    features = np.zeros((starts[-1], config.size), dtype=np.float16)
-    by_length = np.argsort(frames, kind="stable")
-    for rows in (by_length[at : at + ENCODE_BATCH] for at in range(0, len(clips), ENCODE_BATCH)):
-        longest = max(frames[row] for row in rows)
-        batch = np.zeros((len(rows), longest * config.frame_size), dtype=np.float32)
-        for index, row in enumerate(rows):
-            batch[index, : clips[row]["samples"]] = sound[ends[row] : ends[row + 1]] / np.float32(32768.0)
-        made, _ = tokenizer.encode(torch.from_numpy(batch).to(device))
-        for index, row in enumerate(rows):
-            codes[starts[row] : starts[row + 1]] = made.codes[index, : frames[row]].cpu().numpy()
-            features[starts[row] : starts[row + 1]] = made.features[index, : frames[row]].cpu().numpy()
-    np.save(folder / "audio_starts.npy", starts)
-    np.save(folder / "audio_codes.npy", codes)
-    np.save(folder / "audio_features.npy", features)
-
-
-def _encode_images(shard: Path, folder: Path, tokenizer: ImageTokenizer, device: str) -> None:
-    config, path = tokenizer.config, shard / "images.npy"
-    size = config.image_size
-    images = np.load(path, mmap_mode="r") if path.exists() else np.zeros((0, size, size, 3), dtype=np.uint8)
-    codes = np.zeros((len(images), config.num_patches, 1 + config.num_residuals), dtype=np.uint16)
-    features = np.zeros((len(images), config.num_patches, config.feature_size), dtype=np.float16)
-    for at in range(0, len(images), ENCODE_BATCH):
-        made = tokenizer.encode(torch.from_numpy(images[at : at + ENCODE_BATCH].copy()).to(device))
-        codes[at : at + ENCODE_BATCH] = made.codes.cpu().numpy()
-        features[at : at + ENCODE_BATCH] = made.features.cpu().numpy()
-    np.save(folder / "image_codes.npy", codes)
-    np.save(folder / "image_features.npy", features)
 
 
 def train_network(
@@ -379,7 +365,7 @@ def train_network(
     share = replace(stage.packing, batch_positions=stage.packing.batch_positions // distributed.num_ranks())
     packing = Packing(documents, release.renderer, share, seed=recipe.seed)
     unseen = Packing(held_out, release.renderer, stage.packing, seed=recipe.seed)
-    model, objective = release.model, StreamObjective(release.model, fused=stage.fused and _can_compile(device))
+    model, objective = release.model, StreamObjective(release.model, compiled=stage.compiled and can_compile(device))
 
     def batch_of(source: Packing, step: int) -> StreamBatch:
         streams = source.batch(step)
@@ -411,21 +397,25 @@ def train_network(
     release.save(out / "release")
     facts = {
         "recipe": recipe.name,
+        "settings": begin(recipe, out, num_ranks=distributed.num_ranks()),
+        "device": device,
         "parameters": model.num_parameters(),
         "documents": len(documents),
         "positions_per_epoch": packing.num_positions,
-        "torch_threads": torch.get_num_threads(),
         "before": _stages_of(recipe.start),
     }
     (out / "release" / "training.json").write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
     return release
 
 
-def _can_compile(device: str) -> bool:
-    if device != "cpu" or any(map(shutil.which, ("g++", "clang++", "c++"))):
-        return True
-    print("no C++ compiler here: the network trains on uncompiled kernels, a third slower")
-    return False
+def can_compile(device: str) -> bool:
+    """Whether kernels can be compiled here: a C++ compiler and Python's headers are not on every machine."""
+    try:
+        torch.compile(lambda x: x.relu() + 1.0)(torch.ones(8, device=device))
+    except Exception as error:  # whatever the compiler's driver raises: the run goes on without it
+        print(f"kernels cannot be compiled here ({type(error).__name__}): the network trains a third slower")
+        return False
+    return True
 
 
 def _stages_of(start: Path | None) -> list[dict[str, object]]:

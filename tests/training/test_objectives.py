@@ -24,6 +24,7 @@ from sensorium.training.objectives import (
     drop_tail,
 )
 from sensorium.training.optim import network_groups
+from sensorium.training.pipeline import can_compile
 from tests.networks import random_network
 
 TABLE = Vocabulary(text_tokens=320)
@@ -61,19 +62,20 @@ def test_patches_of_one_code_have_no_residual_loss():
     torch.testing.assert_close(loss, 0.35 * parts["image"])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the compiler raises a few about itself
 def test_compiled_kernels_give_the_same_loss_and_gradients():
-    plain, fused = (random_network(TABLE, num_image_residuals=3) for _ in range(2))
-    fused.load_state_dict(plain.state_dict())
+    if not can_compile("cpu"):
+        pytest.skip("needs a C++ compiler and Python's headers")
+    plain, compiled = (random_network(TABLE, num_image_residuals=3) for _ in range(2))
+    compiled.load_state_dict(plain.state_dict())
     batch = drawing(plain.config)
-    losses = [
-        objective(batch)[0]
-        for objective in (StreamObjective(plain, depth_share=1.0), StreamObjective(fused, depth_share=1.0, fused=True))
-    ]
+    objectives = StreamObjective(plain, depth_share=1.0), StreamObjective(compiled, depth_share=1.0, compiled=True)
+    losses = [objective(batch)[0] for objective in objectives]
     torch.testing.assert_close(*losses)
     for loss in losses:
         loss.backward()
-    for (name, one), other in zip(plain.named_parameters(), fused.parameters(), strict=True):
+    for (name, one), other in zip(plain.named_parameters(), compiled.parameters(), strict=True):
         assert (one.grad is None) == (other.grad is None), name
         if one.grad is not None:
             torch.testing.assert_close(one.grad, other.grad, msg=name)

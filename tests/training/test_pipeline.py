@@ -2,61 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from recipes import ablations
 from recipes.command import train
 from sensorium.data import corpus
 from sensorium.data.packing import EncodedDocuments, Packing, PackingConfig, roughen
-from sensorium.tokenizers.audio import AudioTokenizerConfig
-from sensorium.tokenizers.image import ImageTokenizerConfig
 from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.render import SpelledText
 from sensorium.tokenizers.stream import IGNORE_INDEX, collate_labels
 from sensorium.tokenizers.vocab import NULL, WRITE
 from sensorium.training import metrics
-from sensorium.training.pipeline import AudioStage, ImageStage, NetworkStage, Recipe, new_release, run
-
-TOY = Recipe(
-    name="toy",
-    audio=AudioStage(
-        config=AudioTokenizerConfig(size=32, encoder_blocks=(1, 1), decoder_blocks=(1, 1)),
-        num_shards=1,
-        num_steps=2,
-        decoder_steps=2,
-        batch_size=2,
-    ),
-    image=ImageStage(
-        config=ImageTokenizerConfig(channels=(8, 16), blocks=(1, 1), feature_size=32, num_residuals=3),
-        num_shards=1,
-        num_steps=2,
-        decoder_steps=2,
-        batch_size=2,
-    ),
-    network=NetworkStage(
-        depth=2,
-        text_tokens=512,
-        num_shards=1,
-        num_steps=12,
-        packing=PackingConfig(batch_positions=2048),
-        model={"feature_size": 32},
-        fused=False,  # compiling takes longer than these few steps
-    ),
-    workers=1,
-)
+from sensorium.training.pipeline import begin, can_compile, new_release, run
+from tests.training.toy import TOY
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("toy")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus, "CLIPS_PER_SHARD", 8)
+        patch.setattr(corpus, "CLIPS_PER_SHARD", 8)  # as `small_corpora` has them
         patch.setattr(corpus, "PICTURES_PER_SHARD", 16)
         patch.setattr(corpus, "DOCUMENTS_PER_SHARD", 40)
         run(TOY, out, device="cpu")
@@ -85,6 +63,88 @@ def test_a_second_run_changes_nothing(finished: Path) -> None:
     run(TOY, finished, device="cpu")
     after = torch.load(finished / "network" / "state.pt", weights_only=True)["module"]
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_run_set_up_differently_is_refused(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = begin(TOY, finished, num_ranks=1)
+    assert settings["network"]["num_steps"] == 12
+    for changed, named in (
+        (replace(TOY, seed=2), "seed 1, not 2"),
+        (replace(TOY, network=replace(TOY.network, num_steps=13)), "network.num_steps 12, not 13"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            run(changed, finished, device="cpu")
+    with pytest.raises(ValueError, match="ranks 1, not 2"):
+        begin(TOY, finished, num_ranks=2)
+    begin(replace(TOY, workers=7), finished, num_ranks=1)  # the material is the same
+    monkeypatch.setattr("sys.argv", ["toy", "--out", str(finished), "--seed", "3", "--processes", "1"])
+    with pytest.raises(SystemExit, match="2"):
+        train(TOY)
+
+
+def test_a_run_killed_at_any_moment_comes_to_the_same_weights(finished: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.training.toy", "--out", str(tmp_path), "--device", "cpu"]
+    command += ["--processes", "1"]
+    appears = (
+        tmp_path / "documents-train" / "shard-00000",
+        tmp_path / "encoded-train" / "shard-00000",
+        tmp_path / "audio-decoder",
+    )
+    for found in appears:  # killed while the stage after it begins
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            while not found.exists() and process.poll() is None:
+                time.sleep(0.01)
+            process.kill()
+    assert not (tmp_path / "image-decoder").exists()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    for name in ("network", "audio", "image"):
+        once, again = (load_file(folder / "release" / f"{name}.safetensors") for folder in (finished, tmp_path))
+        assert all(torch.equal(tensor, again[tensor_name]) for tensor_name, tensor in once.items()), name
+
+
+def test_two_ranks_make_one_run_that_can_be_resumed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.training.toy", "--device", "cpu", "--processes", "2", "--out"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    subprocess.run([*command, str(whole)], check=True, stdout=subprocess.DEVNULL)
+    with subprocess.Popen([*command, str(broken)], stdout=subprocess.DEVNULL, start_new_session=True) as process:
+        while not (broken / "network").exists() and process.poll() is None:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+    subprocess.run([*command, str(broken)], check=True, stdout=subprocess.DEVNULL)
+    once, again = (load_file(folder / "release" / "network.safetensors") for folder in (whole, broken))
+    assert all(torch.equal(tensor, again[name]) for name, tensor in once.items())
+
+
+@pytest.mark.gpu
+def test_the_same_recipe_trains_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "CLIPS_PER_SHARD", 8)
+    monkeypatch.setattr(corpus, "PICTURES_PER_SHARD", 16)
+    monkeypatch.setattr(corpus, "DOCUMENTS_PER_SHARD", 40)
+    run(replace(TOY, network=replace(TOY.network, compiled=True)), tmp_path, device="cuda")
+    records = metrics.read(tmp_path / "network")
+    assert records[-1]["loss"] < records[0]["loss"]
+
+
+def test_without_a_compiler_a_run_goes_on_uncompiled(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def fails(*_: object, **__: object) -> object:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", fails)
+    assert not can_compile("cpu")
+    assert "cannot be compiled" in capsys.readouterr().out
+
+
+def test_ranks_run_the_program_that_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe's file may have another name than the recipe."""
+    called: list[list[str]] = []
+    monkeypatch.setattr("subprocess.call", lambda command, env: called.append(command) or 0)
+    monkeypatch.setattr("sys.argv", ["mine.py", "--out", str(tmp_path), "--device", "cpu", "--processes", "2"])
+    for spec, program in ((ModuleSpec("recipes.mine", None), ["-m", "recipes.mine"]), (None, ["mine.py"])):
+        monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
+        with pytest.raises(SystemExit, match="0"):
+            train(TOY)
+        at = called[-1].index("--nproc-per-node=2") + 1
+        assert called[-1][at : at + len(program)] == program
 
 
 def test_shards_are_functions_of_their_number(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Whole conversations to learn from, by task: what goes in through eyes, ears and keyboard, and the right answer.
 
-A document is a function of (task, seed, split), so a corpus is a range of seeds and is never stored. "heldout" differs
-in everything a user could bring: sentences, speakers, captions, fonts, icon styles.
+A document is a function of (task, seed, split), so a corpus is a range of seeds. "heldout" differs in everything a
+user could bring: sentences, speakers, captions, fonts, icon styles.
 """
 
 from __future__ import annotations
