@@ -1,11 +1,11 @@
 """First text token and first sound over HTTP, counted from the request's last byte.
 
-    python -m bench.latency [--preset nano] [--checkpoint DIR] [--threads 1] [--requests 30]
+    python -m bench.latency [--checkpoint DIR] [--preset tiny] [--threads 1] [--requests 30]
 
 Starts `sensorium serve` in a process of its own and asks it one request at a time: typed and spoken questions and a
 picture, answered in text or in speech. ttft_ms is the first delta with text (of a spoken answer: its transcript),
-ttfa_ms the first with sound. With random weights the transcript of a spoken question runs as long as it may, so these
-figures are too high rather than too low. The last line is JSON.
+ttfa_ms the first with sound. It measures the shipped weights, another release with --checkpoint, or random weights of a
+size with --preset (of which the transcript of a spoken question runs as long as it may). The last line is JSON.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import base64
 import http.client
-import io
 import json
 import select
 import subprocess
@@ -26,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import soundfile
 
 from bench.untrained import untrained
 
 START_TIMEOUT_S = 180
-CLIP_S = 2.0
+SHIPPED = Path("sensorium/checkpoints/nano")
+MEDIA = Path("docs/media")
 MAX_TOKENS = 16
 WARM_UP = 2  # requests that are not counted
 
@@ -60,18 +59,21 @@ def serving(checkpoint: Path, *, threads: int) -> Iterator[str]:
 
 def questions() -> dict[str, Any]:
     """Names and content of user messages."""
-    times_s = np.arange(round(CLIP_S * 24_000)) / 24_000
-    clip = io.BytesIO()
-    soundfile.write(clip, 0.2 * np.sin(2 * np.pi * 220 * times_s * (1 + 0.1 * times_s)), 24_000, format="WAV")
-    picture = io.BytesIO()
-    PIL.Image.new("RGB", (256, 256), "white").save(picture, format="PNG")
-    sound = {"data": base64.b64encode(clip.getvalue()).decode(), "format": "wav"}
-    url = "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()
+    clip, picture = (base64.b64encode((MEDIA / name).read_bytes()).decode() for name in ("question.wav", "scene.png"))
+    sound = {"data": clip, "format": "wav"}
+    url = "data:image/png;base64," + picture
     return {
         "typed": "what is two plus three",
         "spoken": [{"type": "input_audio", "input_audio": sound}],
-        "picture": [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "what is this"}],
+        "picture": [
+            {"type": "image_url", "image_url": {"url": url}},
+            {"type": "text", "text": "what is in the picture"},
+        ],
     }
+
+
+def clip_s() -> float:
+    return soundfile.info(MEDIA / "question.wav").duration
 
 
 def ask(connection: http.client.HTTPConnection, content: Any, *, speech: bool) -> tuple[float | None, float | None]:
@@ -120,21 +122,21 @@ def percentiles(figure: str, values: list[float]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="nano", choices=["nano", "tiny"])
-    parser.add_argument("--checkpoint", type=Path, help="a release to measure instead of random weights")
+    parser.add_argument("--checkpoint", type=Path, default=SHIPPED, help="the release to measure")
+    parser.add_argument("--preset", choices=["nano", "tiny"], help="random weights of this size instead")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--requests", type=int, default=30)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = options.checkpoint
-        if checkpoint is None:
+        if options.preset:
             checkpoint = Path(folder)
             untrained(options.preset).save(checkpoint)
         with serving(checkpoint, threads=options.threads) as address:
             rows = measure(address, num_requests=options.requests)
-    name = str(options.checkpoint or f"{options.preset}, random weights")
+    name = f"{options.preset}, random weights" if options.preset else str(options.checkpoint)
     figures = ("ttft_ms_p50", "ttft_ms_p95", "ttfa_ms_p50", "ttfa_ms_p95")
-    print(f"\n{name}: one request at a time over HTTP, {CLIP_S:.0f} s clips")
+    print(f"\n{name}: one request at a time over HTTP, {clip_s():.1f} s clips")
     print(f"  {'':<20}" + "".join(f"{figure:>13}" for figure in figures))
     for label, row in rows.items():
         print(f"  {label:<20}" + "".join(f"{row.get(figure, float('nan')):13.1f}" for figure in figures))
