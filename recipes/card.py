@@ -14,6 +14,7 @@ import json
 import shutil
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from sensorium.evals import card
 from sensorium.evals.card import Stage, TrainingRecord
@@ -44,11 +45,25 @@ def training_record(run: Path, checkpoint: Path, *, machine: str) -> TrainingRec
     facts = json.loads((run / "release" / "training.json").read_text("utf-8"))
     return {
         "name": release.config.name,
-        "recipe": f"python -m recipes.{facts['recipe']}" + (" --start RELEASE" if facts.get("before") else ""),
+        "recipe": _command(facts),
         "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
         "stages": [*facts.get("before", []), *stages],
         "machine": machine,
+        "settings": facts.get("settings", {}),
     }
+
+
+def _command(facts: dict[str, Any]) -> str:
+    """What makes these weights, with every option that is not the recipe's own."""
+    settings = facts.get("settings", {})
+    words = [f"python -m recipes.{facts['recipe']}"]
+    if facts.get("before") or settings.get("start"):
+        words.append("--start RELEASE")
+    if settings.get("keep_tokenizers"):
+        words.append("--keep-tokenizers")
+    if settings.get("seed", 1) != 1:
+        words.append(f"--seed {settings['seed']}")
+    return " ".join(words)
 
 
 def _stage(folder: Path, name: str, item: str) -> Stage:

@@ -97,6 +97,17 @@ _SETS: dict[str, _Set] = {
 SOURCE_NAMES = tuple(_SETS)
 
 
+class SetTerms(NamedTuple):
+    name: str
+    licence: str
+    may_train: Literal["yes", "share-alike", "no"]
+
+
+def known_sets() -> list[SetTerms]:
+    """Every set there is a reader for, whether it is on this machine or not."""
+    return [SetTerms(name, known.licence, known.may_train) for name, known in _SETS.items()]
+
+
 def data_root(root: Path | None = None) -> Path:
     """The folder of all sets: `root`, or what SENSORIUM_DATA names. Raises ValueError when there is none."""
     if root is None:

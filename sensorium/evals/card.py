@@ -30,7 +30,11 @@ class Stage(TypedDict):
     wall_time_s: float
 
 
-class TrainingRecord(TypedDict):
+class _Setup(TypedDict, total=False):
+    settings: dict[str, Any]  # the whole recipe of the last run, and its number of ranks; older records lack it
+
+
+class TrainingRecord(_Setup):
     """What `training.json` holds."""
 
     name: str

@@ -152,13 +152,17 @@ def test_a_run_and_its_evals_become_a_card(checkpoint: Path, tmp_path: Path):
     run = tmp_path / "run"
     (run / "release").mkdir(parents=True)
     earlier = {"name": "network", "num_steps": 5, "items": 9, "item": "positions", "wall_time_s": 1.0}
-    (run / "release" / "training.json").write_text(json.dumps({"recipe": "nano", "before": [earlier]}))
+    settings = {"seed": 4, "keep_tokenizers": True, "ranks": 2}
+    (run / "release" / "training.json").write_text(
+        json.dumps({"recipe": "nano", "before": [earlier], "settings": settings})
+    )
     for step, seconds in ((10, 20.0), (20, 45.0)):
         (run / "network").mkdir(exist_ok=True)
         metrics.append(run / "network", {"step": step, "seconds": seconds, "items_per_s": 1000.0, "loss": 1.0})
     recipe.main(checkpoint, run=run, evals=None, machine=None, page=None)
     made = card.load_training(checkpoint / "training.json")
-    assert made["recipe"] == "python -m recipes.nano --start RELEASE"
+    assert made["recipe"] == "python -m recipes.nano --start RELEASE --keep-tokenizers --seed 4"
+    assert made["settings"] == settings
     assert made["machine"] == "2 cores of a processor"
     assert made["stages"] == [
         earlier,
