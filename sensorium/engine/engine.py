@@ -1,7 +1,7 @@
 """The engine: messages in, events out, one network behind it.
 
 messages -> count -> encode media -> prompt pieces      on a thread for media
-pieces -> prefill, hear -> write -> events              on the scheduler's thread, a step at a time
+pieces -> read -> write -> events                       on the scheduler's thread, a step at a time
 """
 
 from __future__ import annotations
@@ -9,45 +9,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 import torch
 
-from sensorium.engine.events import EventWriter
-from sensorium.engine.grammar import Alphabet, Grammar
+from sensorium.engine.answer import Network, read, write
+from sensorium.engine.duplex import Listener, LiveConversation
 from sensorium.engine.media_encoder import MediaEncoder
-from sensorium.engine.request import (
-    ContextLengthExceeded,
-    End,
-    EngineInfo,
-    Event,
-    FinishReason,
-    SamplingParams,
-    Usage,
-)
-from sensorium.engine.runner import Runner
-from sensorium.engine.sampling import Sampler
+from sensorium.engine.request import ContextLengthExceeded, EngineInfo, Event, SamplingParams
 from sensorium.engine.scheduler import Scheduler, Steps
 from sensorium.engine.sequence import Sequence as LiveSequence
 from sensorium.messages import Audio, Image, Message, Text
 from sensorium.tokenizers.release import Release
-from sensorium.tokenizers.render import EncodedMessage, Piece, encode_message
-from sensorium.tokenizers.stream import Stream
+from sensorium.tokenizers.render import Piece, encode_message
 from sensorium.tokenizers.vocab import VOICES
-
-SPARE_TRANSCRIPT_TOKENS = 8  # a clip's transcript may have as many tokens as the clip has frames, and these
-HEARING = SamplingParams()  # what was said is not a matter of taste: greedy
-
-
-class Prompt(NamedTuple):
-    pieces: list[Piece]
-    plain: Stream  # the same conversation with the user's words left out, for guidance
 
 
 class OmniEngine:
-    """Implements `Engine`. Several answers may be under way at once; the weights are shared, all other state is not."""
+    """Implements `LiveEngine`. Many answers may be under way at once: they share the weights, and no other state."""
 
     def __init__(self, release: Release) -> None:
         config = release.config
@@ -57,16 +39,11 @@ class OmniEngine:
             sample_rate_hz=config.audio.sample_rate_hz,
             voices=VOICES,
             created=config.created,
+            limits={"image_tokens": config.image.num_patches, "audio_tokens_per_s": config.audio.frame_rate_hz},
         )
         self._release = release
-        self._runner = Runner(release.model)
+        self._network = Network.of(release)
         self._media = MediaEncoder(release.audio_tokenizer, release.image_tokenizer)
-        self._alphabet = Alphabet(
-            vocabulary=config.vocabulary,
-            num_text_tokens=release.text.num_tokens,
-            num_patches=config.image.num_patches,
-            first_tokens=config.render.first_tokens,
-        )
         self._scheduler = Scheduler()
         self._media_thread = ThreadPoolExecutor(1, thread_name_prefix="sensorium-media")
 
@@ -83,14 +60,13 @@ class OmniEngine:
 
     async def generate(self, messages: Sequence[Message], params: SamplingParams) -> AsyncGenerator[Event, None]:
         """Raises ContextLengthExceeded before any work, ValueError for what no stream can carry."""
-        loop = asyncio.get_running_loop()
-        prompt = await loop.run_in_executor(self._media_thread, self._prompt, tuple(messages))
-        job = self._scheduler.submit(self._answer(prompt, params))
-        try:
-            while (event := await job.next()) is not None:
+        pieces = await self._encode(messages, 0)
+        async with aclosing(self._scheduler.run(self._answer(pieces, params))) as events:
+            async for event in events:
                 yield event
-        finally:
-            job.cancel()
+
+    def converse(self) -> LiveConversation:
+        return LiveConversation(self._network, self._scheduler, encode=self._encode)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._scheduler.close)
@@ -103,80 +79,29 @@ class OmniEngine:
         picture = Image(pixels=np.zeros((size, size, 3), np.uint8))
         message = Message(role="user", parts=(Text(text="hi"), clip, picture))
         for modality in ("text", "audio"):
-            for _ in self._answer(self._prompt((message,)), SamplingParams(modality=modality, max_tokens=16)):
+            for _ in self._answer(self._pieces((message,), 0), SamplingParams(modality=modality, max_tokens=16)):
                 pass
+        listener = Listener(self._network, LiveSequence(self._network.runner))
+        for _ in (*listener.push(clip.waveform), *listener.finish()):
+            pass
 
-    def _prompt(self, messages: tuple[Message, ...]) -> Prompt:
-        """Counts before it encodes: an over-long prompt costs nothing."""
+    async def _encode(self, messages: Sequence[Message], num_before: int) -> list[Piece]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._media_thread, self._pieces, tuple(messages), num_before)
+
+    def _pieces(self, messages: tuple[Message, ...], num_before: int) -> list[Piece]:
+        """Counts before it encodes: an over-long prompt costs nothing. `num_before` positions are taken already."""
         renderer, media = self._release.renderer, self._media
         blank = [encode_message(message, audio=media.blank_audio, image=media.blank_image) for message in messages]
         pieces = renderer.prompt(blank, ())
-        num_tokens = sum(len(piece.stream) + piece.listens for piece in pieces)
+        num_tokens = num_before + sum(len(piece.stream) + piece.listens for piece in pieces)
         if num_tokens >= self.info.max_tokens:
             raise ContextLengthExceeded(num_tokens, self.info.max_tokens)
         encoded = [encode_message(message, audio=media.audio, image=media.image) for message in messages]
-        [plain] = renderer.prompt([_without_words(message) for message in encoded], ())
-        return Prompt(renderer.prompt(encoded, ()), plain.stream)
+        return renderer.prompt(encoded, ())
 
-    def _answer(self, prompt: Prompt, params: SamplingParams) -> Steps:
-        """One step of the network for each `next`."""
-        sequence = LiveSequence(self._runner)
-        writer = EventWriter(self._release, stop=params.stop)
-        yield from self._read(sequence, prompt.pieces, writer)
-        spent = _input_usage(sequence.stream, self._release)
-        plain = None
-        if params.guidance_scale != 1.0:
-            plain = LiveSequence(self._runner)
-            plain.append(prompt.plain)
-        grammar = Grammar.answer(
-            self._alphabet, modality=params.modality, voice=params.voice, tool_choice=params.tool_choice
-        )
-        for symbol in sequence.generate(grammar, Sampler(params), plain=plain):
-            yield from writer.push(symbol)
-            if writer.stopped or writer.num_output == params.max_tokens:
-                break
-            yield None
-        yield from writer.finish()
-        reason: FinishReason = "stop" if grammar.done or writer.stopped else "length"
-        if grammar.done and writer.num_calls:
-            reason = "tool_calls"
-        yield End(
-            reason=reason,
-            usage=Usage(
-                input_text=spent.input_text,
-                input_audio=spent.input_audio,
-                input_image=spent.input_image,
-                output_text=writer.num_text,
-                output_audio=writer.num_frames,
-                output_image=writer.num_patches,
-            ),
-        )
-
-    def _read(self, sequence: LiveSequence, pieces: list[Piece], writer: EventWriter) -> Steps:
-        """Takes the prompt in, and writes what is heard in it."""
-        for index, piece in enumerate(pieces):
-            sequence.append(piece.stream)
-            while sequence.num_pending:
-                sequence.advance()
-                yield None
-            if not piece.listens:
-                continue
-            writer.hear()
-            to_come = sum(len(later.stream) + later.listens for later in pieces[index + 1 :])
-            room = sequence.num_free - to_come - 2  # the closing symbol, and one of the answer
-            length = min(room, len(piece.stream.heard) + SPARE_TRANSCRIPT_TOKENS)
-            grammar = Grammar.transcript(self._alphabet, max_tokens=length)
-            for symbol in sequence.generate(grammar, Sampler(HEARING)):
-                yield from writer.push(symbol)
-                yield None
-
-
-def _without_words(message: EncodedMessage) -> EncodedMessage:
-    return EncodedMessage(role=message.role, parts=()) if message.role == "user" else message
-
-
-def _input_usage(stream: Stream, release: Release) -> Usage:
-    """A prompt's positions by modality; symbols that frame media, and what was heard, count as text."""
-    audio = sum(release.vocabulary.is_audio(symbol) for symbol in stream.ids)
-    image = sum(release.vocabulary.is_image(symbol) for symbol in stream.ids)
-    return Usage(input_text=len(stream) - audio - image, input_audio=audio, input_image=image)
+    def _answer(self, pieces: list[Piece], params: SamplingParams) -> Steps:
+        grammar = self._network.answer_grammar(params)
+        sequence = LiveSequence(self._network.runner)
+        yield from read(self._network, sequence, pieces)
+        yield from write(self._network, sequence, grammar, params)

@@ -1,4 +1,4 @@
-"""Symbols -> events: text as its characters become whole, sound frame by frame, a picture row by row."""
+"""Symbols -> events: text as its characters become whole, sound frame by frame, a picture when it is drawn."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GREY = 128  # patches not drawn yet
 class EventWriter:
     """Takes the symbols of one answer in order. `stopped` says that a stop text was met: nothing more will come."""
 
-    def __init__(self, release: Release, *, stop: tuple[str, ...] = ()) -> None:
+    def __init__(self, release: Release, *, stop: tuple[str, ...] = (), partial_images: int = 0) -> None:
         self.stopped = False
         self.num_text = 0
         self.num_frames = 0
@@ -37,7 +37,7 @@ class EventWriter:
         self.num_calls = 0
         self._release = release
         self._stop = StopFilter(stop)
-        self._clip = -1
+        self._shown = _shown(release.config.image.grid, partial_images)
         self._sound = AudioDecoderStream(release.audio_tokenizer)
         self._open()
 
@@ -49,7 +49,7 @@ class EventWriter:
     def push(self, symbol: Symbol) -> Iterator[Event]:
         table = self._release.vocabulary
         if table.is_text(symbol.id):
-            self.num_text += symbol.state is not State.TRANSCRIPT
+            self.num_text += 1
             yield from self._say(symbol.state, self._text.push(symbol.id - table.text_start))
         elif table.is_audio(symbol.id):
             self.num_frames += 1
@@ -59,7 +59,7 @@ class EventWriter:
         elif table.is_image(symbol.id):
             self.num_patches += 1
             self._codes.append(_codes(symbol, table.image_start))
-            if len(self._codes) % self._release.config.image.grid == 0:
+            if len(self._codes) in self._shown:
                 yield self._picture()
         else:
             yield from self._close(symbol)
@@ -68,10 +68,6 @@ class EventWriter:
     def finish(self) -> Iterator[Event]:
         """What is still held back when an answer is cut short."""
         yield from self._written(self._stop.flush())
-
-    def hear(self) -> None:
-        """The transcript of the next clip follows."""
-        self._clip += 1
 
     def _open(self) -> None:
         self._text = TextDecoderStream(self._release.text)
@@ -82,8 +78,6 @@ class EventWriter:
         if not text:
             return
         match state:
-            case State.TRANSCRIPT:
-                yield InputTranscriptDelta(clip=self._clip, text=text)
             case State.SPEAK:
                 yield TranscriptDelta(text=text)
             case State.CALL:
@@ -116,6 +110,29 @@ class EventWriter:
         if missing:
             pixels[len(self._codes) // tokenizer.config.grid * tokenizer.config.patch_size :] = GREY
         return ImageDelta(pixels=pixels, final=not missing)
+
+
+class TranscriptWriter:
+    """Takes the symbols of one clip's transcript in order. `text` is what was heard so far."""
+
+    def __init__(self, release: Release, *, clip: int) -> None:
+        self.text = ""
+        self._clip = clip
+        self._text_start = release.vocabulary.text_start
+        self._decoder = TextDecoderStream(release.text)
+
+    def push(self, symbol: int) -> Iterator[Event]:
+        is_over = symbol == vocab.END_AUDIO
+        text = self._decoder.flush() if is_over else self._decoder.push(symbol - self._text_start)
+        if text:
+            self.text += text
+            yield InputTranscriptDelta(clip=self._clip, text=text)
+
+
+def _shown(grid: int, partial_images: int) -> set[int]:
+    """After how many patches a picture of `grid` rows is shown: evenly spread, at the ends of rows, and when whole."""
+    shares = min(partial_images, grid - 1) + 1
+    return {grid * (grid * share // shares) for share in range(1, shares + 1)}
 
 
 def _codes(symbol: Symbol, start: int) -> np.ndarray:

@@ -5,6 +5,7 @@
     anything else           answers in words, written or spoken: what it read, heard and saw
 
 It keeps the contract of the real engine: transcript ahead of sound, stop texts, token limits, usage, cancelling.
+In a live conversation it hears a word in every third of a second, and takes silence after sound for the end of a turn.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -25,13 +28,15 @@ from sensorium.engine.request import (
     Event,
     FinishReason,
     ImageDelta,
+    InputTranscriptDelta,
+    Mark,
     SamplingParams,
     TextDelta,
     ToolCallEvent,
     TranscriptDelta,
     Usage,
 )
-from sensorium.messages import Audio, Image, Message, Text, ToolCall
+from sensorium.messages import Audio, Image, Message, Part, Text, ToolCall
 from sensorium.tokenizers.vocab import VOICES
 
 SAMPLE_RATE_HZ = 16_000
@@ -39,6 +44,9 @@ FRAME_MS = 80
 IMAGE_TOKENS = 64
 LEAD_WORDS = 1  # a spoken word's sound comes after the text of the next word
 FRAMES_PER_WORD = 2
+FRAME_SIZE = SAMPLE_RATE_HZ * FRAME_MS // 1000
+HEARD_FRAMES_PER_WORD = 4
+SILENCE = 0.01  # a frame that stays below it says nothing
 
 
 class FakeRequest(NamedTuple):
@@ -61,7 +69,11 @@ class FakeEngine:
         error_after: int = 0,
     ) -> None:
         self.info = EngineInfo(
-            model="sensorium-fake", max_tokens=max_tokens, sample_rate_hz=SAMPLE_RATE_HZ, voices=VOICES
+            model="sensorium-fake",
+            max_tokens=max_tokens,
+            sample_rate_hz=SAMPLE_RATE_HZ,
+            voices=VOICES,
+            limits={"image_tokens": IMAGE_TOKENS, "audio_tokens_per_s": 1000 / FRAME_MS},
         )
         self.delay_ms = delay_ms
         self.error = error
@@ -87,6 +99,9 @@ class FakeEngine:
             self.num_finished += finished
             self.num_cancelled += not finished
 
+    def converse(self) -> FakeConversation:
+        return FakeConversation(self)
+
     async def close(self) -> None:
         """Nothing is held: there is nothing to let go."""
 
@@ -96,7 +111,8 @@ class FakeEngine:
             raise ContextLengthExceeded(prompt.input_tokens, self.info.max_tokens)
         asked = messages[-1].text
         if asked.startswith("draw"):
-            yield ImageDelta(pixels=_picture(growth=0.5), final=False)
+            for part in range(params.partial_images):
+                yield ImageDelta(pixels=_picture(growth=(part + 1) / (params.partial_images + 1)), final=False)
             yield ImageDelta(pixels=_picture(growth=1.0), final=True)
             yield End(reason="stop", usage=_spent(prompt, image=IMAGE_TOKENS))
             return
@@ -116,6 +132,117 @@ class FakeEngine:
         for index in range(max(0, len(words) - LEAD_WORDS), len(words)):
             yield _hum(index)
         yield End(reason=reason, usage=_spent(prompt, text=len(words), audio=len(words) * FRAMES_PER_WORD))
+
+
+class FakeConversation:
+    """Implements `Conversation`: answers as the engine does, to the messages so far."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.messages: list[Message] = []
+        self._engine = engine
+        self._turn: np.ndarray | None = None  # (N,) what was heard in the turn under way
+        self._num_turns = 0
+        self._transcript = ""
+
+    @property
+    def turn_probability(self) -> float:
+        turn = np.zeros(0) if self._turn is None else self._turn
+        whole = turn[: len(turn) - len(turn) % FRAME_SIZE]
+        spoke, is_silent = (
+            np.abs(whole).max(initial=0.0) > SILENCE,
+            np.abs(whole[-FRAME_SIZE:]).max(initial=0.0) < SILENCE,
+        )
+        return float(spoke and is_silent)
+
+    @property
+    def transcript(self) -> str:
+        return self._transcript
+
+    @property
+    def num_free(self) -> int:
+        heard = 0 if self._turn is None else len(self._turn) // FRAME_SIZE
+        return self._engine.info.max_tokens - _count_input(self.messages).input_tokens - heard
+
+    async def read(self, messages: Sequence[Message]) -> list[Event]:
+        self._refuse_within_a_turn()
+        num_tokens = _count_input([*self.messages, *messages]).input_tokens
+        if num_tokens > self._engine.info.max_tokens:
+            raise ContextLengthExceeded(num_tokens, self._engine.info.max_tokens)
+        self.messages += messages
+        return []
+
+    async def push(self, samples: np.ndarray) -> list[Event]:
+        if self._turn is None:
+            self._turn = np.zeros(0, np.float32)
+            self._num_turns += 1
+            self._transcript = ""
+        if len(samples) // FRAME_SIZE >= self.num_free:
+            raise ContextLengthExceeded(self._engine.info.max_tokens + 1, self._engine.info.max_tokens)
+        self._turn = np.concatenate((self._turn, samples), dtype=np.float32)
+        return self._hear(len(self._turn) // FRAME_SIZE // HEARD_FRAMES_PER_WORD)
+
+    async def finish(self) -> list[Event]:
+        if self._turn is None:
+            raise RuntimeError("no turn is under way")
+        heard = self._hear(ceil(len(self._turn) / FRAME_SIZE / HEARD_FRAMES_PER_WORD))
+        clip = Audio(waveform=self._turn, sample_rate_hz=SAMPLE_RATE_HZ, transcript=self._transcript)
+        self.messages.append(Message(role="user", parts=(clip,)))
+        self._turn = None
+        return heard
+
+    async def answer(self, params: SamplingParams) -> AsyncGenerator[Event, None]:
+        self._refuse_within_a_turn()
+        text, waveforms = "", []
+        try:
+            asked = self.messages or [Message(role="user", parts=())]
+            async with aclosing(self._engine.generate(asked, params)) as events:
+                async for event in events:
+                    text += event.text if isinstance(event, TextDelta | TranscriptDelta) else ""
+                    waveforms += [event.waveform] if isinstance(event, AudioDelta) else []
+                    yield event
+        finally:
+            sound = np.concatenate(waveforms or [np.zeros(0, np.float32)])
+            spoken = Audio(waveform=sound, sample_rate_hz=SAMPLE_RATE_HZ, transcript=text, voice=params.voice)
+            part: Part = spoken if waveforms else Text(text=text)
+            self.messages.append(Message(role="assistant", parts=(part,)))
+
+    async def interrupt(self, after_ms: float) -> None:
+        if self._turn is not None or not self.messages or self.messages[-1].role != "assistant":
+            raise RuntimeError("there is no answer to interrupt")
+        num_frames = ceil(after_ms / FRAME_MS)
+        [part] = self.messages.pop().parts
+        if isinstance(part, Audio):
+            if num_frames <= 0:
+                return
+            words = (part.transcript or "").split()[: ceil(num_frames / FRAMES_PER_WORD)]
+            sound = part.waveform[: num_frames * FRAME_SIZE]
+            part = Audio(waveform=sound, sample_rate_hz=SAMPLE_RATE_HZ, transcript=" ".join(words), voice=part.voice)
+        self.messages.append(Message(role="assistant", parts=(part,)))
+
+    async def mark(self) -> Mark:
+        return Mark(position=len(self.messages), heard=self._turn)
+
+    async def truncate(self, mark: Mark) -> None:
+        if mark.position > len(self.messages):
+            raise ValueError(f"message {mark.position} was forgotten: there are {len(self.messages)}")
+        del self.messages[mark.position :]
+        self._turn = mark.heard if isinstance(mark.heard, np.ndarray) else None
+        num_words = 0 if self._turn is None else len(self._turn) // FRAME_SIZE // HEARD_FRAMES_PER_WORD
+        self._transcript = "".join(_heard_word(number) for number in range(num_words))
+
+    def _hear(self, num_words: int) -> list[Event]:
+        known = len(self._transcript.split())
+        words = [_heard_word(number) for number in range(known, num_words)]
+        self._transcript += "".join(words)
+        return [InputTranscriptDelta(clip=self._num_turns - 1, text=word) for word in words]
+
+    def _refuse_within_a_turn(self) -> None:
+        if self._turn is not None:
+            raise RuntimeError("the user's turn is not finished")
+
+
+def _heard_word(number: int) -> str:
+    return f"{' ' if number else ''}word{number + 1}"
 
 
 def _describe(messages: Sequence[Message], params: SamplingParams) -> str:

@@ -1,6 +1,7 @@
 """Which symbols may come next: a finite-state machine over what the network writes.
 
     transcript   T.. <|/audio|>
+    live         A T.. A T.. A .. <|turn|> T.. <|/audio|>     frames are heard, not written; <|listen|> passes
     answer       one form or several, then <|end|>
       write      <|write|> T..
       speak      <|speak|> <|voice|> T T T A A T A .. T <|tend|> A .. <|/speak|>
@@ -13,6 +14,7 @@ for ever: a transcript, sound that has lost its text, text that has no sound, pa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property, lru_cache
@@ -22,17 +24,20 @@ import numpy as np
 
 from sensorium.engine.request import ToolChoice
 from sensorium.tokenizers import vocab
-from sensorium.tokenizers.vocab import NUM_SPECIALS, Vocabulary
+from sensorium.tokenizers.vocab import NUM_SPECIALS, VOICES, Vocabulary
 
 MAX_PARTS = 8  # forms in one answer
 MAX_TEXT_RUN = 64  # text tokens in a row before some sound of them
 MAX_FRAME_RUN = 38  # frames in a row without text, before the text is complete: 3 s
 FRAMES_PER_TOKEN = 12  # sound may take so long for each token of its text (speech needs 2 to 4), and ..
 SPARE_FRAMES = 25  # .. this long besides
+MAX_LIVE_RUN = 8  # transcript tokens in a row behind one heard frame: those of a word come together
+SPARE_TRANSCRIPT_TOKENS = 8  # a clip's transcript may have as many tokens as the clip has frames, and these
 
 
 class State(Enum):
     TRANSCRIPT = auto()
+    LISTEN = auto()  # behind a heard frame: more of the transcript, or nothing yet, or the user has finished
     OPEN = auto()  # the first form of an answer is chosen
     WRITE = auto()
     VOICE = auto()
@@ -98,6 +103,26 @@ _OPENED_BY = {
 }
 
 
+_CLOSED_BY = {
+    vocab.BOS: (),
+    vocab.END: (),
+    vocab.AUDIO: (vocab.TURN, vocab.END_AUDIO, vocab.END),
+    vocab.LISTEN: (vocab.TURN, vocab.END_AUDIO, vocab.END),
+    vocab.TURN: (vocab.END_AUDIO, vocab.END),
+    vocab.SPEAK: (vocab.TEXT_END, vocab.END_SPEAK, vocab.END),
+    **{vocab.voice_id(voice): (vocab.TEXT_END, vocab.END_SPEAK, vocab.END) for voice in VOICES},
+    vocab.TEXT_END: (vocab.END_SPEAK, vocab.END),
+    vocab.IMAGE: (vocab.END_IMAGE, vocab.END),
+    vocab.CALL: (vocab.END_CALL, vocab.END),
+}
+
+
+def closing(symbols: Sequence[int]) -> tuple[int, ...]:
+    """What ends the last message of a stream, if it was left open: an answer cut short, a turn just heard."""
+    last = next(symbol for symbol in reversed(symbols) if symbol < NUM_SPECIALS)
+    return _CLOSED_BY.get(last, (vocab.END,))
+
+
 class Grammar:
     """`legal()` says what may come, `push(symbol)` what came."""
 
@@ -128,6 +153,11 @@ class Grammar:
         return cls(alphabet, State.TRANSCRIPT, max_transcript=max_tokens)
 
     @classmethod
+    def listening(cls, alphabet: Alphabet) -> Grammar:
+        """A turn that is heard live: `push` takes the heard frames too, `allow` comes before anything is written."""
+        return cls(alphabet, State.LISTEN)
+
+    @classmethod
     def answer(
         cls, alphabet: Alphabet, *, modality: Literal["text", "audio"], voice: str, tool_choice: ToolChoice = "auto"
     ) -> Grammar:
@@ -145,11 +175,18 @@ class Grammar:
         drawing = self.state is State.DRAW and self._num_codes < self._alphabet.num_patches
         return self._num_codes if drawing else None
 
+    def allow(self, room: int) -> None:
+        """A live transcript may take so many more positions, and no more than frames heard so far can say."""
+        self._max_transcript = min(self._num_codes + SPARE_TRANSCRIPT_TOKENS, self._num_text + room)
+
     def legal(self) -> tuple[Span, ...]:
         spans = self._alphabet.spans
         match self.state:
             case State.TRANSCRIPT:
                 return spans(vocab.END_AUDIO, text=self._num_text < self._max_transcript)
+            case State.LISTEN:
+                more = self._num_text < self._max_transcript and self._text_run < MAX_LIVE_RUN
+                return spans(vocab.LISTEN, vocab.TURN, text=more)
             case State.OPEN:
                 if self.tool_choice == "required":
                     return spans(vocab.CALL)
@@ -184,6 +221,8 @@ class Grammar:
             self._num_codes += 1
         elif symbol == vocab.TEXT_END:
             self._text_complete = True
+        elif symbol == vocab.TURN:
+            self.state = State.TRANSCRIPT
         elif symbol == vocab.END_AUDIO:
             self.state = State.DONE
         elif self.state is State.VOICE:

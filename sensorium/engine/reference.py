@@ -1,6 +1,7 @@
 """The slow and obvious way to write symbols: run the whole network over the whole stream again for every one.
 
-No cache, no fused weights, no laziness. It is the oracle: a test holds `Sequence.generate` to it, symbol for symbol.
+No cache, no fused weights, no laziness. It is the oracle: tests hold `Sequence.generate` and `Listener` to it, symbol
+for symbol.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from sensorium.engine.grammar import Grammar, State
+from sensorium.engine.grammar import Alphabet, Grammar, State
+from sensorium.engine.request import SamplingParams
 from sensorium.engine.sampling import Sampler, opening
 from sensorium.engine.sequence import Symbol
 from sensorium.model.heads import DepthHead, DepthTransformer
 from sensorium.model.transformer import Transformer
+from sensorium.tokenizers import vocab
+from sensorium.tokenizers.render import EncodedAudio
 from sensorium.tokenizers.stream import Stream, collate_inputs
 
 
@@ -53,6 +57,36 @@ def generate(
         if plain is not None:
             plain.extend(symbol.stream())
     return symbols
+
+
+@torch.inference_mode()
+def listen(model: Transformer, stream: Stream, clip: EncodedAudio, alphabet: Alphabet) -> list[float]:
+    """A whole turn heard live, appended to `stream`; returns the probability of <|turn|> after each frame."""
+    assert clip.features is not None
+    probabilities: list[float] = []
+    grammar, sampler = Grammar.listening(alphabet), Sampler(SamplingParams())
+    stream.add_all((vocab.USER, vocab.AUDIO, vocab.LISTEN))
+    for codes, feature in zip(clip.codes, clip.features, strict=True):
+        position = stream.add(alphabet.vocabulary.audio_start + int(codes[0]))
+        stream.frames.append((position, codes[1:]))
+        stream.heard.append((position, feature))
+        grammar.push(stream.ids[-1])
+        grammar.allow(model.config.max_seq_len - len(stream) - 5)  # what ends the turn, and begins an answer
+        while True:
+            logits = model.symbol_head(last_hidden(model, stream))
+            [span] = grammar.legal()
+            symbol = sampler.symbol(logits.numpy(), (span,))
+            if symbol in (vocab.LISTEN, vocab.TURN):
+                break
+            stream.add(symbol)
+            grammar.push(symbol)
+        legal = torch.from_numpy(span.legal)
+        probabilities.append(float(logits[: len(legal)].masked_fill(~legal, -torch.inf).softmax(dim=0)[vocab.TURN]))
+    stream.add(vocab.TURN)
+    grammar.push(vocab.TURN)
+    grammar.allow(model.config.max_seq_len - len(stream) - 4)
+    generate(model, stream, grammar, sampler)
+    return probabilities
 
 
 def last_hidden(model: Transformer, stream: Stream) -> torch.Tensor:

@@ -36,6 +36,7 @@ class SamplingParams:
     audio_temperature: float = 0.3
     image_temperature: float = 0.5
     guidance_scale: float = 2.0  # how far a drawing is pushed towards its words; 1 is not at all
+    partial_images: int = 0  # how often a picture is shown while it grows: each time, all of it is decoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ class TranscriptDelta:
 
 @dataclass(frozen=True, kw_only=True)
 class InputTranscriptDelta:
-    """More text of what the network heard in clip number `clip` of the prompt."""
+    """More text of what the network heard in clip number `clip` of the prompt, or of the turns it heard live."""
 
     clip: int
     text: str
@@ -91,7 +92,7 @@ class AudioDelta:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageDelta:
-    """A drawn picture, whole (`final`) or as far as its raster has grown."""
+    """A drawn picture, whole (`final`) or, if `partial_images` were asked for, as far as its raster has grown."""
 
     pixels: np.ndarray  # (H, W, 3) uint8
     final: bool
@@ -125,7 +126,11 @@ class ContextLengthExceeded(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class EngineInfo:
-    """What an edge needs to know of the model it serves."""
+    """What an edge needs to know of the model it serves.
+
+    `limits` says how many positions of the context media take, without the symbols that frame them: `image_tokens` a
+    picture, `audio_tokens_per_s` a second of sound.
+    """
 
     model: str
     max_tokens: int
@@ -143,3 +148,74 @@ class Engine(Protocol):
     def generate(self, messages: Sequence[Message], params: SamplingParams) -> AsyncIterator[Event]: ...
 
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A place in a conversation to which it can be taken back. It is void once the conversation was taken further back.
+
+    `heard` is the engine's own: what it knows of a turn under way besides the stream.
+    """
+
+    position: int
+    heard: object = None
+
+
+class Conversation(Protocol):
+    """A conversation that the network keeps in mind: whatever is said, only what is new is computed.
+
+    One thing at a time: a call while another is under way raises RuntimeError, and so does a call at the wrong moment.
+    A call that needs more room than the context has left raises ContextLengthExceeded. It takes nothing in, except that
+    `push` takes what fits, as `transcript` shows; the turn can still be finished and answered.
+    """
+
+    @property
+    def turn_probability(self) -> float:
+        """How sure the network is, after what it heard last, that the user has finished."""
+        ...
+
+    @property
+    def transcript(self) -> str:
+        """What was heard in the turn under way or, after `finish`, in the last one."""
+        ...
+
+    @property
+    def num_free(self) -> int:
+        """Positions left in the context."""
+        ...
+
+    async def read(self, messages: Sequence[Message]) -> list[Event]:
+        """Takes in whole messages: instructions, typed turns, results of tools. Returns transcripts of their clips."""
+        ...
+
+    async def push(self, samples: np.ndarray) -> list[Event]:
+        """Hears more of the user's turn, (N,) float32 at the engine's rate. The first push opens the turn."""
+        ...
+
+    async def finish(self) -> list[Event]:
+        """The user's turn is over: the rest of its transcript."""
+        ...
+
+    def answer(self, params: SamplingParams) -> AsyncIterator[Event]:
+        """Answers what was said. Closing the iterator stops the answer, which stays as far as it was given."""
+        ...
+
+    async def interrupt(self, after_ms: float) -> None:
+        """The last answer was cut off when so much of its sound had been heard: the rest of it is forgotten."""
+        ...
+
+    async def mark(self) -> Mark:
+        """Notes where the conversation is, in the middle of a turn or between two."""
+        ...
+
+    async def truncate(self, mark: Mark) -> None:
+        """Forgets what came after: a false start, or that the user had finished. Raises ValueError for a void mark."""
+        ...
+
+
+class LiveEngine(Engine, Protocol):
+    """An engine that can also be talked to."""
+
+    def converse(self) -> Conversation:
+        """A conversation in which nothing was said yet."""
+        ...

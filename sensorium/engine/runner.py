@@ -55,11 +55,22 @@ class Runner:
         """Continues the cached stream by all of `stream`; returns the last position's hidden state (C,)."""
         return self._model(collate_inputs([stream], self.config), cache)[0, -1].numpy()
 
-    def step(self, symbol: int, cache: KVCache, *, residuals: np.ndarray | None, patch: int | None) -> np.ndarray:
-        """Continues the cached stream by one of our own symbols; returns its hidden state (C,)."""
+    def step(
+        self,
+        symbol: int,
+        cache: KVCache,
+        *,
+        residuals: np.ndarray | None,
+        patch: int | None,
+        heard: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Continues the cached stream by one of our own symbols, or by a frame just heard with its feature (F,).
+
+        Returns its hidden state (C,). Raises ValueError if the context is full.
+        """
         if cache.length >= cache.max_seq_len:
             raise ValueError(f"the context holds {cache.max_seq_len} positions, no more")
-        hidden = self._embed(symbol, residuals, patch)
+        hidden = self._embed(symbol, residuals, patch, heard)
         for layer, table in self._tables.items():
             self._extra[layer] = table[symbol]
         group = int(self.config.ffn == "per_group" and symbol >= self.config.audio_start)
@@ -88,15 +99,19 @@ class Runner:
 
 
 class _Embedding:
-    """`StreamEmbedding` of one position of our own making: symbols, spoken frames, drawn patches."""
+    """`StreamEmbedding` of one position: symbols, frames spoken or heard, drawn patches."""
 
     def __init__(self, embed: StreamEmbedding) -> None:
         self.symbol = _array(embed.symbol.weight)
         self.patch = _array(embed.patch.weight)
         self.frame_residual = _Residuals(embed.residual)
         self.patch_residual = _Residuals(embed.patch_residual) if embed.patch_residual else None
+        self.heard = _matrix(embed.heard.weight)
+        assert len(self.heard) % 4 == 0, "the kernel takes four rows at a time"
 
-    def __call__(self, symbol: int, residuals: np.ndarray | None, patch: int | None) -> np.ndarray:
+    def __call__(
+        self, symbol: int, residuals: np.ndarray | None, patch: int | None, heard: np.ndarray | None
+    ) -> np.ndarray:
         x = self.symbol[symbol].copy()
         if patch is not None:
             x += self.patch[patch]
@@ -104,6 +119,11 @@ class _Embedding:
             table = self.frame_residual if patch is None else self.patch_residual
             assert table is not None
             x += table(residuals)
+        if heard is not None:
+            normed, projected = np.empty_like(heard), np.empty_like(x)
+            kernels.norm(heard, normed)
+            kernels.product(normed, self.heard, projected)
+            x += projected
         return x
 
 

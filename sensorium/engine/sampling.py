@@ -63,6 +63,12 @@ class Sampler:
         return int(np.searchsorted(heights, height))
 
 
+def probability(logits: np.ndarray, span: Span, symbol: int) -> float:
+    """How likely one symbol of a span is among its legal ones."""
+    legal = logits[span.start : span.start + len(span.legal)][span.legal]
+    return float(np.exp(logits[symbol] - _log_sum_exp(legal)))
+
+
 def opening(logits: np.ndarray, words: int, tool_choice: ToolChoice = "auto") -> int:
     """The form an answer opens with: a picture or a call if the network finds it likelier than words of either kind.
 

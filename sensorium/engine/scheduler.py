@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 
 from sensorium.engine.request import Event
 
@@ -103,6 +103,15 @@ class Scheduler:
             self._jobs.append(job)
             self._changed.notify()
         return job
+
+    async def run(self, steps: Steps) -> AsyncGenerator[Event, None]:
+        """The events of an answer. Closing this cancels it. Raises what `submit` and the answer raise."""
+        job = self.submit(steps)
+        try:
+            while (event := await job.next()) is not None:
+                yield event
+        finally:
+            job.cancel()
 
     def wake(self) -> None:
         with self._changed:

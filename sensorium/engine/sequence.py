@@ -14,7 +14,7 @@ from sensorium.model.cache import KVCache
 from sensorium.tokenizers.stream import Stream
 
 PREFILL_POSITIONS = 64  # computed at once; between two such stretches other answers have their turn
-FEW_POSITIONS = 3  # up to so many symbols without heard or seen content go faster one by one
+FEW_POSITIONS = 3  # up to so many positions go faster one by one, if they hold nothing seen
 
 
 class Symbol(NamedTuple):
@@ -65,6 +65,12 @@ class Sequence:
             raise ValueError(f"{len(piece)} more positions were asked for, the context has room for {self.num_free}")
         self.stream.extend(piece)
 
+    def append_ids(self, *symbols: int) -> None:
+        """Symbols without content: text and specials."""
+        piece = Stream()
+        piece.add_all(symbols)
+        self.append(piece)
+
     def append_symbol(self, symbol: Symbol) -> None:
         self.append(symbol.stream())
 
@@ -72,12 +78,14 @@ class Sequence:
         """Computes the next pending positions, at most PREFILL_POSITIONS."""
         start = self._cache.length
         piece = self.stream.part(start, min(start + PREFILL_POSITIONS, len(self.stream)))
-        if len(piece) > FEW_POSITIONS or piece.heard or piece.seen:
+        if len(piece) > FEW_POSITIONS or piece.seen:
             self._hidden = self.runner.prefill(piece, self._cache)
             return
-        residuals, patches = dict(piece.frames + piece.patch_residuals), dict(piece.patches)
+        residuals, patches, heard = dict(piece.frames + piece.patch_residuals), dict(piece.patches), dict(piece.heard)
         for at, symbol in enumerate(piece.ids):
-            self._hidden = self.runner.step(symbol, self._cache, residuals=residuals.get(at), patch=patches.get(at))
+            self._hidden = self.runner.step(
+                symbol, self._cache, residuals=residuals.get(at), patch=patches.get(at), heard=heard.get(at)
+            )
 
     def hidden(self) -> np.ndarray:
         """The (C,) hidden state of the last position, computed now if it is not yet."""
@@ -89,6 +97,10 @@ class Sequence:
             self.advance()
         assert self._hidden is not None
         return self._hidden
+
+    def logits(self) -> np.ndarray:
+        """(V,) of the symbol that follows."""
+        return self.runner.logits(self.hidden())
 
     def generate(self, grammar: Grammar, sampler: Sampler, *, plain: Sequence | None = None) -> Iterator[Symbol]:
         """Writes symbols until the grammar is done or the context is full, one step of the network for each.

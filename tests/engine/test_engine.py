@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import sensorium.engine.sequence
+from sensorium.engine.answer import _without_words
 from sensorium.engine.engine import OmniEngine
 from sensorium.engine.request import (
     AudioDelta,
@@ -31,6 +32,7 @@ from sensorium.engine.runner import Runner
 from sensorium.messages import Audio, Image, Message, Part, Text, Video
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.release import Release
+from sensorium.tokenizers.stream import Stream
 
 WARM = SamplingParams(temperature=1.0, seed=4, max_tokens=40)
 SPOKEN = SamplingParams(modality="audio", voice="echo", seed=4, max_tokens=40)
@@ -105,15 +107,31 @@ async def test_a_spoken_answer(engine: OmniEngine, opens_with):
     assert all(sound.waveform.dtype == np.float32 and np.abs(sound.waveform).max() <= 1.0 for sound in sounds)
 
 
-@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
-async def test_a_drawn_answer(engine: OmniEngine, opens_with, guidance_scale: float):
+@pytest.mark.parametrize(("guidance_scale", "partial_images"), [(1.0, 0), (3.0, 0), (3.0, 2)])
+async def test_a_drawn_answer(engine: OmniEngine, opens_with, guidance_scale: float, partial_images: int):
     opens_with(vocab.IMAGE)
-    params = SamplingParams(seed=1, guidance_scale=guidance_scale, max_tokens=64)
+    params = SamplingParams(seed=1, guidance_scale=guidance_scale, max_tokens=64, partial_images=partial_images)
     events = await answer(engine, user("draw a red circle"), params)
     pictures = [event for event in events if isinstance(event, ImageDelta)]
-    assert [picture.final for picture in pictures] == [False] * 7 + [True]
+    assert [picture.final for picture in pictures] == [False] * partial_images + [True]
     assert pictures[-1].pixels.shape == (64, 64, 3)
     assert end_of(events).usage.output_image == 64
+
+
+def test_a_drawing_is_guided_away_from_the_same_conversation_without_the_users_words(engine: OmniEngine):
+    reply = Message(role="assistant", parts=(Text(text="five"), PICTURE))
+    conversation = [*user("two", CLIP, PICTURE), reply, *user("draw a red circle")]
+    wordless = [*user(), reply, *user()]
+    whole, plain = Stream(), Stream()
+    for stream, messages in ((whole, conversation), (plain, wordless)):
+        for piece in engine._pieces(tuple(messages), 0):
+            stream.extend(piece.stream)
+            if piece.listens:
+                stream.add_all((70, 71, vocab.END_AUDIO))
+    found = _without_words(whole)
+    assert found.ids == plain.ids
+    assert [at for at, _ in found.seen] == [at for at, _ in plain.seen]
+    assert found.patches == plain.patches
 
 
 async def test_a_call(engine: OmniEngine, opens_with, monkeypatch: pytest.MonkeyPatch):
@@ -210,6 +228,7 @@ async def test_a_prompt_too_long_is_refused_before_any_work(engine: OmniEngine, 
     with pytest.raises(ContextLengthExceeded) as caught:
         await answer(engine, user(long), WARM)
     assert caught.value.max_tokens == engine.info.max_tokens == 512
+    assert engine.info.limits == {"image_tokens": 64, "audio_tokens_per_s": 12.5}
     assert caught.value.prompt_tokens == 750 + 7  # with the six symbols around the clip, and the end of its transcript
 
 

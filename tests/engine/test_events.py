@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensorium.engine.events import EventWriter, StopFilter
+from sensorium.engine.events import EventWriter, StopFilter, TranscriptWriter
 from sensorium.engine.grammar import State
 from sensorium.engine.request import (
     AudioDelta,
@@ -72,23 +72,27 @@ def test_speech_is_what_the_codec_makes_of_it(release: Release):
     np.testing.assert_array_equal(again[0].waveform, sounds[0].waveform)  # a second speech starts afresh
 
 
+@pytest.mark.parametrize(("partial_images", "rows"), [(0, []), (1, [4]), (3, [2, 4, 6]), (99, [1, 2, 3, 4, 5, 6, 7])])
 @pytest.mark.parametrize("name", ["release", "crisp_release"])
-def test_a_picture_grows_row_by_row(name: str, request: pytest.FixtureRequest):
+def test_a_picture_is_shown_while_it_grows_if_asked(
+    name: str, partial_images: int, rows: list[int], request: pytest.FixtureRequest
+):
     release: Release = request.getfixturevalue(name)
     start, num_codes = release.vocabulary.image_start, 1 + release.config.image.num_residuals
     codes = np.random.default_rng(0).integers(0, 256, (64, num_codes))
-    writer = EventWriter(release)
+    writer = EventWriter(release, partial_images=partial_images)
     symbols = [
         Symbol(start + int(patch[0]), State.DRAW, patch[1:] if num_codes > 1 else None, at)
         for at, patch in enumerate(codes)
     ]
     events = push_all(writer, [control(vocab.IMAGE), *symbols, control(vocab.END_IMAGE, State.DRAW)])
     pictures = [event for event in events if isinstance(event, ImageDelta)]
-    assert [picture.final for picture in pictures] == [False] * 7 + [True]
+    assert [picture.final for picture in pictures] == [False] * len(rows) + [True]
     expected = release.image_tokenizer.decode(torch.from_numpy(codes).unsqueeze(0))[0].numpy()
     assert (pictures[-1].pixels == expected).all()
-    for row, picture in enumerate(pictures[:-1]):
-        assert (picture.pixels[8 * (row + 1) :] == 128).all()
+    for row, picture in zip(rows, pictures, strict=False):
+        assert (picture.pixels[8 * row :] == 128).all()
+        assert (picture.pixels[: 8 * row] != 128).any()
     assert writer.num_patches == 64
 
 
@@ -100,17 +104,20 @@ def test_a_call(release: Release):
     assert writer.num_calls == 1
 
 
-def test_transcripts_of_several_clips(release: Release):
-    writer = EventWriter(release)
-    events: list[Event] = []
-    for words in ("the time", "ten"):
-        writer.hear()
-        symbols = text_symbols(release, words, State.TRANSCRIPT)
-        events += push_all(writer, [*symbols, control(vocab.END_AUDIO, State.TRANSCRIPT)])
-    heard = [(event.clip, event.text) for event in events if isinstance(event, InputTranscriptDelta)]
-    assert {clip for clip, _ in heard} == {0, 1}
-    assert "".join(text for clip, text in heard if clip == 0) == "the time"
-    assert writer.num_output == 0  # what was heard is no part of the answer
+@pytest.mark.parametrize("text", ["the time", "naïve 🙂", ""])
+def test_what_is_heard(release: Release, text: str):
+    writer = TranscriptWriter(release, clip=2)
+    symbols = [*text_symbols(release, text, State.TRANSCRIPT), control(vocab.END_AUDIO, State.TRANSCRIPT)]
+    events = [event for symbol in symbols for event in writer.push(symbol.id)]
+    assert joined(events, InputTranscriptDelta) == writer.text == text
+    assert all(isinstance(event, InputTranscriptDelta) and event.clip == 2 and event.text for event in events)
+
+
+def test_what_is_heard_ends_with_what_cannot_become_whole(release: Release):
+    writer = TranscriptWriter(release, clip=0)
+    [first, *_] = text_symbols(release, "é", State.TRANSCRIPT)
+    assert list(writer.push(first.id)) == []
+    assert list(writer.push(vocab.END_AUDIO)) == [InputTranscriptDelta(clip=0, text="\ufffd")]
 
 
 def test_a_stop_text_ends_the_answer_before_it(release: Release):

@@ -60,8 +60,11 @@ async def test_stop_limit_and_seed():
 
 
 async def test_pictures_and_calls():
-    half, whole, _ = await answer(user("draw a square"))
-    assert [event.final for event in (half, whole) if isinstance(event, ImageDelta)] == [False, True]
+    for partial_images in range(3):
+        pictures = (await answer(user("draw a square"), partial_images=partial_images))[:-1]
+        finals = [event.final for event in pictures if isinstance(event, ImageDelta)]
+        assert finals == [False] * partial_images + [True]
+    assert FakeEngine().info.limits == {"image_tokens": 64, "audio_tokens_per_s": 12.5}
     call, end = await answer(user('call add {"a": 1}'))
     assert call == ToolCallEvent(name="add", arguments='{"a": 1}')
     assert isinstance(end, End)

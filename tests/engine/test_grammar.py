@@ -7,7 +7,17 @@ import re
 import numpy as np
 import pytest
 
-from sensorium.engine.grammar import FRAMES_PER_TOKEN, MAX_FRAME_RUN, MAX_PARTS, SPARE_FRAMES, Alphabet, Grammar
+from sensorium.engine.grammar import (
+    FRAMES_PER_TOKEN,
+    MAX_FRAME_RUN,
+    MAX_LIVE_RUN,
+    MAX_PARTS,
+    SPARE_FRAMES,
+    SPARE_TRANSCRIPT_TOKENS,
+    Alphabet,
+    Grammar,
+    closing,
+)
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.vocab import NUM_SPECIALS
 
@@ -116,6 +126,60 @@ def test_a_transcript_is_bounded(alphabet: Alphabet, t: int):
     grammar.push(vocab.END_AUDIO)
     assert grammar.done
     assert grammar.legal() == ()
+
+
+def test_listening(alphabet: Alphabet, t: int, a: int):
+    grammar = Grammar.listening(alphabet)
+    grammar.push(a)
+    grammar.allow(100)
+    assert kinds(alphabet, grammar) == {"T", "listen", "turn"}
+    for _ in range(MAX_LIVE_RUN):
+        grammar.push(t)
+    assert kinds(alphabet, grammar) == {"listen", "turn"}  # enough for one frame
+    grammar.push(a)
+    grammar.allow(100)
+    for _ in range(2 + SPARE_TRANSCRIPT_TOKENS - MAX_LIVE_RUN):
+        assert kinds(alphabet, grammar) == {"T", "listen", "turn"}
+        grammar.push(t)
+    assert kinds(alphabet, grammar) == {"listen", "turn"}  # enough for two
+    grammar.push(vocab.TURN)
+    assert kinds(alphabet, grammar) == {"/audio"}
+    grammar.push(vocab.END_AUDIO)
+    assert grammar.done
+
+
+def test_a_live_transcript_is_bounded_by_its_room(alphabet: Alphabet, t: int, a: int):
+    grammar = Grammar.listening(alphabet)
+    for symbol in (a, a, a):
+        grammar.push(symbol)
+    grammar.allow(1)
+    grammar.push(t)
+    assert kinds(alphabet, grammar) == {"listen", "turn"}
+    grammar.push(vocab.TURN)
+    grammar.allow(1)
+    assert kinds(alphabet, grammar) == {"T", "/audio"}
+    grammar.push(t)
+    assert kinds(alphabet, grammar) == {"/audio"}
+
+
+def test_what_was_left_open_is_closed(alphabet: Alphabet, t: int, a: int, i: int):
+    voice = vocab.voice_id("echo")
+    for symbols, expected in (
+        ((vocab.BOS,), ()),
+        ((vocab.USER, t, vocab.END), ()),
+        ((vocab.USER, t), (vocab.END,)),
+        ((vocab.USER, vocab.AUDIO, vocab.LISTEN, a), (vocab.TURN, vocab.END_AUDIO, vocab.END)),
+        ((vocab.USER, vocab.AUDIO, a, vocab.TURN, t), (vocab.END_AUDIO, vocab.END)),
+        ((vocab.USER, vocab.AUDIO, a, vocab.TURN, t, vocab.END_AUDIO), (vocab.END,)),
+        ((vocab.ASSISTANT,), (vocab.END,)),
+        ((vocab.ASSISTANT, vocab.WRITE, t), (vocab.END,)),
+        ((vocab.ASSISTANT, vocab.CALL, t), (vocab.END_CALL, vocab.END)),
+        ((vocab.ASSISTANT, vocab.IMAGE, i), (vocab.END_IMAGE, vocab.END)),
+        ((vocab.ASSISTANT, vocab.SPEAK, voice, t, a), (vocab.TEXT_END, vocab.END_SPEAK, vocab.END)),
+        ((vocab.ASSISTANT, vocab.SPEAK, voice, t, vocab.TEXT_END, a), (vocab.END_SPEAK, vocab.END)),
+        ((vocab.ASSISTANT, vocab.SPEAK, voice, t, vocab.TEXT_END, a, vocab.END_SPEAK), (vocab.END,)),
+    ):
+        assert closing(symbols) == expected, symbols
 
 
 def test_an_unknown_voice_is_refused(alphabet: Alphabet):

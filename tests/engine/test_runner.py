@@ -33,7 +33,7 @@ def network(request: pytest.FixtureRequest) -> Transformer:
 
 
 def mixed_stream(num_image_residuals: int, length: int = 40) -> Stream:
-    """Text, spoken frames and drawn patches."""
+    """Text, spoken and heard frames, drawn patches."""
     rng = np.random.default_rng(0)
     stream = Stream()
     for position in range(length):
@@ -43,6 +43,8 @@ def mixed_stream(num_image_residuals: int, length: int = 40) -> Stream:
             case 1:
                 stream.add(int(rng.integers(VOCABULARY.audio_start, VOCABULARY.image_start)))
                 stream.frames.append((position, rng.integers(0, 256, 7)))
+                if position % 2:
+                    stream.heard.append((position, rng.standard_normal(192).astype(np.float32)))
             case _:
                 stream.add(int(rng.integers(VOCABULARY.image_start, VOCABULARY.size)))
                 stream.patches.append((position, position))
@@ -58,10 +60,11 @@ def test_step_by_step_as_the_module(network: Transformer):
         logits = network.symbol_head(hidden).numpy()
     runner = Runner(network)
     cache = runner.new_cache()
-    residuals, patches = dict(stream.frames + stream.patch_residuals), dict(stream.patches)
+    residuals, patches, heard = dict(stream.frames + stream.patch_residuals), dict(stream.patches), dict(stream.heard)
     runner.prefill(stream.part(0, 10), cache)  # from here on both write the same cache
     for at in range(10, len(stream)):
-        state = runner.step(stream.ids[at], cache, residuals=residuals.get(at), patch=patches.get(at))
+        content = {"residuals": residuals.get(at), "patch": patches.get(at), "heard": heard.get(at)}
+        state = runner.step(stream.ids[at], cache, **content)
         np.testing.assert_allclose(state, hidden[at].numpy(), rtol=0, atol=ATOL)
         np.testing.assert_allclose(runner.logits(state), logits[at], rtol=0, atol=ATOL)
     assert cache.length == len(stream)

@@ -5,7 +5,7 @@ import pytest
 
 from sensorium.engine.grammar import Kind, Span
 from sensorium.engine.request import SamplingParams
-from sensorium.engine.sampling import Sampler, opening
+from sensorium.engine.sampling import Sampler, opening, probability
 from sensorium.tokenizers import vocab
 
 ALL = np.ones(4, dtype=bool)
@@ -26,6 +26,13 @@ def test_greedy_takes_the_likeliest_legal_symbol():
     logits = np.array([3.0, 2.0, 1.0, 0.0], dtype=np.float32)
     legal = np.array([False, True, True, False])
     assert Sampler(SamplingParams()).symbol(logits, (span(legal=legal),)) == 1
+
+
+def test_a_probability_is_among_the_legal_symbols():
+    logits = np.log(np.array([0.5, 0.1, 0.3, 0.1], dtype=np.float32))
+    legal = span(legal=np.array([False, True, True, False]))
+    assert probability(logits, legal, 1) == pytest.approx(0.25)
+    assert probability(logits, legal, 2) == pytest.approx(0.75)
 
 
 def test_frequencies_follow_the_softmax():

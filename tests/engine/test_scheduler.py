@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 
 import pytest
 
@@ -96,6 +97,14 @@ async def test_cancelling_ends_the_work(scheduler: Scheduler):
     await eventually(lambda: log[-1][1] == "closed")
     assert len(log) <= MAX_WAITING + 3
     job.cancel()
+
+
+async def test_a_run_ends_when_it_is_closed(scheduler: Scheduler):
+    log: list = []
+    async with aclosing(scheduler.run(counting(log, "a", 10**9))) as events:
+        assert [await anext(events), await anext(events)] == [say(0), say(1)]
+    await eventually(lambda: log[-1][1] == "closed")
+    assert [event async for event in scheduler.run(counting([], "b", 3))] == [say(0), say(1), say(2)]
 
 
 async def test_an_error_reaches_its_reader_alone(scheduler: Scheduler):

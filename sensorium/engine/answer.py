@@ -1,0 +1,120 @@
+"""The steps of an answer: what is said is taken in, what is heard in it is written down, then an answer is written.
+
+Each step is little work, so that many answers share one thread; see `sensorium/engine/scheduler.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from sensorium.engine.events import EventWriter, TranscriptWriter
+from sensorium.engine.grammar import SPARE_TRANSCRIPT_TOKENS, Alphabet, Grammar
+from sensorium.engine.request import End, FinishReason, SamplingParams, Usage
+from sensorium.engine.runner import Runner
+from sensorium.engine.sampling import Sampler
+from sensorium.engine.scheduler import Steps
+from sensorium.engine.sequence import Sequence
+from sensorium.tokenizers import vocab
+from sensorium.tokenizers.release import Release
+from sensorium.tokenizers.render import Piece
+from sensorium.tokenizers.stream import Stream
+
+HEARING = SamplingParams()  # what was said is not a matter of taste: greedy
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Network:
+    """A release, ready to run: what all answers share."""
+
+    release: Release
+    runner: Runner
+    alphabet: Alphabet
+
+    @classmethod
+    def of(cls, release: Release) -> Self:
+        config = release.config
+        alphabet = Alphabet(
+            vocabulary=config.vocabulary,
+            num_text_tokens=release.text.num_tokens,
+            num_patches=config.image.num_patches,
+            first_tokens=config.render.first_tokens,
+        )
+        return cls(release=release, runner=Runner(release.model), alphabet=alphabet)
+
+    def answer_grammar(self, params: SamplingParams) -> Grammar:
+        """Raises ValueError for an unknown voice."""
+        return Grammar.answer(
+            self.alphabet, modality=params.modality, voice=params.voice, tool_choice=params.tool_choice
+        )
+
+
+def read(network: Network, sequence: Sequence, pieces: list[Piece]) -> Steps:
+    """Takes a prompt in, and writes what is heard in it."""
+    clip = 0
+    for index, piece in enumerate(pieces):
+        sequence.append(piece.stream)
+        while sequence.num_pending:
+            sequence.advance()
+            yield None
+        if not piece.listens:
+            continue
+        to_come = sum(len(later.stream) + later.listens for later in pieces[index + 1 :])
+        room = sequence.num_free - to_come - 2  # the closing symbol, and one of the answer
+        length = min(room, len(piece.stream.heard) + SPARE_TRANSCRIPT_TOKENS)
+        writer = TranscriptWriter(network.release, clip=clip)
+        for symbol in sequence.generate(Grammar.transcript(network.alphabet, max_tokens=length), Sampler(HEARING)):
+            yield from writer.push(symbol.id)
+            yield None
+        clip += 1
+
+
+def write(network: Network, sequence: Sequence, grammar: Grammar, params: SamplingParams, *, cached: int = 0) -> Steps:
+    """Answers a stream that ends with <|assistant|>. So many of its positions, `cached`, earlier answers have read."""
+    plain = None
+    if params.guidance_scale != 1.0:
+        plain = Sequence(network.runner)
+        plain.append(_without_words(sequence.stream))
+    spent = _input_usage(sequence.stream, network.release)
+    writer = EventWriter(network.release, stop=params.stop, partial_images=params.partial_images)
+    for symbol in sequence.generate(grammar, Sampler(params), plain=plain):
+        yield from writer.push(symbol)
+        if writer.stopped or writer.num_output == params.max_tokens:
+            break
+        yield None
+    yield from writer.finish()
+    reason: FinishReason = "stop" if grammar.done or writer.stopped else "length"
+    if grammar.done and writer.num_calls:
+        reason = "tool_calls"
+    yield End(
+        reason=reason,
+        usage=Usage(
+            input_text=spent.input_text,
+            input_audio=spent.input_audio,
+            input_image=spent.input_image,
+            output_text=writer.num_text,
+            output_audio=writer.num_frames,
+            output_image=writer.num_patches,
+            cached=cached,
+        ),
+    )
+
+
+def _without_words(stream: Stream) -> Stream:
+    """The same conversation with nothing in the user's messages: what a drawing is guided away from."""
+    plain, start, is_user = Stream(), 0, False
+    for at, symbol in enumerate(stream.ids):
+        if symbol == vocab.USER:
+            plain.extend(stream.part(start, at + 1))
+            is_user = True
+        elif symbol == vocab.END and is_user:
+            start, is_user = at, False
+    plain.extend(stream.part(start, len(stream)))
+    return plain
+
+
+def _input_usage(stream: Stream, release: Release) -> Usage:
+    """A prompt's positions by modality; symbols that frame media, and what was heard, count as text."""
+    audio = sum(release.vocabulary.is_audio(symbol) for symbol in stream.ids)
+    image = sum(release.vocabulary.is_image(symbol) for symbol in stream.ids)
+    return Usage(input_text=len(stream) - audio - image, input_audio=audio, input_image=image)

@@ -1,0 +1,352 @@
+"""Conversations by voice: the engine and its double keep one contract, and the engine's stream is what it should be."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import numpy as np
+import pytest
+
+import sensorium.engine.sequence
+from sensorium.engine.duplex import LiveConversation
+from sensorium.engine.engine import OmniEngine
+from sensorium.engine.fake import FakeConversation, FakeEngine
+from sensorium.engine.request import (
+    AudioDelta,
+    ContextLengthExceeded,
+    Conversation,
+    End,
+    Event,
+    InputTranscriptDelta,
+    LiveEngine,
+    SamplingParams,
+    TextDelta,
+    TranscriptDelta,
+)
+from sensorium.engine.runner import Runner
+from sensorium.messages import Audio, Message, Text
+from sensorium.tokenizers import vocab
+from sensorium.tokenizers.release import Release
+from tests.engine.test_duplex import eager_release
+
+FRAME = 1280
+HUM = (0.3 * np.sin(np.arange(8 * FRAME + 300) / 9)).astype(np.float32)
+SILENT = np.zeros(2 * FRAME, np.float32)
+WRITTEN = SamplingParams(max_tokens=6, tool_choice="none")
+SPOKEN = SamplingParams(modality="audio", max_tokens=40, seed=3, tool_choice="none")
+
+
+@pytest.fixture(scope="session")
+def eager() -> Release:
+    return eager_release(2)
+
+
+@pytest.fixture
+async def engine(eager: Release) -> AsyncIterator[OmniEngine]:
+    engine = OmniEngine(eager)
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture(params=["real", "fake"])
+async def any_engine(request: pytest.FixtureRequest, eager: Release) -> AsyncIterator[LiveEngine]:
+    engine: LiveEngine = OmniEngine(eager) if request.param == "real" else FakeEngine()
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture(autouse=True)
+def in_words(monkeypatch: pytest.MonkeyPatch):
+    """A random network might draw instead."""
+    monkeypatch.setattr(sensorium.engine.sequence, "opening", lambda logits, words, tool_choice: words)
+
+
+def typed(role: str, text: str) -> Message:
+    return Message(role=role, parts=(Text(text=text),))  # pyright: ignore[reportArgumentType]
+
+
+async def say(conversation: Conversation, samples: np.ndarray = HUM, *, size: int = 700) -> list[Event]:
+    """A whole turn, as a microphone would give it."""
+    events: list[Event] = []
+    for start in range(0, len(samples), size):
+        events += await conversation.push(samples[start : start + size])
+    return events + await conversation.finish()
+
+
+async def answer(conversation: Conversation, params: SamplingParams = WRITTEN) -> list[Event]:
+    return [event async for event in conversation.answer(params)]
+
+
+def heard(events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, InputTranscriptDelta))
+
+
+def values(events: list[Event]) -> list[object]:
+    return [event.waveform.tolist() if isinstance(event, AudioDelta) else event for event in events]
+
+
+def ids(conversation: Conversation) -> list[int]:
+    assert isinstance(conversation, LiveConversation)
+    return list(conversation._sequence.stream.ids)
+
+
+async def test_turns_and_answers(any_engine: LiveEngine):
+    conversation = any_engine.converse()
+    await conversation.read([typed("system", "be brief")])
+    num_free = conversation.num_free
+    assert (conversation.turn_probability, conversation.transcript) == (0.0, "")
+    for turn in range(2):
+        events = await say(conversation)
+        assert heard(events) == conversation.transcript != ""
+        assert {event.clip for event in events if isinstance(event, InputTranscriptDelta)} == {turn}
+        *said, end = await answer(conversation, SPOKEN if turn else WRITTEN)
+        assert isinstance(end, End)
+        assert end.usage.input_audio >= 9 * (turn + 1)
+        kind = TranscriptDelta if turn else TextDelta
+        assert any(isinstance(event, kind) for event in said)
+    assert conversation.num_free < num_free
+
+
+async def test_it_can_be_taken_back(any_engine: LiveEngine):
+    """A false start; then a turn that was thought to be over, and answered, and was not."""
+    conversation = any_engine.converse()
+    before = await conversation.mark()
+    await conversation.push(HUM[:3000])
+    await conversation.truncate(before)
+    await conversation.push(HUM[:5000])
+    within = await conversation.mark()
+    written = conversation.transcript
+    await conversation.finish()
+    await answer(conversation)
+    after = await conversation.mark()
+    await conversation.truncate(within)
+    assert conversation.transcript == written
+    await conversation.push(HUM[5000:])
+    await conversation.finish()
+    found = (conversation.transcript, values(await answer(conversation, SPOKEN))[:-1])
+    await conversation.truncate(before)
+    with pytest.raises(ValueError, match="forgotten"):
+        await conversation.truncate(after)
+    await say(conversation)
+    assert (conversation.transcript, values(await answer(conversation, SPOKEN))[:-1]) == found
+
+
+async def test_the_wrong_moment_is_refused(any_engine: LiveEngine):
+    conversation = any_engine.converse()
+    with pytest.raises(RuntimeError, match="no turn"):
+        await conversation.finish()
+    with pytest.raises(RuntimeError, match="no answer"):
+        await conversation.interrupt(100)
+    await conversation.push(HUM)
+    for call in (answer(conversation), conversation.read([typed("user", "hi")])):
+        with pytest.raises(RuntimeError, match="not finished"):
+            await call
+    with pytest.raises(RuntimeError, match="no answer"):
+        await conversation.interrupt(100)
+    await conversation.finish()
+    with pytest.raises(RuntimeError, match="no turn"):
+        await conversation.finish()
+    assert isinstance((await answer(conversation))[-1], End)
+
+
+async def test_an_answer_may_be_cut_off(any_engine: LiveEngine):
+    """By its reader; what of it was heard stays, and the next turn goes on from there."""
+    conversation = any_engine.converse()
+    await say(conversation)
+    sounds = 0
+    async with aclosing(conversation.answer(SPOKEN)) as events:  # pyright: ignore[reportArgumentType]
+        async for event in events:
+            sounds += isinstance(event, AudioDelta)
+            if sounds == 2:
+                break
+    num_free = conversation.num_free
+    await conversation.interrupt(81)
+    await conversation.interrupt(10_000)  # there is no more than that
+    assert conversation.num_free >= num_free
+    await say(conversation)
+    assert isinstance((await answer(conversation))[-1], End)
+
+
+async def test_silence_is_the_end_of_the_doubles_turn():
+    conversation = FakeEngine().converse()
+    for samples, expected in ((SILENT, 0.0), (HUM, 0.0), (SILENT, 1.0), (HUM, 0.0)):
+        await conversation.push(samples)
+        assert conversation.turn_probability == expected
+    assert heard(await conversation.finish()) == " word6"
+    assert conversation.transcript == "word1 word2 word3 word4 word5 word6"
+    assert conversation.turn_probability == 0.0
+    events = await answer(conversation, SamplingParams())
+    said = "".join(event.text for event in events if isinstance(event, TextDelta))
+    assert said == "I got a clip of 1638 ms."
+    await say(conversation, HUM)
+    await answer(conversation, SPOKEN)
+    await conversation.interrupt(200)
+    assert isinstance(conversation, FakeConversation)
+    [cut] = conversation.messages[-1].parts
+    assert isinstance(cut, Audio)
+    assert (cut.transcript, len(cut.waveform)) == ("I got", 3 * FRAME)
+    await conversation.interrupt(0)
+    assert conversation.messages[-1].role == "user"
+    with pytest.raises(ContextLengthExceeded):
+        await FakeEngine(max_tokens=4).converse().push(HUM)
+    with pytest.raises(ContextLengthExceeded):
+        await FakeEngine(max_tokens=4).converse().read([typed("user", "a b c d e")])
+
+
+async def test_a_conversation_is_one_stream(engine: OmniEngine):
+    conversation = engine.converse()
+    instructions, result = typed("system", "be brief"), typed("tool", "ten")
+    await conversation.read([instructions])
+    await say(conversation)
+    await answer(conversation)
+    await conversation.read([result])
+    await say(conversation, HUM[:2000])
+    await answer(conversation, SPOKEN)
+    names = {index: name.strip("<|>") + " " for name, index in vocab.SPECIAL_IDS.items()}
+    table = engine._release.vocabulary
+    form = "".join(names.get(id) or ("A" if table.is_audio(id) else "T") for id in ids(conversation))
+    read = [len(engine._release.text.encode(message.text)) for message in (instructions, result)]
+    turns = [rf"user audio listen (AT*){{{count}}}turn T*/audio end assistant " for count in (9, 2)]
+    written, spoken = rf"{turns[0]}write T{{6}}end ", rf"{turns[1]}speak voice:alloy [TA].*"
+    assert re.fullmatch(rf"bos system T{{{read[0]}}}end {written}tool T{{{read[1]}}}end {spoken}", form), form
+
+
+async def test_messages_are_read_as_a_request_is(engine: OmniEngine):
+    """Whole messages, clips and all, and an answer: the same as without a conversation."""
+    messages = [
+        typed("system", "be brief"),
+        Message(role="user", parts=(Text(text="what is"), Audio(waveform=HUM, sample_rate_hz=16_000))),
+    ]
+    expected = [event async for event in engine.generate(messages, SPOKEN)]
+    conversation = engine.converse()
+    found = [
+        *await conversation.read(messages[:1]),
+        *await conversation.read(messages[1:]),
+        *await answer(conversation, SPOKEN),
+    ]
+    assert values(found) == values(expected)
+
+
+async def test_what_was_answered_counts_as_cached(engine: OmniEngine):
+    conversation = engine.converse()
+    usages = []
+    for _ in range(3):
+        before = await conversation.mark()
+        await say(conversation)
+        end = (await answer(conversation))[-1]
+        assert isinstance(end, End)
+        usages.append((end.usage.cached, before.position))
+    assert usages[0] == (0, 1)
+    assert all(cached == position for cached, position in usages[1:])
+
+
+async def test_an_interrupted_answer_keeps_what_was_heard_of_it(engine: OmniEngine):
+    conversation = engine.converse()
+    await say(conversation)
+    before = ids(conversation)
+    await answer(conversation, SPOKEN)
+    whole, table = ids(conversation), engine._release.vocabulary
+    frames = [at for at in range(len(before), len(whole)) if table.is_audio(whole[at])]
+    assert len(frames) > 3
+    await conversation.interrupt(200)
+    assert ids(conversation) == whole[: frames[2] + 1]
+    await conversation.push(HUM)
+    closed = ids(conversation)[frames[2] + 1 :]
+    assert closed[:4] == [vocab.TEXT_END, vocab.END_SPEAK, vocab.END, vocab.USER]
+    await conversation.finish()
+    asked = ids(conversation)
+    await answer(conversation, SPOKEN)
+    await conversation.interrupt(0)
+    assert ids(conversation) == [*asked, vocab.END]
+
+
+async def test_one_thing_at_a_time_and_never_on_the_event_loop(engine: OmniEngine, monkeypatch: pytest.MonkeyPatch):
+    threads: set[str] = set()
+
+    def noting(function):
+        def call(*args, **kwargs):
+            threads.add(threading.current_thread().name)
+            return function(*args, **kwargs)
+
+        return call
+
+    for method in ("step", "prefill", "logits"):
+        monkeypatch.setattr(Runner, method, noting(getattr(Runner, method)))
+    encode = engine._release.audio_tokenizer.encode
+    monkeypatch.setattr(engine._release.audio_tokenizer, "encode", noting(encode))
+    conversation = engine.converse()
+    hearing = asyncio.create_task(conversation.push(HUM))
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="one thing at a time"):
+        await conversation.push(HUM)
+    await hearing
+    await conversation.finish()
+    await answer(conversation)
+    assert threads == {"sensorium-engine"}
+
+
+async def test_conversations_and_answers_at_once_are_what_they_are_alone(engine: OmniEngine):
+    async def converse(shift: int) -> list[object]:
+        conversation = engine.converse()
+        events = [*await say(conversation, HUM[shift:]), *await answer(conversation, SPOKEN)]
+        return [*values(events), *values([*await say(conversation, HUM[2 * shift :]), *await answer(conversation)])]
+
+    async def ask() -> list[object]:
+        return values([event async for event in engine.generate([typed("user", "two")], SPOKEN)])
+
+    alone = [await converse(100), await converse(2000), await ask()]
+    assert await asyncio.gather(converse(100), converse(2000), ask()) == alone
+
+
+async def test_a_turn_given_up_leaves_a_conversation_that_can_go_on(
+    engine: OmniEngine, monkeypatch: pytest.MonkeyPatch
+):
+    conversation = engine.converse()
+    before = await conversation.mark()
+    expected = await say(conversation)
+    await conversation.truncate(before)
+    calls, encode = [], engine._release.audio_tokenizer.encode
+
+    def counting(*args):
+        calls.append(args)
+        return encode(*args)
+
+    monkeypatch.setattr(engine._release.audio_tokenizer, "encode", counting)
+    hearing = asyncio.create_task(conversation.push(np.tile(HUM, 8)))
+    for _ in range(5000):
+        if len(calls) >= 3:
+            break
+        await asyncio.sleep(0.001)
+    hearing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await hearing
+    await conversation.truncate(before)
+    assert len(calls) < 60
+    assert heard(await say(conversation)) == heard(expected)
+
+
+async def test_a_full_context_is_refused_and_can_still_be_answered(engine: OmniEngine):
+    conversation = engine.converse()
+    await conversation.read([typed("system", " two" * (480 // len(engine._release.text.encode(" two"))))])
+    with pytest.raises(ContextLengthExceeded):
+        await conversation.push(np.tile(HUM, 8))
+    await conversation.finish()
+    end = (await answer(conversation, SamplingParams()))[-1]
+    assert isinstance(end, End)
+    assert end.reason == "length"
+    for call in (say(conversation), answer(conversation), conversation.read([typed("user", "two")])):
+        with pytest.raises(ContextLengthExceeded):
+            await call
+
+
+async def test_an_unknown_voice_changes_nothing(engine: OmniEngine):
+    conversation = engine.converse()
+    await say(conversation)
+    before = ids(conversation)
+    with pytest.raises(ValueError, match="unknown voice 'nova'"):
+        await answer(conversation, SamplingParams(modality="audio", voice="nova"))
+    assert ids(conversation) == before
