@@ -35,11 +35,17 @@ Threads = Annotated[int, typer.Option(min=1, help="CPU threads of the network. S
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for every one.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free port.")] = 8000,
+    host: Annotated[
+        str | None, typer.Option(help="The address to listen on, 127.0.0.1 by default; 0.0.0.0 for every one.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="8000 by default; 0 picks a free port.")] = None,
     checkpoint: Checkpoint = RELEASED,
     fake: Fake = False,
     threads: Threads = 1,
+    file: Annotated[
+        Path | None,
+        typer.Option("--config", exists=True, dir_okay=False, help="Settings in TOML; the options given here win."),
+    ] = None,
     api_key: Annotated[
         list[str] | None,
         typer.Option(envvar="SENSORIUM_API_KEYS", help="A key that clients must show; give it again for more keys."),
@@ -49,22 +55,28 @@ def serve(
     import uvicorn
 
     from sensorium.server.app import build_app
-    from sensorium.server.config import ServerConfig
+    from sensorium.server.config import ServerConfig, read_settings
+    from sensorium.server.hangup import drop_unread
 
+    options = {"host": host, "port": port, "api_keys": tuple(api_key) if api_key else None}
+    given = {name: value for name, value in options.items() if value is not None}
     try:
-        config = ServerConfig(host=host, port=port, api_keys=tuple(api_key or ()))
+        config = ServerConfig(**(read_settings(file) if file else {}) | given)
     except ValueError as error:
-        _fail(f"{error} (--api-key KEY sets one, or SENSORIUM_API_KEYS in the environment)")
+        _fail(str(error))
     engine = _load_engine(checkpoint, fake=fake, threads=threads)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list | None = None) -> None:
             await super().startup(sockets)
             if self.started:
-                bound_port = self.servers[0].sockets[0].getsockname()[1]
-                _announce(engine.info.model, config, bound_port)
+                listeners = [listener for server in self.servers for listener in server.sockets]
+                for listener in listeners:
+                    drop_unread(listener, config.send_timeout_s)
+                _announce(engine.info.model, config, listeners[0].getsockname()[1])
 
-    server = Server(uvicorn.Config(build_app(engine, config), host=host, port=port, log_level="warning"))
+    edge = build_app(engine, config)
+    server = Server(uvicorn.Config(edge, host=config.host, port=config.port, log_level="warning"))
     server.run()
     if not server.started:
         raise typer.Exit(1)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from pathlib import Path
 
@@ -17,14 +20,16 @@ from typer.testing import CliRunner
 
 import sensorium
 from sensorium.cli import app
+from sensorium.server.config import ServerConfig
 from tests.networks import random_release
-from tests.serving import ROOT
+from tests.server.test_hangup import deaf_client
+from tests.serving import ROOT, serve
 
 runner = CliRunner()
 
 # The whole surface. A new option is a decision: it wants a reason, a line in a guide, and an entry here.
 OPTIONS = {
-    "serve": ["--host", "--port", "--checkpoint", "--fake", "--threads", "--api-key"],
+    "serve": ["--host", "--port", "--checkpoint", "--fake", "--threads", "--config", "--api-key"],
     "chat": [
         *("--url", "--api-key", "--checkpoint", "--fake", "--threads"),
         *("--audio-in", "--image", "--audio-out", "--image-out", "--voice", "--temperature", "--seed"),
@@ -138,6 +143,64 @@ def test_serve_asks_for_a_key_before_it_opens_to_the_network():
     result = runner.invoke(app, ["serve", "--fake", "--host", "0.0.0.0"])
     assert result.exit_code == 2
     assert "--api-key" in result.output
+
+
+@pytest.fixture
+def served_config(monkeypatch: pytest.MonkeyPatch) -> list[ServerConfig]:
+    """What `serve` would serve with: it ends where the server would start."""
+    configs: list[ServerConfig] = []
+
+    def build_app(engine: object, config: ServerConfig) -> None:
+        configs.append(config)
+        raise SystemExit(0)
+
+    monkeypatch.setattr("sensorium.server.app.build_app", build_app)
+    monkeypatch.delenv("SENSORIUM_API_KEYS", raising=False)
+    return configs
+
+
+def test_serve_takes_settings_from_a_file_and_options_win(served_config: list[ServerConfig], tmp_path: Path):
+    file = tmp_path / "server.toml"
+    file.write_text('host = "0.0.0.0"\nport = 81\napi_keys = ["sk-file"]\nmax_images = 3\n')
+    for options in (["--config", str(file)], ["--config", str(file), "--port", "82", "--api-key", "sk-given"], []):
+        assert runner.invoke(app, ["serve", "--fake", *options]).exit_code == 0
+    assert [(config.host, config.port, config.api_keys, config.max_images) for config in served_config] == [
+        ("0.0.0.0", 81, ("sk-file",), 3),
+        ("0.0.0.0", 82, ("sk-given",), 3),
+        ("127.0.0.1", 8000, (), 32),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_imags = 3", "'max_imags' is no setting of the server"),
+        ("max_images = '3'", "'max_images' must be a whole number"),
+        ("send_timeout_s = 0", "send_timeout_s is 0.0: it must be more than 0"),
+        ("host = '0.0.0.0'", "open to the network"),
+    ],
+)
+def test_serve_names_a_wrong_setting(text: str, message: str, served_config: list[ServerConfig], tmp_path: Path):
+    (tmp_path / "server.toml").write_text(text)
+    result = runner.invoke(app, ["serve", "--fake", "--config", str(tmp_path / "server.toml")])
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert served_config == []
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux drops such connections")
+def test_serve_stops_though_a_client_no_longer_reads(tmp_path: Path):
+    """Its connection stands until it has taken what it was sent, and a server waits for its connections."""
+    (tmp_path / "server.toml").write_text("send_timeout_s = 0.5")
+    request = {"model": "gpt-4o", "messages": [{"role": "user", "content": "word" * 5_000_000}]}
+    with contextlib.ExitStack() as clients:
+        with serve("--fake", "--config", str(tmp_path / "server.toml")) as url:
+            client = clients.enter_context(deaf_client(url, request))
+            rescue = threading.Timer(9, client.close)  # or a server that waits would wait for us, and we for it
+            rescue.start()
+        assert rescue.is_alive()  # the server has ended
+        rescue.cancel()
 
 
 def test_chat_with_a_network(tmp_path: Path):

@@ -211,11 +211,14 @@ function finish(turn, view, reply, { error, stopped, totalMs }) {
   byId("status").textContent = error ? "" : reply.text || "The answer is complete."; // an error card announces itself
 }
 
-/** @param {boolean} now */
+/** Shows which of Send and Stop there is. A control that is gone hands the focus on. @param {boolean} now */
 function showBusy(now) {
+  const focused = document.activeElement; // hiding it takes the focus away
   byId("send").hidden = now;
   byId("stop").hidden = !now;
   if (now) byId("status").textContent = "Answering";
+  // what began an answer may be gone by now; at its end only Stop goes, and a reader's selection must stay
+  if (focused?.matches(now ? "body, :disabled, [hidden], [hidden] *" : "[hidden]")) byId(now ? "stop" : "prompt").focus();
 }
 
 /** Takes a turn back into the composer. @param {Turn} turn */
@@ -307,6 +310,7 @@ function wire() {
   byId("modes").onchange = showVoices;
   showVoices(); // a reload may have kept the choice
   byId("stop").onclick = () => answering?.abort();
+  byId("stop").onkeydown = (/** @type {KeyboardEvent} */ event) => event.repeat && event.preventDefault(); // held since Send
   byId("clear").onclick = clear;
   byId("show-settings").onclick = () => byId("settings").showModal();
   byId("show-code").onclick = () => {

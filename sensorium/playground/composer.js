@@ -169,6 +169,7 @@ export class Composer {
       const denied = error instanceof DOMException && error.name === "NotAllowedError";
       this.#notify(denied ? "The browser was not allowed to use the microphone." : `The microphone cannot be used. ${error.message}`);
       this.#showRecording(false);
+      byId("record").focus(); // disabled for a moment, it lost the focus
     }
   }
 

@@ -30,6 +30,7 @@ _LOCAL_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 def build_app(engine: Engine, config: ServerConfig) -> FastAPI:
     """The ASGI application that serves `engine`. It closes the engine when it stops."""
     metrics = Metrics()
+    chat = Chat(engine, config, metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
@@ -38,11 +39,12 @@ def build_app(engine: Engine, config: ServerConfig) -> FastAPI:
         app.state.ready = True
         yield
         app.state.ready = False
+        chat.close()
         await engine.close()
 
     app = FastAPI(lifespan=lifespan, redirect_slashes=False, openapi_url=None)
     app.state.ready = False
-    app.include_router(Chat(engine, config, metrics).routes())
+    app.include_router(chat.routes())
     app.include_router(model_routes(engine.info, config))
     _add_operations(app, metrics)
     if (config.playground / "index.html").is_file():

@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -40,7 +41,7 @@ from sensorium.server.chat_reply import (
 )
 from sensorium.server.chat_request import ChatRequest, check_model, refuse_unsupported, sampling_params
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import APIError, from_validation, internal, invalid
+from sensorium.server.errors import APIError, context_exceeded, from_validation, internal
 from sensorium.server.hangup import EventStream
 from sensorium.server.logs import describe
 from sensorium.server.media import MediaReader
@@ -63,11 +64,18 @@ class _Job:
 
 
 class Chat:
+    """Answers chat requests by an engine. `close` lets its threads go."""
+
     def __init__(self, engine: Engine, config: ServerConfig, metrics: Metrics) -> None:
         self._engine = engine
         self._config = config
         self._metrics = metrics
         self._replies = SpokenReplies(ttl_s=config.spoken_reply_ttl_s, max_bytes=config.spoken_reply_bytes)
+        # of its own: the threads that asyncio shares out are many, and a decode may take a quarter of a gigabyte
+        self._decoders = ThreadPoolExecutor(config.max_concurrent_decodes, thread_name_prefix="sensorium-decode")
+
+    def close(self) -> None:
+        self._decoders.shutdown(wait=False, cancel_futures=True)
 
     def routes(self) -> APIRouter:
         router = APIRouter()
@@ -93,7 +101,7 @@ class Chat:
         check_model(request.model, info, self._config)
         refuse_unsupported(request, self._config)
         params = [sampling_params(request, info, self._config, choice=index) for index in range(request.n or 1)]
-        media = MediaReader(self._config, info.sample_rate_hz)
+        media = MediaReader(self._config, info, self._decoders)
         messages = await to_messages(request.messages, request.offered_tools, media, self._replies)
         return _Job(request=request, messages=messages, params=params, received_s=received_s, log=http.state.log)
 
@@ -152,6 +160,7 @@ class Chat:
         waiting = {TextDelta: "ttft_ms", TranscriptDelta: "ttft_ms", AudioDelta: "ttfa_ms"}
         num_calls = 0
         max_calls = 1 if job.request.parallel_tool_calls is False else math.inf
+        offered = {tool.function.name for tool in job.request.offered_tools}
         events = self._engine.generate(job.messages, params)
         assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
         async with aclosing(events):
@@ -159,8 +168,13 @@ class Chat:
                 event = await self._next(events, job)
                 if params is job.params[0] and (figure := waiting.pop(type(event), None)):
                     self._observe(figure, job)
-                num_calls += isinstance(event, ToolCallEvent)
-                if num_calls <= max_calls or not isinstance(event, ToolCallEvent):
+                if not isinstance(event, ToolCallEvent):
+                    yield event
+                elif event.name not in offered:
+                    # strict clients look the name up: one that they never gave would break them
+                    self._metrics.unoffered_calls.inc()
+                    log.warning("a call of a function that was not offered")  # its name may be a user's word
+                elif (num_calls := num_calls + 1) <= max_calls:
                     yield event
                 if isinstance(event, End):
                     self._count(event.usage, job)
@@ -174,8 +188,7 @@ class Chat:
             headers = {"x-should-retry": "false"}  # it would take as long again
             raise APIError("The answer took too long.", status=503, type="server_error", headers=headers) from None
         except ContextLengthExceeded as error:
-            message = f"The messages are too long: {error}."
-            raise invalid(message, "messages", "context_length_exceeded") from None
+            raise context_exceeded(str(error)) from None
         except StopAsyncIteration:
             raise RuntimeError("the engine's answer has no End") from None
 

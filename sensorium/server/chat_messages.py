@@ -17,7 +17,7 @@ from sensorium.server.chat_request import (
     Tool,
     ToolMessage,
 )
-from sensorium.server.errors import invalid, missing
+from sensorium.server.errors import invalid, missing, unsupported
 from sensorium.server.media import MediaReader
 
 
@@ -58,7 +58,10 @@ async def _content(content: str | Sequence[ContentPart] | None, media: MediaRead
             case RefusalPart():
                 parts.append(Text(text=part.refusal))
             case ImagePart():
-                parts.append(await media.image(part.image_url.url, part.image_url.detail, f"{where}.image_url"))
+                picture = part.image_url
+                if picture.detail == "high":
+                    raise unsupported(f"{where}.image_url.detail", "pictures are seen in one size, 'low' or 'auto'")
+                parts.append(await media.image(picture.url, picture.detail, f"{where}.image_url"))
             case AudioPart():
                 sound = part.input_audio
                 parts.append(await media.audio(sound.data, sound.format, f"{where}.input_audio"))

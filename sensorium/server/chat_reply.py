@@ -73,7 +73,10 @@ class Answer:
 
     @property
     def finish_reason(self) -> FinishReason:
-        return "tool_calls" if self.calls and self._reason == "stop" else self._reason
+        """How the answer ended, by what is in it: a call that was left out of it is not what it ended with."""
+        if self._reason == "length":
+            return self._reason
+        return "tool_calls" if self.calls else "stop"
 
     @property
     def spoken(self) -> Audio | None:

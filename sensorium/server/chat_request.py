@@ -49,7 +49,7 @@ class RefusalPart(Wire):
 
 class ImageURL(Wire):
     url: str
-    detail: Literal["auto", "low", "high"] = "auto"
+    detail: Literal["auto", "low", "high"] = "auto"  # high is refused where the messages are read
 
 
 class ImagePart(Wire):
@@ -188,6 +188,7 @@ _MetadataKey: TypeAlias = Annotated[str, Field(max_length=64)]
 _MetadataValue: TypeAlias = Annotated[str, Field(max_length=512)]
 _Stops: TypeAlias = Annotated[list[str], Field(max_length=4), Tag("<parts>")]
 _MAX_INT64 = 2**63 - 1
+OPENAI_TEMPERATURE = 1.0  # what the contract takes where a request says nothing
 
 
 class ChatRequest(Wire):
@@ -309,7 +310,10 @@ def _refuse_audio(request: ChatRequest) -> None:
 
 
 def sampling_params(request: ChatRequest, info: EngineInfo, config: ServerConfig, *, choice: int) -> SamplingParams:
-    """How the engine should make choice number `choice`. Without a seed every choice is a new roll of the dice."""
+    """How the engine should make choice number `choice`. Without a seed every choice is a new roll of the dice.
+
+    Raises APIError for fields that contradict each other, and for an unknown voice.
+    """
     defaults = SamplingParams()
     if request.max_tokens is not None and request.max_completion_tokens is not None:
         raise invalid("Give 'max_completion_tokens' or the deprecated 'max_tokens', not both.", "max_tokens")
@@ -321,12 +325,20 @@ def sampling_params(request: ChatRequest, info: EngineInfo, config: ServerConfig
         modality="audio" if request.speaks else "text",
         voice=_voice(request.audio.voice, info, config) if request.audio else defaults.voice,
         max_tokens=request.max_completion_tokens or request.max_tokens,
-        temperature=defaults.temperature if request.temperature is None else request.temperature,
+        temperature=_temperature(request),
         top_p=defaults.top_p if request.top_p is None else request.top_p,
         seed=seed & _MAX_INT64,
         stop=tuple(stops),
         tool_choice=request.call_policy,
     )
+
+
+def _temperature(request: ChatRequest) -> float:
+    """The likeliest words, unless the request says otherwise, or asks for what only dice can give."""
+    if request.temperature is not None:
+        return request.temperature
+    needs_dice = (request.top_p is not None and request.top_p < 1) or (request.n or 1) > 1
+    return OPENAI_TEMPERATURE if needs_dice else SamplingParams().temperature
 
 
 def _voice(voice: str | dict[str, Any], info: EngineInfo, config: ServerConfig) -> str:

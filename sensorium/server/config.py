@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 PLAYGROUND = Path(__file__).parent.parent / "playground"
 
@@ -60,11 +62,16 @@ VOICE_ALIASES: Mapping[str, str] = {
 }
 
 _MIB = 2**20
+_MAX_PORT = 65_535
+_MAY_BE_ZERO = ("port", "max_images", "max_audio_s", "spoken_reply_ttl_s", "spoken_reply_bytes")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
-    """How the edge behaves. Raises ValueError when it would be open to the network without a key."""
+    """How the edge behaves. `read_settings` takes the same names from a file.
+
+    Raises ValueError for a number that makes no sense, and when the edge would be open to the network without a key.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -77,14 +84,17 @@ class ServerConfig:
     max_concurrent_requests: int = 32
     request_timeout_s: float = 600.0
     body_timeout_s: float = 60.0
+    send_timeout_s: float = 30.0  # how long a client may leave what it was sent unread
     max_body_bytes: int = 50 * _MIB
     max_choices: int = 8
 
-    max_images: int = 32
+    max_concurrent_decodes: int = 2  # pictures and clips of all requests: each may take a quarter of a gigabyte
+    max_images: int = 32  # of a request; as many as the model's context holds, if those are fewer
     max_image_bytes: int = 20 * _MIB
-    max_image_pixels: int = 40_000_000
+    max_image_pixels: int = 4096 * 4096  # up to 16 bytes each while they are decoded
+    max_photo_pixels: int = 64_000_000  # of a JPEG in one scan, as cameras write it: decoded small, never held whole
     max_audio_bytes: int = 25 * _MIB
-    max_audio_s: float = 600.0  # all clips of a request together
+    max_audio_s: float = 600.0  # all clips of a request together; what the model's context holds, if that is less
     fetch_timeout_s: float = 10.0
     allow_private_urls: bool = False
 
@@ -94,8 +104,15 @@ class ServerConfig:
     playground: Path = PLAYGROUND
 
     def __post_init__(self) -> None:
+        for name in (setting.name for setting in fields(self) if setting.type in ("int", "float")):
+            value = getattr(self, name)
+            if not (value > 0 or (value == 0 and name in _MAY_BE_ZERO)):
+                raise ValueError(f"{name} is {value}: it must be more than 0")
+        if self.port > _MAX_PORT:
+            raise ValueError(f"port is {self.port}: ports end at {_MAX_PORT}")
         if not self.api_keys and not is_loopback(self.host):
-            raise ValueError(f"host {self.host!r} is open to the network: set api_keys, or listen on 127.0.0.1")
+            keys = "api_keys (--api-key KEY sets one, or SENSORIUM_API_KEYS in the environment)"
+            raise ValueError(f"host {self.host!r} is open to the network: set {keys}, or listen on 127.0.0.1")
 
 
 def is_loopback(host: str) -> bool:
@@ -105,3 +122,54 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """The fields of ServerConfig that a TOML file sets. Paths are relative to the file.
+
+    Raises ValueError naming the key at fault, OSError if the file cannot be read.
+    """
+    try:
+        settings = tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{file} is not TOML: {error}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} is not a text in UTF-8") from None
+    kinds = {setting.name: str(setting.type) for setting in fields(ServerConfig)}
+    for key, value in settings.items():
+        if key not in kinds:
+            raise ValueError(f"{file}: {key!r} is no setting of the server; there are {', '.join(kinds)}")
+        settings[key] = _read(value, kinds[key], where=f"{file}: {key!r}", folder=file.parent)
+    return settings
+
+
+# the type of a field, in an operator's words
+_KINDS = {
+    "str": "a text in quotes",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "tuple[str, ...]": "a list of texts",
+    "Mapping[str, str]": "a table of texts",
+    "Path": "a path in quotes",
+}
+
+
+def _read(value: Any, kind: str, *, where: str, folder: Path) -> Any:
+    """A value of the file as the field's type. Raises ValueError, without the value: that may be a key."""
+    match kind, value:
+        case "bool", bool():
+            return value
+        case _, bool():
+            pass  # no number, though Python takes it for one
+        case ("int", int()) | ("str", str()):
+            return value
+        case "float", int() | float():
+            return float(value)
+        case "Path", str():
+            return folder / value
+        case "tuple[str, ...]", list() if all(isinstance(item, str) for item in value):
+            return tuple(value)
+        case "Mapping[str, str]", dict() if all(isinstance(item, str) for item in value.values()):
+            return value
+    raise ValueError(f"{where} must be {_KINDS[kind]}")

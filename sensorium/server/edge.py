@@ -21,7 +21,7 @@ from sensorium.server.metrics import Metrics
 
 log = structlog.get_logger()
 
-CLIENT_CLOSED_REQUEST = 499  # never sent: for the log and the metrics of requests whose client went away
+CLIENT_CLOSED_REQUEST = 499  # never sent: for the log and the metrics of requests whose client went or stopped reading
 
 # Scripts, styles and pictures of the playground come from here and from nowhere else.
 _CONTENT_SECURITY_POLICY = (
@@ -89,7 +89,7 @@ class Edge:
         works = scope["method"] == "POST"
         self._num_answering += works
         try:
-            return await run_until_hangup(self._app, scope, receive, send)
+            return await run_until_hangup(self._app, scope, receive, send, send_timeout_s=self._config.send_timeout_s)
         finally:
             self._num_answering -= works
 

@@ -56,6 +56,10 @@ def unsupported(param: str, what: str) -> APIError:
     return APIError(f"Unsupported value: '{param}': {what}.", param=param, code="unsupported_value")
 
 
+def context_exceeded(why: str) -> APIError:
+    return invalid(f"The messages are too long: {why}.", "messages", "context_length_exceeded")
+
+
 def internal() -> APIError:
     return APIError("The server had an error while processing your request.", status=500, type="server_error")
 

@@ -19,8 +19,24 @@ import h11
 MAX_REDIRECTS = 3
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _REDIRECT_STATUS = (301, 302, 303, 307, 308)
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _READ_BYTES = 2**16
+
+# Only here are IPv6 addresses of the internet given out. What lies outside is local (fec0::/10 too, which Python takes
+# for global) or wraps an IPv4 address: mapped (::ffff:0:0/96), translated (64:ff9b::/96 and 64:ff9b:1::/48), ...
+_INTERNET_V6 = ipaddress.ip_network("2000::/3")
+# Python calls these global, all or in part, and yet they lead to somewhere near.
+_NOT_INTERNET = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # protocols between a machine and its network: .9 and .10 are answered by the nearest router
+        "192.88.99.0/24",  # the nearest 6to4 relay
+        "168.63.129.16/32",  # Azure's host, from within each of its machines
+        "2001::/23",  # protocols again; Teredo, which wraps an IPv4 address
+        "2002::/16",  # 6to4, which wraps one too
+        "3fff::/20",  # documentation
+    )
+)
+_ISATAP = (0x0000_5EFE, 0x0200_5EFE)  # before an IPv4 address in the lower half of an IPv6 one: a tunnel to it
 
 
 class FetchError(ValueError):
@@ -76,9 +92,11 @@ async def fetch(url: str, *, max_bytes: int, timeout_s: float, allow_private: bo
 def is_public(address: str) -> bool:
     """Whether an IP address is one of the open internet. IPv6 forms that wrap an IPv4 address are not."""
     ip = ipaddress.ip_address(address)
-    if isinstance(ip, ipaddress.IPv6Address) and (ip.ipv4_mapped or ip.sixtofour or ip.teredo or ip in _NAT64):
+    if not ip.is_global or ip.is_multicast or ip.is_reserved:
         return False
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+    if any(ip in network for network in _NOT_INTERNET):
+        return False
+    return ip.version == 4 or (ip in _INTERNET_V6 and (int(ip) >> 32) & 0xFFFF_FFFF not in _ISATAP)
 
 
 def _parse(url: str, *, base: str) -> _Target:

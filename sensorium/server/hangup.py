@@ -1,17 +1,26 @@
-"""A client that hangs up must not keep the machine busy: its request is cancelled, streamed or not."""
+"""A client that hangs up must not keep the machine busy: its request is cancelled, streamed or not.
+
+Nor must one that stays and no longer reads: it has a while, and is then taken for gone.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Protocol
 
 from fastapi.responses import StreamingResponse
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-async def run_until_hangup(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> bool:
+async def run_until_hangup(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, send_timeout_s: float) -> bool:
     """Runs an ASGI app; cancels it when the client goes before the answer is complete. Returns whether it went.
+
+    Raises ClientDisconnect, through the app, when the client leaves what it was sent unread for `send_timeout_s`: all
+    buffers on the way are full by then, and `send` would wait for as long as the connection stands.
 
     Once the app has read the whole body, `receive` has nothing to say but that the client is gone: that we listen for.
     """
@@ -40,7 +49,11 @@ async def run_until_hangup(app: ASGIApp, scope: Scope, receive: Receive, send: S
 
     async def send_answer(message: Message) -> None:
         nonlocal answered
-        await send(message)
+        try:
+            async with asyncio.timeout(send_timeout_s):
+                await send(message)
+        except TimeoutError:
+            raise ClientDisconnect from None
         answered = message["type"] == "http.response.body" and not message.get("more_body", False)
 
     async def answer() -> None:
@@ -56,6 +69,22 @@ async def run_until_hangup(app: ASGIApp, scope: Scope, receive: Receive, send: S
         if watcher is not None:
             watcher.cancel()
     return gone.is_set() and not answered
+
+
+class Listener(Protocol):
+    """A listening socket, in the form in which either event loop shows its own."""
+
+    def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
+
+
+def drop_unread(listener: Listener, timeout_s: float) -> None:
+    """Makes the system too drop connections whose client leaves what it was sent unread, which only Linux can.
+
+    A connection that the server closes stands until its client has taken the rest: for ever, if it reads no more, and
+    the server could not stop. So this must hold below the server.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * timeout_s))
 
 
 class EventStream(StreamingResponse):

@@ -1,7 +1,8 @@
 """Pictures and clips off the wire: out of base64 or off the web, checked, and decoded into plain arrays.
 
 Every bound is checked before the work it bounds starts: bytes before base64 is undone, pixels and seconds from
-the file's header before its body is decoded. Decoding runs in threads, never on the event loop.
+the file's header before its body is decoded. Decoding runs in the few threads that the caller gives, never on the
+event loop: what a file of a few kilobytes may unfold to is taken a bounded number of times at once.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import base64
 import binascii
 import io
 import struct
-from typing import Literal
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Literal, TypeVar
 
 import av
 import av.error
@@ -21,28 +24,42 @@ import PIL.ImageOps
 import soundfile
 import soxr
 
+from sensorium.engine.request import EngineInfo
 from sensorium.messages import Audio, Image
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import APIError, invalid
+from sensorium.server.errors import APIError, context_exceeded, invalid
 from sensorium.server.fetch import FetchError, TooLarge, fetch
 
 AudioFormat = Literal["wav", "mp3"]
 Detail = Literal["low", "high", "auto"]
+T = TypeVar("T")
 
-MAX_SIDE = 2048  # larger pictures are scaled down to fit, as the contract has it for `detail: high`
+MAX_SIDE = 1024  # larger pictures are scaled down to fit: an engine sees far less
+_BAND_PIXELS = 2**20  # of a picture, converted at a time
 _IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 _MIN_RATE_HZ, _MAX_RATE_HZ, _MAX_CHANNELS = 4_000, 192_000, 8
 _WAV_SIZE_UNKNOWN = 0x7FFF0000  # writers that cannot seek back leave a size in this region
 
+# The least that media take of a context, for engines that do not say it in `EngineInfo.limits`.
+_IMAGE_TOKENS = 64
+_AUDIO_TOKENS_PER_S = 12.5
+
 
 class MediaReader:
-    """Reads the media of one request, and keeps count: the limits are for all of its parts together."""
+    """Reads the media of one request, and keeps count: the limits are for all of its parts together.
 
-    def __init__(self, config: ServerConfig, sample_rate_hz: int) -> None:
+    What the engine's context cannot hold is not decoded either: that is known long before the engine is asked.
+    """
+
+    def __init__(self, config: ServerConfig, info: EngineInfo, threads: Executor) -> None:
         self._config = config
-        self._sample_rate_hz = sample_rate_hz
+        self._sample_rate_hz = info.sample_rate_hz
+        self._threads = threads
         self._num_images = 0
         self._audio_s = 0.0
+        self._max_tokens = info.max_tokens
+        self._image_tokens = info.limits.get("image_tokens", _IMAGE_TOKENS)
+        self._audio_tokens_per_s = info.limits.get("audio_tokens_per_s", _AUDIO_TOKENS_PER_S)
 
     async def image(self, url: str, detail: Detail, param: str) -> Image:
         """The picture behind a data URL or an http(s) URL. Raises APIError naming `param`."""
@@ -50,12 +67,26 @@ class MediaReader:
         self._num_images += 1
         if self._num_images > config.max_images:
             raise invalid(f"At most {config.max_images} pictures fit in a request.", param, "array_above_max_length")
+        if self._free_tokens < 0:
+            raise self._exceeded()
         if url[:5].lower() == "data:":
-            data = await asyncio.to_thread(image_from_data_url, url, param, config.max_image_bytes)
+            pixels = await self._in_thread(_image_from_data_url, url, param, config)
         else:
-            data = await self._fetch(url, param)
-        pixels = await asyncio.to_thread(decode_image, data, param, config.max_image_pixels)
+            pixels = await self._in_thread(decode_image, await self._fetch(url, param), param, config)
         return Image(pixels=pixels, detail=detail)
+
+    @property
+    def _free_tokens(self) -> float:
+        """What the media so far leave of the engine's context, at the most."""
+        images, sound = self._num_images * self._image_tokens, self._audio_s * self._audio_tokens_per_s
+        return self._max_tokens - images - sound
+
+    def _exceeded(self) -> APIError:
+        limit = f"the {self._max_tokens} tokens that this model's context holds"
+        return context_exceeded(f"their pictures and clips alone take more than {limit}")
+
+    async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
     async def _fetch(self, url: str, param: str) -> bytes:
         config = self._config
@@ -74,16 +105,20 @@ class MediaReader:
     async def audio(self, data: str, format: AudioFormat, param: str) -> Audio:
         """The clip in a base64 text, mono and at the engine's rate. Raises APIError naming `param`."""
         config = self._config
+        if len(data) * 3 // 4 > config.max_audio_bytes:
+            raise invalid(f"The clip is larger than {config.max_audio_bytes} bytes.", param, "audio_too_large")
         allowed_s = config.max_audio_s - self._audio_s
-        clip = await asyncio.to_thread(
-            self._decode_audio, data, format, param, max_bytes=config.max_audio_bytes, max_s=allowed_s
-        )
+        held_s = max(0.0, self._free_tokens / self._audio_tokens_per_s)
+        try:
+            clip = await self._in_thread(self._decode_audio, data, format, param, min(allowed_s, held_s))
+        except ClipTooLong:
+            if held_s < allowed_s:
+                raise self._exceeded() from None
+            raise
         self._audio_s += clip.duration_ms / 1000
         return clip
 
-    def _decode_audio(self, data: str, format: AudioFormat, param: str, *, max_bytes: int, max_s: float) -> Audio:
-        if len(data) * 3 // 4 > max_bytes:
-            raise invalid(f"The clip is larger than {max_bytes} bytes.", param, "audio_too_large")
+    def _decode_audio(self, data: str, format: AudioFormat, param: str, max_s: float) -> Audio:
         try:
             raw = _from_base64(data)
         except ValueError:
@@ -92,6 +127,18 @@ class MediaReader:
         if rate_hz != self._sample_rate_hz:
             waveform = soxr.resample(waveform, rate_hz, self._sample_rate_hz)
         return Audio(waveform=waveform, sample_rate_hz=self._sample_rate_hz)
+
+
+class ClipTooLong(APIError):
+    """A clip has more seconds than are left to its request."""
+
+    def __init__(self, param: str) -> None:
+        message = "The clips of this request are longer than allowed."
+        super().__init__(message, param=param, code="audio_too_large")
+
+
+def _image_from_data_url(url: str, param: str, config: ServerConfig) -> np.ndarray:
+    return decode_image(image_from_data_url(url, param, config.max_image_bytes), param, config)
 
 
 def image_from_data_url(url: str, param: str, max_bytes: int) -> bytes:
@@ -119,10 +166,16 @@ def _from_base64(text: str) -> bytes:
         raise ValueError("not base64") from error
 
 
-def decode_image(data: bytes, param: str, max_pixels: int) -> np.ndarray:
-    """A PNG, JPEG, WebP or still GIF as (H, W, 3) uint8 RGB: upright, on white, at most MAX_SIDE on a side."""
+def decode_image(data: bytes, param: str, config: ServerConfig) -> np.ndarray:
+    """A PNG, JPEG, WebP or still GIF as (H, W, 3) uint8 RGB: upright, on white, at most MAX_SIDE on a side.
+
+    Raises APIError naming `param`.
+    """
     if not data:
         raise invalid("The picture is empty.", param, "empty_image_file")
+    max_pixels = config.max_image_pixels
+    if _is_one_scan_jpeg(data):
+        max_pixels = max(max_pixels, config.max_photo_pixels)
     too_large = invalid(f"The picture has more than {max_pixels} pixels.", param, "image_too_large")
     try:
         # warns above a bound of Pillow's own, which is higher than ours
@@ -150,20 +203,54 @@ def _damaged_image(param: str) -> APIError:
     return invalid("The picture is damaged and cannot be decoded.", param, "image_parse_error")
 
 
+def _is_one_scan_jpeg(data: bytes) -> bool:
+    """Whether a JPEG holds all its colours in one scan from top to bottom, as cameras write it.
+
+    Only such a one is decoded line by line; of any other, a progressive one say, the decoder holds all coefficients.
+    """
+    if data[:2] != b"\xff\xd8":
+        return False
+    position, num_components = 2, 0
+    while position + 10 <= len(data):
+        marker, size = struct.unpack_from(">HH", data, position)
+        if marker < 0xFFC0 or 0xFFD0 <= marker <= 0xFFD9 or marker == 0xFFFF:
+            return False  # legal, but a decoder might read on elsewhere than we would
+        if marker in (0xFFC0, 0xFFC1):  # the header of a frame in sequential order
+            num_components = data[position + 9]
+        if marker == 0xFFDA:  # the first scan begins
+            return data[position + 4] == num_components
+        position += 2 + size
+    return False
+
+
 def _to_rgb(image: PIL.Image.Image) -> np.ndarray:
-    image.draft(image.mode, (MAX_SIDE, MAX_SIDE))  # a JPEG is decoded at half or quarter size where that is enough
-    upright = PIL.ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
-        grey = np.asarray(upright).astype(np.int64) >> 8
-        upright = PIL.Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
-    if upright.has_transparency_data:
-        rgba = upright.convert("RGBA")
-        on_white = PIL.Image.new("RGBA", rgba.size, "white")
-        on_white.alpha_composite(rgba)
-        upright = on_white
-    rgb = upright.convert("RGB")
-    rgb.thumbnail((MAX_SIDE, MAX_SIDE))
-    return np.array(rgb)  # (H, W, 3)
+    """Shrinks while it converts, band by band: the file's own mode takes a byte a pixel where RGBA takes four."""
+    scale = min(1.0, MAX_SIDE / max(image.size))
+    fitting = max(1, round(scale * image.width)), max(1, round(scale * image.height))
+    image.draft(image.mode, fitting)  # a JPEG is decoded at a half, a quarter or an eighth of its size
+    factor = max(1, max(image.size) // MAX_SIDE)
+    shrunk = PIL.Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
+    band_height = factor * max(1, _BAND_PIXELS // (factor * image.width))
+    for top in range(0, image.height, band_height):
+        band = image.crop((0, top, image.width, min(top + band_height, image.height)))
+        shrunk.paste(_on_white(band).reduce(factor), (0, top // factor))
+    whole = (0, 0, image.width / factor, image.height / factor)  # the last row and column may be less than one
+    fitted = shrunk.resize(fitting, PIL.Image.Resampling.BICUBIC, box=whole)
+    fitted.info = image.info  # says which side is up
+    return np.array(PIL.ImageOps.exif_transpose(fitted))  # (H, W, 3)
+
+
+def _on_white(image: PIL.Image.Image) -> PIL.Image.Image:
+    """A picture of any mode as RGB."""
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
+        grey = np.asarray(image).astype(np.int64) >> 8
+        image = PIL.Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    white = PIL.Image.new("RGBA", rgba.size, "white")
+    white.alpha_composite(rgba)
+    return white.convert("RGB")
 
 
 def decode_audio(data: bytes, format: AudioFormat, param: str, max_s: float) -> tuple[np.ndarray, int]:
@@ -198,7 +285,7 @@ def _decode_wav(data: bytes, param: str, max_s: float) -> tuple[np.ndarray, int]
     with soundfile.SoundFile(io.BytesIO(data)) as file:
         _check_sound(file.samplerate, file.channels, param)
         if file.frames > max_s * file.samplerate:
-            raise _too_long(param)
+            raise ClipTooLong(param)
         return file.read(dtype="float32", always_2d=True).mean(axis=1), file.samplerate
 
 
@@ -227,7 +314,7 @@ def _decode_mp3(data: bytes, param: str, max_s: float) -> tuple[np.ndarray, int]
                 blocks.append(unified.to_ndarray().mean(axis=0))  # (C, N) -> (N,)
                 num_samples += len(blocks[-1])
             if num_samples > max_s * rate_hz:
-                raise _too_long(param)
+                raise ClipTooLong(param)
         return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), rate_hz
 
 
@@ -236,7 +323,3 @@ def _check_sound(rate_hz: int, num_channels: int, param: str) -> None:
         raise invalid(f"The clip's sample rate is outside {_MIN_RATE_HZ}..{_MAX_RATE_HZ} Hz.", param)
     if not 1 <= num_channels <= _MAX_CHANNELS:
         raise invalid(f"The clip has more than {_MAX_CHANNELS} channels.", param)
-
-
-def _too_long(param: str) -> APIError:
-    return invalid("The clips of this request are longer than allowed.", param, "audio_too_large")

@@ -23,6 +23,12 @@ class Metrics:
             "sensorium_tokens", "Stream positions, by modality.", ["direction", "modality"], registry=self.registry
         )
 
+        self.unoffered_calls = Counter(
+            "sensorium_unoffered_tool_calls",
+            "Tool calls left out of answers, since no function of that name was offered.",
+            registry=self.registry,
+        )
+
     def _latency(self, name: str, text: str) -> Histogram:
         return Histogram(name, text, ["route"], buckets=_LATENCY_MS, registry=self.registry)
 

@@ -184,6 +184,47 @@ def test_every_control_has_a_name_and_a_key(page: Page) -> None:
     expect(page.locator("#show-settings")).to_be_focused()
 
 
+def test_the_keyboard_is_never_left_nowhere(page: Page, engine: FakeEngine) -> None:
+    """A control that goes away with its own use hands the focus on: to Stop while there is an answer to stop."""
+    stop, prompt = page.locator("#stop"), page.locator("#prompt")
+    engine.delay_ms = 150.0
+    prompt.fill("three short words")
+    page.locator("#send").focus()
+    page.keyboard.down("Enter")
+    expect(stop).to_be_focused()
+    page.keyboard.down("Enter")  # held down, it repeats, and must not stop what it began
+    page.keyboard.up("Enter")
+    wait_until_done(page.locator(".reply").last)
+    expect(page.locator(".reply .text")).to_have_text('You said "three short words".')
+    expect(prompt).to_be_focused()
+
+    page.locator("#clear").click()
+    page.get_by_role("button", name="Draw a red circle").press("Enter")
+    expect(stop).to_be_focused()
+    page.keyboard.press("Enter")
+    wait_until_done(page.locator(".reply").last)
+    expect(prompt).to_be_focused()
+
+    page.locator("#show-settings").press("Enter")
+    page.locator("#offer-tools").check()
+    page.keyboard.press("Escape")
+    reply = ask(page, 'call set_device {"room": "kitchen"}')
+    expect(prompt).to_be_focused()  # where it was: nothing took it away
+    wait_until_done(reply)
+    reply.get_by_role("button", name="Send the result").press("Enter")
+    expect(stop).to_be_focused()
+    wait_until_done(page.locator(".reply").last)
+    expect(prompt).to_be_focused()
+
+    page.evaluate("""() => {
+        navigator.mediaDevices.getUserMedia = () => new Promise((_, refuse) =>
+            setTimeout(() => refuse(new DOMException("", "NotAllowedError")), 200));
+    }""")
+    page.locator("#record").press("Enter")
+    expect(page.locator("#notice")).to_contain_text("not allowed to use the microphone")
+    expect(page.locator("#record")).to_be_focused()
+
+
 def test_text_round_trip_and_the_next_turn_remembers(page: Page, engine: FakeEngine) -> None:
     reply = ask(page, "good morning")
     wait_until_done(reply)
@@ -379,8 +420,8 @@ def test_a_tool_is_called_and_answered(page: Page, engine: FakeEngine) -> None:
     page.locator("#show-settings").click()
     page.locator("#offer-tools").check()
     page.keyboard.press("Escape")
-    reply = ask(page, 'call set_light {"room": "kitchen", "state": "on"}')
-    expect(reply.locator(".tool h4")).to_have_text("set_light")
+    reply = ask(page, 'call set_device {"room": "kitchen", "state": "on"}')
+    expect(reply.locator(".tool h4")).to_have_text("set_device")
     expect(reply.locator(".tool pre")).to_contain_text('"room": "kitchen"')
     reply.locator(".tool input").fill('{"on": true}')
     reply.get_by_role("button", name="Send the result").click()

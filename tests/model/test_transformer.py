@@ -146,7 +146,10 @@ def test_a_fresh_block_is_the_identity():
         torch.testing.assert_close(block(x, ids, network.rope, None), x)
 
 
-@pytest.mark.parametrize(("preset", "low", "high"), [("nano", 6e6, 10e6), ("tiny", 12e6, 40e6), ("small", 30e6, 80e6), ("base", 80e6, 200e6)])
+@pytest.mark.parametrize(
+    ("preset", "low", "high"),
+    [("nano", 6e6, 10e6), ("tiny", 12e6, 40e6), ("small", 30e6, 80e6), ("base", 80e6, 200e6)],
+)
 def test_presets_have_the_advertised_size(preset: str, low: float, high: float):
     vocabulary = Vocabulary(text_tokens=2048 if preset == "nano" else 4096)
     config = from_depth(

@@ -11,11 +11,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from sensorium.engine.fake import FakeEngine
+from sensorium.engine.request import End, ToolCallEvent, Usage
 from sensorium.server.audio_out import encode_speech
 from tests.server.live import Live, eventually, live
 from tests.server.samples import audio_part, data_url, image_part, picture, wav
 
 PCM = {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "pcm16"}}
+TOOLS = [{"type": "function", "function": {"name": "add"}}]
 USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 
 
@@ -182,17 +184,53 @@ def test_a_picture_comes_as_a_data_url(server: Live):
 
 
 def test_a_tool_call(server: Live):
-    choice = server.chat('call add {"a": 1}').json()["choices"][0]
+    choice = server.chat('call add {"a": 1}', tools=TOOLS).json()["choices"][0]
     assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", None)
     (call,) = choice["message"]["tool_calls"]
     assert call["id"].startswith("call_")
     assert (call["type"], call["function"]) == ("function", {"name": "add", "arguments": '{"a": 1}'})
-    opened, first, second, _ = deltas_of(server.chat('call add {"a": 1}', stream=True).text)
+    opened, first, second, _ = deltas_of(server.chat('call add {"a": 1}', tools=TOOLS, stream=True).text)
     assert opened == {"role": "assistant", "content": None, "refusal": None}
     (opening,) = first["tool_calls"]
     assert opening.pop("id").startswith("call_")
     assert opening == {"index": 0, "type": "function", "function": {"name": "add", "arguments": ""}}
     assert second == {"tool_calls": [{"index": 0, "function": {"arguments": '{"a": 1}'}}]}
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"tools": TOOLS}, {"tools": TOOLS, "tool_choice": "none"}, {"tools": TOOLS, **PCM}]
+)
+def test_a_call_of_what_was_not_offered_is_left_out(fields: dict[str, Any]):
+    """Strict clients look a called function up among those that they offered."""
+    called = "add" if fields.get("tool_choice") == "none" or not fields else "secret"
+    with capture_logs() as logged, live() as server:
+        choice = server.chat(f"call {called} {{}}", **fields).json()["choices"][0]
+        assert choice["finish_reason"] == "stop"
+        assert choice["message"] == {"role": "assistant", "content": "", "refusal": None, "annotations": []}
+        chunks = chunks_of(server.chat(f"call {called} {{}}", stream=True, **fields).text)
+        assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, "stop"]
+        assert not any("tool_calls" in chunk["choices"][0]["delta"] for chunk in chunks)
+        assert "sensorium_unoffered_tool_calls_total 2.0" in server.http.get("/metrics").text
+    warnings = [line for line in logged if line["log_level"] == "warning"]
+    assert len(warnings) == 2
+    assert "secret" not in str(warnings)
+
+
+class Calls(FakeEngine):
+    """Calls three functions in one answer."""
+
+    async def generate(self, messages, params):
+        for name in ("secret", "add", "add"):
+            yield ToolCallEvent(name=name, arguments="{}")
+        yield End(reason="tool_calls", usage=Usage(output_text=6))
+
+
+@pytest.mark.parametrize(("fields", "num_calls"), [({}, 2), ({"parallel_tool_calls": False}, 1)])
+def test_the_calls_beside_one_that_was_not_offered_stay(fields: dict[str, Any], num_calls: int):
+    with live(Calls()) as server:
+        choice = server.chat(tools=TOOLS, **fields).json()["choices"][0]
+    names = [call["function"]["name"] for call in choice["message"]["tool_calls"]]
+    assert (names, choice["finish_reason"]) == (["add"] * num_calls, "tool_calls")
 
 
 @pytest.mark.parametrize("stream", [False, True])

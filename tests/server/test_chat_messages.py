@@ -79,8 +79,9 @@ def test_tools_are_told_first_as_json_lines(server: Live):
 
 def test_an_answer_can_be_sent_back_whole(server: Live):
     """Clients append the message they got to the ones they send, with all its fields."""
+    tools = [{"type": "function", "function": {"name": "add"}}]
     for question in ("hi", "draw a square", "call add {}"):
-        answer = server.chat(question).json()["choices"][0]["message"]
+        answer = server.chat(question, tools=tools).json()["choices"][0]["message"]
         told = read(server, {"role": "user", "content": question}, answer, {"role": "user", "content": "again"})
         kind = {"hi": Text, "draw a square": Image, "call add {}": ToolCall}[question]
         assert [type(part) for part in told[1].parts] == [kind]

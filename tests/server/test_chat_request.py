@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import inspect
+import re
 from typing import Any
 
 import pytest
 
 from sensorium.server.chat_request import ChatRequest
 from tests.server.live import Live, live
+from tests.serving import ROOT
 
 SPOKEN = {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}
 FUNCTION = {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}
@@ -38,6 +41,28 @@ def test_absent_and_null_fields_take_the_defaults(server: Live):
     first, second = asked(server, **nulls).params, asked(server).params
     assert (first.temperature, first.top_p, first.max_tokens, first.stop) == (0.0, 1.0, None, ())
     assert first.seed != second.seed  # warm answers differ unless a seed is given
+
+
+@pytest.mark.parametrize(
+    ("fields", "temperature"),
+    [
+        ({}, 0.0),
+        ({"top_p": 1, "n": 1}, 0.0),
+        ({"top_p": 0.9}, 1.0),
+        ({"top_p": 0}, 1.0),
+        ({"n": 2}, 1.0),
+        ({"n": 2, **SPOKEN}, 1.0),
+        ({"n": 2, "top_p": 0.5, "temperature": 0}, 0.0),
+        ({"n": 2, "temperature": 0.3}, 0.3),
+    ],
+)
+def test_a_request_that_needs_dice_gets_them(server: Live, fields: dict[str, Any], temperature: float):
+    assert asked(server, **fields).params.temperature == temperature
+
+
+def test_choices_differ_without_a_temperature(server: Live):
+    contents = [choice["message"]["content"] for choice in server.chat(n=2).json()["choices"]]
+    assert contents[0] != contents[1]
 
 
 def test_each_choice_has_a_seed_of_its_own(server: Live):
@@ -76,6 +101,12 @@ def test_every_voice_of_openai_has_a_speaker(server: Live, voice: str, spoken_by
 )
 def test_fields_that_change_nothing_are_accepted(server: Live, field: dict[str, Any]):
     assert server.chat(**field).status_code == 200
+
+
+def test_the_guide_names_what_is_without_effect():
+    listed = re.findall(r"`(\w+)`", (ROOT / "docs" / "guides" / "talking.md").read_text().split("\n\n")[2])
+    source = inspect.getsource(ChatRequest).split("# accepted and ignored")[1].split("@property")[0]
+    assert sorted(listed) == sorted(re.findall(r"^    (\w+):", source, re.M))
 
 
 @pytest.mark.parametrize(

@@ -82,13 +82,34 @@ async def refused(url: str, **options) -> str:
         "64:ff9b::7f00:1",
         "2002:7f00:1::",
         "2001:0:7f00:1::",
+        "fec0::1",
+        "feff::1",
+        "::10.0.0.1",
+        "::ffff:0:10.0.0.1",
+        "64:ff9b::8.8.8.8",
+        "64:ff9b:1::a00:1",
+        "2002:808:808::1",
+        "2001:1::1",
+        "2001:db8::1",
+        "3fff::1",
+        "5f00::1",
+        "100::1",
+        "2606:4700::5efe:10.0.0.1",
+        "2606:4700::200:5efe:10.0.0.1",
+        "192.0.0.9",
+        "192.0.0.192",
+        "192.88.99.1",
+        "168.63.129.16",
+        "198.18.0.1",
+        "100.100.100.200",
+        "fd00:ec2::254",
     ],
 )
 def test_addresses_of_networks_and_wrapped_ones_are_not_public(address: str):
     assert not is_public(address)
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "93.184.216.34", "2606:4700::1111"])
+@pytest.mark.parametrize("address", ["8.8.8.8", "93.184.216.34", "2606:4700::1111", "2a00:1450:4001::200e"])
 def test_addresses_of_the_internet_are_public(address: str):
     assert is_public(address)
 

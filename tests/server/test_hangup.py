@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
 import pytest
 
 from sensorium.engine.fake import FakeEngine
@@ -50,3 +56,33 @@ def test_a_finished_answer_is_not_a_hang_up(server: Live):
     for stream in (False, True):
         server.chat("hi", stream=stream)
     assert server.engine.num_cancelled == before
+
+
+@contextmanager
+def deaf_client(url: str, request: dict) -> Iterator[socket.socket]:
+    """Sends a request, reads the first bytes of its answer, and then neither reads on nor hangs up."""
+    body = json.dumps(request).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((urlsplit(url).hostname, urlsplit(url).port))
+        client.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
+        assert client.recv(64).startswith(b"HTTP/1.1 200")
+        yield client
+
+
+@pytest.mark.parametrize("fields", [{}, SPOKEN])
+def test_a_client_that_stops_reading_frees_its_place(fields: dict):
+    """The words are so long that they fill every buffer between the engine and the client."""
+    with live(max_concurrent_requests=1, send_timeout_s=0.5) as server:
+        with deaf_client(server.url, ask(f"{'word' * 500_000} " * 8, stream=True, **fields)):
+            eventually(lambda: server.engine.num_active == 1 and server.chat("hi").status_code == 503)
+            assert cancelled(server) == 1
+            eventually(lambda: server.chat("next").status_code == 200)
+            eventually(lambda: 'status="499"' in server.http.get("/metrics").text)
+
+
+def test_an_answer_may_take_longer_than_it_may_stay_unread():
+    with live(send_timeout_s=0.5) as server:
+        server.engine.delay_ms = 100
+        assert server.chat("word " * 8, stream=True).text.endswith("data: [DONE]\n\n")

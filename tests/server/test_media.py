@@ -3,26 +3,36 @@ from __future__ import annotations
 import asyncio
 import io
 import struct
+import subprocess
+import sys
+import threading
+import time
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 
+from sensorium.engine.fake import FakeEngine
+from sensorium.engine.request import EngineInfo
 from sensorium.messages import Audio
 from sensorium.server import media
+from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError
 from sensorium.server.media import MAX_SIDE, AudioFormat, decode_audio, decode_image, image_from_data_url
 from tests.server.live import Live, live
 from tests.server.samples import audio_part, b64, data_url, image_part, mp3, picture, tone, wav
 
-MAX_PIXELS = 1_000_000
+ROOT = Path(__file__).parents[2]
+CONFIG = ServerConfig(max_image_pixels=1_000_000)
 
 
-def refused_image(data: bytes, max_pixels: int = MAX_PIXELS) -> str | None:
+def refused_image(data: bytes, config: ServerConfig = CONFIG) -> str | None:
     with pytest.raises(APIError) as caught:
-        decode_image(data, "here", max_pixels)
+        decode_image(data, "here", config)
     assert (caught.value.status, caught.value.param) == (400, "here")
     return caught.value.code
 
@@ -36,7 +46,7 @@ def refused_audio(data: bytes, format: AudioFormat = "wav", max_s: float = 10.0)
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF"])
 def test_pictures_become_rgb(format: str):
-    pixels = decode_image(picture(format), "here", MAX_PIXELS)
+    pixels = decode_image(picture(format), "here", CONFIG)
     assert (pixels.shape, pixels.dtype) == ((6, 8, 3), np.uint8)
     assert np.abs(pixels.astype(int) - [255, 0, 0]).max() < 10
 
@@ -56,7 +66,7 @@ def test_pictures_become_rgb(format: str):
     ],
 )
 def test_every_mode_becomes_rgb(format: str, mode: str, color, rgb):
-    pixels = decode_image(picture(format, mode=mode, color=color), "here", MAX_PIXELS)
+    pixels = decode_image(picture(format, mode=mode, color=color), "here", CONFIG)
     assert np.abs(pixels.astype(int) - rgb).max() <= 2
 
 
@@ -65,17 +75,90 @@ def test_a_transparent_palette_is_laid_on_white():
     image.putpalette([0, 0, 0, 255, 0, 0])
     file = io.BytesIO()
     image.save(file, "PNG", transparency=b"\xff\x00")
-    assert (decode_image(file.getvalue(), "here", MAX_PIXELS) == 255).all()
+    assert (decode_image(file.getvalue(), "here", CONFIG) == 255).all()
 
 
 def test_a_photo_is_turned_upright():
     exif = PIL.Image.Exif()
     exif[0x0112] = 6  # the camera was held upright
-    assert decode_image(picture("JPEG", size=(8, 6), exif=exif), "here", MAX_PIXELS).shape == (8, 6, 3)
+    assert decode_image(picture("JPEG", size=(8, 6), exif=exif), "here", CONFIG).shape == (8, 6, 3)
 
 
 def test_a_large_picture_is_scaled_to_fit():
-    assert decode_image(picture(size=(4096, 100)), "here", MAX_PIXELS).shape == (50, MAX_SIDE, 3)
+    assert decode_image(picture(size=(4 * MAX_SIDE, 100)), "here", CONFIG).shape == (25, MAX_SIDE, 3)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK"])
+@pytest.mark.parametrize("size", [(900, 1500), (2500, 701), (3, 5000)])
+def test_shrinking_in_bands_shows_the_same_picture(mode: str, size: tuple[int, int]):
+    """Against Pillow's own way, which holds the whole picture in the widest mode."""
+    shape = (size[1] // 10 + 1, size[0] // 10 + 1, 3)
+    noise = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8))
+    drawn = noise.resize(size, PIL.Image.Resampling.BILINEAR).convert(mode)
+    file = io.BytesIO()
+    drawn.save(file, "JPEG" if mode == "CMYK" else "PNG", **({"quality": 100} if mode == "CMYK" else {}))
+    pixels = decode_image(file.getvalue(), "here", ServerConfig())
+    expected = drawn.convert("RGB")
+    expected.thumbnail((MAX_SIDE, MAX_SIDE))
+    assert pixels.shape == (expected.height, expected.width, 3)
+    assert np.abs(pixels.astype(int) - np.asarray(expected)).mean() < 4
+
+
+def test_a_large_photo_is_turned_upright_too():
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    assert decode_image(picture("JPEG", size=(3000, 2000), exif=exif), "here", CONFIG).shape[:2] == (MAX_SIDE, 683)
+
+
+def test_a_photo_may_be_larger_than_what_must_be_held_whole():
+    config = ServerConfig(max_image_pixels=64 * 64, max_photo_pixels=64 * 64 * 2)
+    size = (64, 128)
+    assert decode_image(picture("JPEG", size=size), "here", config).shape == (128, 64, 3)
+    assert decode_image(picture("JPEG", size=size, mode="L", color=9), "here", config).shape == (128, 64, 3)
+    assert refused_image(picture("JPEG", size=(65, 128)), config) == "image_too_large"
+    assert refused_image(picture("JPEG", size=size, progressive=True), config) == "image_too_large"
+    assert refused_image(picture("PNG", size=size), config) == "image_too_large"
+    one_scan = picture("JPEG", size=size)
+    scan = one_scan.index(b"\xff\xda")
+    several = one_scan[: scan + 4] + b"\x01" + one_scan[scan + 5 :]  # the first of several scans, it says
+    padded = one_scan[:2] + b"\xff" + one_scan[2:]
+    assert [refused_image(data, config) for data in (several, padded, one_scan[:scan])] == ["image_too_large"] * 3
+
+
+# VmHWM, for ru_maxrss begins with the peak of the process that started this one.
+PEAK = """
+import re, sys
+from sensorium.server.config import ServerConfig
+from sensorium.server.media import decode_image
+
+def peak_kib():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
+
+small, *large = [open(path, "rb").read() for path in sys.argv[1:]]
+decode_image(small, "here", ServerConfig())  # with all that is loaded on first use
+before = peak_kib()
+for data in large:
+    decode_image(data, "here", ServerConfig())
+    print((peak_kib() - before) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a peak without its parent's")
+def test_a_small_file_does_not_unfold_to_hundreds_of_megabytes(tmp_path: Path):
+    side = 4096
+    pictures = {
+        "small.png": picture(),
+        "photo.jpg": picture("JPEG", size=(8192, 6144)),
+        "palette.png": picture(size=(side, side), mode="P", color=1, transparency=b"\xff\x80"),
+        "deep.png": picture(size=(side, side), mode="I;16", color=25_000),
+        "clear.png": picture(size=(side, side), mode="LA", color=(9, 9)),
+    }
+    for name, data in pictures.items():
+        (tmp_path / name).write_bytes(data)
+    command = [sys.executable, "-c", PEAK, *(str(tmp_path / name) for name in pictures)]
+    peaks_mib = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert len(peaks_mib) == 4
+    assert max(map(int, peaks_mib)) < 128, dict(zip(list(pictures)[1:], peaks_mib, strict=True))
 
 
 def test_bad_pictures_are_refused():
@@ -88,7 +171,7 @@ def test_bad_pictures_are_refused():
     assert refused_image(b"<svg xmlns='http://www.w3.org/2000/svg'/>") == "invalid_image_format"
     assert refused_image(picture("BMP")) == "invalid_image_format"
     assert refused_image(file.getvalue()[:-2000]) == "image_parse_error"
-    assert refused_image(png, max_pixels=64 * 63) == "image_too_large"
+    assert refused_image(png, ServerConfig(max_image_pixels=64 * 63)) == "image_too_large"
 
 
 def test_a_header_that_claims_a_huge_picture_is_not_believed():
@@ -120,7 +203,7 @@ def test_damaged_pictures_never_escape_as_other_errors(format: str):
         for position in rng.integers(0, len(damaged), 4):
             damaged[position] = rng.integers(0, 256)
         try:
-            decode_image(bytes(damaged[: rng.integers(1, len(damaged) + 1)]), "here", MAX_PIXELS)
+            decode_image(bytes(damaged[: rng.integers(1, len(damaged) + 1)]), "here", CONFIG)
         except APIError:
             pass
 
@@ -225,6 +308,34 @@ def test_decoding_never_runs_on_the_event_loop(server: Live, monkeypatch: pytest
     assert on_loop == [False]
 
 
+def test_few_files_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch):
+    """However many requests come, and whether their clients wait or not."""
+    running, most, lock = 0, 0, threading.Lock()
+
+    def watched(name: str):
+        decode = getattr(media, name)
+
+        def run(*args):
+            nonlocal running, most
+            with lock:
+                running += 1
+                most = max(most, running)
+            time.sleep(0.02)
+            with lock:
+                running -= 1
+            return decode(*args)
+
+        return run
+
+    for name in ("decode_image", "decode_audio"):
+        monkeypatch.setattr(media, name, watched(name))
+    with live(max_concurrent_decodes=2) as server, ThreadPoolExecutor(8) as pool:
+        parts = [image_part(data_url(picture())), audio_part(wav())]
+        answers = [pool.submit(server.chat, [part]) for part in parts * 8]
+        assert [answer.result().status_code for answer in answers] == [200] * 16
+    assert most == 2
+
+
 def test_refusals_name_the_part(server: Live):
     text = {"type": "text", "text": "what is this?"}
     where = "messages[0].content[1].image_url"
@@ -233,6 +344,8 @@ def test_refusals_name_the_part(server: Live):
         f"{where}.detail",
         "invalid_value",
     )
+    for image in (image_part(data_url(picture()), detail="high"), image_part("http://127.0.0.1:9/", detail="high")):
+        assert server.refusal([text, image]) == (f"{where}.detail", "unsupported_value")
     assert server.refusal([text, {"type": "image_url"}]) == (where, "missing_required_parameter")
     where = "messages[0].content[1].input_audio"
     assert server.refusal([text, audio_part(b"nonsense")]) == (where, "invalid_value")
@@ -252,3 +365,33 @@ def test_limits_hold_for_all_parts_together():
         big = [image_part(data_url(bytes(600)))]
         assert server.refusal(big) == ("messages[0].content[0].image_url", "image_file_too_large")
         assert server.chat(clips[:2] + pictures[:2]).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("limits", "num_images", "seconds"), [({}, 2, 16.0), ({"image_tokens": 50, "audio_tokens_per_s": 25.0}, 4, 8.0)]
+)
+def test_what_the_context_cannot_hold_is_not_decoded(
+    monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], num_images: int, seconds: float
+):
+    """200 positions: the engine would refuse more in any case, but only after all of it was decoded."""
+    engine = FakeEngine(max_tokens=10_000)
+    engine.info = EngineInfo(model="m", max_tokens=200, sample_rate_hz=16_000, voices=engine.info.voices, limits=limits)
+    decoded = []
+    for name in ("decode_image", "_decode_mp3"):
+        decode = getattr(media, name)
+        monkeypatch.setattr(media, name, lambda *args, decode=decode: decoded.append(1) or decode(*args))
+    too_long = ("messages", "context_length_exceeded")
+    with live(engine) as server:
+        pictures = [image_part(data_url(picture()))] * 32
+        assert server.refusal(pictures) == server.refusal(pictures, stream=True) == too_long
+        assert len(decoded) == 2 * (200 // (limits.get("image_tokens", 64)))
+        assert server.refusal([audio_part(wav(seconds=seconds + 0.1))]) == too_long
+        assert server.refusal([audio_part(mp3(seconds=2 * seconds), "mp3")]) == too_long
+        assert server.refusal([*pictures[:num_images], audio_part(wav(seconds=seconds))]) == too_long
+        assert server.chat(pictures[:num_images]).status_code != 500
+
+
+def test_the_operators_limit_on_sound_is_told_where_it_is_the_shorter():
+    with live(FakeEngine(max_tokens=200), max_audio_s=1.0) as server:
+        where = "messages[0].content[0].input_audio"
+        assert server.refusal([audio_part(wav(seconds=2))]) == (where, "audio_too_large")

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sensorium.server.config import PLAYGROUND, ServerConfig, read_settings
+from tests.serving import ROOT
+
+WRITTEN = {
+    "str": ('"::1"', "::1"),
+    "int": ("7", 7),
+    "float": ("7", 7.0),
+    "bool": ("true", True),
+    "tuple[str, ...]": ('["a", "b"]', ("a", "b")),
+    "Mapping[str, str]": ('{ nova = "echo" }', {"nova": "echo"}),
+}
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "server.toml"
+    file.write_text(text)
+    return file
+
+
+def test_every_field_can_be_set(tmp_path: Path):
+    values = {field.name: WRITTEN[str(field.type)] for field in fields(ServerConfig) if field.name != "playground"}
+    lines = [f"{name} = {text}" for name, (text, _) in values.items()]
+    settings = read_settings(written(tmp_path, "\n".join([*lines, 'playground = "page"'])))
+    assert settings == {**{name: value for name, (_, value) in values.items()}, "playground": tmp_path / "page"}
+    assert [type(settings[name]) for name in values] == [type(value) for _, value in values.values()]
+    assert ServerConfig(**settings).max_images == 7
+    assert read_settings(written(tmp_path, "")) == {}
+    absolute = read_settings(written(tmp_path, f'playground = "{PLAYGROUND}"'))
+    assert absolute == {"playground": PLAYGROUND}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_imags = 3", "'max_imags' is no setting"),
+        ('max_images = "3"', "'max_images' must be a whole number"),
+        ("max_images = 3.0", "'max_images' must be a whole number"),
+        ("max_images = true", "'max_images' must be a whole number"),
+        ("max_images = 2024-01-01", "'max_images' must be a whole number"),
+        ("max_audio_s = '1'", "'max_audio_s' must be a number"),
+        ("allow_private_urls = 1", "'allow_private_urls' must be true or false"),
+        ("api_keys = 'sk-secret'", "'api_keys' must be a list of texts"),
+        ("api_keys = ['sk-secret', 3]", "'api_keys' must be a list of texts"),
+        ("host = 3", "'host' must be a text in quotes"),
+        ("playground = []", "'playground' must be a path in quotes"),
+        ("[voice_aliases]\nnova = 3", "'voice_aliases' must be a table of texts"),
+        ("[server]\nport = 3", "'server' is no setting"),
+        ("port = ", "is not TOML"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_not_shown(text: str, message: str, tmp_path: Path):
+    with pytest.raises(ValueError, match=message) as caught:
+        read_settings(written(tmp_path, text))
+    assert "server.toml" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path):
+    (tmp_path / "server.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="UTF-8"):
+        read_settings(tmp_path / "server.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", -1),
+        ("port", 65_536),
+        ("max_concurrent_requests", 0),
+        ("max_concurrent_decodes", 0),
+        ("send_timeout_s", 0.0),
+        ("request_timeout_s", math.nan),
+        ("max_images", -1),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_named(name: str, value: Any):
+    with pytest.raises(ValueError, match=name):
+        ServerConfig(**{name: value})
+
+
+def test_nothing_and_no_limit_are_numbers_too():
+    assert ServerConfig(port=0, max_images=0, max_audio_s=0.0, request_timeout_s=math.inf).port == 0
+
+
+def test_the_guides_file_is_one(tmp_path: Path):
+    guide = (ROOT / "docs" / "guides" / "installing.md").read_text()
+    examples = re.findall(r"^```toml\n(.*?)^```$", guide, re.M | re.S)
+    assert examples
+    for example in examples:
+        ServerConfig(**read_settings(written(tmp_path, example)))
