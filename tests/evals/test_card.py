@@ -162,7 +162,7 @@ def test_a_run_and_its_evals_become_a_card(checkpoint: Path, tmp_path: Path):
     recipe.main(checkpoint, run=run, evals=None, machine=None, page=None)
     made = card.load_training(checkpoint / "training.json")
     assert made["recipe"] == "python -m recipes.nano --start RELEASE --keep-tokenizers --seed 4"
-    assert made["settings"] == settings
+    assert made.get("settings") == settings
     assert made["machine"] == "2 cores of a processor"
     assert made["stages"] == [
         earlier,
