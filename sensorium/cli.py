@@ -76,7 +76,8 @@ def serve(
                 _announce(engine.info.model, config, listeners[0].getsockname()[1])
 
     edge = build_app(engine, config)
-    server = Server(uvicorn.Config(edge, host=config.host, port=config.port, log_level="warning"))
+    settings = {"log_level": "warning", "ws_max_size": config.max_event_bytes}
+    server = Server(uvicorn.Config(edge, host=config.host, port=config.port, **settings))
     server.run()
     if not server.started:
         raise typer.Exit(1)

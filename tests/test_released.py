@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from openai import OpenAI
 from PIL import Image
 
 from sensorium.cli import RELEASED
 from sensorium.data.generators import dialogues, pictures, speech
-from tests.serving import serve
+from tests.serving import ROOT, serve
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +115,38 @@ def test_it_draws(client: OpenAI) -> None:
     pixels = Image.open(io.BytesIO(base64.b64decode(images[0]["image_url"]["url"].split(",")[1]))).convert("RGB")
     red, green, blue = np.asarray(pixels.resize((64, 64)), dtype=float).transpose(2, 0, 1)
     assert ((red > 120) & (red > 1.6 * green) & (red > 1.6 * blue)).mean() > 0.05
+
+
+@pytest.mark.filterwarnings("ignore:connect\\(\\) must be used:DeprecationWarning")  # in the official client
+def test_a_call_hears_a_question_and_answers_it_aloud():
+    """Over the socket as a client does it: sound as it comes from a microphone, and nobody says when the turn ends."""
+    sound, rate_hz = soundfile.read(ROOT / "docs" / "media" / "question.wav", dtype="float32")
+    quiet = np.zeros(24_000, np.float32)
+    heard = np.concatenate((quiet[:12_000], soxr.resample(sound, rate_hz, 24_000), quiet))
+    session: Any = {"type": "realtime", "audio": {"input": {"transcription": {"model": "whisper-1"}}}}
+    with (
+        serve() as url,
+        OpenAI(base_url=f"{url}/v1", websocket_base_url=f"{url.replace('http', 'ws')}/v1", api_key="none") as client,
+        client.realtime.connect(model="gpt-realtime") as connection,
+    ):
+        connection.session.update(session=session)
+        for at in range(0, len(heard), 2400):
+            data = (heard[at : at + 2400] * 32767).astype("<i2").tobytes()
+            connection.input_audio_buffer.append(audio=base64.b64encode(data).decode())
+        said, understood, num_bytes, done = "", "", 0, False
+        for event in connection:
+            assert event.type != "error", event
+            match event.type:
+                case "conversation.item.input_audio_transcription.completed":
+                    understood = event.transcript
+                case "response.output_audio_transcript.done":
+                    said = event.transcript
+                case "response.output_audio.delta":
+                    num_bytes += len(base64.b64decode(event.delta))
+                case "response.done":
+                    done = True
+            if done and understood:
+                break
+    assert "two" in understood
+    assert "two plus three is" in said
+    assert num_bytes > 0.5 * 48_000

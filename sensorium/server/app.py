@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 
 import prometheus_client
@@ -21,6 +22,7 @@ from sensorium.server.errors import APIError, from_validation
 from sensorium.server.logs import configure_logging
 from sensorium.server.metrics import Metrics
 from sensorium.server.models import model_routes
+from sensorium.server.realtime import Realtime
 
 __all__ = ["ServerConfig", "build_app"]
 
@@ -30,7 +32,10 @@ _LOCAL_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 def build_app(engine: Engine, config: ServerConfig) -> FastAPI:
     """The ASGI application that serves `engine`. It closes the engine when it stops."""
     metrics = Metrics()
-    chat = Chat(engine, config, metrics)
+    # of its own: the threads that asyncio shares out are many, and a decode may take a quarter of a gigabyte
+    decoders = ThreadPoolExecutor(config.max_concurrent_decodes, thread_name_prefix="sensorium-decode")
+    chat = Chat(engine, config, metrics, decoders)
+    realtime = Realtime(engine, config, metrics, decoders)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
@@ -39,12 +44,14 @@ def build_app(engine: Engine, config: ServerConfig) -> FastAPI:
         app.state.ready = True
         yield
         app.state.ready = False
-        chat.close()
+        realtime.close()
+        decoders.shutdown(wait=False, cancel_futures=True)
         await engine.close()
 
     app = FastAPI(lifespan=lifespan, redirect_slashes=False, openapi_url=None)
     app.state.ready = False
     app.include_router(chat.routes())
+    app.include_router(realtime.routes())
     app.include_router(model_routes(engine.info, config))
     _add_operations(app, metrics)
     if (config.playground / "index.html").is_file():

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -64,18 +64,14 @@ class _Job:
 
 
 class Chat:
-    """Answers chat requests by an engine. `close` lets its threads go."""
+    """Answers chat requests by an engine; media are decoded on `decoders`."""
 
-    def __init__(self, engine: Engine, config: ServerConfig, metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, config: ServerConfig, metrics: Metrics, decoders: Executor) -> None:
         self._engine = engine
         self._config = config
         self._metrics = metrics
         self._replies = SpokenReplies(ttl_s=config.spoken_reply_ttl_s, max_bytes=config.spoken_reply_bytes)
-        # of its own: the threads that asyncio shares out are many, and a decode may take a quarter of a gigabyte
-        self._decoders = ThreadPoolExecutor(config.max_concurrent_decodes, thread_name_prefix="sensorium-decode")
-
-    def close(self) -> None:
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._decoders = decoders
 
     def routes(self) -> APIRouter:
         router = APIRouter()

@@ -242,11 +242,12 @@ def _call_id() -> str:
 
 
 async def _picture_body(pixels: np.ndarray, index: int) -> Json:
-    url = "data:image/png;base64," + base64.b64encode(await asyncio.to_thread(_png, pixels)).decode()
+    url = await asyncio.to_thread(picture_url, pixels)
     return {"type": "image_url", "index": index, "image_url": {"url": url}}
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def picture_url(pixels: np.ndarray) -> str:
+    """(H, W, 3) uint8 -> a PNG data URL. Blocks for milliseconds: call it in a thread."""
     file = io.BytesIO()
     PIL.Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -21,11 +21,11 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
-def _tagged_by(key: str) -> Discriminator:
+def tagged_by(key: str) -> Discriminator:
     """Picks a union's member by `key`. Tags wear angle brackets: `errors.path` leaves those out of a field's path."""
 
     def tag(value: Any) -> str | None:
-        name = value.get(key) if isinstance(value, dict) else None
+        name = value.get(key) if isinstance(value, dict) else getattr(value, key, None)  # models are written out too
         return f"<{name}>" if isinstance(name, str) else None
 
     tag.__name__ = key  # pydantic puts it into the error, from where it becomes part of `param`
@@ -73,8 +73,8 @@ _Image: TypeAlias = Annotated[ImagePart, Tag("<image_url>")]
 _Audio: TypeAlias = Annotated[AudioPart, Tag("<input_audio>")]
 _Refusal: TypeAlias = Annotated[RefusalPart, Tag("<refusal>")]
 
-UserPart: TypeAlias = Annotated[_Text | _Image | _Audio, _tagged_by("type")]
-AssistantPart: TypeAlias = Annotated[_Text | _Refusal, _tagged_by("type")]
+UserPart: TypeAlias = Annotated[_Text | _Image | _Audio, tagged_by("type")]
+AssistantPart: TypeAlias = Annotated[_Text | _Refusal, tagged_by("type")]
 ContentPart: TypeAlias = TextPart | ImagePart | AudioPart | RefusalPart
 
 _TextParts: TypeAlias = Annotated[list[TextPart], Field(min_length=1), Tag("<parts>")]
@@ -147,7 +147,7 @@ RequestMessage: TypeAlias = Annotated[
     | Annotated[UserMessage, Tag("<user>")]
     | Annotated[AssistantMessage, Tag("<assistant>")]
     | Annotated[ToolMessage, Tag("<tool>")],
-    _tagged_by("role"),
+    tagged_by("role"),
 ]
 
 

@@ -101,6 +101,11 @@ class ServerConfig:
     spoken_reply_ttl_s: int = 3600
     spoken_reply_bytes: int = 64 * _MIB  # kept for `audio: {id}`, the oldest go first
 
+    max_calls: int = 32  # realtime calls at once
+    max_call_replies: int = 4  # answers under way in one call, those outside its conversation included
+    call_s: float = 3600.0
+    max_event_bytes: int = 24 * _MIB  # one client event: 15 MiB of sound in base64, and some room
+
     playground: Path = PLAYGROUND
 
     def __post_init__(self) -> None:

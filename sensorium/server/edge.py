@@ -46,6 +46,9 @@ class Edge:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._connect(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -93,14 +96,40 @@ class Edge:
         finally:
             self._num_answering -= works
 
-    def _admit(self, scope: Scope) -> None:
+    async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lets a socket in, or refuses it before it is one."""
+        request_id = f"req_{secrets.token_hex(16)}"
+        started_s = time.perf_counter()
+        try:
+            self._check_caller(scope)
+            self._check_origin(Headers(scope=scope).get("origin"))
+        except APIError as error:
+            await error.response()(scope, receive, send)
+            return
+        with self._metrics.in_flight.track_inprogress(), bound_contextvars(request_id=request_id):
+            await self._app(scope, receive, send)
+        path = getattr(scope.get("route"), "path", "other")
+        elapsed_ms = round(1000 * (time.perf_counter() - started_s), 1)
+        log.info("socket", request_id=request_id, route=path, elapsed_ms=elapsed_ms)
+
+    def _check_origin(self, origin: str | None) -> None:
+        """A browser lets any page open a socket anywhere, and says only whose page it was."""
+        if origin is None or "*" in self._config.cors_origins or origin in self._config.cors_origins:
+            return
+        if not is_loopback(_host_name(origin.partition("://")[2])):
+            raise APIError("Pages of this origin may not connect here.", status=403)
+
+    def _check_caller(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         if not self._config.api_keys:
             # a web page whose name is made to point at this machine is of the same origin, but says its own name
             if not is_loopback(_host_name(headers.get("host", ""))):
                 raise APIError("Without API keys this server answers on localhost only.", status=403)
         elif scope["path"].startswith("/v1/") or scope["path"] == "/metrics":
-            self._check_key(headers.get("authorization", ""))
+            self._check_key(headers.get("authorization") or _key_of_subprotocols(scope))
+
+    def _admit(self, scope: Scope) -> None:
+        self._check_caller(scope)
         if scope["method"] == "POST" and self._num_answering >= self._config.max_concurrent_requests:
             raise APIError(
                 "The server is busy. Please try again.", status=503, type="server_error", headers={"retry-after": "1"}
@@ -122,6 +151,16 @@ class Edge:
         self._metrics.requests.labels(method, route, status).inc()
         self._metrics.request_ms.labels(route).observe(figures["elapsed_ms"])
         log.info("request", request_id=request_id, method=method, route=route, status=status, **figures)
+
+
+_KEY_SUBPROTOCOL = "openai-insecure-api-key."
+
+
+def _key_of_subprotocols(scope: Scope) -> str:
+    """Browsers cannot set headers on a socket: their clients offer the key as a subprotocol."""
+    offered: list[str] = scope.get("subprotocols") or []
+    keys = [name.removeprefix(_KEY_SUBPROTOCOL) for name in offered if name.startswith(_KEY_SUBPROTOCOL)]
+    return f"Bearer {keys[0]}" if keys else ""
 
 
 def _host_name(host: str) -> str:

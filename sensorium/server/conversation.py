@@ -1,0 +1,209 @@
+"""A call's conversation: its items in order, what was heard and said in them, and how an engine reads them."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from sensorium.messages import Audio, Image, Message, Part, Role, Text, ToolCall
+from sensorium.server.errors import invalid, unsupported
+from sensorium.server.media import MediaReader
+from sensorium.server.realtime_audio import WireDecoder, WireEncoder, WireFormat
+from sensorium.server.realtime_events import (
+    AssistantItem,
+    FunctionCallItem,
+    FunctionCallOutputItem,
+    InputAudioPart,
+    InputImagePart,
+    InputTextPart,
+    NewItem,
+)
+
+Json: TypeAlias = dict[str, Any]
+Status: TypeAlias = Literal["completed", "incomplete", "in_progress"]
+
+
+class Spoken(NamedTuple):
+    """A piece of a spoken answer's text, and how much of its sound had been made when the text was written."""
+
+    text: str
+    at_ms: float
+
+
+@dataclass(kw_only=True, eq=False)
+class Content:
+    """One part of a message. `kind` is its type on the wire; a heard or spoken part has a waveform."""
+
+    kind: Literal["input_text", "input_audio", "input_image", "output_text", "output_audio"]
+    text: str | None = ""  # of sound: its transcript, None where it is not known yet
+    waveform: np.ndarray | None = None  # (N,) float32 at the engine's rate
+    image: Image | None = None
+    image_url: str = ""
+    spoken: list[Spoken] = field(default_factory=list)
+
+    def wire(self) -> Json:
+        match self.kind:
+            case "input_image":
+                return {"type": self.kind, "image_url": self.image_url}
+            case "input_audio" | "output_audio":
+                return {"type": self.kind, "transcript": self.text}
+            case _:
+                return {"type": self.kind, "text": self.text}
+
+
+@dataclass(kw_only=True, eq=False)
+class Item:
+    id: str
+    role: Role
+    status: Status = "completed"
+    content: list[Content] = field(default_factory=list)
+    call: ToolCall | None = None
+    call_output: str | None = None
+    voice: str = ""  # of what the assistant says in it
+
+    def wire(self) -> Json:
+        head: Json = {"id": self.id, "object": "realtime.item"}
+        if self.call is not None and self.call_output is None:
+            call = {"call_id": self.call.id, "name": self.call.name, "arguments": self.call.arguments}
+            return {**head, "type": "function_call", "status": self.status, **call}
+        if self.call is not None:
+            return {**head, "type": "function_call_output", "call_id": self.call.id, "output": self.call_output}
+        content = [part.wire() for part in self.content]
+        return {**head, "type": "message", "status": self.status, "role": self.role, "content": content}
+
+    def with_sound(self, format: WireFormat, rate_hz: int) -> Json:
+        """As `wire`, with the sound of its parts in base64: the answer to `conversation.item.retrieve`."""
+        body = self.wire()
+        for part, shown in zip(self.content, body.get("content", ()), strict=False):
+            if part.waveform is not None:
+                data = WireEncoder(format, rate_hz).push(part.waveform, last=True)
+                shown["audio"] = base64.b64encode(data).decode()
+        return body
+
+    def truncate(self, audio_end_ms: int, rate_hz: int) -> None:
+        """Keeps what was heard of a spoken part by then: its sound, and the words that had begun to sound."""
+        part = self.content[0]
+        assert part.waveform is not None
+        part.waveform = part.waveform[: round(audio_end_ms * rate_hz / 1000)]
+        part.spoken = [piece for piece in part.spoken if piece.at_ms < audio_end_ms]
+        part.text = "".join(piece.text for piece in part.spoken)
+        self.status = "incomplete"
+
+    def message(self, rate_hz: int) -> Message:
+        if self.call is not None and self.call_output is not None:
+            return Message(role="tool", parts=(Text(text=self.call_output),), tool_call_id=self.call.id)
+        if self.call is not None:
+            return Message(role="assistant", parts=(self.call,))
+        return Message(role=self.role, parts=tuple(self._part(part, rate_hz) for part in self.content))
+
+    def _part(self, part: Content, rate_hz: int) -> Part:
+        if part.image is not None:
+            return part.image
+        if part.waveform is not None:
+            voice = self.voice or None
+            return Audio(waveform=part.waveform, sample_rate_hz=rate_hz, transcript=part.text, voice=voice)
+        return Text(text=part.text or "")
+
+
+class Conversation:
+    """Items by id, in order."""
+
+    def __init__(self) -> None:
+        self.id = new_id("conv")
+        self._items: list[Item] = []
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def last_id(self) -> str | None:
+        return self._items[-1].id if self._items else None
+
+    def find(self, item_id: str) -> Item:
+        """Raises APIError naming `item_id` if there is none."""
+        for item in self._items:
+            if item.id == item_id:
+                return item
+        raise invalid(f"There is no item '{item_id[:64]}' in the conversation.", "item_id", "item_not_found")
+
+    def add(self, item: Item, *, after: str | None = None) -> str | None:
+        """Appends, or inserts behind item `after` ("root": before all). Returns the id of the item before it."""
+        if any(known.id == item.id for known in self._items):
+            raise invalid(f"An item '{item.id}' is there already.", "item.id", "item_id_taken")
+        at = len(self._items)
+        if after == "root":
+            at = 0
+        elif after is not None:
+            ids = [known.id for known in self._items]
+            if after not in ids:
+                raise invalid(
+                    f"There is no item '{after[:64]}' in the conversation.", "previous_item_id", "item_not_found"
+                )
+            at = ids.index(after) + 1
+        self._items.insert(at, item)
+        return self._items[at - 1].id if at else None
+
+    def before(self, item: Item) -> str | None:
+        """The id of the item before this one."""
+        at = self._items.index(item) if item in self._items else 0  # the client may have deleted it meanwhile
+        return self._items[at - 1].id if at else None
+
+    def remove(self, item: Item) -> None:
+        self._items.remove(item)
+
+    def messages(self, rate_hz: int) -> list[Message]:
+        return [item.message(rate_hz) for item in self._items]
+
+
+async def read_item(new: NewItem, media: MediaReader, *, format: WireFormat, rate_hz: int, param: str) -> Item:
+    """An item that the client made, its media decoded. Raises APIError naming the part at fault."""
+    item_id = new.id or new_id("item")
+    if isinstance(new, FunctionCallItem):
+        call = ToolCall(id=new.call_id or new_id("call"), name=new.name, arguments=new.arguments)
+        return Item(id=item_id, role="assistant", call=call)
+    if isinstance(new, FunctionCallOutputItem):
+        call = ToolCall(id=new.call_id, name="", arguments="")
+        return Item(id=item_id, role="tool", call=call, call_output=new.output)
+    content: list[Content] = []
+    for index, part in enumerate(new.content):
+        where = f"{param}.content[{index}]"
+        match part:
+            case InputTextPart():
+                content.append(Content(kind="input_text", text=part.text))
+            case InputImagePart():
+                if part.detail == "high":
+                    raise unsupported(f"{where}.detail", "pictures are seen in one size, 'low' or 'auto'")
+                image = await media.image(part.image_url, part.detail, f"{where}.image_url")
+                content.append(Content(kind="input_image", text=None, image=image, image_url=part.image_url))
+            case InputAudioPart():
+                waveform = WireDecoder(format, rate_hz).push(from_base64(part.audio, f"{where}.audio"), last=True)
+                if not len(waveform):
+                    raise invalid("The clip holds no sound.", f"{where}.audio")
+                content.append(Content(kind="input_audio", text=part.transcript, waveform=waveform))
+            case _:
+                content.append(Content(kind="output_text", text=part.text))
+    role: Role = "assistant" if isinstance(new, AssistantItem) else new.role
+    return Item(id=item_id, role=role, content=content)
+
+
+def from_base64(text: str, param: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise invalid("The sound is not valid base64.", param) from None
+
+
+def new_id(kind: str) -> str:
+    return f"{kind}_{secrets.token_hex(12)}"
+
+
+def duration_ms(waveform: np.ndarray, rate_hz: int) -> int:
+    return round(1000 * len(waveform) / rate_hz)

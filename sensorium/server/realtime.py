@@ -1,0 +1,483 @@
+"""GET /v1/realtime: a conversation over a WebSocket, in the GA shape of OpenAI's Realtime API.
+
+One `Call` per socket. What the client says comes in as events, one after another; an answer is a task of its own, so
+that the client can go on speaking, and cut in. Nothing that a client sends ends the call: an event that cannot be
+obeyed is answered by an `error` event and has no effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import aclosing
+from typing import Any, NamedTuple
+
+import structlog
+from fastapi import APIRouter
+from pydantic import ValidationError
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from sensorium.engine.request import (
+    ContextLengthExceeded,
+    End,
+    Engine,
+    InputTranscriptDelta,
+    SamplingParams,
+)
+from sensorium.messages import Message, Text, tool_list
+from sensorium.server.chat_request import check_model
+from sensorium.server.config import ServerConfig
+from sensorium.server.conversation import (
+    Content,
+    Conversation,
+    Item,
+    Json,
+    duration_ms,
+    from_base64,
+    new_id,
+    read_item,
+)
+from sensorium.server.errors import APIError, from_validation, internal, invalid, missing
+from sensorium.server.logs import describe
+from sensorium.server.media import MediaReader
+from sensorium.server.metrics import Metrics
+from sensorium.server.realtime_events import (
+    BufferAppend,
+    BufferClear,
+    BufferCommit,
+    ClientEvent,
+    FunctionTool,
+    ItemCreate,
+    ItemDelete,
+    ItemReference,
+    ItemRetrieve,
+    ItemTruncate,
+    ResponseCancel,
+    ResponseCreate,
+    ResponseOptions,
+    SessionConfig,
+    SessionUpdate,
+    client_event,
+)
+from sensorium.server.realtime_reply import CancelReason, Reply
+from sensorium.server.realtime_session import check_response, check_session, chosen_voice
+from sensorium.server.turns import InputBuffer, SpeechStarted, SpeechStopped
+
+log = structlog.get_logger()
+
+ROUTE = "/v1/realtime"
+SUBPROTOCOL = "realtime"
+MIN_TURN_MS = 100  # the contract's: less sound than this is no turn
+MAX_APPEND_BYTES = 15 * 2**20
+
+
+class Realtime:
+    def __init__(self, engine: Engine, config: ServerConfig, metrics: Metrics, decoders: Executor) -> None:
+        self._engine = engine
+        self._config = config
+        self._metrics = metrics
+        self._decoders = decoders
+        self._num_calls = 0
+        self._listening = ThreadPoolExecutor(1, thread_name_prefix="sensorium-turns")
+
+    def close(self) -> None:
+        self._listening.shutdown(wait=False, cancel_futures=True)
+
+    def routes(self) -> APIRouter:
+        router = APIRouter()
+        router.add_api_websocket_route(ROUTE, self.answer)
+        return router
+
+    async def answer(self, socket: WebSocket) -> None:
+        try:
+            model = socket.query_params.get("model")
+            if model is None:
+                raise missing("model")
+            check_model(model, self._engine.info, self._config, param="model")
+            if self._num_calls >= self._config.max_calls:
+                raise APIError("The server is busy. Please try again.", status=503, type="server_error")
+        except APIError as error:
+            await socket.send_denial_response(error.response())
+            return
+        await socket.accept(SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None)
+        self._num_calls += 1
+        threads = Threads(decoders=self._decoders, listening=self._listening)
+        call = Call(socket, self._engine, self._config, self._metrics, threads, model=model)
+        try:
+            await call.run()
+        finally:
+            self._num_calls -= 1
+
+
+class Threads(NamedTuple):
+    decoders: Executor
+    listening: Executor
+
+
+class Call:
+    """One socket's session, conversation, sound and answers."""
+
+    def __init__(
+        self,
+        socket: WebSocket,
+        engine: Engine,
+        config: ServerConfig,
+        metrics: Metrics,
+        threads: Threads,
+        *,
+        model: str,
+    ) -> None:
+        self._socket = socket
+        self._engine = engine
+        self._config = config
+        self._metrics = metrics
+        self._threads = threads
+        self._rate_hz = engine.info.sample_rate_hz
+        self._id = new_id("sess")
+        self._model = model
+        self._expires_at = int(time.time()) + config.call_s
+        self.session = SessionConfig(type="realtime")
+        self._conversation = Conversation()
+        self._sending = asyncio.Lock()
+        self._replies: dict[str, Reply] = {}  # under way, by id
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._buffer = InputBuffer(self.session, self._rate_hz)
+        self._has_spoken = False
+
+    async def run(self) -> None:
+        await self.send("session.created", session=self._session_body())
+        try:
+            async with asyncio.timeout(self._expires_at - time.time()):
+                while True:
+                    await self._take(await self._socket.receive())
+        except TimeoutError:
+            await self._refuse(APIError("The session has reached its maximum duration.", code="session_expired"))
+            await self._socket.close(1001)
+        except WebSocketDisconnect:
+            pass
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def send(self, type: str, **fields: Any) -> None:
+        """One server event. Waits while the client is slow to read, and gives it up after a while."""
+        event = {"type": type, "event_id": new_id("event"), **fields}
+        async with self._sending:
+            if self._socket.application_state is not WebSocketState.CONNECTED:
+                raise WebSocketDisconnect
+            async with asyncio.timeout(self._config.send_timeout_s):
+                await self._socket.send_text(json.dumps(event, ensure_ascii=False))
+
+    async def _refuse(self, error: APIError, event_id: str | None = None) -> None:
+        envelope = error.envelope()["error"]
+        await self.send("error", error={**envelope, "event_id": event_id})
+
+    # --- what the client says
+
+    async def _take(self, received: Any) -> None:
+        if received["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(received.get("code", 1000))
+        event_id: str | None = None
+        try:
+            body = _parsed(received.get("text"))
+            if isinstance(named := body.get("event_id"), str):
+                event_id = named[:512]
+            await self._obey(client_event.validate_python(body))
+        except ValidationError as error:
+            await self._refuse(from_validation(error), event_id)
+        except APIError as error:
+            await self._refuse(error, event_id)
+        except (WebSocketDisconnect, TimeoutError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            log.error("realtime event failed", **describe(error))
+            await self._refuse(internal(), event_id)
+
+    async def _obey(self, event: ClientEvent) -> None:
+        match event:
+            case SessionUpdate():
+                await self._update(event.session)
+            case BufferAppend():
+                await self._append(event.audio)
+            case BufferCommit():
+                await self._commit()
+            case BufferClear():
+                self._buffer = InputBuffer(self.session, self._rate_hz, start_ms=self._buffer.end_ms)
+                await self.send("input_audio_buffer.cleared")
+            case ItemCreate():
+                await self._create_item(event)
+            case ItemRetrieve():
+                item = self._conversation.find(event.item_id)
+                body = item.with_sound(self.session.audio.output.format.type, self._rate_hz)
+                await self.send("conversation.item.retrieved", item=body)
+            case ItemDelete():
+                self._conversation.remove(self._conversation.find(event.item_id))
+                await self.send("conversation.item.deleted", item_id=event.item_id)
+            case ItemTruncate():
+                await self._truncate(event)
+            case ResponseCreate():
+                await self._respond(event.response)
+            case ResponseCancel():
+                self._cancel(event.response_id)
+
+    async def _update(self, change: SessionConfig) -> None:
+        try:
+            session = self.session.updated(change)
+        except ValidationError as error:
+            raise _inside("session", from_validation(error)) from None
+        check_session(session, self._engine.info, self._config)
+        voice = session.audio.output.voice
+        if self._has_spoken and voice != self.session.audio.output.voice:
+            raise invalid(
+                "The voice cannot change once the assistant has spoken.",
+                "session.audio.output.voice",
+                "cannot_update_voice",
+            )
+        before, self.session = self.session.audio.input, session
+        if session.audio.input != before:
+            self._buffer = self._buffer.reshaped(session)
+        await self.send("session.updated", session=self._session_body())
+
+    def _session_body(self) -> Json:
+        body = self.session.model_dump(exclude={"parallel_tool_calls"})
+        return {
+            **body,
+            "id": self._id,
+            "object": "realtime.session",
+            "model": self._model,
+            "expires_at": self._expires_at,
+        }
+
+    async def _create_item(self, event: ItemCreate) -> None:
+        media = MediaReader(self._config, self._engine.info, self._threads.decoders)
+        format = self.session.audio.input.format.type
+        item = await read_item(event.item, media, format=format, rate_hz=self._rate_hz, param="item")
+        before = self._conversation.add(item, after=event.previous_item_id)
+        await self._tell_item(item, before)
+
+    async def _tell_item(self, item: Item, before: str | None) -> None:
+        await self.send("conversation.item.added", previous_item_id=before, item=item.wire())
+        await self.send("conversation.item.done", previous_item_id=before, item=item.wire())
+
+    async def _truncate(self, event: ItemTruncate) -> None:
+        item = self._conversation.find(event.item_id)
+        if item.role != "assistant" or not item.content or item.content[0].kind != "output_audio":
+            raise invalid("Only spoken answers of the assistant can be truncated.", "item_id")
+        if event.content_index != 0:
+            raise invalid("Only content 0 can be truncated.", "content_index")
+        waveform = item.content[0].waveform
+        length_ms = duration_ms(waveform, self._rate_hz) if waveform is not None else 0
+        if event.audio_end_ms > length_ms:
+            message = f"Audio content of {length_ms}ms is already shorter than {event.audio_end_ms}ms"
+            raise invalid(message, "audio_end_ms")
+        item.truncate(event.audio_end_ms, self._rate_hz)
+        fields = {"item_id": item.id, "content_index": 0, "audio_end_ms": event.audio_end_ms}
+        await self.send("conversation.item.truncated", **fields)
+
+    # --- what the client's microphone says
+
+    async def _append(self, audio: str) -> None:
+        if len(audio) * 3 // 4 > MAX_APPEND_BYTES:
+            raise invalid(f"At most {MAX_APPEND_BYTES} bytes may be appended at once.", "audio", "audio_too_large")
+        heard = self._buffer.push(from_base64(audio, "audio"))
+        if self._buffer.duration_ms > 1000 * self._config.max_audio_s:
+            self._buffer = InputBuffer(self.session, self._rate_hz, start_ms=self._buffer.end_ms)
+            raise invalid("The input audio buffer was full, and has been cleared.", "audio", "audio_too_large")
+        if self._buffer.turns is None:
+            return
+        loop = asyncio.get_running_loop()
+        for event in await loop.run_in_executor(self._threads.listening, self._buffer.turns.push, heard):
+            if isinstance(event, SpeechStarted):
+                await self._speech_started(event)
+            else:
+                await self._speech_stopped(event)
+
+    async def _speech_started(self, event: SpeechStarted) -> None:
+        detection = self.session.audio.input.turn_detection
+        assert detection is not None
+        self._buffer.item_id = new_id("item")
+        self._buffer.forget_before(event.at_ms)
+        fields = {"audio_start_ms": event.at_ms, "item_id": self._buffer.item_id}
+        await self.send("input_audio_buffer.speech_started", **fields)
+        if detection.interrupt_response:
+            await self._interrupt("turn_detected")
+
+    async def _speech_stopped(self, event: SpeechStopped) -> None:
+        detection = self.session.audio.input.turn_detection
+        assert detection is not None
+        fields = {"audio_end_ms": event.at_ms, "item_id": self._buffer.item_id}
+        await self.send("input_audio_buffer.speech_stopped", **fields)
+        await self._commit(until_ms=event.at_ms)
+        if detection.create_response:
+            await self._interrupt("turn_detected")
+            await self._respond(ResponseOptions())
+
+    async def _commit(self, *, until_ms: int | None = None) -> None:
+        waveform = self._buffer.cut(until_ms)
+        length_ms = duration_ms(waveform, self._rate_hz)
+        if length_ms < MIN_TURN_MS:
+            message = f"The input audio buffer holds {length_ms} ms of sound; a turn needs {MIN_TURN_MS} ms."
+            raise invalid(message, None, "input_audio_buffer_commit_empty")
+        item_id = self._buffer.item_id or new_id("item")
+        self._buffer.item_id = None
+        item = Item(id=item_id, role="user", content=[Content(kind="input_audio", text=None, waveform=waveform)])
+        before = self._conversation.add(item)
+        await self.send("input_audio_buffer.committed", previous_item_id=before, item_id=item.id)
+        await self._tell_item(item, before)
+        if self.session.audio.input.transcription is not None:
+            self._spawn(self._transcribe(item))
+
+    async def _transcribe(self, item: Item) -> None:
+        """What the network hears in a turn, told apart from any answer: the same words that an answer rests on."""
+        part = item.content[0]
+        assert part.waveform is not None
+        params = SamplingParams(max_tokens=1, tool_choice="none")
+        text, num_tokens = "", 0
+        events = self._engine.generate([item.message(self._rate_hz)], params)
+        assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
+        where = {"item_id": item.id, "content_index": 0}
+        async with aclosing(events):
+            async for event in events:
+                if not isinstance(event, InputTranscriptDelta):
+                    break
+                text += event.text
+                num_tokens += 1
+                await self.send("conversation.item.input_audio_transcription.delta", **where, delta=event.text)
+        part.text = text.strip()
+        usage = {"type": "duration", "seconds": round(len(part.waveform) / self._rate_hz, 3)}
+        fields = {**where, "transcript": part.text, "usage": usage}
+        await self.send("conversation.item.input_audio_transcription.completed", **fields)
+
+    # --- answers
+
+    async def _respond(self, options: ResponseOptions) -> None:
+        check_response(options, self._engine.info, self._config)
+        in_conversation = options.conversation == "auto"
+        if in_conversation and any(reply.in_conversation for reply in self._replies.values()):
+            raise invalid(
+                "The conversation has an active response already: wait for it to end, or cancel it.",
+                None,
+                "conversation_already_has_active_response",
+            )
+        if len(self._replies) >= self._config.max_call_replies:
+            raise APIError("Too many responses are under way in this call.", code="too_many_responses")
+        items = await self._prompt_items(options)
+        reply = Reply(
+            self.session,
+            options,
+            send=self.send,
+            conversation=self._conversation if in_conversation else None,
+            rate_hz=self._rate_hz,
+            voice=chosen_voice(options, self.session, self._config),
+        )
+        self._replies[reply.id] = reply
+        await reply.begin()
+        task = self._spawn(self._run_reply(reply, items, options))
+        reply.stop = task.cancel
+
+    async def _prompt_items(self, options: ResponseOptions) -> list[Item]:
+        if options.input is None:
+            return list(self._conversation)
+        media = MediaReader(self._config, self._engine.info, self._threads.decoders)
+        format = self.session.audio.input.format.type
+        items = []
+        for index, new in enumerate(options.input):
+            param = f"response.input[{index}]"
+            if isinstance(new, ItemReference):
+                items.append(self._conversation.find(new.id))
+            else:
+                items.append(await read_item(new, media, format=format, rate_hz=self._rate_hz, param=param))
+        return items
+
+    async def _run_reply(self, reply: Reply, items: Sequence[Item], options: ResponseOptions) -> None:
+        """The engine's events, told as they come. However it ends, every part that was begun is told to be done."""
+        error: APIError | None = None
+        try:
+            await self._generate(reply, list(items), options)
+        except asyncio.CancelledError:
+            if reply.cancelled is None:
+                raise  # the call is over: nobody is left to tell
+        except ContextLengthExceeded as exceeded:
+            error = invalid(f"The conversation is too long: {exceeded}.", None, "context_length_exceeded")
+        except (WebSocketDisconnect, TimeoutError):
+            return
+        except Exception as failure:
+            log.error("realtime response failed", **describe(failure))
+            error = internal()
+        finally:
+            self._replies.pop(reply.id, None)
+        await reply.finish(error)
+        self._metrics.count_tokens(reply.usage)
+
+    async def _generate(self, reply: Reply, items: list[Item], options: ResponseOptions) -> None:
+        params = reply.params
+        while True:
+            messages = self._messages(items, options)
+            try:
+                events = self._engine.generate(messages, params)
+                assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
+                async with aclosing(events):
+                    async for event in events:
+                        if not isinstance(event, InputTranscriptDelta):
+                            self._has_spoken |= params.modality == "audio"
+                            await reply.add(event)
+                        if isinstance(event, End):
+                            return
+                return
+            except ContextLengthExceeded:
+                if self.session.truncation == "disabled" or len(items) < 2:
+                    raise
+                del items[0]  # the oldest goes first: what was said last is what is answered
+
+    def _messages(self, items: Sequence[Item], options: ResponseOptions) -> list[Message]:
+        instructions = self.session.instructions if options.instructions is None else options.instructions
+        tools = self.session.tools if options.tools is None else options.tools
+        policy = options.tool_choice or self.session.tool_choice
+        messages = [Message(role="system", parts=(Text(text=instructions),))] if instructions else []
+        messages += [item.message(self._rate_hz) for item in items]
+        return [_offer(tools), *messages] if tools and policy != "none" else messages
+
+    def _cancel(self, response_id: str | None) -> None:
+        for reply in self._replies.values():
+            if reply.id == response_id or (response_id is None and reply.in_conversation):
+                reply.cancel("client_cancelled")
+                return
+        raise invalid("No response is under way that could be cancelled.", None, "response_cancel_not_active")
+
+    async def _interrupt(self, reason: CancelReason) -> None:
+        """Ends the conversation's answer, if there is one, and waits until that has been told."""
+        for reply in [reply for reply in self._replies.values() if reply.in_conversation]:
+            reply.cancel(reason)
+            await reply.told.wait()
+
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _offer(tools: Sequence[FunctionTool]) -> Message:
+    functions = [tool.model_dump(exclude_none=True, exclude={"type"}) for tool in tools]
+    return Message(role="system", parts=(tool_list(functions),))
+
+
+def _parsed(text: str | None) -> dict[str, Any]:
+    if text is None:
+        raise invalid("Events are text frames of JSON.", None, "invalid_event")
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        raise invalid("The event is not valid JSON.", None, "invalid_json") from None
+    if not isinstance(body, dict):
+        raise invalid("An event is a JSON object.", None, "invalid_event")
+    return body
+
+
+def _inside(field: str, error: APIError) -> APIError:
+    error.param = f"{field}.{error.param}" if error.param else field
+    return error

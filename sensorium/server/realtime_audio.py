@@ -1,0 +1,99 @@
+"""A call's sound on its way in and out: PCM at 24 kHz or G.711 at 8 kHz on the wire, the engine's rate inside."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+import soxr
+
+WireFormat: TypeAlias = Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
+
+RATES_HZ: dict[WireFormat, int] = {"audio/pcm": 24_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
+_SAMPLE_BYTES: dict[WireFormat, int] = {"audio/pcm": 2, "audio/pcmu": 1, "audio/pcma": 1}
+_WHOLE_BASE64_BYTES = 6  # three 16-bit samples: base64 without padding, so that clients may join the texts of chunks
+
+
+class WireDecoder:
+    """Bytes in pieces of any size -> mono float32 at `rate_hz`. A sample cut in two by a piece's end is kept for the
+    next one."""
+
+    def __init__(self, format: WireFormat, rate_hz: int) -> None:
+        self.format: WireFormat = format
+        self._resampler = soxr.ResampleStream(RATES_HZ[format], rate_hz, 1, dtype="float32")
+        self._rest = b""
+
+    def push(self, data: bytes, *, last: bool = False) -> np.ndarray:
+        """(N,) float32 in [-1, 1]; with `last`, all that the resampler still holds."""
+        data = self._rest + data
+        whole = len(data) - len(data) % _SAMPLE_BYTES[self.format]
+        self._rest = data[whole:]
+        return self._resampler.resample_chunk(samples(data[:whole], self.format), last=last)
+
+
+class WireEncoder:
+    """Mono float32 at `rate_hz` in pieces -> bytes in pieces, equal for any way of cutting it."""
+
+    def __init__(self, format: WireFormat, rate_hz: int) -> None:
+        self.format: WireFormat = format
+        self._resampler = soxr.ResampleStream(rate_hz, RATES_HZ[format], 1, dtype="float32")
+        self._rest = b""
+
+    def push(self, waveform: np.ndarray, *, last: bool = False) -> bytes:
+        resampled = self._resampler.resample_chunk(np.ascontiguousarray(waveform, np.float32), last=last)
+        data = self._rest + encoded(resampled, self.format)
+        end = len(data) if last else len(data) - len(data) % _WHOLE_BASE64_BYTES
+        self._rest = data[end:]
+        return data[:end]
+
+
+def samples(data: bytes, format: WireFormat) -> np.ndarray:
+    """Whole samples on the wire -> (N,) float32 in [-1, 1]."""
+    if format == "audio/pcm":
+        return np.frombuffer(data, "<i2").astype(np.float32) / 32768.0
+    return _DECODED[format][np.frombuffer(data, np.uint8)]
+
+
+def encoded(waveform: np.ndarray, format: WireFormat) -> bytes:
+    """(N,) float32 -> samples on the wire; what lies outside [-1, 1] is clipped."""
+    values = np.rint(np.clip(waveform, -1.0, 1.0) * 32767.0).astype("<i2")
+    if format == "audio/pcm":
+        return values.tobytes()
+    return _mu_law(values) if format == "audio/pcmu" else _a_law(values)
+
+
+def _mu_law(values: np.ndarray) -> bytes:
+    """ITU-T G.711 mu-law: sign, three bits of exponent, four of mantissa, all inverted."""
+    biased = np.minimum(np.abs(values.astype(np.int32)), 32635) + 132
+    exponent = np.floor(np.log2(biased)).astype(np.int32) - 7
+    mantissa = (biased >> (exponent + 3)) & 0x0F
+    sign = np.where(values < 0, 0x80, 0)
+    return (~(sign | exponent << 4 | mantissa) & 0xFF).astype(np.uint8).tobytes()
+
+
+def _a_law(values: np.ndarray) -> bytes:
+    """ITU-T G.711 A-law: even bits inverted; the two lowest segments share a step."""
+    wide = values.astype(np.int32)
+    magnitude = np.where(wide < 0, -wide - 1, wide) >> 4  # 11 bits; a negative number is its complement
+    exponent = np.maximum(np.floor(np.log2(np.maximum(magnitude, 1))).astype(np.int32) - 3, 0)
+    mantissa = magnitude >> np.maximum(exponent - 1, 0) & 0x0F
+    sign = np.where(wide < 0, 0, 0x80)
+    return ((sign | exponent << 4 | mantissa) ^ 0x55).astype(np.uint8).tobytes()
+
+
+def _mu_law_table() -> np.ndarray:
+    code = ~np.arange(256) & 0xFF
+    exponent, mantissa = code >> 4 & 7, code & 0x0F
+    magnitude = ((mantissa << 3) + 132 << exponent) - 132
+    return (np.where(code & 0x80, -magnitude, magnitude) / 32768.0).astype(np.float32)
+
+
+def _a_law_table() -> np.ndarray:
+    code = np.arange(256) ^ 0x55
+    exponent, mantissa = code >> 4 & 7, code & 0x0F
+    step = (mantissa << 4) + 8
+    magnitude = np.where(exponent == 0, step, (step + 256) << np.maximum(exponent - 1, 0))
+    return (np.where(code & 0x80, magnitude, -magnitude) / 32768.0).astype(np.float32)
+
+
+_DECODED: dict[WireFormat, np.ndarray] = {"audio/pcmu": _mu_law_table(), "audio/pcma": _a_law_table()}

@@ -1,0 +1,262 @@
+"""One answer of a call on the wire: the engine's events as the Realtime API tells them, begun and ended in order."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from sensorium.engine.request import (
+    AudioDelta,
+    End,
+    Event,
+    ImageDelta,
+    SamplingParams,
+    TextDelta,
+    ToolCallEvent,
+    ToolChoice,
+    TranscriptDelta,
+    Usage,
+)
+from sensorium.messages import ToolCall
+from sensorium.server.chat_reply import picture_url
+from sensorium.server.conversation import Content, Conversation, Item, Json, Spoken, duration_ms, new_id
+from sensorium.server.errors import APIError
+from sensorium.server.realtime_audio import WireEncoder
+from sensorium.server.realtime_events import ResponseOptions, SessionConfig
+
+CancelReason: TypeAlias = Literal["turn_detected", "client_cancelled"]
+
+
+class Reply:
+    """`begin`, then `add` for each event, then `finish`, whatever happened in between."""
+
+    def __init__(
+        self,
+        session: SessionConfig,
+        options: ResponseOptions,
+        *,
+        send: Callable[..., Awaitable[None]],
+        conversation: Conversation | None,
+        rate_hz: int,
+        voice: str,
+    ) -> None:
+        self.id = new_id("resp")
+        self.told = asyncio.Event()  # that it is over
+        self.stop: Callable[[], object] = lambda: None
+        self.cancelled: CancelReason | None = None
+        self.usage = Usage()
+        self._session = session
+        self._options = options
+        self._send = send
+        self._conversation = conversation
+        self._rate_hz = rate_hz
+        self._voice = voice
+        self._items: list[Item] = []
+        self._open: Item | None = None  # the message under way
+        self._encoder: WireEncoder | None = None
+        self._ended: End | None = None
+
+    @property
+    def in_conversation(self) -> bool:
+        return self._conversation is not None
+
+    @property
+    def params(self) -> SamplingParams:
+        session, options = self._session, self._options
+        modality = (options.output_modalities or session.output_modalities)[0]
+        limit = self._limit
+        tools = session.tools if options.tools is None else options.tools
+        choice = (options.tool_choice or session.tool_choice) if tools else "none"
+        policy: ToolChoice = "none" if choice == "none" else "required" if choice == "required" else "auto"
+        return SamplingParams(
+            modality=modality,
+            voice=self._voice,
+            max_tokens=None if limit == "inf" else limit,
+            seed=secrets.randbits(62),
+            tool_choice=policy,
+        )
+
+    def cancel(self, reason: CancelReason) -> None:
+        if self.cancelled is None:
+            self.cancelled = reason
+            self.stop()
+
+    async def begin(self) -> None:
+        await self._send("response.created", response=self._body("in_progress"))
+
+    async def add(self, event: Event) -> None:
+        match event:
+            case TextDelta():
+                await self._say("output_text", event.text)
+            case TranscriptDelta():
+                await self._say("output_audio", event.text)
+            case AudioDelta():
+                await self._sound(event.waveform)
+            case ImageDelta(final=True):
+                # the contract has no picture among what a call may hold: it comes as Markdown, which clients can show
+                await self._say("output_text", f"![drawing]({await asyncio.to_thread(picture_url, event.pixels)})")
+            case ToolCallEvent():
+                await self._call(event)
+            case End():
+                self._ended = event
+                self.usage = event.usage
+
+    async def finish(self, error: APIError | None) -> None:
+        """Ends what is open, and the response."""
+        await self._close("completed" if self._ended is not None and self._ended.reason != "length" else "incomplete")
+        await self._send("response.done", response=self._body(*self._outcome(error)))
+        await self._send("rate_limits.updated", rate_limits=[])  # none are enforced
+        self.told.set()
+
+    def _outcome(self, error: APIError | None) -> tuple[str, Json | None]:
+        if error is not None:
+            told = {"type": error.type, "code": error.code}
+            return "failed", {"type": "failed", "error": told}
+        if self.cancelled is not None:
+            return "cancelled", {"type": "cancelled", "reason": self.cancelled}
+        if self._ended is not None and self._ended.reason == "length":
+            return "incomplete", {"type": "incomplete", "reason": "max_output_tokens"}
+        return "completed", None
+
+    # --- parts
+
+    async def _say(self, kind: Literal["output_text", "output_audio"], text: str) -> None:
+        if not text:
+            return
+        item, part = await self._part(kind)
+        if kind == "output_text":
+            await self._send("response.output_text.delta", **self._where(item), delta=text)
+        else:
+            assert part.waveform is not None
+            part.spoken.append(Spoken(text, duration_ms(part.waveform, self._rate_hz)))
+            await self._send("response.output_audio_transcript.delta", **self._where(item), delta=text)
+        part.text = (part.text or "") + text
+
+    async def _sound(self, waveform: np.ndarray) -> None:
+        item, part = await self._part("output_audio")
+        assert part.waveform is not None
+        assert self._encoder is not None
+        part.waveform = np.concatenate((part.waveform, waveform))
+        await self._send_sound(item, self._encoder.push(waveform))
+
+    async def _send_sound(self, item: Item, data: bytes) -> None:
+        if data:
+            delta = base64.b64encode(data).decode()
+            await self._send("response.output_audio.delta", **self._where(item), delta=delta)
+
+    async def _part(self, kind: Literal["output_text", "output_audio"]) -> tuple[Item, Content]:
+        """The message and its part that goes on; both begun now if need be."""
+        if self._open is not None and self._open.content[-1].kind != kind:
+            await self._close("completed")
+        if self._open is None:
+            self._open = Item(id=new_id("item"), role="assistant", status="in_progress", voice=self._voice)
+            await self._begin_item(self._open)
+            waveform = np.zeros(0, np.float32) if kind == "output_audio" else None
+            self._open.content.append(Content(kind=kind, waveform=waveform))
+            self._encoder = WireEncoder(self._format, self._rate_hz)
+            part = {"type": "audio", "transcript": ""} if kind == "output_audio" else {"type": "text", "text": ""}
+            await self._send("response.content_part.added", **self._where(self._open), part=part)
+        return self._open, self._open.content[-1]
+
+    async def _close(self, status: Literal["completed", "incomplete"]) -> None:
+        item, self._open = self._open, None
+        if item is None:
+            return
+        part, where = item.content[-1], self._where(item)
+        if part.kind == "output_audio":
+            assert self._encoder is not None
+            await self._send_sound(item, self._encoder.push(np.zeros(0, np.float32), last=True))
+            await self._send("response.output_audio.done", **where)
+            await self._send("response.output_audio_transcript.done", **where, transcript=part.text)
+            told = {"type": "audio", "transcript": part.text}
+        else:
+            await self._send("response.output_text.done", **where, text=part.text)
+            told = {"type": "text", "text": part.text}
+        await self._send("response.content_part.done", **where, part=told)
+        await self._end_item(item, status)
+
+    async def _call(self, event: ToolCallEvent) -> None:
+        await self._close("completed")
+        call = ToolCall(id=new_id("call"), name=event.name, arguments=event.arguments)
+        item = Item(id=new_id("item"), role="assistant", status="in_progress", call=call)
+        await self._begin_item(item)
+        index = {"response_id": self.id, "item_id": item.id, "output_index": len(self._items) - 1, "call_id": call.id}
+        await self._send("response.function_call_arguments.delta", **index, delta=call.arguments)
+        fields = {"name": call.name, "arguments": call.arguments}
+        await self._send("response.function_call_arguments.done", **index, **fields)
+        await self._end_item(item, "completed")
+
+    async def _begin_item(self, item: Item) -> None:
+        self._items.append(item)
+        where = {"response_id": self.id, "output_index": len(self._items) - 1}
+        await self._send("response.output_item.added", **where, item=item.wire())
+        if self._conversation is not None:
+            before = self._conversation.add(item)
+            await self._send("conversation.item.added", previous_item_id=before, item=item.wire())
+
+    async def _end_item(self, item: Item, status: Literal["completed", "incomplete"]) -> None:
+        item.status = status
+        if self._conversation is not None:
+            before = self._conversation.before(item)
+            await self._send("conversation.item.done", previous_item_id=before, item=item.wire())
+        where = {"response_id": self.id, "output_index": self._items.index(item)}
+        await self._send("response.output_item.done", **where, item=item.wire())
+
+    def _where(self, item: Item) -> Json:
+        index = {"output_index": self._items.index(item), "content_index": 0}
+        return {"response_id": self.id, "item_id": item.id, **index}
+
+    # --- the response object
+
+    @property
+    def _limit(self) -> int | Literal["inf"]:
+        return self._options.max_output_tokens or self._session.max_output_tokens
+
+    @property
+    def _format(self) -> Any:
+        audio = self._options.audio
+        if audio is not None and "format" in audio.output.model_fields_set:
+            return audio.output.format.type
+        return self._session.audio.output.format.type
+
+    def _body(self, status: str, details: Json | None = None) -> Json:
+        format: Json = {"type": self._format}
+        if self._format == "audio/pcm":
+            format["rate"] = 24_000
+        return {
+            "object": "realtime.response",
+            "id": self.id,
+            "status": status,
+            "status_details": details,
+            "output": [item.wire() for item in self._items],
+            "conversation_id": self._conversation.id if self._conversation is not None else None,
+            "output_modalities": self._options.output_modalities or self._session.output_modalities,
+            "max_output_tokens": self._limit,
+            "audio": {"output": {"format": format, "voice": self._voice}},
+            "usage": usage_body(self.usage) if status != "in_progress" else None,
+            "metadata": self._options.metadata,
+        }
+
+
+def usage_body(usage: Usage) -> Json:
+    return {
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "input_token_details": {
+            "text_tokens": usage.input_text,
+            "audio_tokens": usage.input_audio,
+            "image_tokens": usage.input_image,
+            "cached_tokens": usage.cached,
+            "cached_tokens_details": {"text_tokens": 0, "audio_tokens": 0, "image_tokens": 0},
+        },
+        "output_token_details": {
+            "text_tokens": usage.output_text + usage.output_image,
+            "audio_tokens": usage.output_audio,
+        },
+    }

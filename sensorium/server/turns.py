@@ -1,0 +1,165 @@
+"""When somebody speaks: Silero's voice activity detector, the turns of a call that it makes out, and their sound.
+
+The detector is a model of its own (silero-vad, MIT), run by onnxruntime on one thread: 0.15 ms for each 32 ms of sound.
+It decides nothing that is heard or said, only when a turn begins and ends.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import onnxruntime
+
+from sensorium.server.realtime_audio import WireDecoder
+from sensorium.server.realtime_events import ServerVad, SessionConfig
+
+RATE_HZ = 16_000
+WINDOW = 512  # samples the detector looks at: 32 ms
+_CONTEXT = 64  # samples of the window before, which it wants to see again
+_STATE = (2, 1, 128)
+KEPT_SILENCE_MS = 5_000  # how much sound before a turn is kept at least: padding reaches back into it
+_ONSET_WINDOWS = 2  # so many in a row must hold speech: a click is no turn
+_WINDOW_MS = 1000 * WINDOW // RATE_HZ
+_RELEASE = 0.15  # a turn goes on until the probability falls this far below the threshold
+
+
+class SpeechStarted(NamedTuple):
+    at_ms: int  # on the clock of all sound pushed, the padding before the speech included
+
+
+class SpeechStopped(NamedTuple):
+    at_ms: int  # where the silence that ended the turn is complete
+
+
+TurnEvent: TypeAlias = SpeechStarted | SpeechStopped
+
+
+@cache
+def _model() -> onnxruntime.InferenceSession:
+    spec = find_spec("silero_vad")
+    assert spec is not None, "silero-vad is a dependency of this package"
+    assert spec.origin is not None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    path = Path(spec.origin).parent / "data" / "silero_vad.onnx"
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+class VoiceActivity:
+    """The probability of speech in each window, all state its own."""
+
+    def __init__(self) -> None:
+        self._state = np.zeros(_STATE, np.float32)
+        self._context = np.zeros(_CONTEXT, np.float32)
+        self._rest = np.zeros(0, np.float32)
+
+    def push(self, waveform: np.ndarray) -> list[float]:
+        """(N,) float32 at 16 kHz, in pieces of any size -> one probability for each window that is now complete."""
+        waveform = np.concatenate((self._rest, waveform))
+        whole = len(waveform) - len(waveform) % WINDOW
+        self._rest = waveform[whole:]
+        return [self._window(window) for window in waveform[:whole].reshape(-1, WINDOW)]
+
+    def _window(self, window: np.ndarray) -> float:
+        seen = np.concatenate((self._context, window))[None]  # (1, 64 + 512)
+        self._context = window[-_CONTEXT:]
+        rate = np.array(RATE_HZ, np.int64)
+        probability, state = _model().run(None, {"input": seen, "state": self._state, "sr": rate})
+        self._state = np.asarray(state)
+        return float(np.asarray(probability)[0, 0])
+
+
+class TurnDetector:
+    """Sound in, turns out. `speaking` says whether one is under way."""
+
+    def __init__(self, config: ServerVad, *, start_ms: int = 0) -> None:
+        self._config = config
+        self._activity = VoiceActivity()
+        self._start_ms = start_ms  # of the clock
+        self._num_windows = 0
+        self._run = 0  # windows in a row that speak for a change: speech outside a turn, silence within one
+        self.speaking = False
+
+    def push(self, waveform: np.ndarray) -> list[TurnEvent]:
+        """(N,) float32 at 16 kHz. May take milliseconds: call it in a thread."""
+        events: list[TurnEvent] = []
+        for probability in self._activity.push(waveform):
+            self._num_windows += 1
+            events += self._speech(probability) if not self.speaking else self._silence(probability)
+        return events
+
+    def _speech(self, probability: float) -> list[TurnEvent]:
+        self._run = self._run + 1 if probability >= self._config.threshold else 0
+        if self._run < _ONSET_WINDOWS:
+            return []
+        begin_ms = self._now_ms - self._run * _WINDOW_MS
+        self.speaking, self._run = True, 0
+        return [SpeechStarted(max(self._start_ms, begin_ms - self._config.prefix_padding_ms))]
+
+    def _silence(self, probability: float) -> list[TurnEvent]:
+        self._run = 0 if probability >= self._config.threshold - _RELEASE else self._run + 1
+        if self._run * _WINDOW_MS < self._config.silence_duration_ms:
+            return []
+        self.speaking, self._run = False, 0
+        return [SpeechStopped(self._now_ms)]
+
+    @property
+    def _now_ms(self) -> int:
+        return self._start_ms + self._num_windows * _WINDOW_MS
+
+
+class InputBuffer:
+    """Sound that came in and belongs to no item yet, on the clock of all sound of the call."""
+
+    def __init__(self, session: SessionConfig, rate_hz: int, *, start_ms: int = 0) -> None:
+        settings = session.audio.input
+        detection = settings.turn_detection
+        self._rate_hz = rate_hz
+        self._decoder = WireDecoder(settings.format.type, rate_hz)
+        self._start_ms = start_ms
+        self._waveform = np.zeros(0, np.float32)
+        self.turns = TurnDetector(detection, start_ms=start_ms) if isinstance(detection, ServerVad) else None
+        self.item_id: str | None = None  # of the turn under way, if one has begun
+
+    @property
+    def duration_ms(self) -> int:
+        return round(1000 * len(self._waveform) / self._rate_hz)
+
+    @property
+    def end_ms(self) -> int:
+        return self._start_ms + self.duration_ms
+
+    def push(self, data: bytes) -> np.ndarray:
+        """What came, decoded."""
+        heard = self._decoder.push(data)
+        self._waveform = np.concatenate((self._waveform, heard))
+        if self.turns is not None and not self.turns.speaking and self.item_id is None:
+            self.forget_before(self.end_ms - KEPT_SILENCE_MS - round(1000 * len(heard) / self._rate_hz))
+        return heard
+
+    def forget_before(self, at_ms: int) -> None:
+        if at_ms > self._start_ms:
+            self._waveform = self._waveform[round((at_ms - self._start_ms) * self._rate_hz / 1000) :]
+            self._start_ms = at_ms
+
+    def cut(self, until_ms: int | None) -> np.ndarray:
+        """Takes out what came until then, or everything."""
+        if until_ms is None:  # the end of the sound is still on its way through the resampler
+            self._waveform = np.concatenate((self._waveform, self._decoder.push(b"", last=True)))
+            self._decoder = WireDecoder(self._decoder.format, self._rate_hz)
+        end = len(self._waveform)
+        if until_ms is not None:
+            end = min(end, round((until_ms - self._start_ms) * self._rate_hz / 1000))
+        taken, self._waveform = self._waveform[:end], self._waveform[end:]
+        self._start_ms += round(1000 * len(taken) / self._rate_hz)
+        return taken
+
+    def reshaped(self, session: SessionConfig) -> InputBuffer:
+        """The same sound under other settings: a turn that has begun begins anew."""
+        changed = InputBuffer(session, self._rate_hz, start_ms=self.end_ms)
+        changed._waveform, changed._start_ms = self._waveform, self._start_ms
+        return changed

@@ -1,0 +1,83 @@
+"""A call seen from the client's side: every event of the server is held to the official client's own types."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from openai.types.realtime.realtime_server_event import RealtimeServerEvent
+from pydantic import TypeAdapter
+from websockets.sync.client import ClientConnection, connect
+
+from tests.server.live import Live
+
+SERVER_EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
+PUSH_TO_TALK = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
+
+
+class Phone:
+    """One call, seen from the client's side."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+
+    def say(self, type: str, **fields: Any) -> None:
+        self.socket.send(json.dumps({"type": type, **fields}))
+
+    def next(self) -> dict[str, Any]:
+        event = json.loads(self.socket.recv(timeout=10))
+        SERVER_EVENT.validate_python(event)
+        assert event["event_id"].startswith("event_")
+        return event
+
+    def until(self, type: str) -> list[dict[str, Any]]:
+        """All events up to the first of this type."""
+        events = [self.next()]
+        while events[-1]["type"] != type:
+            events.append(self.next())
+        return events
+
+    def ask(self, type: str, answer: str, **fields: Any) -> dict[str, Any]:
+        """The event that answers; nothing else may come before it."""
+        self.say(type, **fields)
+        event = self.next()
+        assert event["type"] == answer, event
+        return event
+
+    def refused(self, type: str, **fields: Any) -> tuple[str | None, str | None]:
+        error = self.ask(type, "error", **fields, event_id="mine")["error"]
+        assert error["event_id"] == "mine"
+        assert error["message"]
+        return error["param"], error["code"]
+
+    def user(self, text: str, **fields: Any) -> dict[str, Any]:
+        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+        self.ask("conversation.item.create", "conversation.item.added", item=item, **fields)
+        return self.next()["item"]
+
+
+@contextlib.contextmanager
+def phone(server: Live, *, session: dict[str, Any] | None = PUSH_TO_TALK, **options: Any) -> Iterator[Phone]:
+    url = server.url.replace("http", "ws") + "/v1/realtime?model=gpt-realtime"
+    with connect(url, max_size=None, **options) as socket:
+        call = Phone(socket)
+        assert call.next()["type"] == "session.created"
+        if session is not None:
+            assert call.ask("session.update", "session.updated", session=session)
+        yield call
+
+
+def pcm(waveform: np.ndarray) -> str:
+    return base64.b64encode((waveform * 32767).astype("<i2").tobytes()).decode()
+
+
+def hum(ms: int, *, rate_hz: int = 24_000) -> np.ndarray:
+    return (0.3 * np.sin(2 * np.pi * 220 * np.arange(ms * rate_hz // 1000) / rate_hz)).astype(np.float32)
+
+
+def types(events: list[dict[str, Any]]) -> list[str]:
+    return [event["type"] for event in events]
