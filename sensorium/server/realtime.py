@@ -333,23 +333,28 @@ class Call:
 
     async def _transcribe(self, item: Item) -> None:
         """What the network hears in a turn, told apart from any answer: the same words that an answer rests on."""
-        part = item.content[0]
+        part, where = item.content[0], {"item_id": item.id, "content_index": 0}
         assert part.waveform is not None
-        params = SamplingParams(max_tokens=1, tool_choice="none")
-        text, num_tokens = "", 0
-        events = self._engine.generate([item.message(self._rate_hz)], params)
+        events = self._engine.generate([item.message(self._rate_hz)], SamplingParams(max_tokens=1, tool_choice="none"))
         assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
-        where = {"item_id": item.id, "content_index": 0}
-        async with aclosing(events):
-            async for event in events:
-                if not isinstance(event, InputTranscriptDelta):
-                    break
-                text += event.text
-                num_tokens += 1
-                await self.send("conversation.item.input_audio_transcription.delta", **where, delta=event.text)
-        part.text = text.strip()
+        text = ""
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    if not isinstance(event, InputTranscriptDelta):
+                        break
+                    text += event.text
+                    await self.send("conversation.item.input_audio_transcription.delta", **where, delta=event.text)
+        except (WebSocketDisconnect, TimeoutError):
+            return
+        except Exception as failure:
+            log.error("transcription failed", **describe(failure))
+            error = {"type": "server_error", "code": None, "message": "The turn could not be written down."}
+            await self.send("conversation.item.input_audio_transcription.failed", **where, error=error)
+            return
+        part.text = text
         usage = {"type": "duration", "seconds": round(len(part.waveform) / self._rate_hz, 3)}
-        fields = {**where, "transcript": part.text, "usage": usage}
+        fields = {**where, "transcript": text, "usage": usage}
         await self.send("conversation.item.input_audio_transcription.completed", **fields)
 
     # --- answers
@@ -414,24 +419,33 @@ class Call:
         self._metrics.count_tokens(reply.usage)
 
     async def _generate(self, reply: Reply, items: list[Item], options: ResponseOptions) -> None:
-        params = reply.params
+        """Leaves out the oldest items for as long as the context cannot hold them all."""
         while True:
-            messages = self._messages(items, options)
             try:
-                events = self._engine.generate(messages, params)
-                assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
-                async with aclosing(events):
-                    async for event in events:
-                        if not isinstance(event, InputTranscriptDelta):
-                            self._has_spoken |= params.modality == "audio"
-                            await reply.add(event)
-                        if isinstance(event, End):
-                            return
+                await self._tell_events(reply, items, self._messages(items, options))
                 return
             except ContextLengthExceeded:
                 if self.session.truncation == "disabled" or len(items) < 2:
                     raise
-                del items[0]  # the oldest goes first: what was said last is what is answered
+                del items[0]  # what was said last is what is answered
+
+    async def _tell_events(self, reply: Reply, items: Sequence[Item], messages: Sequence[Message]) -> None:
+        unheard = [part for item in items for part in item.content if part.waveform is not None and part.text is None]
+        transcripts = [""] * len(unheard)
+        params = reply.params
+        events = self._engine.generate(messages, params)
+        assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, InputTranscriptDelta):
+                    transcripts[event.clip] += event.text
+                    continue
+                for part, transcript in zip(unheard, transcripts, strict=True):
+                    part.text = transcript or None  # once heard, it need not be heard again
+                self._has_spoken |= params.modality == "audio"
+                await reply.add(event)
+                if isinstance(event, End):
+                    return
 
     def _messages(self, items: Sequence[Item], options: ResponseOptions) -> list[Message]:
         instructions = self.session.instructions if options.instructions is None else options.instructions

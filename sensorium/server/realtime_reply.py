@@ -81,6 +81,11 @@ class Reply:
             tool_choice=policy,
         )
 
+    @property
+    def _offered(self) -> set[str]:
+        tools = self._session.tools if self._options.tools is None else self._options.tools
+        return {tool.name for tool in tools}
+
     def cancel(self, reason: CancelReason) -> None:
         if self.cancelled is None:
             self.cancelled = reason
@@ -100,7 +105,7 @@ class Reply:
             case ImageDelta(final=True):
                 # the contract has no picture among what a call may hold: it comes as Markdown, which clients can show
                 await self._say("output_text", f"![drawing]({await asyncio.to_thread(picture_url, event.pixels)})")
-            case ToolCallEvent():
+            case ToolCallEvent() if event.name in self._offered:  # strict clients look the name up
                 await self._call(event)
             case End():
                 self._ended = event

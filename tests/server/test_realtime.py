@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from sensorium.engine.fake import FakeEngine
-from sensorium.messages import Audio, Image, ToolCall
+from sensorium.engine.request import Event, InputTranscriptDelta, SamplingParams
+from sensorium.messages import Audio, Image, Message, ToolCall
 from tests.server.calls import PUSH_TO_TALK, Phone, hum, pcm, phone, types
 from tests.server.live import Live, eventually, live
 from tests.server.samples import data_url, picture
@@ -363,3 +366,54 @@ def test_no_more_calls_than_the_server_takes():
         with pytest.raises(InvalidStatus) as refused, phone(server):
             pass
         assert refused.value.response.status_code == 503
+
+
+class HearingEngine(FakeEngine):
+    """Writes down what it hears, as the network does, before it answers."""
+
+    async def generate(self, messages: Sequence[Message], params: SamplingParams) -> AsyncGenerator[Event, None]:
+        unheard = [part for message in messages for part in message.parts if isinstance(part, Audio)]
+        for clip in range(sum(part.transcript is None for part in unheard)):
+            for text in ("turn on", " the light"):
+                yield InputTranscriptDelta(clip=clip, text=text)
+        async with aclosing(super().generate(messages, params)) as events:
+            async for event in events:
+                yield event
+
+
+def test_a_turn_is_written_down_once():
+    session = {**PUSH_TO_TALK, "audio": {"input": {"turn_detection": None, "transcription": {"model": "whisper-1"}}}}
+    with live(HearingEngine()) as server:
+        for settings in (session, PUSH_TO_TALK):
+            with phone(server, session=settings) as call:
+                call.say("input_audio_buffer.append", audio=pcm(hum(400)))
+                call.say("input_audio_buffer.commit")
+                call.until("conversation.item.done")
+                if settings is session:
+                    events = call.until("conversation.item.input_audio_transcription.completed")
+                    assert types(events)[:-1] == ["conversation.item.input_audio_transcription.delta"] * 2
+                    assert events[-1]["transcript"] == "turn on the light"
+                for _ in range(2):
+                    call.say("response.create", response={"output_modalities": ["text"]})
+                    call.until("rate_limits.updated")
+                heard = server.engine.requests[-1].messages[0].parts[0]
+                assert isinstance(heard, Audio)
+                assert heard.transcript == "turn on the light"
+
+
+def test_a_turn_that_cannot_be_written_down_is_told():
+    session = {**PUSH_TO_TALK, "audio": {"input": {"turn_detection": None, "transcription": {}}}}
+    with live(FakeEngine()) as server, phone(server, session=session) as call:
+        server.engine.error = RuntimeError("secret")
+        call.say("input_audio_buffer.append", audio=pcm(hum(400)))
+        call.say("input_audio_buffer.commit")
+        failed = call.until("conversation.item.input_audio_transcription.failed")[-1]
+        assert "secret" not in json.dumps(failed)
+
+
+def test_a_call_of_a_function_that_was_not_offered_is_left_out(server: Live):
+    with phone(server) as call:
+        call.user("call light {}")
+        call.say("response.create")
+        response = call.until("response.done")[-1]["response"]
+        assert (response["status"], response["output"]) == ("completed", [])
