@@ -36,6 +36,8 @@ class StreamObjective:
         self.depth_share = depth_share  # of the spoken frames and of the drawn patches, how many train a depth head
         self._symbol_losses, self._code_losses = _symbol_losses, _code_losses
         if compiled:
+            # two kinds of blocks, trained and held out, one row and many: more variants than the usual eight
+            torch._dynamo.config.recompile_limit = 64
             for block in model.blocks:
                 block.compile(dynamic=True)
             self._symbol_losses = torch.compile(_symbol_losses, dynamic=True)
