@@ -223,19 +223,13 @@ MessageItem: TypeAlias = Annotated[
     | Annotated[AssistantItem, Tag("<assistant>")],
     tagged_by("role"),
 ]
-NewItem: TypeAlias = Annotated[
-    Annotated[MessageItem, Tag("<message>")]
-    | Annotated[FunctionCallItem, Tag("<function_call>")]
-    | Annotated[FunctionCallOutputItem, Tag("<function_call_output>")],
-    tagged_by("type"),
-]
-ResponseInput: TypeAlias = Annotated[
+_Items: TypeAlias = (
     Annotated[MessageItem, Tag("<message>")]
     | Annotated[FunctionCallItem, Tag("<function_call>")]
     | Annotated[FunctionCallOutputItem, Tag("<function_call_output>")]
-    | Annotated[ItemReference, Tag("<item_reference>")],
-    tagged_by("type"),
-]
+)
+NewItem: TypeAlias = Annotated[_Items, tagged_by("type")]
+ResponseInput: TypeAlias = Annotated[_Items | Annotated[ItemReference, Tag("<item_reference>")], tagged_by("type")]
 
 
 class ResponseAudio(Wire):
