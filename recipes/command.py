@@ -70,6 +70,7 @@ def num_ranks(device: str, processes: int | None) -> int:
 
 
 def _program() -> list[str]:
-    """How this program was started, whatever a recipe in it calls itself."""
+    """How this program was started, whatever a recipe in it calls itself. After "--" no option is the launcher's, which
+    would otherwise stumble over those that begin like its own."""
     spec = sys.modules["__main__"].__spec__
-    return ["-m", spec.name] if spec is not None else [sys.argv[0]]
+    return ["-m", "--", spec.name] if spec is not None else ["--", sys.argv[0]]

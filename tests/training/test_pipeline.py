@@ -139,7 +139,7 @@ def test_ranks_run_the_program_that_was_started(tmp_path: Path, monkeypatch: pyt
     called: list[list[str]] = []
     monkeypatch.setattr("subprocess.call", lambda command, env: called.append(command) or 0)
     monkeypatch.setattr("sys.argv", ["mine.py", "--out", str(tmp_path), "--device", "cpu", "--processes", "2"])
-    for spec, program in ((ModuleSpec("recipes.mine", None), ["-m", "recipes.mine"]), (None, ["mine.py"])):
+    for spec, program in ((ModuleSpec("recipes.mine", None), ["-m", "--", "recipes.mine"]), (None, ["--", "mine.py"])):
         monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
         with pytest.raises(SystemExit, match="0"):
             train(TOY)
