@@ -11,12 +11,12 @@ from typing import Literal, cast
 
 import av
 import numpy as np
-import soxr
 from av.audio.stream import AudioStream
 
 from sensorium.messages import Audio
+from sensorium.server.realtime_audio import RATES_HZ, WireEncoder
 
-OUTPUT_RATE_HZ = 24_000
+OUTPUT_RATE_HZ = RATES_HZ["audio/pcm"]
 
 SpeechFormat = Literal["wav", "mp3", "flac", "opus", "aac", "pcm16"]
 
@@ -28,30 +28,13 @@ _ENCODERS = {
     "opus": ("ogg", "libopus"),
     "aac": ("adts", "aac"),
 }
-_WHOLE_BASE64_BYTES = 6  # three samples: base64 without padding, so that clients may join the texts of chunks
 
 
-class Pcm16Stream:
+class Pcm16Stream(WireEncoder):
     """A waveform in pieces -> 16-bit little-endian samples at 24 kHz in pieces, equal for any way of cutting it."""
 
     def __init__(self, sample_rate_hz: int) -> None:
-        self._resampler = soxr.ResampleStream(sample_rate_hz, OUTPUT_RATE_HZ, 1, dtype="float32")
-        self._left_over = b""
-
-    def push(self, waveform: np.ndarray, *, last: bool = False) -> bytes:
-        """The samples that are ready after `waveform`, (N,) float32; with `last`, all that remain."""
-        resampled = self._resampler.resample_chunk(np.ascontiguousarray(waveform, np.float32), last=last)
-        data = self._left_over + _pcm16(resampled)
-        end = len(data) if last else len(data) - len(data) % _WHOLE_BASE64_BYTES
-        self._left_over = data[end:]
-        return data[:end]
-
-    def flush(self) -> bytes:
-        return self.push(np.zeros(0, np.float32), last=True)
-
-
-def _pcm16(waveform: np.ndarray) -> bytes:
-    return np.rint(np.clip(waveform, -1.0, 1.0) * 32767).astype("<i2").tobytes()
+        super().__init__("audio/pcm", sample_rate_hz)
 
 
 def encode_speech(waveform: np.ndarray, sample_rate_hz: int, format: SpeechFormat) -> bytes:

@@ -289,11 +289,16 @@ def _refuse_tools(request: ChatRequest) -> None:
             raise invalid("'tool_choice' is only allowed when 'tools' are given.", "tool_choice")
         if request.parallel_tool_calls is not None:
             raise invalid("'parallel_tool_calls' is only allowed when 'tools' are given.", "parallel_tool_calls")
-    choice = request.tool_choice
+    if request.tool_choice is not None:
+        check_tool_choice(request.tool_choice, "tool_choice")
+
+
+def check_tool_choice(choice: str | dict[str, Any], param: str) -> None:
+    """Raises APIError naming `param` for a choice that the engine cannot be held to."""
     if isinstance(choice, dict):
-        raise unsupported("tool_choice", "no single function can be forced, only 'none', 'auto' and 'required'")
-    if choice not in (None, "none", "auto", "required"):
-        raise invalid("Invalid 'tool_choice': supported values are 'none', 'auto' and 'required'.", "tool_choice")
+        raise unsupported(param, "no single function can be forced, only 'none', 'auto' and 'required'")
+    if choice not in ("none", "auto", "required"):
+        raise invalid(f"Invalid '{param}': supported values are 'none', 'auto' and 'required'.", param)
 
 
 def _refuse_audio(request: ChatRequest) -> None:
@@ -323,7 +328,7 @@ def sampling_params(request: ChatRequest, info: EngineInfo, config: ServerConfig
     seed = secrets.randbits(62) if request.seed is None else request.seed + choice
     return SamplingParams(
         modality="audio" if request.speaks else "text",
-        voice=_voice(request.audio.voice, info, config) if request.audio else defaults.voice,
+        voice=known_voice(request.audio.voice, info, config, "audio.voice") if request.audio else defaults.voice,
         max_tokens=request.max_completion_tokens or request.max_tokens,
         temperature=_temperature(request),
         top_p=defaults.top_p if request.top_p is None else request.top_p,
@@ -341,12 +346,13 @@ def _temperature(request: ChatRequest) -> float:
     return OPENAI_TEMPERATURE if needs_dice else SamplingParams().temperature
 
 
-def _voice(voice: str | dict[str, Any], info: EngineInfo, config: ServerConfig) -> str:
+def known_voice(voice: object, info: EngineInfo, config: ServerConfig, param: str) -> str:
+    """The engine's name of a voice. Raises APIError naming `param` if it has none such."""
     if not isinstance(voice, str):
-        raise unsupported("audio.voice", "custom voices are not available")
+        raise unsupported(param, "custom voices are not available")
     known = config.voice_aliases.get(voice, voice)
     if known not in info.voices:
-        raise invalid(f"Invalid 'audio.voice': supported voices are {', '.join(info.voices)}.", "audio.voice")
+        raise invalid(f"Invalid '{param}': supported voices are {', '.join(info.voices)}.", param)
     return known
 
 

@@ -422,7 +422,7 @@ class Call:
         """Leaves out the oldest items for as long as the context cannot hold them all."""
         while True:
             try:
-                await self._tell_events(reply, items, self._messages(items, options))
+                await self._tell_events(reply, items, self._messages(reply, items, options))
                 return
             except ContextLengthExceeded:
                 if self.session.truncation == "disabled" or len(items) < 2:
@@ -447,13 +447,12 @@ class Call:
                 if isinstance(event, End):
                     return
 
-    def _messages(self, items: Sequence[Item], options: ResponseOptions) -> list[Message]:
+    def _messages(self, reply: Reply, items: Sequence[Item], options: ResponseOptions) -> list[Message]:
         instructions = self.session.instructions if options.instructions is None else options.instructions
-        tools = self.session.tools if options.tools is None else options.tools
         policy = options.tool_choice or self.session.tool_choice
         messages = [Message(role="system", parts=(Text(text=instructions),))] if instructions else []
         messages += [item.message(self._rate_hz) for item in items]
-        return [_offer(tools), *messages] if tools and policy != "none" else messages
+        return [_offer(reply.tools), *messages] if reply.tools and policy != "none" else messages
 
     def _cancel(self, response_id: str | None) -> None:
         for reply in self._replies.values():

@@ -40,11 +40,15 @@ class WireEncoder:
         self._rest = b""
 
     def push(self, waveform: np.ndarray, *, last: bool = False) -> bytes:
+        """The samples that are ready after `waveform`, (N,) float32; with `last`, all that remain."""
         resampled = self._resampler.resample_chunk(np.ascontiguousarray(waveform, np.float32), last=last)
         data = self._rest + encoded(resampled, self.format)
         end = len(data) if last else len(data) - len(data) % _WHOLE_BASE64_BYTES
         self._rest = data[end:]
         return data[:end]
+
+    def flush(self) -> bytes:
+        return self.push(np.zeros(0, np.float32), last=True)
 
 
 def samples(data: bytes, format: WireFormat) -> np.ndarray:

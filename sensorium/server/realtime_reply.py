@@ -27,7 +27,7 @@ from sensorium.server.chat_reply import picture_url
 from sensorium.server.conversation import Content, Conversation, Item, Json, Spoken, duration_ms, new_id
 from sensorium.server.errors import APIError
 from sensorium.server.realtime_audio import WireEncoder
-from sensorium.server.realtime_events import ResponseOptions, SessionConfig
+from sensorium.server.realtime_events import FunctionTool, ResponseOptions, SessionConfig
 
 CancelReason: TypeAlias = Literal["turn_detected", "client_cancelled"]
 
@@ -70,8 +70,7 @@ class Reply:
         session, options = self._session, self._options
         modality = (options.output_modalities or session.output_modalities)[0]
         limit = self._limit
-        tools = session.tools if options.tools is None else options.tools
-        choice = (options.tool_choice or session.tool_choice) if tools else "none"
+        choice = (options.tool_choice or session.tool_choice) if self.tools else "none"
         policy: ToolChoice = "none" if choice == "none" else "required" if choice == "required" else "auto"
         return SamplingParams(
             modality=modality,
@@ -82,9 +81,8 @@ class Reply:
         )
 
     @property
-    def _offered(self) -> set[str]:
-        tools = self._session.tools if self._options.tools is None else self._options.tools
-        return {tool.name for tool in tools}
+    def tools(self) -> list[FunctionTool]:
+        return self._session.tools if self._options.tools is None else self._options.tools
 
     def cancel(self, reason: CancelReason) -> None:
         if self.cancelled is None:
@@ -105,8 +103,9 @@ class Reply:
             case ImageDelta(final=True):
                 # the contract has no picture among what a call may hold: it comes as Markdown, which clients can show
                 await self._say("output_text", f"![drawing]({await asyncio.to_thread(picture_url, event.pixels)})")
-            case ToolCallEvent() if event.name in self._offered:  # strict clients look the name up
-                await self._call(event)
+            case ToolCallEvent():
+                if any(tool.name == event.name for tool in self.tools):  # strict clients look the name up
+                    await self._call(event)
             case End():
                 self._ended = event
                 self.usage = event.usage
@@ -175,7 +174,7 @@ class Reply:
         part, where = item.content[-1], self._where(item)
         if part.kind == "output_audio":
             assert self._encoder is not None
-            await self._send_sound(item, self._encoder.push(np.zeros(0, np.float32), last=True))
+            await self._send_sound(item, self._encoder.flush())
             await self._send("response.output_audio.done", **where)
             await self._send("response.output_audio_transcript.done", **where, transcript=part.text)
             told = {"type": "audio", "transcript": part.text}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sensorium.engine.request import EngineInfo
+from sensorium.server.chat_request import check_tool_choice, known_voice
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import invalid, unsupported
+from sensorium.server.errors import unsupported
 from sensorium.server.realtime_events import ResponseOptions, ServerVad, SessionConfig
 
 
@@ -41,8 +40,8 @@ def check_session(session: SessionConfig, info: EngineInfo, config: ServerConfig
             raise unsupported(f"session.{param}", what)
     if heard.transcription and heard.transcription.language not in (None, "en"):
         raise unsupported("session.audio.input.transcription.language", "only 'en' is understood")
-    _known_voice(said.voice, info, config, "session.audio.output.voice")
-    _check_tool_choice(session.tool_choice, "session.tool_choice")
+    known_voice(said.voice, info, config, "session.audio.output.voice")
+    check_tool_choice(session.tool_choice, "session.tool_choice")
 
 
 def check_response(options: ResponseOptions, info: EngineInfo, config: ServerConfig) -> None:
@@ -52,23 +51,9 @@ def check_response(options: ResponseOptions, info: EngineInfo, config: ServerCon
     if options.audio is not None:
         if options.audio.output.speed != 1.0:
             raise unsupported("response.audio.output.speed", "only 1.0 is supported")
-        _known_voice(options.audio.output.voice, info, config, "response.audio.output.voice")
+        known_voice(options.audio.output.voice, info, config, "response.audio.output.voice")
     if options.tool_choice is not None:
-        _check_tool_choice(options.tool_choice, "response.tool_choice")
-
-
-def _check_tool_choice(choice: str | dict[str, Any], param: str) -> None:
-    if isinstance(choice, dict):
-        raise unsupported(param, "no single function can be forced, only 'none', 'auto' and 'required'")
-    if choice not in ("none", "auto", "required"):
-        raise invalid(f"Invalid '{param}': supported values are 'none', 'auto' and 'required'.", param)
-
-
-def _known_voice(voice: Any, info: EngineInfo, config: ServerConfig, param: str) -> None:
-    if not isinstance(voice, str):
-        raise unsupported(param, "custom voices are not available")
-    if config.voice_aliases.get(voice, voice) not in info.voices:
-        raise invalid(f"Invalid '{param}': supported voices are {', '.join(info.voices)}.", param)
+        check_tool_choice(options.tool_choice, "response.tool_choice")
 
 
 def chosen_voice(options: ResponseOptions, session: SessionConfig, config: ServerConfig) -> str:
