@@ -47,8 +47,11 @@ class Audio:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Image:
+    """A picture. `caption` says in words what it shows, where that is known: of generated pictures."""
+
     pixels: np.ndarray  # (H, W, 3) uint8, RGB
     detail: Literal["low", "high", "auto"] = "auto"
+    caption: Text | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

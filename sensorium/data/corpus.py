@@ -140,12 +140,13 @@ class _Media:
 
     def _part(self, part: object) -> dict[str, Any]:
         if isinstance(part, Text):
-            return {"text": part.text} | ({"spelled": True} if isinstance(part, SpelledText) else {})
+            return _text_record(part, "text")
         if isinstance(part, ToolCall):
             return {"call": part.name, "arguments": part.arguments}
         if isinstance(part, Image):
             self._images.append(part.pixels)
-            return {"image": len(self._images) - 1}
+            caption = _text_record(part.caption, "caption") if part.caption is not None else {}
+            return {"image": len(self._images) - 1, **caption}
         assert isinstance(part, Audio)
         assert part.sample_rate_hz == SAMPLE_RATE_HZ
         self._sounds.append(_to_int16(part.waveform))
@@ -165,6 +166,10 @@ class _Media:
             np.save(folder / "audio.npy", np.concatenate(self._sounds))
         if self._images:
             np.save(folder / "images.npy", np.stack(self._images))
+
+
+def _text_record(text: Text, name: str) -> dict[str, Any]:
+    return {name: text.text} | ({"spelled": True} if isinstance(text, SpelledText) else {})
 
 
 class Clips:

@@ -56,6 +56,13 @@ class EncodedDocuments:
         shard, row = self._table[index]
         return shard.records[row]["task"]
 
+    def answers(self, index: int) -> tuple[list[int], list[int]]:
+        """The numbers of the clips and of the images, in their shard, that the assistant says and draws."""
+        shard, row = self._table[index]
+        own = [message for message in shard.records[row]["messages"] if message["role"] == "assistant"]
+        parts = [part for message in own for part in message["parts"]]
+        return [part["clip"] for part in parts if "clip" in part], [part["image"] for part in parts if "image" in part]
+
     def messages(self, index: int) -> tuple[EncodedMessage, ...]:
         shard, row = self._table[index]
         return tuple(shard.message(message) for message in shard.records[row]["messages"])
@@ -77,13 +84,15 @@ class _Shard:
 
     def _part(self, part: dict[str, Any], own: bool) -> EncodedPart:
         if "text" in part:
-            return SpelledText(text=part["text"]) if part.get("spelled") else Text(text=part["text"])
+            return _text(part, "text")
         if "call" in part:
             return ToolCall(id="", name=part["call"], arguments=part["arguments"])
         if "image" in part:
             image = part["image"]
             codes = self._image_codes[image].astype(np.int64)
-            return EncodedImage(codes=codes, features=None if own else self._image_features[image])
+            caption = _text(part, "caption") if "caption" in part else None
+            features = None if own else self._image_features[image]
+            return EncodedImage(codes=codes, features=features, caption=caption)
         clip = self._clips[part["clip"]]
         rows = slice(self._audio_starts[part["clip"]], self._audio_starts[part["clip"] + 1])
         return EncodedAudio(
@@ -93,6 +102,10 @@ class _Shard:
             words=tuple(WordTime(*word) for word in clip["words"]),
             voice=clip["voice"],
         )
+
+
+def _text(part: dict[str, Any], name: str) -> Text:
+    return SpelledText(text=part[name]) if part.get("spelled") else Text(text=part[name])
 
 
 def _mapped(path: Path) -> np.ndarray:
@@ -204,5 +217,5 @@ def without_words(message: EncodedMessage) -> EncodedMessage:
 
 def _replace(part: EncodedAudio | EncodedImage, *, codes: np.ndarray, features: np.ndarray | None) -> EncodedPart:
     if isinstance(part, EncodedImage):
-        return EncodedImage(codes=codes, features=features)
+        return EncodedImage(codes=codes, features=features, caption=part.caption)
     return EncodedAudio(codes=codes, features=features, transcript=part.transcript, words=part.words, voice=part.voice)

@@ -1,15 +1,16 @@
-"""The steps of an answer: what is said is taken in, what is heard in it is written down, then an answer is written.
+"""The steps of an answer: what is said and shown is taken in and written down, then an answer is written.
 
 Each step is little work, so that many answers share one thread; see `sensorium/engine/scheduler.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
 from sensorium.engine.events import EventWriter, TranscriptWriter
-from sensorium.engine.grammar import SPARE_TRANSCRIPT_TOKENS, Alphabet, Grammar
+from sensorium.engine.grammar import MAX_CAPTION_TOKENS, SPARE_TRANSCRIPT_TOKENS, Alphabet, Grammar
 from sensorium.engine.request import End, FinishReason, SamplingParams, Usage
 from sensorium.engine.runner import Runner
 from sensorium.engine.sampling import Sampler
@@ -20,7 +21,7 @@ from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.render import Piece
 from sensorium.tokenizers.stream import Stream
 
-HEARING = SamplingParams()  # what was said is not a matter of taste: greedy
+HEARING = SamplingParams()  # what was said or shown is not a matter of taste: greedy
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,23 +51,30 @@ class Network:
 
 
 def read(network: Network, sequence: Sequence, pieces: list[Piece]) -> Steps:
-    """Takes a prompt in, and writes what is heard in it."""
+    """Takes a prompt in, and writes what is heard and seen in it."""
     clip = 0
     for index, piece in enumerate(pieces):
         sequence.append(piece.stream)
         while sequence.num_pending:
             sequence.advance()
             yield None
-        if not piece.listens:
+        if piece.until is None:
             continue
-        to_come = sum(len(later.stream) + later.listens for later in pieces[index + 1 :])
-        room = sequence.num_free - to_come - 2  # the closing symbol, and one of the answer
-        length = min(room, len(piece.stream.heard) + SPARE_TRANSCRIPT_TOKENS)
+        room = sequence.num_free - num_positions(pieces[index + 1 :]) - 2  # the closing symbol, and one of the answer
+        is_clip = piece.until == vocab.END_AUDIO
+        length = min(room, len(piece.stream.heard) + SPARE_TRANSCRIPT_TOKENS if is_clip else MAX_CAPTION_TOKENS)
+        grammar = Grammar.transcript(network.alphabet, max_tokens=length, until=piece.until)
         writer = TranscriptWriter(network.release, clip=clip)
-        for symbol in sequence.generate(Grammar.transcript(network.alphabet, max_tokens=length), Sampler(HEARING)):
-            yield from writer.push(symbol.id)
+        for symbol in sequence.generate(grammar, Sampler(HEARING)):
+            if is_clip:
+                yield from writer.push(symbol.id)
             yield None
-        clip += 1
+        clip += is_clip
+
+
+def num_positions(pieces: Iterable[Piece]) -> int:
+    """The least that a prompt takes: its streams, and what closes the words that the network writes behind them."""
+    return sum(len(piece.stream) + (piece.until is not None) for piece in pieces)
 
 
 def write(network: Network, sequence: Sequence, grammar: Grammar, params: SamplingParams, *, cached: int = 0) -> Steps:
@@ -114,7 +122,7 @@ def _without_words(stream: Stream) -> Stream:
 
 
 def _input_usage(stream: Stream, release: Release) -> Usage:
-    """A prompt's positions by modality; symbols that frame media, and what was heard, count as text."""
+    """A prompt's positions by modality; what frames media, and what the network wrote down of them, count as text."""
     audio = sum(release.vocabulary.is_audio(symbol) for symbol in stream.ids)
     image = sum(release.vocabulary.is_image(symbol) for symbol in stream.ids)
     return Usage(input_text=len(stream) - audio - image, input_audio=audio, input_image=image)

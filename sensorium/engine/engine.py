@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from sensorium.engine.answer import Network, read, write
+from sensorium.engine.answer import Network, num_positions, read, write
 from sensorium.engine.duplex import Listener, LiveConversation
 from sensorium.engine.media_encoder import MediaEncoder
 from sensorium.engine.request import ContextLengthExceeded, EngineInfo, Event, SamplingParams
@@ -94,7 +94,7 @@ class OmniEngine:
         renderer, media = self._release.renderer, self._media
         blank = [encode_message(message, audio=media.blank_audio, image=media.blank_image) for message in messages]
         pieces = renderer.prompt(blank, ())
-        num_tokens = num_before + sum(len(piece.stream) + piece.listens for piece in pieces)
+        num_tokens = num_before + num_positions(pieces)
         if num_tokens >= self.info.max_tokens:
             raise ContextLengthExceeded(num_tokens, self.info.max_tokens)
         encoded = [encode_message(message, audio=media.audio, image=media.image) for message in messages]

@@ -1,6 +1,6 @@
 """Which symbols may come next: a finite-state machine over what the network writes.
 
-    transcript   T.. <|/audio|>
+    transcript   T.. <|/audio|>         of a clip;  T.. <|/image|> of a picture
     live         A T.. A T.. A .. <|turn|> T.. <|/audio|>     frames are heard, not written; <|listen|> passes
     answer       one form or several, then <|end|>
       write      <|write|> T..
@@ -33,6 +33,7 @@ FRAMES_PER_TOKEN = 12  # sound may take so long for each token of its text (spee
 SPARE_FRAMES = 25  # .. this long besides
 MAX_LIVE_RUN = 8  # transcript tokens in a row behind one heard frame: those of a word come together
 SPARE_TRANSCRIPT_TOKENS = 8  # a clip's transcript may have as many tokens as the clip has frames, and these
+MAX_CAPTION_TOKENS = 48
 
 
 class State(Enum):
@@ -113,6 +114,7 @@ _CLOSED_BY = {
     **{vocab.voice_id(voice): (vocab.TEXT_END, vocab.END_SPEAK, vocab.END) for voice in VOICES},
     vocab.TEXT_END: (vocab.END_SPEAK, vocab.END),
     vocab.IMAGE: (vocab.END_IMAGE, vocab.END),
+    vocab.CAPTION: (vocab.END_IMAGE, vocab.END),
     vocab.CALL: (vocab.END_CALL, vocab.END),
 }
 
@@ -135,6 +137,7 @@ class Grammar:
         voice: int = 0,
         tool_choice: ToolChoice = "auto",
         max_transcript: int = 0,
+        until: int = vocab.END_AUDIO,
     ) -> None:
         self.state = state
         self.words = words  # the symbol that opens words: <|write|> or <|speak|>
@@ -144,13 +147,14 @@ class Grammar:
         self._voice = voice
         self._call = () if tool_choice == "none" else (vocab.CALL,)
         self._max_transcript = max_transcript
+        self._until = until
         self._num_parts = 0
         self._open()
 
     @classmethod
-    def transcript(cls, alphabet: Alphabet, *, max_tokens: int) -> Grammar:
-        """What a clip says."""
-        return cls(alphabet, State.TRANSCRIPT, max_transcript=max_tokens)
+    def transcript(cls, alphabet: Alphabet, *, max_tokens: int, until: int = vocab.END_AUDIO) -> Grammar:
+        """What a clip says or, until <|/image|>, a picture shows."""
+        return cls(alphabet, State.TRANSCRIPT, max_transcript=max_tokens, until=until)
 
     @classmethod
     def listening(cls, alphabet: Alphabet) -> Grammar:
@@ -183,7 +187,7 @@ class Grammar:
         spans = self._alphabet.spans
         match self.state:
             case State.TRANSCRIPT:
-                return spans(vocab.END_AUDIO, text=self._num_text < self._max_transcript)
+                return spans(self._until, text=self._num_text < self._max_transcript)
             case State.LISTEN:
                 more = self._num_text < self._max_transcript and self._text_run < MAX_LIVE_RUN
                 return spans(vocab.LISTEN, vocab.TURN, text=more)
@@ -223,7 +227,8 @@ class Grammar:
             self._text_complete = True
         elif symbol == vocab.TURN:
             self.state = State.TRANSCRIPT
-        elif symbol == vocab.END_AUDIO:
+        elif self.state is State.TRANSCRIPT:
+            assert symbol == self._until, symbol
             self.state = State.DONE
         elif self.state is State.VOICE:
             self.state = State.SPEAK

@@ -43,11 +43,12 @@ class MediaEncoder:
     def image(self, image: Image) -> EncodedImage:
         pixels = fit_square(image.pixels, self._image_tokenizer.config.image_size)
         patches = self._image_tokenizer.encode(torch.from_numpy(pixels).unsqueeze(0))
-        return EncodedImage(codes=patches.codes[0].numpy(), features=patches.features[0].numpy())
+        return EncodedImage(codes=patches.codes[0].numpy(), features=patches.features[0].numpy(), caption=image.caption)
 
     def blank_image(self, image: Image) -> EncodedImage:
         config = self._image_tokenizer.config
-        return EncodedImage(codes=np.zeros((config.num_patches, 1 + config.num_residuals), dtype=np.int64))
+        codes = np.zeros((config.num_patches, 1 + config.num_residuals), dtype=np.int64)
+        return EncodedImage(codes=codes, caption=image.caption)
 
 
 def fit_square(pixels: np.ndarray, size: int) -> np.ndarray:

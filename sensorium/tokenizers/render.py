@@ -1,7 +1,7 @@
 """Messages -> the one stream, with loss weights; used alike by training and by the engine.
 
     system   <|system|> T.. <|end|>
-    user     <|user|> T.. <|image|> I x 64 <|/image|> <|audio|> A.. <|turn|> T.. <|/audio|> <|end|>
+    user     <|user|> T.. <|image|> I x 64 <|caption|> T.. <|/image|> <|audio|> A.. <|turn|> T.. <|/audio|> <|end|>
     live     <|audio|> <|listen|> A A A T A A T .. A <|turn|> T.. <|/audio|>     the transcript runs DELAY frames behind
     write    <|assistant|> <|write|> T.. <|end|>
     speak    <|assistant|> <|speak|> <|voice|> T T T A A T A A .. T <|tend|> A A .. <|/speak|> <|end|>
@@ -11,8 +11,8 @@
 
 Text leads: token i of a reply is written just before the frame LEAD frames ahead of its sound, and the first FIRST
 tokens before any sound. So any prefix holds the text of all its sound and a bounded look-ahead, which is what makes
-exact truncation possible. What the user says becomes text too, before the answer: a clip's transcript follows
-<|turn|>, or runs along with it when the clip is live.
+exact truncation possible. What the user says and shows becomes text too, before the answer: a picture's words follow
+<|caption|>, a clip's transcript <|turn|>, or it runs along with the clip when that is live.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class EncodedAudio:
 class EncodedImage:
     codes: np.ndarray  # (P, 1 + R)
     features: np.ndarray | None = None  # (P, D)
+    caption: Text | None = None
 
 
 EncodedPart: TypeAlias = Text | ToolCall | EncodedAudio | EncodedImage
@@ -69,8 +70,10 @@ class EncodedMessage:
 class RenderConfig:
     """Loss weights of what a stream holds, and how heard clips are laid out."""
 
-    reply: float = 1.0  # everything the assistant says, and the transcripts it must write
+    reply: float = 1.0  # everything the assistant says, and the captions it must write
+    heard: float = 2.0  # transcripts: perceived, where the text of a spoken reply is mostly copied or known by heart
     spelled: float = 3.0  # letters read from a picture: few, and each needs a look of its own
+    looked: float = 3.0  # written answers once a picture was shown: a word or two against the twenty of its caption
     prompt_text: float = 0.1  # typed text of others: a light language-model loss
     listen: float = 0.2  # "nothing to write yet" at a live frame
     end: float = 2.0  # <|end|>, <|/speak|>, <|tend|>: missing one costs a whole answer
@@ -78,14 +81,15 @@ class RenderConfig:
     first_tokens: int = FIRST_TOKENS
     delay_frames: int = DELAY_FRAMES
     transcripts: bool = True  # what the user says becomes text before the answer
+    captions: bool = True  # and so does what the user shows
     interleave: str = "timed"  # timed | proportional | fixed | text_first: how a reply's text is laid among its frames
 
 
 class Piece(NamedTuple):
-    """A stretch of prompt. After it, if `listens`, the network itself writes the clip's transcript."""
+    """A stretch of prompt. After it the network itself writes what it heard or saw, up to the symbol `until`."""
 
     stream: Stream
-    listens: bool
+    until: int | None  # <|/audio|>, <|/image|>; None: nothing is to be written here
 
 
 class Renderer:
@@ -100,15 +104,17 @@ class Renderer:
         """A whole conversation with its loss weights: what training sees."""
         stream = Stream()
         stream.add(vocab.BOS)
+        looked = False
         for message in messages:
-            self.message(stream, message, live=live)
+            self.message(stream, message, live=live, written=self.config.looked if looked else self.config.reply)
+            looked = looked or any(isinstance(part, EncodedImage) for part in message.parts if message.role == "user")
         return stream
 
     def prompt(self, messages: Sequence[EncodedMessage], answer: Sequence[int]) -> list[Piece]:
         """A conversation up to the point where the assistant speaks.
 
-        It is cut after every clip whose transcript is not known, so that the network writes it. `answer` holds the
-        symbols that open the reply, e.g. (<|write|>,) or (<|speak|>, <|voice:alloy|>).
+        It is cut after every clip and picture whose words are not known, so that the network writes them. `answer`
+        holds the symbols that open the reply, e.g. (<|write|>,) or (<|speak|>, <|voice:alloy|>).
         """
         pieces: list[Piece] = []
         stream = Stream()
@@ -116,36 +122,53 @@ class Renderer:
         for message in messages:
             stream.add(vocab.ROLE_IDS[message.role])
             for part in message.parts:
-                listens = self.config.transcripts and message.role == "user"
-                if listens and isinstance(part, EncodedAudio) and part.transcript is None:
-                    self._clip_frames(stream, part)
-                    stream.add(vocab.TURN)
-                    pieces.append(Piece(stream, True))
+                if until := self._unwritten(part, message.role):
+                    self._medium(stream, part)
+                    pieces.append(Piece(stream, until))
                     stream = Stream()
                 else:
                     self.part(stream, part, own=message.role == "assistant", live=False)
             stream.add(vocab.END)
         stream.add(vocab.ASSISTANT)
         stream.add_all(answer)
-        return [*pieces, Piece(stream, False)]
+        return [*pieces, Piece(stream, None)]
 
-    def message(self, stream: Stream, message: EncodedMessage, *, live: bool = False) -> None:
+    def _unwritten(self, part: EncodedPart, role: Role) -> int | None:
+        """The symbol that closes what is still to be written of a part, if anything is."""
+        if role != "user":
+            return None
+        if isinstance(part, EncodedAudio) and self.config.transcripts and part.transcript is None:
+            return vocab.END_AUDIO
+        if isinstance(part, EncodedImage) and self.config.captions and part.caption is None:
+            return vocab.END_IMAGE
+        return None
+
+    def _medium(self, stream: Stream, part: EncodedPart) -> None:
+        """A clip or picture up to where its words begin."""
+        if isinstance(part, EncodedImage):
+            self._patches(stream, part, own=False)
+            stream.add(vocab.CAPTION)
+        elif isinstance(part, EncodedAudio):
+            self._clip_frames(stream, part)
+            stream.add(vocab.TURN)
+
+    def message(
+        self, stream: Stream, message: EncodedMessage, *, live: bool = False, written: float | None = None
+    ) -> None:
+        """`written` is the loss weight of what the assistant writes; `reply` if not given."""
         own = message.role == "assistant"
         stream.add(vocab.ROLE_IDS[message.role], weight=self.config.reply if own else 0.0)
         for part in message.parts:
-            self.part(stream, part, own=own, live=live)
+            self.part(stream, part, own=own, live=live, written=written)
         stream.add(vocab.END, weight=self.config.end if own else 0.0)
 
-    def part(self, stream: Stream, part: EncodedPart, *, own: bool, live: bool) -> None:
+    def part(self, stream: Stream, part: EncodedPart, *, own: bool, live: bool, written: float | None = None) -> None:
         reply = self.config.reply
         if isinstance(part, Text):
             if own:
                 stream.add(vocab.WRITE, weight=reply)
-            if isinstance(part, SpelledText):
-                letters = [self.vocabulary.text_start + index for index in self.text.spell(part.text)]
-                stream.add_all(letters, weight=self.config.spelled if own else self.config.prompt_text)
-                return
-            self._text(stream, part.text, weight=reply if own else self.config.prompt_text)
+            own_weight = reply if written is None else written
+            self._words(stream, part, weight=own_weight if own else self.config.prompt_text)
         elif isinstance(part, ToolCall):
             stream.add(vocab.CALL, weight=reply)
             self._text(stream, f"{part.name}\n{part.arguments}", weight=reply)
@@ -157,11 +180,29 @@ class Renderer:
         else:
             self._clip(stream, part, live=live)
 
+    def _words(self, stream: Stream, text: Text, *, weight: float) -> None:
+        if isinstance(text, SpelledText):
+            letters = [self.vocabulary.text_start + index for index in self.text.spell(text.text)]
+            stream.add_all(letters, weight=weight)
+        else:
+            self._text(stream, text.text, weight=weight)
+
     def _text(self, stream: Stream, text: str, *, weight: float) -> None:
         start = self.vocabulary.text_start
         stream.add_all([start + index for index in self.text.encode(text)], weight=weight)
 
     def _image(self, stream: Stream, image: EncodedImage, *, own: bool) -> None:
+        """A drawn picture; or a seen one with its words, if they are known; if not, none are asked for."""
+        self._patches(stream, image, own=own)
+        caption = None if own or not self.config.captions else image.caption
+        if caption is not None:
+            stream.add(vocab.CAPTION)
+            spelled = isinstance(caption, SpelledText)
+            self._words(stream, caption, weight=self.config.spelled if spelled else self.config.reply)
+        closing = self.config.reply if own else self.config.end if caption is not None else 0.0
+        stream.add(vocab.END_IMAGE, weight=closing)
+
+    def _patches(self, stream: Stream, image: EncodedImage, *, own: bool) -> None:
         weight = self.config.reply if own else 0.0
         stream.add(vocab.IMAGE, weight=weight)
         for patch, codes in enumerate(image.codes):
@@ -175,17 +216,16 @@ class Renderer:
                     stream.drawn.append(OwnCodes(position - 1, codes))
             if image.features is not None:
                 stream.seen.append((position, image.features[patch]))
-        stream.add(vocab.END_IMAGE, weight=weight)
 
     def _clip(self, stream: Stream, clip: EncodedAudio, *, live: bool) -> None:
         """A heard clip with its transcript, if that is known; if not, no transcript is asked for."""
-        reply, start = self.config.reply, self.vocabulary.text_start
+        heard, start = self.config.heard, self.vocabulary.text_start
         transcript = clip.transcript if self.config.transcripts else None
         if not live or transcript is None:
             self._clip_frames(stream, clip)
             stream.add(vocab.TURN)
             if transcript is not None:
-                self._text(stream, transcript, weight=reply)
+                self._text(stream, transcript, weight=heard)
             stream.add(vocab.END_AUDIO, weight=self.config.end if transcript is not None else 0.0)
             return
         tokens, due = self._token_frames(clip, end=True)
@@ -195,10 +235,10 @@ class Renderer:
         for frame in range(len(clip.codes)):
             self._heard_frame(stream, clip, frame, target=vocab.LISTEN, weight=self.config.listen if frame else 0.0)
             while written < len(tokens) and due[written] + self.config.delay_frames <= frame:
-                stream.add(start + tokens[written], weight=reply)
+                stream.add(start + tokens[written], weight=heard)
                 written += 1
-        stream.add(vocab.TURN, weight=reply)
-        stream.add_all([start + token for token in tokens[written:]], weight=reply)
+        stream.add(vocab.TURN, weight=self.config.reply)
+        stream.add_all([start + token for token in tokens[written:]], weight=heard)
         stream.add(vocab.END_AUDIO, weight=self.config.end)
 
     def _clip_frames(self, stream: Stream, clip: EncodedAudio) -> None:

@@ -51,6 +51,7 @@ _SPECIALS = (
     "<|style:shout|>",
     "<|style:fast|>",
     "<|style:slow|>",
+    "<|caption|>",  # what a seen picture shows follows, in words
 )
 
 SPECIAL_IDS = {name: index for index, name in enumerate(_SPECIALS)}
@@ -80,6 +81,7 @@ NULL = SPECIAL_IDS["<|null|>"]
 TTS = SPECIAL_IDS["<|tts|>"]
 ASR = SPECIAL_IDS["<|asr|>"]
 DRAW = SPECIAL_IDS["<|draw|>"]
+CAPTION = SPECIAL_IDS["<|caption|>"]
 
 ROLE_IDS = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT, "tool": TOOL}
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import sensorium.engine.sequence
-from sensorium.engine.answer import _without_words
+from sensorium.engine.answer import Network, _without_words, read
 from sensorium.engine.engine import OmniEngine
+from sensorium.engine.grammar import MAX_CAPTION_TOKENS
 from sensorium.engine.request import (
     AudioDelta,
     ContextLengthExceeded,
@@ -29,6 +30,7 @@ from sensorium.engine.request import (
     Usage,
 )
 from sensorium.engine.runner import Runner
+from sensorium.engine.sequence import Sequence
 from sensorium.messages import Audio, Image, Message, Part, Text, Video
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.release import Release
@@ -126,8 +128,8 @@ def test_a_drawing_is_guided_away_from_the_same_conversation_without_the_users_w
     for stream, messages in ((whole, conversation), (plain, wordless)):
         for piece in engine._pieces(tuple(messages), 0):
             stream.extend(piece.stream)
-            if piece.listens:
-                stream.add_all((70, 71, vocab.END_AUDIO))
+            if piece.until is not None:
+                stream.add_all((70, 71, piece.until))
     found = _without_words(whole)
     assert found.ids == plain.ids
     assert [at for at, _ in found.seen] == [at for at, _ in plain.seen]
@@ -154,6 +156,27 @@ async def test_heard_clips_are_written_down_first(engine: OmniEngine):
     usage = end_of(events).usage
     assert (usage.input_audio, usage.input_image) == (14, 64)
     assert {event.clip for event in heard} <= {0, 1}
+
+
+async def test_what_is_seen_is_written_down_too(release: Release):
+    """In the stream alone: the events speak of what was heard."""
+    network = Network.of(release)
+    engine = OmniEngine(release)
+    sequence = Sequence(network.runner)
+    events = [event for event in read(network, sequence, engine._pieces(tuple(user(PICTURE, "and", CLIP)), 0)) if event]
+    await engine.close()
+    ids = sequence.stream.ids
+    words = ids[ids.index(vocab.CAPTION) + 1 : ids.index(vocab.END_IMAGE)]
+    assert all(release.vocabulary.is_text(symbol) for symbol in words)
+    assert len(words) <= MAX_CAPTION_TOKENS
+    assert {event.clip for event in events if isinstance(event, InputTranscriptDelta)} <= {0}
+
+
+async def test_words_of_a_picture_leave_room_for_an_answer(engine: OmniEngine):
+    """A prompt that just fits is answered, though its pictures have room for next to no words."""
+    room = engine.info.max_tokens - 5 - 68
+    events = await answer(engine, user(PICTURE, "a " * (room // 2)), SamplingParams(max_tokens=1))
+    assert end_of(events).usage.output_tokens <= 1
 
 
 async def test_what_was_heard_does_not_depend_on_the_temperature(engine: OmniEngine):

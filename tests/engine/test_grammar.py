@@ -117,13 +117,15 @@ def test_parts_without_end_are_ended(alphabet: Alphabet, t: int):
     assert kinds(alphabet, answer(alphabet, *call * MAX_PARTS)) == {"end"}
 
 
-def test_a_transcript_is_bounded(alphabet: Alphabet, t: int):
-    grammar = Grammar.transcript(alphabet, max_tokens=2)
-    assert kinds(alphabet, grammar) == {"T", "/audio"}
+@pytest.mark.parametrize("end", ["/audio", "/image"])
+def test_a_transcript_and_a_caption_are_bounded(alphabet: Alphabet, t: int, end: str):
+    until = vocab.SPECIAL_IDS[f"<|{end}|>"]
+    grammar = Grammar.transcript(alphabet, max_tokens=2, until=until)
+    assert kinds(alphabet, grammar) == {"T", end}
     grammar.push(t)
     grammar.push(t)
-    assert kinds(alphabet, grammar) == {"/audio"}
-    grammar.push(vocab.END_AUDIO)
+    assert kinds(alphabet, grammar) == {end}
+    grammar.push(until)
     assert grammar.done
     assert grammar.legal() == ()
 

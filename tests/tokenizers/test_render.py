@@ -19,6 +19,7 @@ from sensorium.tokenizers.render import (
     EncodedPart,
     RenderConfig,
     Renderer,
+    SpelledText,
     encode_message,
 )
 from sensorium.tokenizers.stream import Stream
@@ -47,10 +48,10 @@ def clip(num_frames: int = 5, *, transcript: str | None = None, features: bool =
     return EncodedAudio(codes=codes, features=heard, transcript=transcript, **fields)
 
 
-def picture(*, features: bool = True, num_residuals: int = 0) -> EncodedImage:
+def picture(*, features: bool = True, num_residuals: int = 0, caption: Text | None = None) -> EncodedImage:
     rng = np.random.default_rng(0)
     codes = np.concatenate((rng.integers(0, 1000, (64, 1)), rng.integers(0, 256, (64, num_residuals))), axis=1)
-    return EncodedImage(codes=codes, features=rng.normal(size=(64, 192)) if features else None)
+    return EncodedImage(codes=codes, features=rng.normal(size=(64, 192)) if features else None, caption=caption)
 
 
 def says(role: str, *parts: EncodedPart) -> EncodedMessage:
@@ -100,6 +101,37 @@ def test_a_picture_and_a_clip_go_in_with_their_features(renderer: Renderer, text
     assert len(stream.heard) == len(stream.frames) == 5
     assert not stream.spoken
     assert asked(stream) == [*stream.ids[-tokens - 2 : -1]]  # the transcript and its end
+
+
+def test_what_a_picture_shows_is_asked_for_letter_by_letter_if_it_is_read(renderer: Renderer, text: TextTokenizer):
+    for caption, weight in ((Text(text="a red circle"), CONFIG.reply), (SpelledText(text="circle"), CONFIG.spelled)):
+        stream = renderer.document([says("user", picture(caption=caption))])
+        tokens = (text.spell if weight == CONFIG.spelled else text.encode)(caption.text)
+        assert names(stream) == f"bos user image Ix64 caption Tx{len(tokens)} /image end"
+        assert written(stream, text) == caption.text
+        assert [weight for weight in stream.weights if weight] == [*[weight] * len(tokens), CONFIG.end]
+
+
+def test_what_must_be_perceived_weighs_more_than_what_may_be_copied(renderer: Renderer, text: TextTokenizer):
+    turn = says("user", clip(transcript="ten")), says("assistant", Text(text="two"))
+    heard, answer = len(text.encode("ten")), len(text.encode("two"))
+    for before, expected in (((), CONFIG.reply), ((says("user", picture()),), CONFIG.looked)):
+        stream = renderer.document([*before, *turn])
+        said = stream.ids.index(vocab.TURN) + 1
+        assert stream.weights[said : said + heard] == [CONFIG.heard] * heard
+        written = stream.ids.index(vocab.WRITE) + 1
+        assert stream.weights[written : written + answer] == [expected] * answer
+
+
+def test_what_the_assistant_draws_and_what_nobody_describes_has_no_words(text: TextTokenizer):
+    seen = says("user", picture(caption=Text(text="ten")))
+    drawn = says("assistant", picture(features=False, caption=Text(text="ten")))
+    for renderer, message in (
+        (Renderer(text, TABLE, CONFIG), drawn),
+        (Renderer(text, TABLE, CONFIG), says("user", picture())),
+        (Renderer(text, TABLE, dataclasses.replace(CONFIG, captions=False)), seen),
+    ):
+        assert names(renderer.document([message])).endswith(" image Ix64 /image end")
 
 
 def test_a_clip_without_transcript_asks_for_nothing(renderer: Renderer):
@@ -225,17 +257,23 @@ def test_every_layout_holds_all_text_and_all_sound(text: TextTokenizer, interlea
 
 
 def test_a_prompt_is_the_beginning_of_the_document(renderer: Renderer):
-    asked = [says("user", Text(text="two"), picture(), clip(transcript="ten"))]
+    asked = [says("user", Text(text="two"), picture(caption=Text(text="five")), clip(transcript="ten"))]
     [piece] = renderer.prompt(asked, (vocab.WRITE,))
     whole = renderer.document([*asked, says("assistant", Text(text="five"))])
     assert whole.ids[: len(piece.stream)] == piece.stream.ids
-    assert not piece.listens
+    assert piece.until is None
 
 
 def test_a_prompt_pauses_where_the_network_writes_what_it_heard(renderer: Renderer):
-    asked = [says("user", clip(4), Text(text="and"), clip(3)), says("assistant", Text(text="ok")), says("user")]
-    first, second, last = renderer.prompt(asked, ())
-    assert (first.listens, second.listens, last.listens) == (True, True, False)
+    asked = [says("user", clip(4), picture(), clip(3)), says("assistant", Text(text="ok"), picture()), says("user")]
+    first, shown, second, last = renderer.prompt(asked, ())
+    assert [piece.until for piece in (first, shown, second, last)] == [
+        vocab.END_AUDIO,
+        vocab.END_IMAGE,
+        vocab.END_AUDIO,
+        None,
+    ]
+    assert names(shown.stream) == "image Ix64 caption"
     assert names(first.stream) == "bos user audio Ax4 turn"
     assert names(second.stream).endswith("audio Ax3 turn")
     assert names(last.stream).startswith("end assistant write")

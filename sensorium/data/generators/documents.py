@@ -170,7 +170,7 @@ def _see(writer: _Writer) -> None:
         question, answer = pick(writer.rng, seen.questions)
         asked = writer.heard_or_typed(question, heard=0.25)
         if turn == 0:
-            writer.about(Image(pixels=seen.pixels), asked)
+            writer.about(Image(pixels=seen.pixels, caption=Text(text=seen.description)), asked)
         else:
             writer.user(asked)
         writer.assistant(Text(text=answer))
@@ -180,10 +180,12 @@ def _read(writer: _Writer) -> None:
     if writer.rng.random() < 0.15:
         shown = digit_picture(writer.rng, split=writer.split)
         question, answer = pick(writer.rng, DIGIT), Text(text=DIGITS[int(shown.digit)])
+        caption = Text(text=f"the number {answer.text}")
     else:
         shown = word_picture(writer.rng, split=writer.split)
         question, answer = pick(writer.rng, READ), SpelledText(text=shown.word)
-    writer.about(Image(pixels=shown.pixels), writer.heard_or_typed(question, heard=0.1))
+        caption = answer
+    writer.about(Image(pixels=shown.pixels, caption=caption), writer.heard_or_typed(question, heard=0.1))
     writer.assistant(answer)
 
 
@@ -197,7 +199,8 @@ def _icon(writer: _Writer) -> None:
     icon = icon_picture(writer.rng, split=writer.split)
     pixels, name = icon.pixels, icon.name
     if writer.rng.random() < 0.5:
-        writer.about(Image(pixels=pixels), writer.heard_or_typed(pick(writer.rng, NAME), heard=0.1))
+        shown = Image(pixels=pixels, caption=Text(text=a(name)))
+        writer.about(shown, writer.heard_or_typed(pick(writer.rng, NAME), heard=0.1))
         writer.assistant(Text(text=a(name)))
     else:
         writer.user(writer.heard_or_typed(pick(writer.rng, DRAW).format(x=a(name)), heard=0.2))

@@ -117,6 +117,12 @@ class Scene:
     background: str
 
     @property
+    def description(self) -> str:
+        """Everything that a question may ask for: the caption, where a single shape stands, and the ground."""
+        where = f" {place(self.objects[0])}" if len(self.objects) == 1 else ""
+        return f"{self.caption}{where} on {with_article(self.background)} background"
+
+    @property
     def regions(self) -> tuple[Region, ...]:
         return tuple(
             Region(o.shape, o.x - o.radius, o.y - o.radius, o.x + o.radius, o.y + o.radius, o.colour)
