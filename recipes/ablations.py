@@ -3,8 +3,9 @@
     python -m recipes.ablations --run runs/nano --out runs/ablations --steps 400
 
 The run lends its corpora and tokenizers, so that variants differ in one thing only; a codec variant trains a codec of
-its own on the run's clips and encodes the run's documents anew. All start from nothing. What comes out: ablations.json
-and ablations.md, with held-out losses and, where the judges of `recipes.judges` are trained, skills by `recipes.evals`.
+its own on the run's clips and encodes the run's documents anew, and a fresh head says how many phonemes can be read
+from its semantic code. All start from nothing. What comes out: ablations.json and ablations.md, with held-out losses
+and, where the judges of `recipes.judges` are trained, skills by `recipes.evals`.
 A stopped run goes on where it was.
 """
 
@@ -20,14 +21,20 @@ from recipes import evals
 from recipes.command import as_ranks
 from recipes.nano import NANO
 from sensorium.data.packing import EncodedDocuments
+from sensorium.tokenizers.audio import AudioTokenizer
 from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.render import RenderConfig
 from sensorium.training import distributed, metrics, pipeline
+from sensorium.training.config import TrainConfig
+from sensorium.training.loop import fit
+from sensorium.training.objectives import AudioTokenizerModule, AudioTokenizerObjective, train_only
+from sensorium.training.optim import MuonAdamW, tokenizer_groups
 from sensorium.training.pipeline import Recipe
 
 SKILLS = ("say", "spoken_command", "spoken_question")
 LOSSES = ("heldout_text", "heldout_audio", "heldout_residual", "heldout_image", "heldout_image_residual")
 CODEC_STEPS = 800
+NUM_SHARDS = 32  # 16,000 documents: more than 400 steps see
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,15 +74,19 @@ def main(
     judges: Path,
     recipe: Recipe = NANO,
     codec_steps: int = CODEC_STEPS,
+    num_shards: int = NUM_SHARDS,
 ) -> dict[str, dict[str, float]]:
     """Trains the variants in order and writes the table after each. Every rank calls this; rank 0 measures."""
     results: dict[str, dict[str, float]] = {}
     for name in names:
         folder = out / name.replace(" ", "-").replace(":", "")
-        _train(recipe, VARIANTS[name], run, folder, steps=steps, codec_steps=codec_steps)
+        _train(recipe, VARIANTS[name], run, folder, steps=steps, codec_steps=codec_steps, num_shards=num_shards)
         if distributed.rank() == 0:
             last = metrics.read(folder / "network")[-1]
             results[name] = {loss: last[loss] for loss in LOSSES if loss in last} | {"seconds": last["seconds"]}
+            if VARIANTS[name].codec is not None:
+                read = [line["phonemes_right"] for line in metrics.read(folder / "probe")][-10:]
+                results[name]["phonemes_in_q0"] = sum(read) / len(read)
             if judges.exists():
                 results[name] |= _skills(folder, n, judges)
             record = {"steps": steps, "codec_steps": codec_steps, "n": n, "variants": results}
@@ -86,7 +97,9 @@ def main(
     return results
 
 
-def _train(recipe: Recipe, variant: Variant, run: Path, folder: Path, *, steps: int, codec_steps: int) -> None:
+def _train(
+    recipe: Recipe, variant: Variant, run: Path, folder: Path, *, steps: int, codec_steps: int, num_shards: int
+) -> None:
     trained = Release.load(run / "release")
     audio, image = trained.audio_tokenizer, trained.image_tokenizer
     model = recipe.network.model | variant.network.get("model", {})
@@ -99,15 +112,26 @@ def _train(recipe: Recipe, variant: Variant, run: Path, folder: Path, *, steps: 
             (folder / "clips").symlink_to((run / "clips").resolve())
         distributed.barrier()
         audio = pipeline.train_audio(recipe, folder, device="cpu")
+        _probe(recipe, audio, folder, steps=codec_steps // 3)
     encoded: dict[str, EncodedDocuments] = {}
     for split in ("train", "heldout"):
-        shards = sorted((run / f"documents-{split}").glob("shard-*"))
+        shards = sorted((run / f"documents-{split}").glob("shard-*"))[:num_shards]
         lent = run if variant.codec is None else folder
         codes = pipeline.encode(shards, lent / f"encoded-{split}", audio=audio, image=image, device="cpu")
         encoded[split] = EncodedDocuments(shards, codes)
     pipeline.train_network(
         recipe, encoded["train"], encoded["heldout"], trained.text, audio, image, folder, device="cpu"
     )
+
+
+def _probe(recipe: Recipe, audio: AudioTokenizer, folder: Path, *, steps: int) -> None:
+    """A head that never took part in the codec's training learns to read phonemes from its semantic code."""
+    module = AudioTokenizerModule(audio)
+    train_only(module, module.phonemes)
+    batches = pipeline.clip_batches(recipe, folder, device="cpu")
+    optimizer = MuonAdamW(tokenizer_groups(module.phonemes, lr=recipe.audio.lr))
+    config = TrainConfig(num_steps=steps, device="cpu", seed=recipe.seed + 1)
+    fit(AudioTokenizerObjective(module), batches, optimizer, config, folder / "probe", title="phoneme probe")
 
 
 def _skills(folder: Path, n: int, judges: Path) -> dict[str, float]:

@@ -23,9 +23,7 @@ def train(recipe: Recipe) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--processes", type=int, help="ranks; by default one per CPU core, or one for a GPU")
     parser.add_argument("--start", type=Path, help="a release whose weights the run goes on from, where they fit")
-    parser.add_argument(
-        "--keep-tokenizers", action="store_true", help="those of --start as they are: only its network is trained on"
-    )
+    parser.add_argument("--keep-tokenizers", action="store_true", help="those of --start: their codes stay as they are")
     parser.add_argument("--seed", type=int, default=recipe.seed, help="of the material and of all chance")
     options = parser.parse_args()
     if options.start is not None and not (options.start / "config.json").is_file():

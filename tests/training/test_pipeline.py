@@ -20,9 +20,10 @@ from safetensors.torch import load_file
 from recipes import ablations
 from recipes.command import train
 from sensorium.data import corpus
+from sensorium.data.loader import Answers, Drawings
 from sensorium.data.packing import EncodedDocuments, Packing, PackingConfig, roughen
 from sensorium.tokenizers.release import Release
-from sensorium.tokenizers.render import SpelledText
+from sensorium.tokenizers.render import EncodedImage, SpelledText
 from sensorium.tokenizers.stream import IGNORE_INDEX, collate_labels
 from sensorium.tokenizers.vocab import NULL, WRITE
 from sensorium.training import metrics
@@ -222,6 +223,42 @@ def test_what_is_read_is_roughened_and_what_is_said_is_not(finished: Path) -> No
     assert all(changed.values())
 
 
+def test_answers_are_retold_and_nothing_else(finished: Path) -> None:
+    documents = encoded_documents(finished)
+    encoded, retold = (finished / name / "shard-00000" for name in ("encoded-train", "retold-train"))
+    answers = [documents.answers(index) for index in range(len(documents))]
+    clips, images = ([number for pair in answers for number in pair[kind]] for kind in (0, 1))
+    assert sorted(clips) == np.load(retold / "clips.npy").tolist()
+    assert sorted(images) == np.load(retold / "images.npy").tolist()
+    starts = np.load(encoded / "audio_starts.npy")
+    frames = [frame for clip in clips for frame in range(starts[clip], starts[clip + 1])]
+    for name, own in (("audio_codes", frames), ("image_codes", images)):
+        true, retelling = np.load(encoded / f"{name}.npy"), np.load(retold / f"{name}.npy")
+        assert (true[..., 0] == retelling[..., 0]).all()  # the first code stays
+        changed = set(np.nonzero(true != retelling)[0].tolist())
+        assert changed <= set(own)
+        assert len(changed) > 0.8 * len(own)  # now and then the same by chance
+        assert retelling.max() < 1000
+
+
+def test_what_a_decoder_learns_from_belongs_together(finished: Path) -> None:
+    """Sound and pictures beside the codes that the encoder made of them, and beside the network's own."""
+    folders = [[finished / name / "shard-00000"] for name in ("documents-train", "encoded-train", "retold-train")]
+    tokenizers = Release.load(finished / "release")
+    drawings = Drawings(*folders)
+    pixels, codes = drawings.batch(0, seed=1, batch_size=6, own_share=0.0)
+    assert np.array_equal(tokenizers.image_tokenizer.encode(torch.from_numpy(pixels)).codes.numpy(), codes)
+    same_pixels, own = drawings.batch(0, seed=1, batch_size=6, own_share=1.0)
+    assert np.array_equal(pixels, same_pixels)
+    assert (own != codes).any(axis=(1, 2)).all()
+    audio = tokenizers.audio_tokenizer
+    answers = Answers(*folders, frame_size=audio.config.frame_size)
+    (waveform,), (codes,) = answers.batch(0, seed=1, batch_size=1, frames=len(answers), own_share=0.0)
+    (length, *_) = np.diff(np.load(folders[1][0] / "audio_starts.npy"))[np.load(folders[2][0] / "clips.npy")]
+    first = torch.from_numpy(waveform[: length * audio.config.frame_size]).unsqueeze(0)
+    assert np.array_equal(audio.encode(first)[0].codes[0].numpy(), codes[:length])
+
+
 def test_a_run_goes_on_from_a_release(finished: Path, tmp_path: Path) -> None:
     release = Release.load(finished / "release")
     recipe = replace(TOY, start=finished / "release")
@@ -240,11 +277,17 @@ def test_a_run_may_keep_the_tokenizers_of_the_release(
     given = Release.load(finished / "release")
     recipe = replace(TOY, start=finished / "release", keep_tokenizers=True, seed=TOY.seed + 1)
     made = run(recipe, tmp_path, device="cpu")
-    for one, other in (
-        (given.audio_tokenizer, made.audio_tokenizer),
-        (given.image_tokenizer, made.image_tokenizer),
-    ):
-        assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())
+    changed = {
+        name
+        for one, other in (
+            (given.audio_tokenizer, made.audio_tokenizer),
+            (given.image_tokenizer, made.image_tokenizer),
+        )
+        for name, tensor in one.state_dict().items()
+        if not torch.equal(tensor, other.state_dict()[name])
+    }
+    assert changed
+    assert all(name.startswith("decoder.") for name in changed)  # the codes are the same
     assert not torch.equal(given.model.symbol_head.projection.weight, made.model.symbol_head.projection.weight)
     assert not (tmp_path / "clips").exists()  # nothing is made that nobody trains on
     with pytest.raises(ValueError, match="keep_tokenizers"):
@@ -266,6 +309,18 @@ def test_words_in_pictures_are_written_letter_by_letter(finished: Path) -> None:
         written = stream.ids[stream.ids.index(WRITE) + 1 : -1]
         assert len(written) == len(word)
         assert release.text.decode(symbol - release.vocabulary.text_start for symbol in written) == word
+
+
+def test_every_picture_that_is_shown_comes_with_its_words(finished: Path) -> None:
+    documents = encoded_documents(finished)
+    kinds = set()
+    for index in range(len(documents)):
+        shown = [part for message in documents.messages(index) if message.role == "user" for part in message.parts]
+        for caption in [part.caption for part in shown if isinstance(part, EncodedImage)]:
+            assert caption is not None
+            kinds.add((documents.task(index), isinstance(caption, SpelledText), len(caption.text.split()) > 6))
+    assert ("see", False, True) in kinds  # everything that a scene shows, and where
+    assert ("read", True, False) in kinds  # a word, letter by letter
 
 
 def test_encoded_codes_are_those_of_the_released_tokenizer(finished: Path) -> None:
@@ -300,12 +355,13 @@ def test_what_is_no_release_is_refused_before_anything_is_made(tmp_path: Path, m
 
 def test_ablations_compare_variants_of_a_run(finished: Path, tmp_path: Path) -> None:
     names = ["base", "FFN per group", "codec: no phonemes"]
-    settings: dict[str, Any] = {"steps": 2, "names": names, "n": 1, "judges": tmp_path / "none", "codec_steps": 2}
+    settings: dict[str, Any] = {"steps": 2, "names": names, "n": 1, "judges": tmp_path / "none", "codec_steps": 3}
     results = ablations.main(finished, tmp_path, recipe=TOY, **settings)
     assert list(results) == names
     assert all(row["heldout_text"] > 0 and row["heldout_audio"] > 0 for row in results.values())
     assert Release.load(tmp_path / "FFN-per-group" / "release").config.model.ffn == "per_group"
     shard = Path("encoded-train", "shard-00000", "audio_codes.npy")
     assert not np.array_equal(np.load(finished / shard), np.load(tmp_path / "codec-no-phonemes" / shard))
+    assert ["phonemes_in_q0" in row for row in results.values()] == [False, False, True]
     assert (tmp_path / "ablations.md").read_text().count("\n") == 2 + len(names)
     assert ablations.main(finished, tmp_path, recipe=TOY, **settings) == results  # nothing is trained again
