@@ -159,10 +159,19 @@ if __name__ == "__main__":
     parser.add_argument("--run", type=Path, default=Path("runs/nano"))
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--codec-steps", type=int, default=CODEC_STEPS, help="of a codec variant's own codec")
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--n", type=int, default=50, help="samples of each skill")
     parser.add_argument("--processes", type=int, help="ranks; by default one per CPU core")
     parser.add_argument("--judges", type=Path, default=Path("runs/judges"))
     options = parser.parse_args()
     with as_ranks(device="cpu", processes=options.processes):
-        main(options.run, options.out, steps=options.steps, names=options.variants, n=options.n, judges=options.judges)
+        main(
+            options.run,
+            options.out,
+            steps=options.steps,
+            names=options.variants,
+            n=options.n,
+            judges=options.judges,
+            codec_steps=options.codec_steps,
+        )
