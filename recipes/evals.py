@@ -114,7 +114,8 @@ def round_trip(codec: AudioTokenizer) -> Callable[[Audio], Audio]:
         encoder, decoder = AudioEncoderStream(codec), AudioDecoderStream(codec)
         samples = torch.from_numpy(audio.waveform)
         frames = torch.cat([encoder.push(samples).codes[0], encoder.flush().codes[0]])
-        return Audio(waveform=decoder.push(frames).numpy(), sample_rate_hz=audio.sample_rate_hz)
+        waveform = torch.cat((decoder.push(frames), decoder.flush()))
+        return Audio(waveform=waveform.numpy(), sample_rate_hz=audio.sample_rate_hz)
 
     return through
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from sensorium.model.config import from_depth
 from sensorium.model.transformer import Transformer
+from sensorium.tokenizers.audio import AudioTokenizerConfig
 from sensorium.tokenizers.image import ImageTokenizerConfig
 from sensorium.tokenizers.release import Release, ReleaseConfig
 from sensorium.tokenizers.text import TextTokenizer
@@ -32,12 +33,13 @@ def random_network(vocabulary: Vocabulary, **changes: Any) -> Transformer:
     return model
 
 
-def random_release(*, num_image_residuals: int = 0) -> Release:
+def random_release(*, num_image_residuals: int = 0, lookahead_frames: int = 0) -> Release:
     vocabulary = Vocabulary(text_tokens=320)
     model = random_network(vocabulary, num_image_residuals=num_image_residuals)
     text = TextTokenizer.train(SENTENCES * 4, num_tokens=300)
     image = ImageTokenizerConfig(num_residuals=num_image_residuals)
-    config = ReleaseConfig(name="sensorium-random", vocabulary=vocabulary, model=model.config, image=image)
+    audio = AudioTokenizerConfig(lookahead_frames=lookahead_frames)
+    config = ReleaseConfig(name="sensorium-random", vocabulary=vocabulary, model=model.config, audio=audio, image=image)
     release = Release.create(config, text)
     release.model.load_state_dict(model.state_dict())
     return release

@@ -54,8 +54,7 @@ class EventWriter:
         elif table.is_audio(symbol.id):
             self.num_frames += 1
             codes = torch.from_numpy(_codes(symbol, table.audio_start)).unsqueeze(0)
-            waveform = self._sound.push(codes).clamp(-1.0, 1.0).numpy()
-            yield AudioDelta(waveform=waveform, sample_rate_hz=self._release.config.audio.sample_rate_hz)
+            yield from self._sounds(self._sound.push(codes))
         elif table.is_image(symbol.id):
             self.num_patches += 1
             self._codes.append(_codes(symbol, table.image_start))
@@ -68,6 +67,7 @@ class EventWriter:
     def finish(self) -> Iterator[Event]:
         """What is still held back when an answer is cut short."""
         yield from self._written(self._stop.flush())
+        yield from self._sounds(self._sound.flush())
 
     def _open(self) -> None:
         self._text = TextDecoderStream(self._release.text)
@@ -95,12 +95,18 @@ class EventWriter:
         yield from self._say(symbol.state, self._text.flush())
         if symbol.state is State.WRITE:
             yield from self._written(self._stop.flush())
-        if symbol.id == vocab.SPEAK:
+        if symbol.id == vocab.END_SPEAK:
+            yield from self._sounds(self._sound.flush())
             self._sound = AudioDecoderStream(self._release.audio_tokenizer)
         if symbol.id == vocab.END_CALL:
             self.num_calls += 1
             name, _, arguments = self._call.partition("\n")
             yield ToolCallEvent(name=name, arguments=arguments)
+
+    def _sounds(self, waveform: torch.Tensor) -> Iterator[AudioDelta]:
+        if len(waveform):
+            sample_rate_hz = self._release.config.audio.sample_rate_hz
+            yield AudioDelta(waveform=waveform.clamp(-1.0, 1.0).numpy(), sample_rate_hz=sample_rate_hz)
 
     def _picture(self) -> ImageDelta:
         tokenizer = self._release.image_tokenizer

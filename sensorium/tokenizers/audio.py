@@ -2,7 +2,7 @@
 
     16 kHz -> log-mel, 50 Hz -> ConvNeXt -> 12.5 Hz -> ConvNeXt -> feature z (what the network hears)
     z -> FSQ 8,5,5,5 (semantic q0) and seven FSQ 4,4,4,4 (acoustic q1..q7): 10 + 56 bits a frame, 825 bit/s
-    codes -> 12.5 Hz ConvNeXt -> 50 Hz ConvNeXt -> magnitude and phase -> inverse STFT, 20 ms overlap
+    codes (and the next ones) -> 12.5 Hz ConvNeXt -> 50 Hz ConvNeXt -> magnitude, phase -> inverse STFT, 20 ms overlap
 
 q0 is made speech-like by predicting phonemes from it alone (the idea of PAST, arXiv 2505.14470, with the synthesiser's
 own timings instead of CTC). Later acoustic groups are dropped at random in training, which orders them coarse to fine.
@@ -32,6 +32,7 @@ class AudioTokenizerConfig:
     size: int = 192
     encoder_blocks: tuple[int, int] = (4, 4)  # at 50 Hz, at 12.5 Hz
     decoder_blocks: tuple[int, int] = (3, 5)  # at 12.5 Hz, at 50 Hz
+    lookahead_frames: int = 0  # that the decoder waits for: codes are predicted many times faster than they sound
     semantic_levels: tuple[int, ...] = (8, 5, 5, 5)
     acoustic_levels: tuple[int, ...] = (4, 4, 4, 4)
     num_acoustic: int = 7
@@ -50,6 +51,11 @@ class AudioTokenizerConfig:
     def window(self) -> int:
         return 2 * self.hop
 
+    @property
+    def decoder_lag(self) -> int:
+        """Samples by which the decoder's sound comes later than the codes it belongs to."""
+        return self.lookahead_frames * self.frame_size + self.hop
+
 
 class AudioFrames(NamedTuple):
     """B clips of F frames."""
@@ -65,6 +71,7 @@ class EncoderState(NamedTuple):
 
 
 class DecoderState(NamedTuple):
+    values: Tensor  # (B, lookahead_frames, V) the newest, whose sound is still to come
     coarse: State
     fine: State
     overlap: Tensor  # (B, hop) the second half of the last window, not yet complete
@@ -129,7 +136,7 @@ class AudioEncoder(nn.Module):
 
 
 class AudioDecoder(nn.Module):
-    """Codes' values to waveform. Output lags the codes by one hop (20 ms) of overlap-add."""
+    """Codes' values to waveform. Output lags the codes by the lookahead and by one hop (20 ms) of overlap-add."""
 
     window: Tensor
 
@@ -138,7 +145,7 @@ class AudioDecoder(nn.Module):
         self.config = config
         size = config.size
         values = len(config.semantic_levels) + config.num_acoustic * len(config.acoustic_levels)
-        self.input = nn.Linear(values, size)
+        self.input = nn.Linear((config.lookahead_frames + 1) * values, size)
         self.coarse = ConvStack(size, blocks=config.decoder_blocks[0], width=5)
         self.stride = nn.Linear(size, SUBFRAMES * size)
         self.fine = ConvStack(size, blocks=config.decoder_blocks[1], width=7)
@@ -148,17 +155,20 @@ class AudioDecoder(nn.Module):
 
     def forward(self, values: Tensor, state: DecoderState | None = None) -> tuple[Tensor, DecoderState]:
         """values: (B, F, V) -> waveform (B, F * frame_size)."""
-        x, coarse = self.coarse(rows_linear(values, self.input), state.coarse if state is not None else None)
+        ahead = self.config.lookahead_frames
+        past = state.values if state is not None else values.new_zeros(values.shape[0], ahead, values.shape[2])
+        whole = torch.cat((past, values), dim=1)  # (B, ahead + F, V)
+        windows = whole.unfold(1, ahead + 1, 1).transpose(2, 3).flatten(2)  # (B, F, (ahead + 1) * V), oldest first
+        x, coarse = self.coarse(rows_linear(windows, self.input), state.coarse if state is not None else None)
         x = rows_linear(x, self.stride).unflatten(2, (SUBFRAMES, -1)).flatten(1, 2)  # (B, 4F, size)
         x, fine = self.fine(x, state.fine if state is not None else None)
         log_magnitude, phase = rows_linear(self.norm(x), self.spectrum).float().chunk(2, dim=-1)  # (B, 4F, hop + 1)
         spectrum = torch.polar(log_magnitude.clamp_max(6.0).exp(), phase)
-        windows = torch.fft.irfft(spectrum) * self.window  # (B, 4F, 2 hop)
-        first, second = windows.chunk(2, dim=-1)
+        first, second = (torch.fft.irfft(spectrum) * self.window).chunk(2, dim=-1)  # (B, 4F, hop) both
         overlap = state.overlap if state is not None else first.new_zeros(first.shape[0], self.config.hop)
         tails = torch.cat((overlap.unsqueeze(1), second), dim=1)  # (B, 4F + 1, hop)
         waveform = (first + tails[:, :-1]).flatten(1)
-        return waveform, DecoderState(coarse, fine, tails[:, -1])
+        return waveform, DecoderState(whole[:, values.shape[1] :], coarse, fine, tails[:, -1])
 
 
 class AudioTokenizer(nn.Module):
@@ -228,13 +238,25 @@ class AudioEncoderStream:
 
 
 class AudioDecoderStream:
-    """Takes frames' codes as they are predicted and gives sound at once."""
+    """Takes frames' codes as they are predicted and gives sound as soon as the decoder has seen far enough ahead."""
 
     def __init__(self, tokenizer: AudioTokenizer) -> None:
         self._tokenizer = tokenizer
         self._state: DecoderState | None = None
+        self._waiting = tokenizer.config.lookahead_frames
+        self._last: Tensor | None = None
 
     def push(self, codes: Tensor) -> Tensor:
-        """codes: (F, 1 + num_acoustic) -> (F * frame_size,) float32 waveform."""
+        """codes: (F, 1 + num_acoustic) -> up to (F * frame_size,) float32 waveform; nothing while it looks ahead."""
         waveform, self._state = self._tokenizer.decode(codes.unsqueeze(0), self._state)
-        return waveform[0]
+        early = min(self._waiting, len(codes))
+        self._waiting -= early
+        self._last = codes[-1:]
+        return waveform[0, early * self._tokenizer.config.frame_size :]
+
+    def flush(self) -> Tensor:
+        """The sound of the last frames, which nothing follows: as if the last one went on. Ends the stream."""
+        ahead = self._tokenizer.config.lookahead_frames
+        if self._last is None or not ahead:
+            return torch.zeros(0)
+        return self.push(self._last.expand(ahead, -1))

@@ -222,9 +222,11 @@ class AudioDecoderObjective:
     def __call__(self, batch: AnswerBatch) -> tuple[Tensor, dict[str, Tensor]]:
         decoded, _ = self.module.decoder(self.module.values(batch.codes))
         spectral = self._spectral(decoded, batch.waveform)
-        hop = self.module.config.hop
-        heard = self._heard(F.pad(decoded[:, hop:], (0, hop)))
-        feature = (heard - self._heard(batch.waveform)).abs()[:, :-1].mean()  # the last frame's end is padding
+        config = self.module.config
+        lag = config.decoder_lag
+        heard = self._heard(F.pad(decoded[:, lag:], (0, lag)))
+        whole = -(config.lookahead_frames + 1)  # what follows is padding, or ends in it
+        feature = (heard - self._heard(batch.waveform)).abs()[:, :whole].mean()
         return spectral + FEATURE_WEIGHT * feature, {"spectral": spectral, "feature": feature}
 
     def _heard(self, waveform: Tensor) -> Tensor:
@@ -241,7 +243,7 @@ class SpectralDistance:
     convergence of magnitudes, at four resolutions."""
 
     def __init__(self, config: AudioTokenizerConfig) -> None:
-        self.hop = config.hop
+        self.lag = config.decoder_lag
         self.windows = {size: torch.hann_window(size) for size in (256, 512, 1024, 2048)}
         self.filters = {
             size: mel_filters(
@@ -251,8 +253,8 @@ class SpectralDistance:
         }
 
     def __call__(self, decoded: Tensor, original: Tensor) -> Tensor:
-        """decoded, original: (B, N). The decoder's sound is complete one hop later: they are compared from there."""
-        decoded, original = decoded[:, self.hop :], original[:, : decoded.shape[1] - self.hop]
+        """decoded, original: (B, N). The decoder's sound comes later than its codes: they are compared from there."""
+        decoded, original = decoded[:, self.lag :], original[:, : decoded.shape[1] - self.lag]
         total = decoded.new_zeros(())
         for size, window in self.windows.items():
             window, filters = window.to(decoded.device), self.filters[size].to(decoded.device)

@@ -20,8 +20,8 @@ def runner(release: Release) -> Runner:
 
 @pytest.fixture(scope="session")
 def crisp_release() -> Release:
-    """Its patches have residual codes."""
-    return random_release(num_image_residuals=3)
+    """Its patches have residual codes, and its speech decoder looks a frame ahead."""
+    return random_release(num_image_residuals=3, lookahead_frames=1)
 
 
 @pytest.fixture(scope="session")

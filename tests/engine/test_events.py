@@ -55,9 +55,11 @@ def test_text(release: Release, text: str):
     assert writer.num_output == writer.num_text == len(symbols) - 2
 
 
-def test_speech_is_what_the_codec_makes_of_it(release: Release):
-    codes = np.random.default_rng(0).integers(0, 256, (6, 8))
-    frames = frame_symbols(release, codes)
+@pytest.mark.parametrize("name", ["release", "crisp_release"])
+def test_speech_is_what_the_codec_makes_of_it(name: str, request: pytest.FixtureRequest):
+    release: Release = request.getfixturevalue(name)
+    codes = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (6, 8)))
+    frames = frame_symbols(release, codes.numpy())
     words = text_symbols(release, "the time is ten", State.SPEAK)
     symbols = [control(vocab.SPEAK), *words, *frames, control(vocab.END_SPEAK, State.SPEAK)]
     writer = EventWriter(release)
@@ -65,11 +67,23 @@ def test_speech_is_what_the_codec_makes_of_it(release: Release):
     assert joined(events, TranscriptDelta) == "the time is ten"
     sounds = [event for event in events if isinstance(event, AudioDelta)]
     assert [len(sound.waveform) for sound in sounds] == [1280] * 6
-    expected, _ = release.audio_tokenizer.decode(torch.from_numpy(codes).unsqueeze(0))
-    np.testing.assert_array_equal(np.concatenate([sound.waveform for sound in sounds]), expected[0].clamp(-1.0, 1.0))
+    ahead = release.config.audio.lookahead_frames
+    whole, _ = release.audio_tokenizer.decode(torch.cat((codes, codes[-1:].expand(ahead, -1))).unsqueeze(0))
+    expected = whole[0, ahead * 1280 :].clamp(-1.0, 1.0)
+    np.testing.assert_array_equal(np.concatenate([sound.waveform for sound in sounds]), expected)
     assert (writer.num_text, writer.num_frames) == (len(words), 6)
     again = [event for event in push_all(writer, symbols) if isinstance(event, AudioDelta)]
     np.testing.assert_array_equal(again[0].waveform, sounds[0].waveform)  # a second speech starts afresh
+
+
+@pytest.mark.parametrize("name", ["release", "crisp_release"])
+def test_speech_that_is_cut_short_keeps_all_its_sound(name: str, request: pytest.FixtureRequest):
+    release: Release = request.getfixturevalue(name)
+    frames = frame_symbols(release, np.random.default_rng(0).integers(0, 256, (3, 8)))
+    writer = EventWriter(release)
+    events = [*push_all(writer, [control(vocab.SPEAK), *frames]), *writer.finish()]
+    sounds = [event for event in events if isinstance(event, AudioDelta)]
+    assert [len(sound.waveform) for sound in sounds] == [1280] * 3
 
 
 @pytest.mark.parametrize(("partial_images", "rows"), [(0, []), (1, [4]), (3, [2, 4, 6]), (99, [1, 2, 3, 4, 5, 6, 7])])

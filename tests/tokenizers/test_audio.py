@@ -14,10 +14,10 @@ NUM_FRAMES = 23
 FRAME = 1280
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> AudioTokenizer:
+@pytest.fixture(scope="module", params=[0, 2], ids=["at once", "two frames ahead"])
+def tokenizer(request: pytest.FixtureRequest) -> AudioTokenizer:
     torch.manual_seed(0)
-    return AudioTokenizer(AudioTokenizerConfig()).eval()
+    return AudioTokenizer(AudioTokenizerConfig(lookahead_frames=request.param)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +41,34 @@ def test_encoding_in_chunks_gives_the_same_bits(tokenizer: AudioTokenizer, wavef
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(cuts=st.lists(st.integers(1, NUM_FRAMES - 1), max_size=NUM_FRAMES, unique=True), seed=st.integers(0, 9))
 def test_decoding_in_chunks_gives_the_same_bits(tokenizer: AudioTokenizer, cuts: list[int], seed: int):
-    codes = random_codes(seed)
-    offline, _ = tokenizer.decode(codes.unsqueeze(0))
+    codes, ahead = random_codes(seed), tokenizer.config.lookahead_frames
+    offline, _ = tokenizer.decode(torch.cat((codes, codes[-1:].expand(ahead, -1))).unsqueeze(0))
     stream = AudioDecoderStream(tokenizer)
     parts = [stream.push(chunk) for chunk in torch.tensor_split(codes, sorted(cuts))]
-    assert torch.equal(torch.cat(parts), offline[0])
+    assert sum(map(len, parts)) == (NUM_FRAMES - ahead) * FRAME
+    sound = torch.cat((*parts, stream.flush()))
+    assert torch.equal(sound, offline[0, ahead * FRAME :])
+    assert len(sound) == NUM_FRAMES * FRAME
+
+
+@pytest.mark.parametrize("num_frames", [0, 1, 3])
+def test_short_speech_is_complete(tokenizer: AudioTokenizer, num_frames: int):
+    stream = AudioDecoderStream(tokenizer)
+    parts = [stream.push(codes.unsqueeze(0)) for codes in random_codes(0)[:num_frames]]
+    assert sum(map(len, (*parts, stream.flush()))) == num_frames * FRAME
+
+
+def test_what_comes_next_is_looked_at(tokenizer: AudioTokenizer):
+    """The sound of a frame depends on the frames behind it as far as the decoder looks ahead, and no farther."""
+    codes, ahead = random_codes(0), tokenizer.config.lookahead_frames
+    sounds = []
+    for changed in range(8, 12):
+        other = codes.clone()
+        other[changed] = (other[changed] + 1) % 256
+        stream = AudioDecoderStream(tokenizer)
+        sounds.append(torch.cat((stream.push(other), stream.flush()))[8 * FRAME : 9 * FRAME])
+    beyond = sounds[ahead + 1]
+    assert all(torch.equal(sound, beyond) == (distance > ahead) for distance, sound in enumerate(sounds))
 
 
 def test_the_last_frame_is_filled_with_silence(tokenizer: AudioTokenizer, waveform: torch.Tensor):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,7 @@ from sensorium.training.objectives import (
     ImageTokenizerModule,
     ImageTokenizerObjective,
     PictureBatch,
+    SpectralDistance,
     StreamBatch,
     StreamObjective,
     drop_tail,
@@ -139,9 +142,11 @@ def test_pictures_without_colour_words_have_a_finite_loss():
     assert loss.isfinite()
 
 
-def test_the_codec_is_trained_whole_or_by_its_decoder():
+@pytest.mark.parametrize("lookahead_frames", [0, 1])
+def test_the_codec_is_trained_whole_or_by_its_decoder(lookahead_frames: int):
     torch.manual_seed(0)
-    config = AudioTokenizerConfig(size=32, encoder_blocks=(1, 1), decoder_blocks=(1, 1))
+    sizes: dict[str, Any] = {"size": 32, "encoder_blocks": (1, 1), "decoder_blocks": (1, 1)}
+    config = AudioTokenizerConfig(lookahead_frames=lookahead_frames, **sizes)
     module = AudioTokenizerModule(AudioTokenizer(config))
     waveform = torch.randn(2, 4 * config.frame_size)
     loss, _ = AudioTokenizerObjective(module)(ClipBatch(waveform, torch.randint(0, config.num_phonemes, (2, 4, 4))))
@@ -152,6 +157,17 @@ def test_the_codec_is_trained_whole_or_by_its_decoder():
     loss.backward()
     trained = {name for name, parameter in tokenizer.named_parameters() if parameter.grad is not None}
     assert trained == {name for name, _ in tokenizer.named_parameters() if name.startswith("decoder")}
+
+
+def test_decoded_sound_is_compared_with_what_it_belongs_to():
+    """Whatever the decoder's lag: the original, that much later, is at no distance."""
+    for lookahead_frames in (0, 1):
+        config = AudioTokenizerConfig(lookahead_frames=lookahead_frames)
+        original = torch.randn(1, 8 * config.frame_size, generator=torch.manual_seed(0))
+        late = torch.cat((torch.zeros(1, config.decoder_lag), original), dim=1)[:, : original.shape[1]]
+        distance = SpectralDistance(config)
+        assert float(distance(late, original)) == 0.0
+        assert float(distance(original, original)) > 1.0
 
 
 def test_phonemes_are_taught_by_time_by_order_or_not_at_all():

@@ -12,7 +12,7 @@ from sensorium.training.pipeline import AudioStage, ImageStage, NetworkStage, Re
 TOY = Recipe(
     name="toy",
     audio=AudioStage(
-        config=AudioTokenizerConfig(size=32, encoder_blocks=(1, 1), decoder_blocks=(1, 1)),
+        config=AudioTokenizerConfig(size=32, encoder_blocks=(1, 1), decoder_blocks=(1, 1), lookahead_frames=1),
         num_shards=1,
         num_steps=2,
         decoder_steps=2,
