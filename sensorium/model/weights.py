@@ -6,16 +6,22 @@ as float32. In memory everything is float32 again.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
-    """Writes a module's parameters and persistent buffers."""
-    save_file({name: _stored(tensor) for name, tensor in module.state_dict().items()}, path)
+    """Writes a module's parameters and persistent buffers, whole or not at all.
+
+    safetensors' own writer makes files that nobody else may read, a server under another account included.
+    """
+    beside = path.with_name(f".part-{path.name}")
+    beside.write_bytes(save({name: _stored(tensor) for name, tensor in module.state_dict().items()}))
+    os.replace(beside, path)
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

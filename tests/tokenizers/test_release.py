@@ -40,6 +40,7 @@ def test_save_then_load(release: Release, tmp_path: Path):
             assert tensor.dtype == expected.dtype
             torch.testing.assert_close(tensor, expected, rtol=2**-8, atol=0.0, msg=name)
     assert not twin.model.training
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1  # weights are as readable as the rest
 
 
 def test_loading_is_exact_after_the_first_rounding(release: Release, tmp_path: Path):
