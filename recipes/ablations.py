@@ -75,8 +75,15 @@ def main(
     recipe: Recipe = NANO,
     codec_steps: int = CODEC_STEPS,
     num_shards: int = NUM_SHARDS,
+    batch_positions: int | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Trains the variants in order and writes the table after each. Every rank calls this; rank 0 measures."""
+    """Trains the variants in order and writes the table after each. Every rank calls this; rank 0 measures.
+
+    `batch_positions` is the recipe's if not given: smaller batches make more steps of the same time.
+    """
+    if batch_positions is not None:
+        packing = replace(recipe.network.packing, batch_positions=batch_positions)
+        recipe = replace(recipe, network=replace(recipe.network, packing=packing))
     results: dict[str, dict[str, float]] = {}
     for name in names:
         folder = out / name.replace(" ", "-").replace(":", "")
@@ -89,7 +96,9 @@ def main(
                 results[name]["phonemes_in_q0"] = sum(read) / len(read)
             if judges.exists():
                 results[name] |= _skills(folder, n, judges)
-            record = {"steps": steps, "codec_steps": codec_steps, "n": n, "variants": results}
+            positions = recipe.network.packing.batch_positions
+            record: dict[str, Any] = {"steps": steps, "batch_positions": positions, "codec_steps": codec_steps, "n": n}
+            record["variants"] = results
             (out / "ablations.json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
             (out / "ablations.md").write_text(table(results), "utf-8")
             print(name, results[name])
@@ -159,6 +168,7 @@ if __name__ == "__main__":
     parser.add_argument("--run", type=Path, default=Path("runs/nano"))
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--batch-positions", type=int, help="of a step; by default the recipe's")
     parser.add_argument("--codec-steps", type=int, default=CODEC_STEPS, help="of a codec variant's own codec")
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--n", type=int, default=50, help="samples of each skill")
@@ -174,4 +184,5 @@ if __name__ == "__main__":
             n=options.n,
             judges=options.judges,
             codec_steps=options.codec_steps,
+            batch_positions=options.batch_positions,
         )
