@@ -74,7 +74,6 @@ def main(
     judges: Path,
     recipe: Recipe = NANO,
     codec_steps: int = CODEC_STEPS,
-    num_shards: int = NUM_SHARDS,
     batch_positions: int | None = None,
 ) -> dict[str, dict[str, float]]:
     """Trains the variants in order and writes the table after each. Every rank calls this; rank 0 measures.
@@ -87,7 +86,7 @@ def main(
     results: dict[str, dict[str, float]] = {}
     for name in names:
         folder = out / name.replace(" ", "-").replace(":", "")
-        _train(recipe, VARIANTS[name], run, folder, steps=steps, codec_steps=codec_steps, num_shards=num_shards)
+        _train(recipe, VARIANTS[name], run, folder, steps=steps, codec_steps=codec_steps)
         if distributed.rank() == 0:
             last = metrics.read(folder / "network")[-1]
             results[name] = {loss: last[loss] for loss in LOSSES if loss in last} | {"seconds": last["seconds"]}
@@ -96,9 +95,13 @@ def main(
                 results[name]["phonemes_in_q0"] = sum(read) / len(read)
             if judges.exists():
                 results[name] |= _skills(folder, n, judges)
-            positions = recipe.network.packing.batch_positions
-            record: dict[str, Any] = {"steps": steps, "batch_positions": positions, "codec_steps": codec_steps, "n": n}
-            record["variants"] = results
+            record = {
+                "steps": steps,
+                "batch_positions": recipe.network.packing.batch_positions,
+                "codec_steps": codec_steps,
+                "n": n,
+                "variants": results,
+            }
             (out / "ablations.json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
             (out / "ablations.md").write_text(table(results), "utf-8")
             print(name, results[name])
@@ -106,9 +109,7 @@ def main(
     return results
 
 
-def _train(
-    recipe: Recipe, variant: Variant, run: Path, folder: Path, *, steps: int, codec_steps: int, num_shards: int
-) -> None:
+def _train(recipe: Recipe, variant: Variant, run: Path, folder: Path, *, steps: int, codec_steps: int) -> None:
     trained = Release.load(run / "release")
     audio, image = trained.audio_tokenizer, trained.image_tokenizer
     model = recipe.network.model | variant.network.get("model", {})
@@ -124,7 +125,7 @@ def _train(
         _probe(recipe, audio, folder, steps=codec_steps // 3)
     encoded: dict[str, EncodedDocuments] = {}
     for split in ("train", "heldout"):
-        shards = sorted((run / f"documents-{split}").glob("shard-*"))[:num_shards]
+        shards = sorted((run / f"documents-{split}").glob("shard-*"))[:NUM_SHARDS]
         lent = run if variant.codec is None else folder
         codes = pipeline.encode(shards, lent / f"encoded-{split}", audio=audio, image=image, device="cpu")
         encoded[split] = EncodedDocuments(shards, codes)

@@ -13,7 +13,8 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,18 @@ def _exhaust(results: Iterable[None], title: str, total: int) -> None:
 
 def _build_shard(job: tuple[ShardMaker, Path, int, int]) -> None:
     make, folder, seed, shard = job
-    beside = folder / f".part-{shard:05d}"
+    with whole(folder / f"shard-{shard:05d}") as beside:
+        make(beside, seed, shard)
+
+
+@contextmanager
+def whole(folder: Path) -> Iterator[Path]:
+    """A folder to fill that takes its place, and its name, when it is complete: a run that is killed leaves no half."""
+    beside = folder.with_name(f".part-{folder.name}")
     shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    make(beside, seed, shard)
-    os.replace(beside, folder / f"shard-{shard:05d}")
+    beside.mkdir(parents=True)
+    yield beside
+    os.replace(beside, folder)
 
 
 def make_clips(folder: Path, seed: int, shard: int) -> None:

@@ -8,8 +8,6 @@ A shard's folder appears complete or not at all, so that a run that was stopped 
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +15,7 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from sensorium.data.corpus import read_lines
+from sensorium.data.corpus import read_lines, whole
 from sensorium.tokenizers.audio import AudioTokenizer
 from sensorium.tokenizers.image import ImageTokenizer
 
@@ -41,12 +39,9 @@ def encode_documents(
     pairs = list(zip(documents, folders, strict=True))[rank::num_ranks]  # by number: others are at work meanwhile
     missing = [(shard, folder) for shard, folder in pairs if not folder.exists()]
     for shard, folder in track(missing, description="encode", disable=not missing or rank > 0):
-        beside = folder.with_name(f".part-{folder.name}")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        _encode_clips(shard, beside, audio, device)
-        _encode_images(shard, beside, image, device)
-        os.replace(beside, folder)
+        with whole(folder) as beside:
+            _encode_clips(shard, beside, audio, device)
+            _encode_images(shard, beside, image, device)
     audio.cpu()
     image.cpu()
     return folders

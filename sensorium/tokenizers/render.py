@@ -127,7 +127,7 @@ class Renderer:
                     pieces.append(Piece(stream, until))
                     stream = Stream()
                 else:
-                    self.part(stream, part, own=message.role == "assistant", live=False)
+                    self.part(stream, part, own=message.role == "assistant", live=False, written=self.config.reply)
             stream.add(vocab.END)
         stream.add(vocab.ASSISTANT)
         stream.add_all(answer)
@@ -152,23 +152,20 @@ class Renderer:
             self._clip_frames(stream, part)
             stream.add(vocab.TURN)
 
-    def message(
-        self, stream: Stream, message: EncodedMessage, *, live: bool = False, written: float | None = None
-    ) -> None:
-        """`written` is the loss weight of what the assistant writes; `reply` if not given."""
+    def message(self, stream: Stream, message: EncodedMessage, *, live: bool, written: float) -> None:
+        """`written` is the loss weight of what the assistant writes."""
         own = message.role == "assistant"
         stream.add(vocab.ROLE_IDS[message.role], weight=self.config.reply if own else 0.0)
         for part in message.parts:
             self.part(stream, part, own=own, live=live, written=written)
         stream.add(vocab.END, weight=self.config.end if own else 0.0)
 
-    def part(self, stream: Stream, part: EncodedPart, *, own: bool, live: bool, written: float | None = None) -> None:
+    def part(self, stream: Stream, part: EncodedPart, *, own: bool, live: bool, written: float) -> None:
         reply = self.config.reply
         if isinstance(part, Text):
             if own:
                 stream.add(vocab.WRITE, weight=reply)
-            own_weight = reply if written is None else written
-            self._words(stream, part, weight=own_weight if own else self.config.prompt_text)
+            self._words(stream, part, weight=written if own else self.config.prompt_text)
         elif isinstance(part, ToolCall):
             stream.add(vocab.CALL, weight=reply)
             self._text(stream, f"{part.name}\n{part.arguments}", weight=reply)

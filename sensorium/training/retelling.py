@@ -9,8 +9,6 @@ can learn what the network means by the residual codes it chooses, which are sel
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from sensorium.data.corpus import whole
 from sensorium.data.packing import EncodedDocuments
 from sensorium.model.heads import DepthHead, DepthTransformer
 from sensorium.tokenizers.release import Release
@@ -57,12 +56,9 @@ def retell(
     jobs = list(zip(documents, encoded, folders, strict=True))[rank::num_ranks]
     missing = [job for job in jobs if not job[-1].exists()]
     for shard, codes, folder in track(missing, description="retell", disable=not missing or rank > 0):
-        beside = folder.with_name(f".part-{folder.name}")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
         generator = torch.Generator(device).manual_seed(int(shard.name.rsplit("-", 1)[1]))
-        _Shard(release, shard, codes, config, generator).save(beside)
-        os.replace(beside, folder)
+        with whole(folder) as beside:
+            _Shard(release, shard, codes, config, generator).save(beside)
     release.model.cpu()
     return folders
 
