@@ -14,6 +14,7 @@ import numpy as np
 
 from sensorium.data.generators.dialogues import SKILLS, Exchange, a, exchange, pick, sentence, typed
 from sensorium.data.generators.pictures import digit_picture, icon_picture, scene, word_picture
+from sensorium.data.generators.recall import told
 from sensorium.data.generators.speech import PRESETS, PhonemeTime, Speaker, Split, Synthesizer, in_room, random_speaker
 from sensorium.data.generators.tools import tool_exchange
 from sensorium.data.generators.world import DIGITS
@@ -163,12 +164,23 @@ def _tool_spoken(writer: _Writer) -> None:
     _tool(writer, heard=1.0)
 
 
+def _recall(writer: _Writer) -> None:
+    """Something to remember, and then up to ten questions about it: its answers are what this document is for."""
+    given = told(writer.rng, writer.split)
+    asked = writer.rng.permutation(len(given.questions))[:10]
+    for turn, at in enumerate(asked):
+        question, answer = given.questions[at]
+        told_first = (Text(text=given.text),) if turn == 0 else ()
+        writer.user(*told_first, Text(text=f" {question}" if turn == 0 else question))
+        writer.assistant(Text(text=answer))
+
+
 def _see(writer: _Writer) -> None:
-    """One picture, two to six questions: a picture is the dear part of a document."""
+    """One picture, three to eight questions: a picture is the dear part of a document."""
     seen = scene(writer.rng, split=writer.split)
-    for turn in range(int(writer.rng.integers(2, 7))):
+    for turn in range(int(writer.rng.integers(3, 9))):
         question, answer = pick(writer.rng, seen.questions)
-        asked = writer.heard_or_typed(question, heard=0.25)
+        asked = writer.heard_or_typed(question, heard=0.15)
         if turn == 0:
             writer.about(Image(pixels=seen.pixels, caption=Text(text=seen.description)), asked)
         else:
@@ -222,6 +234,7 @@ _WRITERS: dict[str, Callable[[_Writer], None]] = {
     "transcribe": _transcribe,
     "tool": _tool,
     "tool-spoken": _tool_spoken,
+    "recall": _recall,
     "see": _see,
     "read": _read,
     "draw": _draw,
@@ -231,16 +244,17 @@ _WRITERS: dict[str, Callable[[_Writer], None]] = {
 
 TASKS: dict[str, float] = {
     "chat": 0.02,
-    "hear": 0.09,
+    "hear": 0.1,
     "talk": 0.06,
-    "say": 0.2,
+    "say": 0.19,
     "answer-aloud": 0.03,
-    "transcribe": 0.09,
+    "transcribe": 0.1,
     "tool": 0.02,
     "tool-spoken": 0.03,
-    "see": 0.12,
-    "read": 0.14,
-    "draw": 0.14,
+    "recall": 0.05,
+    "see": 0.1,
+    "read": 0.12,
+    "draw": 0.12,
     "icon": 0.03,
     "mixed": 0.03,
 }
