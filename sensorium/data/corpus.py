@@ -104,10 +104,10 @@ def phoneme_steps(utterance: Utterance) -> np.ndarray:
 
 
 def make_pictures(folder: Path, seed: int, shard: int) -> None:
-    """Pictures for the image tokenizer, each patch labelled: scenes and words mostly, icons and digits."""
+    """Pictures for the image tokenizer, each patch labelled: words and scenes mostly, icons and digits."""
     rng = np.random.default_rng((seed, shard))
     makers = (pictures.scene, pictures.word_picture, pictures.icon_picture, pictures.digit_picture)
-    choices = rng.choice(4, size=PICTURES_PER_SHARD, p=(0.4, 0.4, 0.15, 0.05))
+    choices = rng.choice(4, size=PICTURES_PER_SHARD, p=(0.3, 0.5, 0.15, 0.05))
     made = [makers[choice](rng, split="train") for choice in choices]
     np.save(folder / "images.npy", np.stack([picture.pixels for picture in made]))
     np.save(folder / "labels.npy", np.stack([pictures.patch_labels(picture) for picture in made]))

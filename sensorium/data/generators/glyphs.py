@@ -48,6 +48,13 @@ TRAIN_FONTS = (
         )
     ),
     *(Font("font_roboto", f"files/Roboto-{style}.ttf") for style in ("Light", "Regular", "Medium", "Bold", "Italic")),
+    *(Font("font_caladea", f"files/Caladea-{style}.ttf") for style in ("Regular", "Bold", "Italic")),
+    *(
+        Font("font_hanken_grotesk", f"files/HankenGrotesk-{style}.otf")
+        for style in ("Light", "Regular", "SemiBold", "Bold", "Italic")
+    ),
+    *(Font("font_manrope", f"files/Manrope-{style}.ttf") for style in ("Light", "Regular", "ExtraBold")),
+    Font("font_intuitive", "files/Intuitive.ttf"),
     Font("font_amatic_sc", "files/AmaticSC-Bold.ttf"),
     Font("", "Aileron"),
 )
