@@ -24,12 +24,12 @@ from sensorium.data.packing import EncodedDocuments
 from sensorium.tokenizers.audio import AudioTokenizer
 from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.render import RenderConfig
-from sensorium.training import distributed, metrics, pipeline
+from sensorium.training import distributed, metrics, pipeline, tokenizers
 from sensorium.training.config import TrainConfig
 from sensorium.training.loop import fit
 from sensorium.training.objectives import AudioTokenizerModule, AudioTokenizerObjective, train_only
 from sensorium.training.optim import MuonAdamW, tokenizer_groups
-from sensorium.training.pipeline import Recipe
+from sensorium.training.recipe import Recipe
 
 SKILLS = ("say", "spoken_command", "spoken_question")
 LOSSES = ("heldout_text", "heldout_audio", "heldout_residual", "heldout_image", "heldout_image_residual")
@@ -121,7 +121,7 @@ def _train(recipe: Recipe, variant: Variant, run: Path, folder: Path, *, steps: 
         if distributed.rank() == 0 and not (folder / "clips").exists():
             (folder / "clips").symlink_to((run / "clips").resolve())
         distributed.barrier()
-        audio = pipeline.train_audio(recipe, folder, device="cpu")
+        audio = tokenizers.train_audio(recipe, folder, device="cpu")
         _probe(recipe, audio, folder, steps=codec_steps // 3)
     encoded: dict[str, EncodedDocuments] = {}
     for split in ("train", "heldout"):
@@ -138,7 +138,7 @@ def _probe(recipe: Recipe, audio: AudioTokenizer, folder: Path, *, steps: int) -
     """A head that never took part in the codec's training learns to read phonemes from its semantic code."""
     module = AudioTokenizerModule(audio)
     train_only(module, module.phonemes)
-    batches = pipeline.clip_batches(recipe, folder, device="cpu")
+    batches = tokenizers.clip_batches(recipe, folder, device="cpu")
     optimizer = MuonAdamW(tokenizer_groups(module.phonemes, lr=recipe.audio.lr))
     config = TrainConfig(num_steps=steps, device="cpu", seed=recipe.seed + 1)
     fit(AudioTokenizerObjective(module), batches, optimizer, config, folder / "probe", title="phoneme probe")

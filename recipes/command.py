@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from sensorium.training import distributed
-from sensorium.training.pipeline import Recipe, begin, run
+from sensorium.training.pipeline import run
+from sensorium.training.recipe import Recipe, begin
 
 
 def train(recipe: Recipe) -> None:

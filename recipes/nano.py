@@ -10,7 +10,7 @@ from __future__ import annotations
 from recipes.command import train
 from sensorium.tokenizers.audio import AudioTokenizerConfig
 from sensorium.tokenizers.image import ImageTokenizerConfig
-from sensorium.training.pipeline import AudioStage, ImageStage, NetworkStage, Recipe
+from sensorium.training.recipe import AudioStage, ImageStage, NetworkStage, Recipe
 
 NANO = Recipe(
     name="nano",

@@ -1,16 +1,22 @@
-"""The whole state of a run, written atomically: a run killed at any moment goes on from its last checkpoint."""
+"""The whole state of a run, written atomically: a run killed at any moment goes on from its last checkpoint.
+
+A run may also begin with the weights of a release.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.optim import Optimizer
 
 FILE_NAME = "state.pt"
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def save(folder: Path, *, step: int, module: nn.Module, optimizer: Optimizer, seconds: float) -> None:
@@ -36,3 +42,24 @@ def load(folder: Path, *, module: nn.Module, optimizer: Optimizer, device: str) 
     module.load_state_dict(state["module"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"]), float(state["seconds"])
+
+
+def started(module: Module, release: Path | None, file_name: str) -> Module:
+    """The module with the weights of a release, if the run goes on from one: those that fit by name and shape.
+
+    A deeper network's scales of its layers begin with the given ones; its further layers begin as identity.
+    """
+    if release is None:
+        return module
+    own, given = module.state_dict(), load_file(release / file_name)
+    fresh: list[str] = []
+    for name, tensor in own.items():
+        if name in given and given[name].shape == tensor.shape:
+            tensor.copy_(given[name])
+        elif name in given and given[name].ndim == tensor.ndim == 1 and len(given[name]) < len(tensor):
+            tensor[: len(given[name])] = given[name]
+        else:
+            fresh.append(name)
+    if fresh:
+        print(f"{file_name}: starts fresh in {', '.join(sorted(fresh))}")
+    return module

@@ -59,7 +59,8 @@ def fit(
     module = objective.module.to(config.device).train()
     rank, num_ranks = distributed.rank(), distributed.num_ranks()
     first_step, spent_s = checkpoint.load(out, module=module, optimizer=optimizer, device=config.device)
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    listed = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = [parameter for parameter in listed if parameter.requires_grad]
     start = saved = time.monotonic() - spent_s
     saved += spent_s
     sums = _Means()

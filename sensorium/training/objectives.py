@@ -18,6 +18,7 @@ from sensorium.tokenizers.conv import ConvStack
 from sensorium.tokenizers.image import ImageTokenizer
 from sensorium.tokenizers.stream import StreamLabels
 
+KEPT_WEIGHT = 20.0
 NOTHING_WEIGHT = 0.15  # most of a picture is ground
 FEATURE_WEIGHT = 2.0  # against a spectral distance of about 1.1, where features differ by 0.2
 RESIDUAL_WEIGHTS = (12.0, 8.0, 6.0, 4.0, 2.0, 2.0, 1.0)  # coarse codes matter more (MiMo-Audio's ratios)
@@ -130,10 +131,11 @@ def drop_tail(values: Tensor, *, first: int, group: int, num_groups: int) -> Ten
     return values * mask.unsqueeze(1)
 
 
-def train_only(module: nn.Module, part: nn.Module) -> None:
-    """Freezes `module` but for `part` of it: a tokenizer's decoder, once its codes are settled."""
+def train_only(module: nn.Module, *parts: nn.Module) -> None:
+    """Freezes `module` but for `parts` of it: a tokenizer's decoder, once its codes are settled."""
     module.requires_grad_(False)
-    part.requires_grad_(True)
+    for part in parts:
+        part.requires_grad_(True)
 
 
 class AudioTokenizerModule(nn.Module):
@@ -325,10 +327,14 @@ class ImageTokenizerModule(nn.Module):
 
 class ImageTokenizerObjective:
     """L1 and gradient L1 of the reconstruction; the same L1 and the patches' labels from the continuous feature; the
-    labels from the first code."""
+    labels from the first code.
 
-    def __init__(self, module: ImageTokenizerModule) -> None:
+    With `given`, a tokenizer whose codes a network knows, the codes are held near its: what gets better is the feature.
+    """
+
+    def __init__(self, module: ImageTokenizerModule, *, given: ImageTokenizer | None = None) -> None:
         self.module = module
+        self.given = given
 
     def __call__(self, batch: PictureBatch) -> tuple[Tensor, dict[str, Tensor]]:
         module, tokenizer = self.module, self.module.tokenizer
@@ -353,7 +359,14 @@ class ImageTokenizerObjective:
             "code_right": code_right,
             "codes_used": torch.tensor(float(len(codes[..., 0].unique()))),
         }
-        return 4.0 * pixel + 2.0 * edge + 0.5 * detail + 0.5 * seen + 0.1 * code, parts
+        loss = 4.0 * pixel + 2.0 * edge + 0.5 * detail + 0.5 * seen + 0.1 * code
+        if self.given is not None:
+            with torch.no_grad():
+                known_values, known_codes = self.given.quantize(self.given.features(pixels))
+            kept = (values - known_values).square().mean()  # a gradient as if nothing were rounded
+            loss = loss + KEPT_WEIGHT * kept
+            parts |= {"kept": kept, "codes_kept": (codes[..., 0] == known_codes[..., 0]).float().mean()}
+        return loss, parts
 
     def num_items(self, batch: PictureBatch) -> int:
         return len(batch.pixels)

@@ -22,12 +22,15 @@ from recipes.command import train
 from sensorium.data import corpus
 from sensorium.data.loader import Answers, Drawings
 from sensorium.data.packing import EncodedDocuments, Packing, PackingConfig, roughen
+from sensorium.model.embed import text_inputs
 from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.render import EncodedImage, SpelledText
 from sensorium.tokenizers.stream import IGNORE_INDEX, collate_labels
 from sensorium.tokenizers.vocab import NULL, WRITE
 from sensorium.training import metrics
-from sensorium.training.pipeline import begin, can_compile, new_release, run
+from sensorium.training.pipeline import can_compile, new_release, run
+from sensorium.training.recipe import begin
+from sensorium.training.tokenizers import sharpen_image
 from tests.training.toy import TOY
 
 
@@ -265,6 +268,11 @@ def test_a_run_goes_on_from_a_release(finished: Path, tmp_path: Path) -> None:
     network = new_release(recipe, release.text, release.audio_tokenizer, release.image_tokenizer).model
     for name, tensor in release.model.state_dict().items():
         assert torch.equal(network.state_dict()[name], tensor), name
+    longer = replace(recipe, network=replace(TOY.network, model=TOY.network.model | {"num_layers": 4}))
+    longer_network = new_release(longer, release.text, release.audio_tokenizer, release.image_tokenizer).model.eval()
+    inputs = text_inputs(torch.arange(40).unsqueeze(0), network.config)
+    with torch.no_grad():  # further layers begin as identity, and the given ones keep their scales
+        torch.testing.assert_close(longer_network(inputs), release.model.eval()(inputs), rtol=1e-4, atol=1e-4)
     deeper = replace(recipe, network=replace(TOY.network, depth=4))
     grown = new_release(deeper, release.text, release.audio_tokenizer, release.image_tokenizer).model
     assert grown.config.num_layers == 4  # nothing of another width fits, and that is no error
@@ -292,6 +300,23 @@ def test_a_run_may_keep_the_tokenizers_of_the_release(
     assert not (tmp_path / "clips").exists()  # nothing is made that nobody trains on
     with pytest.raises(ValueError, match="keep_tokenizers"):
         replace(TOY, keep_tokenizers=True)
+
+
+def test_the_eye_of_a_kept_tokenizer_may_be_sharpened(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "PICTURES_PER_SHARD", 16)
+    given = Release.load(finished / "release").image_tokenizer
+    before = {name: tensor.clone() for name, tensor in given.state_dict().items()}
+    image = replace(TOY.image, sharpen_steps=16, sharpen_lr=1e-4, sharpen_matrix_lr=1e-4)
+    recipe = replace(TOY, image=image, start=finished / "release", keep_tokenizers=True)
+    sharper = sharpen_image(recipe, tmp_path, given, device="cpu")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in given.state_dict().items())
+    pixels = torch.from_numpy(np.load(tmp_path / "pictures" / "shard-00000" / "images.npy"))
+    old, new = given.encode(pixels), sharper.encode(pixels)
+    assert not torch.equal(old.features, new.features)
+    assert (old.codes[..., 0] == new.codes[..., 0]).float().mean() > 0.7
+    assert metrics.read(tmp_path / "image-sharpened")[-1]["codes_kept"] > 0.7
 
 
 def test_words_in_pictures_are_written_letter_by_letter(finished: Path) -> None:

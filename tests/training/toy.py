@@ -7,7 +7,7 @@ from sensorium.data import corpus
 from sensorium.data.packing import PackingConfig
 from sensorium.tokenizers.audio import AudioTokenizerConfig
 from sensorium.tokenizers.image import ImageTokenizerConfig
-from sensorium.training.pipeline import AudioStage, ImageStage, NetworkStage, Recipe
+from sensorium.training.recipe import AudioStage, ImageStage, NetworkStage, Recipe
 
 TOY = Recipe(
     name="toy",
