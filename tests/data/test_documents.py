@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sensorium.data.generators.dialogues import is_heldout
-from sensorium.data.generators.documents import TASKS, Document, document
+from sensorium.data.generators.documents import NAMES, TASKS, Document, document
 from sensorium.data.generators.speech import HELDOUT_VARIANTS
 from sensorium.messages import Audio, Image, Part, Text, ToolCall
 from sensorium.tokenizers.vocab import VOICES
@@ -26,7 +26,7 @@ def content(part: Part) -> object:
 
 
 @pytest.mark.parametrize("split", ["train", "heldout"])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", NAMES)
 def test_the_same_arguments_give_the_same_bytes(task, split):
     one, other = (document(task, 11, split=split) for _ in range(2))
     assert [message.role for message in one.messages] == [message.role for message in other.messages]
@@ -35,7 +35,7 @@ def test_the_same_arguments_give_the_same_bytes(task, split):
     assert list(map(content, parts(one))) != list(map(content, parts(document(task, 12, split=split))))
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", NAMES)
 def test_documents_are_conversations(task):
     for seed in range(25):
         made = document(task, seed, split="train")
@@ -57,6 +57,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "say": (Audio,),
     "answer-aloud": (Audio,),
     "draw": (Image,),
+    "edit": (Image,),
     "icon": (Image, Text),
     "tool": (ToolCall, Text),
     "tool-spoken": (ToolCall, Text),
@@ -64,7 +65,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
 }
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", NAMES)
 def test_answers_have_the_form_of_the_task(task):
     for seed in range(25):
         for message in document(task, seed, split="train").messages:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sensorium.data.generators import canvas, glyphs, icons, pictures, scenes
+from sensorium.data.generators import canvas, edits, figures, glyphs, icons, pictures, scenes
 
-GENERATORS = (pictures.scene, pictures.word_picture, pictures.icon_picture, pictures.digit_picture)
+FIGURES = (figures.clock, figures.bar_chart, figures.form)
+LABELLED = (pictures.scene, pictures.word_picture, pictures.icon_picture, pictures.digit_picture)
+GENERATORS = (*LABELLED, *FIGURES)
 
 
 def drawn(generator, seed: int, split: canvas.Split = "train", size: int = 64) -> np.ndarray:
@@ -222,7 +224,7 @@ def test_scenes_are_labelled_where_their_objects_are(some_scenes: list[pictures.
         assert (colours[things == ""] == f"{scene.background} ground").all()
 
 
-@pytest.mark.parametrize("generator", GENERATORS, ids=lambda generator: generator.__name__)
+@pytest.mark.parametrize("generator", LABELLED, ids=lambda generator: generator.__name__)
 @pytest.mark.parametrize("split", ["train", "heldout"])
 def test_every_picture_shows_something_inside_it(generator, split: canvas.Split) -> None:
     rng = np.random.default_rng(4)
@@ -232,3 +234,69 @@ def test_every_picture_shows_something_inside_it(generator, split: canvas.Split)
         for region in picture.regions:
             assert -0.1 < region.left < region.right < 1.1
             assert -0.1 < region.top < region.bottom < 1.1
+
+
+@pytest.mark.parametrize("kind", edits.KINDS)
+def test_an_edit_changes_what_it_names_and_nothing_else(kind: edits.Kind) -> None:
+    for seed in range(40):
+        made = edits.edit(np.random.default_rng(seed), split="train", kind=kind)
+        before, after = made.before, made.after
+        assert before.background == after.background
+        changed = np.any(before.pixels.astype(int) != after.pixels, axis=2)
+        boxes = np.zeros_like(changed)
+        for item in set(before.objects) ^ set(after.objects):
+            left, right = (max(0, int((item.x + side * 1.2 * item.radius) * 64 + side)) for side in (-1, 1))
+            top, bottom = (max(0, int((item.y + side * 1.2 * item.radius) * 64 + side)) for side in (-1, 1))
+            boxes[top : bottom + 2, left : right + 2] = True
+        assert changed.any()
+        assert not (changed & ~boxes).any(), (made.order, before.caption)
+        sizes = {"add": 1, "remove": -1}
+        assert len(after.objects) - len(before.objects) == sizes.get(kind, 0)
+
+
+def test_edits_are_worded_as_scenes_are() -> None:
+    rng = np.random.default_rng(3)
+    scene = next(scene for scene in iter(lambda: pictures.scene(rng, split="train"), None) if " and " in scene.caption)
+    assert edits.caption_of(scene.objects) == scene.caption
+    pair = next(scene for scene in iter(lambda: pictures.scene(rng, split="train"), None) if " above " in scene.caption)
+    assert edits.caption_of(pair.objects) == pair.caption
+
+
+def test_held_out_edits_never_train() -> None:
+    rng = np.random.default_rng(4)
+    held_out, trained = (
+        {
+            (made.before.caption, made.before.background, made.order)
+            for made in (edits.edit(rng, split=split) for _ in range(150))
+        }
+        for split in ("heldout", "train")
+    )
+    assert held_out.isdisjoint(trained)
+
+
+def test_a_clock_says_its_time() -> None:
+    assert [figures.time_words(hour, 0) for hour in (0, 1, 11)] == ["twelve o'clock", "one o'clock", "eleven o'clock"]
+    assert figures.time_words(11, 3) == "quarter to twelve"
+    assert figures.time_words(0, 2) == "half past twelve"
+    made = figures.clock(np.random.default_rng(0), split="train")
+    assert {answer for _, answer in made.questions} == {f"it is {made.caption.removeprefix('a clock at ')}"}
+
+
+def test_bars_are_as_high_as_they_are_said_to_be() -> None:
+    for seed in range(30):
+        made = figures.bar_chart(np.random.default_rng(seed), split="train", size=128)
+        words = made.caption.removeprefix("bars, ").split(", ")
+        heights = {colour: scenes.NUMBERS.index(number) for colour, number in map(str.split, words)}
+        asked = dict(made.questions)
+        highest = max(heights, key=lambda colour: heights[colour])
+        assert asked["which bar is the highest"] == f"the {highest} bar is the highest"
+        rgb = np.array(scenes.COLOURS[highest])
+        near = np.abs(made.pixels.astype(int) - rgb).max(axis=2) <= 24
+        rows = np.flatnonzero(near.sum(axis=1) >= 4)
+        assert 128 * 0.95 - rows.min() == pytest.approx(heights[highest] * 0.1 * 128, abs=3)
+
+
+def test_a_form_asks_for_what_is_filled_in() -> None:
+    made = figures.form(np.random.default_rng(1), split="heldout")
+    for question, answer in made.questions:
+        assert f"{question.removeprefix('what is the ')} {answer}" in made.caption

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sensorium.data.generators.dialogues import SKILLS, Exchange, a, exchange, pick, sentence, typed
+from sensorium.data.generators.edits import edit
+from sensorium.data.generators.figures import bar_chart, clock, form
 from sensorium.data.generators.pictures import digit_picture, icon_picture, scene, word_picture
 from sensorium.data.generators.recall import told
 from sensorium.data.generators.speech import PRESETS, PhonemeTime, Speaker, Split, Synthesizer, in_room, random_speaker
@@ -207,6 +209,29 @@ def _draw(writer: _Writer) -> None:
     writer.assistant(Image(pixels=drawn.pixels))
 
 
+def _edit(writer: _Writer) -> None:
+    """A picture, and what to change in it."""
+    made = edit(writer.rng, split=writer.split)
+    shown = Image(pixels=made.before.pixels, caption=Text(text=made.before.description))
+    writer.about(shown, writer.heard_or_typed(made.order, heard=0.2))
+    writer.assistant(Image(pixels=made.after.pixels))
+
+
+def _figure(writer: _Writer) -> None:
+    """A clock, a chart or a form, and two to five questions. What a form holds is spelled, as all that is read."""
+    kind = pick(writer.rng, (clock, bar_chart, form))
+    shown = kind(writer.rng, split=writer.split)
+    words = SpelledText if kind is form else Text
+    for turn in range(int(writer.rng.integers(2, 6))):
+        question, answer = pick(writer.rng, shown.questions)
+        asked = writer.heard_or_typed(question, heard=0.15)
+        if turn == 0:
+            writer.about(Image(pixels=shown.pixels, caption=words(text=shown.caption)), asked)
+        else:
+            writer.user(asked)
+        writer.assistant(words(text=answer))
+
+
 def _icon(writer: _Writer) -> None:
     icon = icon_picture(writer.rng, split=writer.split)
     pixels, name = icon.pixels, icon.name
@@ -238,6 +263,8 @@ _WRITERS: dict[str, Callable[[_Writer], None]] = {
     "see": _see,
     "read": _read,
     "draw": _draw,
+    "edit": _edit,
+    "figure": _figure,
     "icon": _icon,
     "mixed": _mixed,
 }
@@ -258,9 +285,10 @@ TASKS: dict[str, float] = {
     "icon": 0.03,
     "mixed": 0.03,
 }
-"""The tasks and their usual shares of the documents. A picture or a second of sound weighs more than a typed line."""
+"""Tasks and their usual shares of the documents. A picture or a second of sound weighs more than a typed line."""
 
-assert TASKS.keys() == _WRITERS.keys()
+NAMES = tuple(_WRITERS)
+assert set(TASKS) <= set(NAMES)
 
 _SYNTHESIZER = Synthesizer()
 
@@ -272,7 +300,7 @@ def document(task: str, seed: int, *, split: Split, speaker_split: Split | None 
     voices that were trained on, say. Raises ValueError for an unknown task or a negative seed.
     """
     if task not in _WRITERS:
-        raise ValueError(f"unknown task {task!r}; there are {', '.join(TASKS)}")
+        raise ValueError(f"unknown task {task!r}; there are {', '.join(NAMES)}")
     if seed < 0:
         raise ValueError(f"a seed is 0 or more, not {seed}")
     rng = np.random.default_rng([zlib.crc32(task.encode()), split == "heldout", seed])

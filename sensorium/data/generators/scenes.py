@@ -38,14 +38,14 @@ _COLOUR_JITTER = 14
 _BACKGROUND_JITTER = 8
 _MIN_DISTANCE = 115  # between the colours of object and ground, in RGB units
 _RADII = {"small": 0.14, "medium": 0.23, "big": 0.37}  # of a single object
-_PLACES = {
+PLACES = {
     "on the left": (-1, 0),
     "on the right": (1, 0),
     "at the top": (0, -1),
     "at the bottom": (0, 1),
     "in the centre": (0, 0),
 }
-_OPPOSITES = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}
+OPPOSITES = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}
 
 
 def _polygon(corners: int, *, first_angle: float = -np.pi / 2) -> np.ndarray:
@@ -170,7 +170,7 @@ def _pick(rng: np.random.Generator, names: tuple[str, ...]) -> str:
 
 def _plan(rng: np.random.Generator) -> _Plan:
     background = _pick(rng, tuple(BACKGROUNDS))
-    colours = _COLOURS_ON[background]
+    colours = COLOURS_ON[background]
     draw = rng.random()
     if draw < 0.4:
         look = (_pick(rng, colours), _pick(rng, tuple(SHAPES)))
@@ -198,7 +198,7 @@ def _distance(a: RGB, b: RGB) -> float:
     return float(np.linalg.norm(np.subtract(a, b)))
 
 
-_COLOURS_ON = {
+COLOURS_ON = {
     background: tuple(name for name, rgb in COLOURS.items() if _distance(rgb, ground) > _MIN_DISTANCE)
     for background, ground in BACKGROUNDS.items()
 }
@@ -209,8 +209,8 @@ def _placed(rng: np.random.Generator, plan: _Plan) -> tuple[SceneObject, ...]:
     if plan.kind == "single":
         radius = _RADII[plan.size] * rng.uniform(0.93, 1.07)
         room = 0.5 - radius - 0.03
-        places = tuple(_PLACES) if plan.size != "big" else ("in the centre",)
-        towards = np.array(_PLACES[_pick(rng, places)])
+        places = tuple(PLACES) if plan.size != "big" else ("in the centre",)
+        towards = np.array(PLACES[_pick(rng, places)])
         centres = 0.5 + towards * room + rng.uniform(-0.03, 0.03, (1, 2)) * (room > 0.15)
     elif plan.kind == "same":
         radius = 0.125 * rng.uniform(0.95, 1.08)
@@ -231,14 +231,32 @@ def _placed(rng: np.random.Generator, plan: _Plan) -> tuple[SceneObject, ...]:
     )
 
 
+class Look(NamedTuple):
+    """How one drawing of an object differs from another: by a turn of a few degrees and a shade."""
+
+    angle: float  # radians
+    colour: RGB
+
+
 def _drawn(rng: np.random.Generator, objects: tuple[SceneObject, ...], background: str, size: int) -> np.ndarray:
-    ground = jitter(rng, BACKGROUNDS[background], _BACKGROUND_JITTER)
+    ground = ground_of(rng, background)
+    return painted([(item, look_of(rng, item)) for item in objects], ground, size)
+
+
+def ground_of(rng: np.random.Generator, background: str) -> RGB:
+    return jitter(rng, BACKGROUNDS[background], _BACKGROUND_JITTER)
+
+
+def look_of(rng: np.random.Generator, item: SceneObject) -> Look:
+    return Look(rng.uniform(-0.12, 0.12), jitter(rng, COLOURS[item.colour], _COLOUR_JITTER))
+
+
+def painted(objects: list[tuple[SceneObject, Look]], ground: RGB, size: int) -> np.ndarray:
+    """(size, size, 3) uint8"""
     canvas = Canvas(size, ground)
-    for item in objects:
-        angle = rng.uniform(-0.12, 0.12)
-        colour = jitter(rng, COLOURS[item.colour], _COLOUR_JITTER)
-        outline = moved(SHAPES[item.shape], x=item.x, y=item.y, scale=item.radius, angle=angle)
-        canvas.polygon(outline, colour)
+    for item, look in objects:
+        outline = moved(SHAPES[item.shape], x=item.x, y=item.y, scale=item.radius, angle=look.angle)
+        canvas.polygon(outline, look.colour)
         if item.shape == "ring":
             canvas.polygon(moved(_RING_HOLE, x=item.x, y=item.y, scale=item.radius), ground)
     return canvas.pixels()
@@ -329,7 +347,7 @@ def _relations(
         one, other = first.phrase, second.phrase
     else:
         one, other = first.shape, second.shape
-    opposite = _OPPOSITES[relation]
+    opposite = OPPOSITES[relation]
     pairs = [
         (f"what is {relation} the {other}", f"the {first.phrase} is {relation} the {other}"),
         (f"what is {opposite} the {one}", f"the {second.phrase} is {opposite} the {one}"),
