@@ -1,6 +1,7 @@
 import hashlib
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from sensorium.data.generators.speech import (
     in_room,
     phoneme_of,
     random_speaker,
+    with_pauses,
 )
 from sensorium.tokenizers.vocab import VOICES
 
@@ -188,3 +190,24 @@ def test_room_is_a_function_of_its_seed():
     one, same, other = (in_room(audio, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert one.waveform.tobytes() == same.waveform.tobytes() != other.waveform.tobytes()
     assert (one.transcript, one.voice) == (TEXT, "alloy")
+
+
+@pytest.mark.parametrize("pauses", [1, 2, 20])
+def test_pauses_lie_between_words_and_move_what_follows(pauses: int):
+    plain = Synthesizer().speak(TEXT, ALLOY)
+    paused = with_pauses(plain, np.random.default_rng(4), pauses=pauses)
+    before, after = plain.audio, paused.audio
+    count = min(pauses, len(before.words) - 1)
+    added_ms = after.duration_ms - before.duration_ms
+    assert 200 * count <= added_ms <= 1200 * count
+    shifts = [new.start_ms - old.start_ms for old, new in zip(before.words, after.words, strict=True)]
+    assert shifts[0] == 0.0
+    assert shifts[-1] <= added_ms + 0.1
+    assert sum(later > sooner + 100 for sooner, later in pairwise(shifts)) == count
+    for old, new in zip(before.words, after.words, strict=True):  # the words themselves are as they were
+        assert new.end_ms - new.start_ms == pytest.approx(old.end_ms - old.start_ms)
+    assert np.array_equal(after.waveform[after.waveform != 0], before.waveform[before.waveform != 0])
+    assert paused.phonemes[-1].end_ms == pytest.approx(after.duration_ms)
+    assert all(one.end_ms == other.start_ms for one, other in pairwise(paused.phonemes))
+    sounding = [time.phoneme for time in paused.phonemes if time.phoneme != SILENCE]
+    assert len(sounding) >= len([time for time in plain.phonemes if time.phoneme != SILENCE])

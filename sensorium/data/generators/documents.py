@@ -17,7 +17,16 @@ from sensorium.data.generators.edits import edit
 from sensorium.data.generators.figures import bar_chart, clock, form
 from sensorium.data.generators.pictures import digit_picture, icon_picture, scene, word_picture
 from sensorium.data.generators.recall import told
-from sensorium.data.generators.speech import PRESETS, PhonemeTime, Speaker, Split, Synthesizer, in_room, random_speaker
+from sensorium.data.generators.speech import (
+    PRESETS,
+    PhonemeTime,
+    Speaker,
+    Split,
+    Synthesizer,
+    in_room,
+    random_speaker,
+    with_pauses,
+)
 from sensorium.data.generators.tools import tool_exchange
 from sensorium.data.generators.world import DIGITS
 from sensorium.messages import Audio, Image, Message, Part, Text
@@ -61,9 +70,12 @@ class _Writer:
     messages: list[Message] = field(default_factory=list)
     phonemes: list[tuple[PhonemeTime, ...]] = field(default_factory=list)
 
-    def heard(self, text: str) -> Audio:
+    def heard(self, text: str, *, pauses: int = 0) -> Audio:
         """The text as the user says it into a microphone."""
-        utterance = in_room(_SYNTHESIZER.speak(text, self.speaker), self.rng, level=self.rng.random())
+        utterance = _SYNTHESIZER.speak(text, self.speaker)
+        if pauses:
+            utterance = with_pauses(utterance, self.rng, pauses=pauses)
+        utterance = in_room(utterance, self.rng, level=self.rng.random())
         self.phonemes.append(utterance.phonemes)
         return utterance.audio
 
@@ -110,6 +122,13 @@ def _chat_turn(writer: _Writer) -> None:
 def _hear_turn(writer: _Writer) -> None:
     turn = writer.exchange()
     writer.user(writer.heard(turn.question))
+    writer.assistant(Text(text=turn.answer))
+
+
+def _pausing_turn(writer: _Writer) -> None:
+    """Someone who stops to think: a turn is over when the sentence is, not at the first silence."""
+    turn = writer.exchange()
+    writer.user(writer.heard(turn.question, pauses=int(writer.rng.integers(1, 3))))
     writer.assistant(Text(text=turn.answer))
 
 
@@ -253,6 +272,7 @@ def _mixed(writer: _Writer) -> None:
 _WRITERS: dict[str, Callable[[_Writer], None]] = {
     "chat": _turns(_chat_turn),
     "hear": _turns(_hear_turn),
+    "hear-pausing": _turns(_pausing_turn),
     "talk": _turns(_talk_turn),
     "say": _say,
     "answer-aloud": _answer_aloud,

@@ -324,6 +324,39 @@ def _word_times(
     return tuple(words)
 
 
+# --- hesitation
+
+
+def with_pauses(utterance: Utterance, rng: np.random.Generator, *, pauses: int) -> Utterance:
+    """The same words with silences of 0.2 to 1.2 s between some of them, as someone speaks who thinks meanwhile.
+
+    Where there are fewer gaps between words than pauses, every gap gets one.
+    """
+    audio, phonemes = utterance.audio, utterance.phonemes
+    gaps = [word.start_ms for before, word in pairwise(audio.words) if word.start_ms >= before.end_ms > 0.0]
+    chosen = sorted(
+        rng.permutation(gaps)[:pauses].tolist(), reverse=True
+    )  # from behind: earlier times stay as they are
+    rate_hz = audio.sample_rate_hz
+    for at_ms in chosen:
+        samples = int(rng.uniform(0.2, 1.2) * rate_hz)
+        pause_ms, cut = 1000 * samples / rate_hz, round(at_ms * rate_hz / 1000)
+        waveform = np.insert(audio.waveform, cut, np.zeros(samples, np.float32))
+        words = tuple(_with_pause(word, at_ms, pause_ms) for word in audio.words)
+        audio = replace(audio, waveform=waveform, words=words)
+        starts = [(time.phoneme, time.start_ms) for time in phonemes if time.start_ms < at_ms]
+        ongoing = [(time.phoneme, at_ms + pause_ms) for time in phonemes if time.start_ms < at_ms < time.end_ms]
+        after = [(time.phoneme, time.start_ms + pause_ms) for time in phonemes if time.start_ms >= at_ms]
+        phonemes = _phoneme_times([*starts, (SILENCE, at_ms), *ongoing, *after], audio.duration_ms)
+    return Utterance(audio=audio, phonemes=phonemes)
+
+
+def _with_pause(word: WordTime, at_ms: float, pause_ms: float) -> WordTime:
+    """Its times with a pause at `at_ms`: a word that begins there comes after it."""
+    start_ms = word.start_ms + pause_ms if word.start_ms >= at_ms else word.start_ms
+    return word._replace(start_ms=start_ms, end_ms=word.end_ms + pause_ms if word.end_ms > at_ms else word.end_ms)
+
+
 # --- rooms
 
 Sound = TypeVar("Sound", Audio, Utterance)
