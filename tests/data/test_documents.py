@@ -55,6 +55,7 @@ def test_documents_are_conversations(task):
 ANSWERS: dict[str, tuple[type, ...]] = {
     "talk": (Audio,),
     "say": (Audio,),
+    "say-styled": (Audio,),
     "answer-aloud": (Audio,),
     "draw": (Image,),
     "edit": (Image,),

@@ -23,10 +23,12 @@ from sensorium.data.generators.speech import (
     Speaker,
     Split,
     Synthesizer,
+    Utterance,
     in_room,
     random_speaker,
     with_pauses,
 )
+from sensorium.data.generators.styles import STYLES, Style, speak
 from sensorium.data.generators.tools import tool_exchange
 from sensorium.data.generators.world import DIGITS
 from sensorium.messages import Audio, Image, Message, Part, Text
@@ -37,6 +39,22 @@ READ = ("what does it say", "read this", "what is written here", "which word is 
 DIGIT = ("what number is this", "read the number", "which number is written here")
 NAME = ("what is this", "what do you see", "name this", "what does the picture show")
 DRAW = ("draw {x}", "draw {x}", "please draw {x}", "draw me {x}", "make a picture of {x}", "can you draw {x}")
+MANNER = ("how did i say that", "how am i speaking", "how do i sound", "what is my voice like")
+MANNERS: dict[Style | None, str] = {
+    "fast": "you speak fast",
+    "slow": "you speak slowly",
+    "calm": "you speak calmly",
+    "whisper": "you whisper",
+    "shout": "you shout",
+    None: "you speak as usual",
+}
+STYLED: dict[Style, tuple[str, ...]] = {
+    "fast": ("say fast: {x}", "say quickly: {x}"),
+    "slow": ("say slowly: {x}",),
+    "calm": ("say calmly: {x}",),
+    "whisper": ("whisper: {x}", "say in a whisper: {x}"),
+    "shout": ("shout: {x}", "say loudly: {x}"),
+}
 SYSTEM_PROMPTS = (
     "you are a helpful assistant",
     "You are a helpful assistant.",
@@ -70,18 +88,18 @@ class _Writer:
     messages: list[Message] = field(default_factory=list)
     phonemes: list[tuple[PhonemeTime, ...]] = field(default_factory=list)
 
-    def heard(self, text: str, *, pauses: int = 0) -> Audio:
+    def heard(self, text: str, *, pauses: int = 0, style: Style | None = None) -> Audio:
         """The text as the user says it into a microphone."""
-        utterance = _SYNTHESIZER.speak(text, self.speaker)
+        utterance = _said(text, self.speaker, style)
         if pauses:
             utterance = with_pauses(utterance, self.rng, pauses=pauses)
         utterance = in_room(utterance, self.rng, level=self.rng.random())
         self.phonemes.append(utterance.phonemes)
         return utterance.audio
 
-    def spoken(self, text: str) -> Audio:
+    def spoken(self, text: str, style: Style | None = None) -> Audio:
         """The text in the voice of the assistant."""
-        utterance = _SYNTHESIZER.speak(text, PRESETS[self.voice])
+        utterance = _said(text, PRESETS[self.voice], style)
         self.phonemes.append(utterance.phonemes)
         return utterance.audio
 
@@ -160,6 +178,19 @@ def _say(writer: _Writer) -> None:
     words = sentence(writer.rng, writer.split)
     writer.user(Text(text=f"say: {words}"))
     writer.assistant(writer.spoken(words))
+
+
+def _say_styled(writer: _Writer) -> None:
+    words, style = sentence(writer.rng, writer.split), pick(writer.rng, STYLES)
+    writer.user(Text(text=pick(writer.rng, STYLED[style]).format(x=words)))
+    writer.assistant(writer.spoken(words, style))
+
+
+def _hear_styled(writer: _Writer) -> None:
+    style = pick(writer.rng, (None, *STYLES))
+    clip = writer.heard(sentence(writer.rng, writer.split), style=style)
+    writer.about(clip, writer.typed(pick(writer.rng, MANNER)))
+    writer.assistant(Text(text=MANNERS[style]))
 
 
 def _transcribe(writer: _Writer) -> None:
@@ -275,6 +306,8 @@ _WRITERS: dict[str, Callable[[_Writer], None]] = {
     "hear-pausing": _turns(_pausing_turn),
     "talk": _turns(_talk_turn),
     "say": _say,
+    "say-styled": _say_styled,
+    "hear-styled": _hear_styled,
     "answer-aloud": _answer_aloud,
     "transcribe": _transcribe,
     "tool": _tool,
@@ -311,6 +344,10 @@ NAMES = tuple(_WRITERS)
 assert set(TASKS) <= set(NAMES)
 
 _SYNTHESIZER = Synthesizer()
+
+
+def _said(text: str, speaker: Speaker, style: Style | None) -> Utterance:
+    return speak(_SYNTHESIZER, text, speaker, style) if style else _SYNTHESIZER.speak(text, speaker)
 
 
 def document(task: str, seed: int, *, split: Split, speaker_split: Split | None = None) -> Document:

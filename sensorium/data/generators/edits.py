@@ -135,7 +135,7 @@ def relation_of(objects: tuple[SceneObject, ...]) -> str:
     """How the first of two objects lies to the second; of three, "and"."""
     if len(objects) > 2:
         return "and"
-    first, second = objects
+    first, second = objects[0], objects[1]
     return "above" if abs(first.y - second.y) > abs(first.x - second.x) else "left of"
 
 
