@@ -48,10 +48,10 @@ class Edit(NamedTuple):
 
 
 class _Change(NamedTuple):
-    """`index` is the object's that the order is about: of the objects before, but for "add" of those after."""
+    """`chosen` is the object's that the order is about: of the objects before, but for "add" of those after."""
 
     kind: Kind
-    index: int
+    chosen: int
     thing: str
     new: str
     before: tuple[SceneObject, ...]
@@ -107,11 +107,11 @@ def _drawn(rng: np.random.Generator, change: _Change, order: str, background: st
     ground = ground_of(rng, background)
     whole = change.after if change.kind == "add" else change.before
     looks = [look_of(rng, item) for item in whole]
-    fewer = [look for at, look in enumerate(looks) if at != change.index]
+    fewer = [look for at, look in enumerate(looks) if at != change.chosen]
     old = fewer if change.kind == "add" else looks
     new = fewer if change.kind == "remove" else list(looks)
     if change.kind == "recolour":
-        new[change.index] = look_of(rng, change.after[change.index])._replace(angle=looks[change.index].angle)
+        new[change.chosen] = look_of(rng, change.after[change.chosen])._replace(angle=looks[change.chosen].angle)
     scenes = [
         Scene(
             pixels=painted(list(zip(objects, shown, strict=True)), ground, size),
@@ -133,10 +133,10 @@ def caption_of(objects: tuple[SceneObject, ...]) -> str:
 
 def relation_of(objects: tuple[SceneObject, ...]) -> str:
     """How the first of two objects lies to the second; of three, "and"."""
-    if len(objects) > 2:
+    if len(objects) != 2:
         return "and"
-    first, second = objects[0], objects[1]
-    return "above" if abs(first.y - second.y) > abs(first.x - second.x) else "left of"
+    across, along = abs(objects[0].x - objects[1].x), abs(objects[0].y - objects[1].y)
+    return "above" if along > across else "left of"
 
 
 def _pick(rng: np.random.Generator, names: tuple[str, ...]) -> str:
