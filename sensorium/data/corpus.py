@@ -24,6 +24,7 @@ from rich.progress import track
 from sensorium.data.generators import dialogues, pictures, speech
 from sensorium.data.generators.documents import document
 from sensorium.data.generators.speech import PHONEMES, SAMPLE_RATE_HZ, Utterance
+from sensorium.data.recorded import RECORDED, recorded_document
 from sensorium.messages import Audio, Image, Message, Text, ToolCall
 from sensorium.tokenizers.render import SpelledText
 
@@ -129,7 +130,8 @@ class make_documents:
         for index in range(DOCUMENTS_PER_SHARD):
             task = tasks[rng.choice(len(tasks), p=shares / shares.sum())]
             number = (seed * 1_000_003 + shard) * DOCUMENTS_PER_SHARD + index
-            made = document(task, number, split=self.split)
+            make = recorded_document if task in RECORDED else document
+            made = make(task, number, split=self.split)
             records.append({"task": task, "messages": [media.record(message) for message in made.messages]})
         _write_lines(folder / "documents.jsonl", records)
         media.save(folder)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import PIL.Image
 import soxr
 import torch
 
 from sensorium.messages import Audio, Image
 from sensorium.tokenizers.audio import AudioTokenizer
-from sensorium.tokenizers.image import ImageTokenizer
+from sensorium.tokenizers.image import ImageTokenizer, fit_square
 from sensorium.tokenizers.render import EncodedAudio, EncodedImage
 
 
@@ -49,24 +48,6 @@ class MediaEncoder:
         config = self._image_tokenizer.config
         codes = np.zeros((config.num_patches, 1 + config.num_residuals), dtype=np.int64)
         return EncodedImage(codes=codes, caption=image.caption)
-
-
-def fit_square(pixels: np.ndarray, size: int) -> np.ndarray:
-    """(H, W, 3) uint8 -> (size, size, 3): scaled as a whole, and centred on the colour of its own border."""
-    height, width, _ = pixels.shape
-    scale = size / max(height, width)
-    scaled = max(1, round(width * scale)), max(1, round(height * scale))
-    picture = PIL.Image.fromarray(pixels)
-    if picture.size != scaled:
-        picture = picture.resize(scaled, PIL.Image.Resampling.LANCZOS)
-    if scaled == (size, size):
-        return np.array(picture)
-    border = np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
-    square = np.empty((size, size, 3), dtype=np.uint8)
-    square[:] = np.median(border, axis=0)
-    top, left = (size - scaled[1]) // 2, (size - scaled[0]) // 2
-    square[top : top + scaled[1], left : left + scaled[0]] = np.asarray(picture)
-    return square
 
 
 def _encoded(clip: Audio, codes: np.ndarray, features: np.ndarray | None) -> EncodedAudio:

@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+import PIL.Image
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -130,3 +132,21 @@ class ImageTokenizer(nn.Module):
         """codes: (B, P, 1 + k), k <= num_residuals -> pixels (B, S, S, 3) uint8; the fewer codes, the blurrier."""
         pixels = self.reconstruct(self.values(codes))
         return ((pixels.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def fit_square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """(H, W, 3) uint8 -> (size, size, 3): scaled as a whole, and centred on the colour of its own border."""
+    height, width, _ = pixels.shape
+    scale = size / max(height, width)
+    scaled = max(1, round(width * scale)), max(1, round(height * scale))
+    picture = PIL.Image.fromarray(pixels)
+    if picture.size != scaled:
+        picture = picture.resize(scaled, PIL.Image.Resampling.LANCZOS)
+    if scaled == (size, size):
+        return np.array(picture)
+    border = np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
+    square = np.empty((size, size, 3), dtype=np.uint8)
+    square[:] = np.median(border, axis=0)
+    top, left = (size - scaled[1]) // 2, (size - scaled[0]) // 2
+    square[top : top + scaled[1], left : left + scaled[0]] = np.asarray(picture)
+    return square

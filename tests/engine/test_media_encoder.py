@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sensorium.engine.media_encoder import MediaEncoder, fit_square
+from sensorium.engine.media_encoder import MediaEncoder
 from sensorium.messages import Audio, Image
+from sensorium.tokenizers.image import fit_square
 from sensorium.tokenizers.release import Release
 
 

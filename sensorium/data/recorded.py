@@ -1,0 +1,181 @@
+"""Conversations about the real material: recorded words and orders, photographs, commands in many languages.
+
+As `generators.documents`, a document is a function of (task, seed, split), and besides of the folder of data. "heldout"
+is what a set calls valid; sets without such a split hold out one record in ten by its key.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sensorium.data.generators.canvas import Split, in_split
+from sensorium.data.generators.dialogues import a, pick
+from sensorium.data.generators.documents import NAME, TRANSCRIBE, Document
+from sensorium.data.generators.speech import in_room
+from sensorium.data.sources import Record, Source, data_root
+from sensorium.messages import Audio, Image, Message, Part, Text, ToolCall, tool_list
+from sensorium.tokenizers.image import fit_square
+
+PICTURE_SIZE = 64  # pixels: what the picture tokenizer sees
+MEANING = ("what does it mean", "what is that in english", "which command is this")
+KIND = ("is this a fruit or a vegetable", "what kind of food is this")
+_OWN_SPLIT = ("wake-words", "coffee-orders")  # sets that only have records to train on
+_COFFEE_SLOTS = ("coffeeDrink", "size", "roast", "numberOfShots", "milkAmount", "sugarAmount")
+
+
+def recorded_document(task: str, seed: int, *, split: Split, root: Path | None = None) -> Document:
+    """Document number `seed` of a task about the sets in `root` (or $SENSORIUM_DATA).
+
+    Raises ValueError for an unknown task, a negative seed, and a folder that lacks a set.
+    """
+    if task not in _WRITERS:
+        raise ValueError(f"unknown task {task!r}; there are {', '.join(RECORDED)}")
+    if seed < 0:
+        raise ValueError(f"a seed is 0 or more, not {seed}")
+    rng = np.random.default_rng([zlib.crc32(task.encode()), split == "heldout", seed])
+    return Document(task=task, seed=seed, split=split, messages=_WRITERS[task](rng, split, data_root(root)))
+
+
+# --- what the tasks draw from
+
+
+@cache
+def _records(name: str, split: Split, root: Path) -> tuple[Record, ...]:
+    """All records of a set for a split, decoded once: photographs small, as the tokenizer sees them."""
+    own = name in _OWN_SPLIT
+    found = Source.open(name, root).records(purpose="test" if split == "heldout" and not own else "train")
+    return tuple(_small(record) for record in found if not own or in_split(record.key, split))
+
+
+def _small(record: Record) -> Record:
+    if not isinstance(record.media, Image):
+        return record
+    fields = vars(record) | {"media": Image(pixels=fit_square(record.media.pixels, PICTURE_SIZE * 5 // 4))}
+    return Record(**fields)
+
+
+@cache
+def _intents(split: Split, root: Path) -> tuple[Record, ...]:
+    return tuple(record for record in _records("intents", split, root) if record.text)
+
+
+@cache
+def _slots(root: Path) -> dict[str, tuple[str, ...]]:
+    """The slots that each intent may have."""
+    slots: defaultdict[str, set[str]] = defaultdict(set)
+    for record in _intents("train", root):
+        slots[record.fields["intent"]].update(record.fields["slots"])
+    return {intent: tuple(sorted(names)) for intent, names in slots.items()}
+
+
+def _spoken_into(record: Record, rng: np.random.Generator, split: Split) -> Audio:
+    """The clip; for training in another room each time, since there are few."""
+    assert isinstance(record.media, Audio)
+    text = record.text
+    clip = Audio(waveform=record.media.waveform, sample_rate_hz=record.media.sample_rate_hz, transcript=text)
+    return in_room(clip, rng, level=0.5 * rng.random()) if split == "train" else clip
+
+
+def _photograph(record: Record, rng: np.random.Generator, split: Split, caption: str) -> Image:
+    """The picture; for training a part of it, now and then mirrored, since there are few."""
+    assert isinstance(record.media, Image)
+    pixels = record.media.pixels
+    if split == "train":
+        size = int(rng.integers(PICTURE_SIZE, len(pixels) + 1))
+        top, left = (int(rng.integers(len(pixels) - size + 1)) for _ in range(2))
+        pixels = pixels[top : top + size, left : left + size]
+        pixels = pixels[:, ::-1] if rng.random() < 0.5 else pixels
+    shown = fit_square(np.ascontiguousarray(pixels), PICTURE_SIZE)
+    return Image(pixels=shown, caption=Text(text=caption))
+
+
+def _about(medium: Part, question: str, answer: Part, rng: np.random.Generator) -> tuple[Message, ...]:
+    asked: tuple[Part, ...] = (medium, Text(text=question))
+    parts = asked if rng.random() < 0.5 else asked[::-1]
+    return Message(role="user", parts=parts), Message(role="assistant", parts=(answer,))
+
+
+def _call(name: str, arguments: dict[str, Any]) -> ToolCall:
+    return ToolCall(id="call_1", name=name, arguments=json.dumps(arguments, separators=(",", ":"), ensure_ascii=False))
+
+
+def _function(name: str, arguments: Iterable[str]) -> dict[str, object]:
+    properties = {argument: {"type": "string"} for argument in arguments}
+    return {"name": name, "parameters": {"type": "object", "properties": properties}}
+
+
+# --- the tasks
+
+
+def _word(rng: np.random.Generator, split: Split, root: Path) -> tuple[Message, ...]:
+    """A word as people say it: what was said, or what an Arabic one means."""
+    name = "arabic-commands" if rng.random() < 0.7 or split == "heldout" else "wake-words"
+    record = pick(rng, _records(name, split, root))
+    clip = _spoken_into(record, rng, split)
+    assert record.text is not None
+    if name == "arabic-commands" and rng.random() < 0.6:
+        meaning = record.fields["label"].replace("_", " ")
+        return _about(clip, pick(rng, MEANING), Text(text=meaning), rng)
+    return _about(clip, pick(rng, TRANSCRIBE), Text(text=record.text), rng)
+
+
+def _order(rng: np.random.Generator, split: Split, root: Path) -> tuple[Message, ...]:
+    """An order of coffee, as a call with what was ordered. Nobody has written down its words."""
+    record = pick(rng, _records("coffee-orders", split, root))
+    label = record.fields["label"]
+    given = {slot: label["slots"][slot] for slot in _COFFEE_SLOTS if slot in label["slots"]}
+    return (
+        Message(role="system", parts=(tool_list([_function(label["intent"], _COFFEE_SLOTS)]),)),
+        Message(role="user", parts=(_spoken_into(record, rng, split),)),
+        Message(role="assistant", parts=(_call(label["intent"], given),)),
+    )
+
+
+def _grocery(rng: np.random.Generator, split: Split, root: Path) -> tuple[Message, ...]:
+    record = pick(rng, _records("grocery", split, root))
+    assert record.text is not None
+    name = a(record.text.lower())
+    photo = _photograph(record, rng, split, f"{name}, {record.fields['group']}")
+    if rng.random() < 0.2:
+        return _about(photo, pick(rng, KIND), Text(text=a(record.fields["group"])), rng)
+    return _about(photo, pick(rng, NAME), Text(text=name), rng)
+
+
+def _clothing(rng: np.random.Generator, split: Split, root: Path) -> tuple[Message, ...]:
+    record = pick(rng, _records("clothing", split, root))
+    assert record.text is not None
+    name = record.text if record.text.endswith("s") else a(record.text)
+    return _about(_photograph(record, rng, split, name), pick(rng, NAME), Text(text=name), rng)
+
+
+def _command(rng: np.random.Generator, split: Split, root: Path) -> tuple[Message, ...]:
+    """A typed order to a smart home in one of many languages, with two or three intents to choose from."""
+    record = pick(rng, _intents(split, root))
+    assert record.text is not None
+    intent, slots = record.fields["intent"], _slots(root)
+    others = [name for name in slots if name != intent]
+    offered = [intent, *(others[at] for at in rng.permutation(len(others))[: int(rng.integers(1, 3))])]
+    functions = [_function(offered[at], slots.get(offered[at], ())) for at in rng.permutation(len(offered))]
+    return (
+        Message(role="system", parts=(tool_list(functions),)),
+        Message(role="user", parts=(Text(text=record.text),)),
+        Message(role="assistant", parts=(_call(intent, record.fields["slots"]),)),
+    )
+
+
+_WRITERS: dict[str, Callable[[np.random.Generator, Split, Path], tuple[Message, ...]]] = {
+    "real-word": _word,
+    "real-order": _order,
+    "grocery": _grocery,
+    "clothing": _clothing,
+    "command": _command,
+}
+RECORDED = tuple(_WRITERS)

@@ -1,0 +1,74 @@
+"""Documents about the real sets, where they are at hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sensorium.data.generators.canvas import Split
+from sensorium.data.recorded import RECORDED, recorded_document
+from sensorium.messages import Audio, Image, Text, ToolCall
+
+REAL_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+needs_data = pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the folder of real data is not beside the project")
+
+
+def content(part: object) -> object:
+    if isinstance(part, Audio):
+        return part.waveform.tobytes(), part.transcript
+    return (part.pixels.tobytes(), part.caption) if isinstance(part, Image) else part
+
+
+@needs_data
+@pytest.mark.parametrize("split", ["train", "heldout"])
+@pytest.mark.parametrize("task", RECORDED)
+def test_a_document_is_a_function_of_its_seed(task: str, split: Split):
+    one, other, third = (recorded_document(task, seed, split=split, root=REAL_DATA) for seed in (5, 5, 6))
+    parts = [[content(part) for message in made.messages for part in message.parts] for made in (one, other, third)]
+    assert parts[0] == parts[1] != parts[2]
+    assert [message.role for message in one.messages if message.role != "system"] == ["user", "assistant"]
+
+
+@needs_data
+def test_answers_are_what_the_sets_say():
+    for seed in range(30):
+        heard = recorded_document("real-word", seed, split="heldout", root=REAL_DATA).messages
+        (clip,) = (part for part in heard[0].parts if isinstance(part, Audio))
+        assert clip.transcript
+        assert heard[1].text == clip.transcript or heard[1].text.isascii()
+        order = recorded_document("real-order", seed, split="heldout", root=REAL_DATA).messages
+        (call,) = order[-1].parts
+        assert isinstance(call, ToolCall)
+        assert call.name == "orderDrink"
+        assert "coffeeDrink" in json.loads(call.arguments)
+        shown = recorded_document("grocery", seed, split="train", root=REAL_DATA).messages
+        (photo,) = (part for part in shown[0].parts if isinstance(part, Image))
+        assert photo.pixels.shape == (64, 64, 3)
+        assert photo.pixels.dtype == np.uint8
+        assert isinstance(photo.caption, Text)
+        assert shown[1].text in (photo.caption.text.split(", ")[0], f"a {photo.caption.text.split(', ')[1]}")
+
+
+@needs_data
+def test_the_intent_is_among_the_functions_offered():
+    for seed in range(30):
+        offer, _, answer = recorded_document("command", seed, split="heldout", root=REAL_DATA).messages
+        (call,) = answer.parts
+        assert isinstance(call, ToolCall)
+        names = [json.loads(line)["name"] for line in offer.text.split("\n")[1:]]
+        assert call.name in names
+        assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(("task", "seed"), [("sleep", 0), ("grocery", -1)])
+def test_bad_arguments_are_errors(task: str, seed: int, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"unknown task|seed"):
+        recorded_document(task, seed, split="train", root=tmp_path)
+
+
+def test_a_folder_without_the_set_is_an_error(tmp_path: Path):
+    with pytest.raises(ValueError, match="'grocery' is not in"):
+        recorded_document("grocery", 0, split="train", root=tmp_path)
