@@ -24,6 +24,7 @@ from sensorium.training import metrics
 _ITEMS = {  # folder of a stage -> what it counts
     "audio": "samples of sound",
     "image": "pictures",
+    "image-sharpened": "pictures",
     "network": "positions",
     "audio-decoder": "samples of sound",
     "image-decoder": "pictures",

@@ -32,6 +32,7 @@ from rich.progress import Progress
 
 from sensorium.data.generators import dialogues, documents, pictures
 from sensorium.data.generators.documents import Document, document
+from sensorium.data.generators.recall import told
 from sensorium.data.generators.scenes import Scene
 from sensorium.data.generators.speech import PRESETS, Split, Synthesizer, in_room, random_speaker
 from sensorium.engine.request import (
@@ -206,6 +207,16 @@ def typed_question(n: int) -> Iterator[Sample]:
         yield Sample(id=str(made.seed), messages=prompt, target=_words(answer))
 
 
+def recall(n: int) -> Iterator[Sample]:
+    rng = np.random.default_rng((SEED, 8))
+    for index in range(n):
+        given = told(rng, "heldout")
+        question, answer = dialogues.pick(rng, given.questions)
+        prompt = Message(role="user", parts=(Text(text=f"{given.text} {question}"),))
+        kind = "lists" if question.startswith("go on") else "pairs" if "goes with" in question else "things"
+        yield Sample(id=str(index), messages=(prompt,), target=answer, condition=kind)
+
+
 def say(n: int, codec: Callable[[Audio], Audio] | None) -> Iterator[Sample]:
     for made in islice(_heldout("say"), n):
         prompt, answer = _first_turn(made)
@@ -333,6 +344,7 @@ SAMPLES: dict[str, Callable[..., Iterator[Sample]]] = {
         spoken_question,
         spoken_sums,
         typed_question,
+        recall,
         say,
         scene_qa,
         word_reading,

@@ -6,6 +6,7 @@ from sensorium.evals.scorers import Transcriber, Viewer
 from sensorium.evals.task import Task
 from sensorium.evals.tasks.draw import draw
 from sensorium.evals.tasks.icons import icons
+from sensorium.evals.tasks.recall import recall
 from sensorium.evals.tasks.say import say
 from sensorium.evals.tasks.scene_qa import scene_qa
 from sensorium.evals.tasks.spoken_command import spoken_command
@@ -23,6 +24,7 @@ def every_task(transcribe: Transcriber, see: Viewer) -> tuple[Task, ...]:
         spoken_question(transcribe),
         spoken_sums(),
         typed_question(),
+        recall(),
         say(transcribe),
         scene_qa(),
         word_reading(),
