@@ -209,12 +209,16 @@ def typed_question(n: int) -> Iterator[Sample]:
 
 def recall(n: int) -> Iterator[Sample]:
     rng = np.random.default_rng((SEED, 8))
-    for index in range(n):
+    kinds = {"go on": "lists", "what goes": "pairs", "what": "things", "is there": "presence"}
+    left = Counter(dict.fromkeys(kinds.values(), n))
+    while left.total():
         given = told(rng, "heldout")
         question, answer = dialogues.pick(rng, given.questions)
-        prompt = Message(role="user", parts=(Text(text=f"{given.text} {question}"),))
-        kind = "lists" if question.startswith("go on") else "pairs" if "goes with" in question else "things"
-        yield Sample(id=str(index), messages=(prompt,), target=answer, condition=kind)
+        kind = next(kind for beginning, kind in kinds.items() if question.startswith(beginning))
+        if left[kind] > 0:
+            left[kind] -= 1
+            prompt = Message(role="user", parts=(Text(text=f"{given.text} {question}"),))
+            yield Sample(id=f"{kind} {left[kind]}", messages=(prompt,), target=answer, condition=kind)
 
 
 def say(n: int, codec: Callable[[Audio], Audio] | None) -> Iterator[Sample]:
