@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from sensorium.engine.request import Engine
+    from sensorium.engine.request import LiveEngine
     from sensorium.server.config import ServerConfig
 
 RELEASED = Path(__file__).parent / "checkpoints" / "nano"
@@ -151,7 +151,7 @@ def _run_recipe(recipe: str, options: list[str]) -> NoReturn:
     raise typer.Exit(subprocess.call([sys.executable, "-m", f"recipes.{recipe}", *options]))
 
 
-def _load_engine(checkpoint: Path, *, fake: bool, threads: int) -> Engine:
+def _load_engine(checkpoint: Path, *, fake: bool, threads: int) -> LiveEngine:
     if fake:
         from sensorium.engine.fake import FakeEngine
 

@@ -10,6 +10,7 @@ import json
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,7 @@ def _records(name: str, split: Split, root: Path) -> tuple[Record, ...]:
 def _small(record: Record) -> Record:
     if not isinstance(record.media, Image):
         return record
-    fields = vars(record) | {"media": Image(pixels=fit_square(record.media.pixels, PICTURE_SIZE * 5 // 4))}
-    return Record(**fields)
+    return replace(record, media=Image(pixels=fit_square(record.media.pixels, PICTURE_SIZE * 5 // 4)))
 
 
 @cache

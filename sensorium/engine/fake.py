@@ -192,25 +192,27 @@ class FakeConversation:
 
     async def answer(self, params: SamplingParams) -> AsyncGenerator[Event, None]:
         self._refuse_within_a_turn()
-        text, waveforms = "", []
+        text, waveforms, calls = "", [], list[Part]()
         try:
             asked = self.messages or [Message(role="user", parts=())]
             async with aclosing(self._engine.generate(asked, params)) as events:
                 async for event in events:
                     text += event.text if isinstance(event, TextDelta | TranscriptDelta) else ""
                     waveforms += [event.waveform] if isinstance(event, AudioDelta) else []
+                    if isinstance(event, ToolCallEvent):
+                        calls.append(ToolCall(id=f"call_{len(calls) + 1}", name=event.name, arguments=event.arguments))
                     yield event
         finally:
             sound = np.concatenate(waveforms or [np.zeros(0, np.float32)])
             spoken = Audio(waveform=sound, sample_rate_hz=SAMPLE_RATE_HZ, transcript=text, voice=params.voice)
             part: Part = spoken if waveforms else Text(text=text)
-            self.messages.append(Message(role="assistant", parts=(part,)))
+            self.messages.append(Message(role="assistant", parts=tuple(calls) or (part,)))
 
     async def interrupt(self, after_ms: float) -> None:
         if self._turn is not None or not self.messages or self.messages[-1].role != "assistant":
             raise RuntimeError("there is no answer to interrupt")
         num_frames = ceil(after_ms / FRAME_MS)
-        [part] = self.messages.pop().parts
+        part = self.messages.pop().parts[0]
         if isinstance(part, Audio):
             if num_frames <= 0:
                 return

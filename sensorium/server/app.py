@@ -13,7 +13,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from sensorium.engine.request import Engine, SamplingParams
+from sensorium.engine.request import LiveEngine, SamplingParams
 from sensorium.messages import Message, Text
 from sensorium.server.chat import Chat
 from sensorium.server.config import ServerConfig
@@ -29,7 +29,7 @@ __all__ = ["ServerConfig", "build_app"]
 _LOCAL_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 
 
-def build_app(engine: Engine, config: ServerConfig) -> FastAPI:
+def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     """The ASGI application that serves `engine`. It closes the engine when it stops."""
     metrics = Metrics()
     # of its own: the threads that asyncio shares out are many, and a decode may take a quarter of a gigabyte
@@ -72,7 +72,7 @@ def build_app(engine: Engine, config: ServerConfig) -> FastAPI:
     return app
 
 
-async def _warm_up(engine: Engine) -> None:
+async def _warm_up(engine: LiveEngine) -> None:
     """One short spoken answer: whatever is loaded, compiled or allocated on first use is ready after it."""
     prompt = [Message(role="user", parts=(Text(text="hi"),))]
     events = engine.generate(prompt, SamplingParams(modality="audio", voice=engine.info.voices[0], max_tokens=8))

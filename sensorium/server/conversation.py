@@ -65,6 +65,12 @@ class Item:
     call: ToolCall | None = None
     call_output: str | None = None
     voice: str = ""  # of what the assistant says in it
+    revision: int = 0  # how often it was cut short
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What an engine has read is still so for as long as this is."""
+        return self.id, self.revision
 
     def wire(self) -> Json:
         head: Json = {"id": self.id, "object": "realtime.item"}
@@ -93,6 +99,7 @@ class Item:
         part.spoken = [piece for piece in part.spoken if piece.at_ms < audio_end_ms]
         part.text = "".join(piece.text for piece in part.spoken)
         self.status = "incomplete"
+        self.revision += 1
 
     def message(self, rate_hz: int) -> Message:
         if self.call is not None and self.call_output is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any, NamedTuple
@@ -23,20 +23,18 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from sensorium.engine.request import (
     ContextLengthExceeded,
     End,
-    Engine,
+    Event,
     InputTranscriptDelta,
-    SamplingParams,
+    LiveEngine,
 )
 from sensorium.messages import Message, Text, tool_list
 from sensorium.server.chat_request import check_model
 from sensorium.server.config import ServerConfig
 from sensorium.server.conversation import (
-    Content,
     Conversation,
     Item,
     Json,
     duration_ms,
-    from_base64,
     new_id,
     read_item,
 )
@@ -62,20 +60,19 @@ from sensorium.server.realtime_events import (
     SessionUpdate,
     client_event,
 )
+from sensorium.server.realtime_input import Microphone
 from sensorium.server.realtime_reply import CancelReason, Reply
 from sensorium.server.realtime_session import check_response, check_session, chosen_voice
-from sensorium.server.turns import InputBuffer, SpeechStarted, SpeechStopped
+from sensorium.server.realtime_thread import Thread
 
 log = structlog.get_logger()
 
 ROUTE = "/v1/realtime"
 SUBPROTOCOL = "realtime"
-MIN_TURN_MS = 100  # the contract's: less sound than this is no turn
-MAX_APPEND_BYTES = 15 * 2**20
 
 
 class Realtime:
-    def __init__(self, engine: Engine, config: ServerConfig, metrics: Metrics, decoders: Executor) -> None:
+    def __init__(self, engine: LiveEngine, config: ServerConfig, metrics: Metrics, decoders: Executor) -> None:
         self._engine = engine
         self._config = config
         self._metrics = metrics
@@ -123,7 +120,7 @@ class Call:
     def __init__(
         self,
         socket: WebSocket,
-        engine: Engine,
+        engine: LiveEngine,
         config: ServerConfig,
         metrics: Metrics,
         threads: Threads,
@@ -140,11 +137,12 @@ class Call:
         self._model = model
         self._expires_at = int(time.time()) + config.call_s
         self.session = SessionConfig(type="realtime")
-        self._conversation = Conversation()
+        self.conversation = Conversation()
+        self.thread = Thread(engine)
         self._sending = asyncio.Lock()
         self._replies: dict[str, Reply] = {}  # under way, by id
         self._tasks: set[asyncio.Task[None]] = set()
-        self._buffer = InputBuffer(self.session, self._rate_hz)
+        self._microphone = Microphone(self, engine, config, threads.listening)
         self._has_spoken = False
 
     async def run(self) -> None:
@@ -202,25 +200,25 @@ class Call:
             case SessionUpdate():
                 await self._update(event.session)
             case BufferAppend():
-                await self._append(event.audio)
+                await self._microphone.append(event.audio)
             case BufferCommit():
-                await self._commit()
+                await self._microphone.commit()
             case BufferClear():
-                self._buffer = InputBuffer(self.session, self._rate_hz, start_ms=self._buffer.end_ms)
+                await self._microphone.clear()
                 await self.send("input_audio_buffer.cleared")
             case ItemCreate():
                 await self._create_item(event)
             case ItemRetrieve():
-                item = self._conversation.find(event.item_id)
+                item = self.conversation.find(event.item_id)
                 body = item.with_sound(self.session.audio.output.format.type, self._rate_hz)
                 await self.send("conversation.item.retrieved", item=body)
             case ItemDelete():
-                self._conversation.remove(self._conversation.find(event.item_id))
+                self.conversation.remove(self.conversation.find(event.item_id))
                 await self.send("conversation.item.deleted", item_id=event.item_id)
             case ItemTruncate():
                 await self._truncate(event)
             case ResponseCreate():
-                await self._respond(event.response)
+                await self.respond(event.response)
             case ResponseCancel():
                 self._cancel(event.response_id)
 
@@ -239,7 +237,7 @@ class Call:
             )
         before, self.session = self.session.audio.input, session
         if session.audio.input != before:
-            self._buffer = self._buffer.reshaped(session)
+            await self._microphone.reshape()
         await self.send("session.updated", session=self._session_body())
 
     def _session_body(self) -> Json:
@@ -256,7 +254,7 @@ class Call:
         media = MediaReader(self._config, self._engine.info, self._threads.decoders)
         format = self.session.audio.input.format.type
         item = await read_item(event.item, media, format=format, rate_hz=self._rate_hz, param="item")
-        before = self._conversation.add(item, after=event.previous_item_id)
+        before = self.conversation.add(item, after=event.previous_item_id)
         await self._tell_item(item, before)
 
     async def _tell_item(self, item: Item, before: str | None) -> None:
@@ -264,7 +262,7 @@ class Call:
         await self.send("conversation.item.done", previous_item_id=before, item=item.wire())
 
     async def _truncate(self, event: ItemTruncate) -> None:
-        item = self._conversation.find(event.item_id)
+        item = self.conversation.find(event.item_id)
         if item.role != "assistant" or not item.content or item.content[0].kind != "output_audio":
             raise invalid("Only spoken answers of the assistant can be truncated.", "item_id")
         if event.content_index != 0:
@@ -274,92 +272,18 @@ class Call:
         if event.audio_end_ms > length_ms:
             message = f"Audio content of {length_ms}ms is already shorter than {event.audio_end_ms}ms"
             raise invalid(message, "audio_end_ms")
+        known = item.key
         item.truncate(event.audio_end_ms, self._rate_hz)
+        if not self.thread.lock.locked():
+            await self._microphone.hear_again()
+            async with self.thread.lock:
+                await self.thread.cut_short(item, known, event.audio_end_ms)
         fields = {"item_id": item.id, "content_index": 0, "audio_end_ms": event.audio_end_ms}
         await self.send("conversation.item.truncated", **fields)
 
-    # --- what the client's microphone says
-
-    async def _append(self, audio: str) -> None:
-        if len(audio) * 3 // 4 > MAX_APPEND_BYTES:
-            raise invalid(f"At most {MAX_APPEND_BYTES} bytes may be appended at once.", "audio", "audio_too_large")
-        heard = self._buffer.push(from_base64(audio, "audio"))
-        if self._buffer.duration_ms > 1000 * self._config.max_audio_s:
-            self._buffer = InputBuffer(self.session, self._rate_hz, start_ms=self._buffer.end_ms)
-            raise invalid("The input audio buffer was full, and has been cleared.", "audio", "audio_too_large")
-        if self._buffer.turns is None:
-            return
-        loop = asyncio.get_running_loop()
-        for event in await loop.run_in_executor(self._threads.listening, self._buffer.turns.push, heard):
-            if isinstance(event, SpeechStarted):
-                await self._speech_started(event)
-            else:
-                await self._speech_stopped(event)
-
-    async def _speech_started(self, event: SpeechStarted) -> None:
-        detection = self.session.audio.input.turn_detection
-        assert detection is not None
-        self._buffer.item_id = new_id("item")
-        self._buffer.forget_before(event.at_ms)
-        fields = {"audio_start_ms": event.at_ms, "item_id": self._buffer.item_id}
-        await self.send("input_audio_buffer.speech_started", **fields)
-        if detection.interrupt_response:
-            await self._interrupt("turn_detected")
-
-    async def _speech_stopped(self, event: SpeechStopped) -> None:
-        detection = self.session.audio.input.turn_detection
-        assert detection is not None
-        fields = {"audio_end_ms": event.at_ms, "item_id": self._buffer.item_id}
-        await self.send("input_audio_buffer.speech_stopped", **fields)
-        await self._commit(until_ms=event.at_ms)
-        if detection.create_response:
-            await self._interrupt("turn_detected")
-            await self._respond(ResponseOptions())
-
-    async def _commit(self, *, until_ms: int | None = None) -> None:
-        waveform = self._buffer.cut(until_ms)
-        length_ms = duration_ms(waveform, self._rate_hz)
-        if length_ms < MIN_TURN_MS:
-            message = f"The input audio buffer holds {length_ms} ms of sound; a turn needs {MIN_TURN_MS} ms."
-            raise invalid(message, None, "input_audio_buffer_commit_empty")
-        item_id = self._buffer.item_id or new_id("item")
-        self._buffer.item_id = None
-        item = Item(id=item_id, role="user", content=[Content(kind="input_audio", text=None, waveform=waveform)])
-        before = self._conversation.add(item)
-        await self.send("input_audio_buffer.committed", previous_item_id=before, item_id=item.id)
-        await self._tell_item(item, before)
-        if self.session.audio.input.transcription is not None:
-            self._spawn(self._transcribe(item))
-
-    async def _transcribe(self, item: Item) -> None:
-        """What the network hears in a turn, told apart from any answer: the same words that an answer rests on."""
-        part, where = item.content[0], {"item_id": item.id, "content_index": 0}
-        assert part.waveform is not None
-        events = self._engine.generate([item.message(self._rate_hz)], SamplingParams(max_tokens=1, tool_choice="none"))
-        assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
-        text = ""
-        try:
-            async with aclosing(events):
-                async for event in events:
-                    if not isinstance(event, InputTranscriptDelta):
-                        break
-                    text += event.text
-                    await self.send("conversation.item.input_audio_transcription.delta", **where, delta=event.text)
-        except (WebSocketDisconnect, TimeoutError):
-            return
-        except Exception as failure:
-            log.error("transcription failed", **describe(failure))
-            error = {"type": "server_error", "code": None, "message": "The turn could not be written down."}
-            await self.send("conversation.item.input_audio_transcription.failed", **where, error=error)
-            return
-        part.text = text
-        usage = {"type": "duration", "seconds": round(len(part.waveform) / self._rate_hz, 3)}
-        fields = {**where, "transcript": text, "usage": usage}
-        await self.send("conversation.item.input_audio_transcription.completed", **fields)
-
     # --- answers
 
-    async def _respond(self, options: ResponseOptions) -> None:
+    async def respond(self, options: ResponseOptions) -> None:
         check_response(options, self._engine.info, self._config)
         in_conversation = options.conversation == "auto"
         if in_conversation and any(reply.in_conversation for reply in self._replies.values()):
@@ -375,25 +299,25 @@ class Call:
             self.session,
             options,
             send=self.send,
-            conversation=self._conversation if in_conversation else None,
+            conversation=self.conversation if in_conversation else None,
             rate_hz=self._rate_hz,
             voice=chosen_voice(options, self.session, self._config),
         )
         self._replies[reply.id] = reply
         await reply.begin()
-        task = self._spawn(self._run_reply(reply, items, options))
+        task = self.spawn(self._run_reply(reply, items, options))
         reply.stop = task.cancel
 
     async def _prompt_items(self, options: ResponseOptions) -> list[Item]:
         if options.input is None:
-            return list(self._conversation)
+            return list(self.conversation)
         media = MediaReader(self._config, self._engine.info, self._threads.decoders)
         format = self.session.audio.input.format.type
         items = []
         for index, new in enumerate(options.input):
             param = f"response.input[{index}]"
             if isinstance(new, ItemReference):
-                items.append(self._conversation.find(new.id))
+                items.append(self.conversation.find(new.id))
             else:
                 items.append(await read_item(new, media, format=format, rate_hz=self._rate_hz, param=param))
         return items
@@ -419,21 +343,44 @@ class Call:
         self._metrics.count_tokens(reply.usage)
 
     async def _generate(self, reply: Reply, items: list[Item], options: ResponseOptions) -> None:
-        """Leaves out the oldest items for as long as the context cannot hold them all."""
+        """Answers from the call's own thread if it is about the conversation as it stands, else from nothing.
+
+        The oldest items are left out for as long as the context cannot hold them all.
+        """
+        head = self._head(reply.tools, options)
+        same_head = [message.text for message in head] == [message.text for message in self.head()]
+        own = reply.in_conversation and options.input is None and same_head
         while True:
+            kept = [item for item in items if item.id not in self.thread.left_out] if own else items
             try:
-                await self._tell_events(reply, items, self._messages(reply, items, options))
+                await (
+                    self._answer(reply, head, kept) if own else self._tell(reply, self._from_nothing(reply, head, kept))
+                )
                 return
             except ContextLengthExceeded:
-                if self.session.truncation == "disabled" or len(items) < 2:
+                if self.session.truncation == "disabled" or len(kept) < 2:
                     raise
-                del items[0]  # what was said last is what is answered
+                if own:  # more than need be: room for a while, so that not every turn begins by reading it all again
+                    self.thread.left_out.update(item.id for item in kept[: max(1, len(kept) // 3)])
+                else:
+                    del items[0]  # what was said last is what is answered
 
-    async def _tell_events(self, reply: Reply, items: Sequence[Item], messages: Sequence[Message]) -> None:
+    async def _answer(self, reply: Reply, head: list[Message], items: Sequence[Item]) -> None:
+        async with self.thread.lock:
+            await self.thread.catch_up(head, items)
+            before = await self.thread.mark()
+            try:
+                await self._tell(reply, self.thread.answer(reply.params))
+            finally:
+                await self.thread.answered(before, reply.items)
+
+    async def _from_nothing(
+        self, reply: Reply, head: list[Message], items: Sequence[Item]
+    ) -> AsyncGenerator[Event, None]:
         unheard = [part for item in items for part in item.content if part.waveform is not None and part.text is None]
         transcripts = [""] * len(unheard)
-        params = reply.params
-        events = self._engine.generate(messages, params)
+        messages = [*head, *(item.message(self._rate_hz) for item in items)]
+        events = self._engine.generate(messages, reply.params)
         assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
         async with aclosing(events):
             async for event in events:
@@ -442,17 +389,25 @@ class Call:
                     continue
                 for part, transcript in zip(unheard, transcripts, strict=True):
                     part.text = transcript or None  # once heard, it need not be heard again
-                self._has_spoken |= params.modality == "audio"
+                yield event
+
+    async def _tell(self, reply: Reply, events: AsyncGenerator[Event, None]) -> None:
+        async with aclosing(events):
+            async for event in events:
+                self._has_spoken |= reply.params.modality == "audio"
                 await reply.add(event)
                 if isinstance(event, End):
                     return
 
-    def _messages(self, reply: Reply, items: Sequence[Item], options: ResponseOptions) -> list[Message]:
+    def head(self) -> list[Message]:
+        """What stands before all items."""
+        return self._head(self.session.tools, ResponseOptions())
+
+    def _head(self, tools: Sequence[FunctionTool], options: ResponseOptions) -> list[Message]:
         instructions = self.session.instructions if options.instructions is None else options.instructions
         policy = options.tool_choice or self.session.tool_choice
-        messages = [Message(role="system", parts=(Text(text=instructions),))] if instructions else []
-        messages += [item.message(self._rate_hz) for item in items]
-        return [_offer(reply.tools), *messages] if reply.tools and policy != "none" else messages
+        offered = [_offer(tools)] if tools and policy != "none" else []
+        return offered + ([Message(role="system", parts=(Text(text=instructions),))] if instructions else [])
 
     def _cancel(self, response_id: str | None) -> None:
         for reply in self._replies.values():
@@ -461,13 +416,13 @@ class Call:
                 return
         raise invalid("No response is under way that could be cancelled.", None, "response_cancel_not_active")
 
-    async def _interrupt(self, reason: CancelReason) -> None:
+    async def interrupt(self, reason: CancelReason) -> None:
         """Ends the conversation's answer, if there is one, and waits until that has been told."""
         for reply in [reply for reply in self._replies.values() if reply.in_conversation]:
             reply.cancel(reason)
             await reply.told.wait()
 
-    def _spawn(self, work: Any) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

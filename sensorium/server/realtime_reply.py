@@ -66,6 +66,10 @@ class Reply:
         return self._conversation is not None
 
     @property
+    def items(self) -> list[Item]:
+        return list(self._items)
+
+    @property
     def params(self) -> SamplingParams:
         session, options = self._session, self._options
         modality = (options.output_modalities or session.output_modalities)[0]

@@ -20,11 +20,6 @@ def check_session(session: SessionConfig, info: EngineInfo, config: ServerConfig
         (heard.transcription and heard.transcription.prompt, "audio.input.transcription.prompt", "cannot be steered"),
         (said.speed != 1.0, "audio.output.speed", "only 1.0 is supported"),
         (
-            detection is not None and not isinstance(detection, ServerVad),
-            "audio.input.turn_detection.type",
-            "supported are 'server_vad' and null",
-        ),
-        (
             isinstance(detection, ServerVad) and detection.idle_timeout_ms,
             "audio.input.turn_detection.idle_timeout_ms",
             "only null is supported",

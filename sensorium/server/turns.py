@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 
 from sensorium.server.realtime_audio import WireDecoder
-from sensorium.server.realtime_events import ServerVad, SessionConfig
+from sensorium.server.realtime_events import SemanticVad, ServerVad, SessionConfig
 
 RATE_HZ = 16_000
 WINDOW = 512  # samples the detector looks at: 32 ms
@@ -24,6 +24,7 @@ _STATE = (2, 1, 128)
 KEPT_SILENCE_MS = 5_000  # how much sound before a turn is kept at least: padding reaches back into it
 _ONSET_WINDOWS = 2  # so many in a row must hold speech: a click is no turn
 _WINDOW_MS = 1000 * WINDOW // RATE_HZ
+_WAITS_MS = {"low": 8_000, "medium": 4_000, "auto": 4_000, "high": 2_000}  # the contract's: at most, of semantic turns
 _RELEASE = 0.15  # a turn goes on until the probability falls this far below the threshold
 
 
@@ -74,10 +75,13 @@ class VoiceActivity:
 
 
 class TurnDetector:
-    """Sound in, turns out. `speaking` says whether one is under way."""
+    """Sound in, turns out. `speaking` says whether one is under way, `silence_ms` how long nobody has spoken in it."""
 
-    def __init__(self, config: ServerVad, *, start_ms: int = 0) -> None:
-        self._config = config
+    def __init__(self, config: ServerVad | SemanticVad, *, start_ms: int = 0) -> None:
+        semantic = isinstance(config, SemanticVad)
+        self._config = (
+            ServerVad(type="server_vad", silence_duration_ms=_WAITS_MS[config.eagerness]) if semantic else config
+        )
         self._activity = VoiceActivity()
         self._start_ms = start_ms  # of the clock
         self._num_windows = 0
@@ -108,6 +112,16 @@ class TurnDetector:
         return [SpeechStopped(self._now_ms)]
 
     @property
+    def silence_ms(self) -> int:
+        return self._run * _WINDOW_MS if self.speaking else 0
+
+    def stop(self) -> SpeechStopped:
+        """Ends the turn now, since somebody knows that it is over."""
+        assert self.speaking
+        self.speaking, self._run = False, 0
+        return SpeechStopped(self._now_ms)
+
+    @property
     def _now_ms(self) -> int:
         return self._start_ms + self._num_windows * _WINDOW_MS
 
@@ -122,8 +136,9 @@ class InputBuffer:
         self._decoder = WireDecoder(settings.format.type, rate_hz)
         self._start_ms = start_ms
         self._waveform = np.zeros(0, np.float32)
-        self.turns = TurnDetector(detection, start_ms=start_ms) if isinstance(detection, ServerVad) else None
+        self.turns = TurnDetector(detection, start_ms=start_ms) if detection is not None else None
         self.item_id: str | None = None  # of the turn under way, if one has begun
+        self._num_taken = 0  # samples that `fresh` has given
 
     @property
     def duration_ms(self) -> int:
@@ -143,11 +158,21 @@ class InputBuffer:
 
     def forget_before(self, at_ms: int) -> None:
         if at_ms > self._start_ms:
-            self._waveform = self._waveform[round((at_ms - self._start_ms) * self._rate_hz / 1000) :]
+            gone = round((at_ms - self._start_ms) * self._rate_hz / 1000)
+            self._waveform, self._num_taken = self._waveform[gone:], max(0, self._num_taken - gone)
             self._start_ms = at_ms
 
-    def cut(self, until_ms: int | None) -> np.ndarray:
-        """Takes out what came until then, or everything."""
+    def fresh(self) -> np.ndarray:
+        """What came since the last time: a turn is listened to while it comes."""
+        taken, self._num_taken = self._waveform[self._num_taken :], len(self._waveform)
+        return taken
+
+    def again(self) -> None:
+        """All that is here is fresh."""
+        self._num_taken = 0
+
+    def cut(self, until_ms: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Takes out what came until then, or everything: the whole of it, and what of that `fresh` has not given."""
         if until_ms is None:  # the end of the sound is still on its way through the resampler
             self._waveform = np.concatenate((self._waveform, self._decoder.push(b"", last=True)))
             self._decoder = WireDecoder(self._decoder.format, self._rate_hz)
@@ -155,8 +180,9 @@ class InputBuffer:
         if until_ms is not None:
             end = min(end, round((until_ms - self._start_ms) * self._rate_hz / 1000))
         taken, self._waveform = self._waveform[:end], self._waveform[end:]
+        fresh, self._num_taken = taken[self._num_taken :], max(0, self._num_taken - end)
         self._start_ms += round(1000 * len(taken) / self._rate_hz)
-        return taken
+        return taken, fresh
 
     def reshaped(self, session: SessionConfig) -> InputBuffer:
         """The same sound under other settings: a turn that has begun begins anew."""

@@ -368,6 +368,28 @@ def test_no_more_calls_than_the_server_takes():
         assert refused.value.response.status_code == 503
 
 
+LISTED = {"type": "realtime", "audio": {"input": {"turn_detection": None, "transcription": {"model": "whisper-1"}}}}
+WRITTEN = "conversation.item.input_audio_transcription"
+
+
+@pytest.mark.parametrize("session", [LISTED, PUSH_TO_TALK])
+def test_a_turn_is_written_down_while_it_is_said(server: Live, session: dict[str, Any]):
+    with phone(server, session=session) as call:
+        call.say("input_audio_buffer.append", audio=pcm(hum(400)))
+        call.say("input_audio_buffer.commit")
+        assert call.until("conversation.item.done")[-1]["item"]["content"][0]["transcript"] is None
+        if session is LISTED:
+            events = call.until(f"{WRITTEN}.completed")
+            assert types(events)[:-1] == [f"{WRITTEN}.delta"]
+            assert events[-1]["transcript"] == "word1 word2"
+        for _ in range(2):
+            call.say("response.create", response={"output_modalities": ["text"]})
+            call.until("rate_limits.updated")
+        heard = server.engine.requests[-1].messages[0].parts[0]
+    assert isinstance(heard, Audio)
+    assert heard.transcript == "word1 word2"
+
+
 class HearingEngine(FakeEngine):
     """Writes down what it hears, as the network does, before it answers."""
 
@@ -381,33 +403,34 @@ class HearingEngine(FakeEngine):
                 yield event
 
 
-def test_a_turn_is_written_down_once():
-    session = {**PUSH_TO_TALK, "audio": {"input": {"turn_detection": None, "transcription": {"model": "whisper-1"}}}}
-    with live(HearingEngine()) as server:
-        for settings in (session, PUSH_TO_TALK):
-            with phone(server, session=settings) as call:
-                call.say("input_audio_buffer.append", audio=pcm(hum(400)))
-                call.say("input_audio_buffer.commit")
-                call.until("conversation.item.done")
-                if settings is session:
-                    events = call.until("conversation.item.input_audio_transcription.completed")
-                    assert types(events)[:-1] == ["conversation.item.input_audio_transcription.delta"] * 2
-                    assert events[-1]["transcript"] == "turn on the light"
-                for _ in range(2):
-                    call.say("response.create", response={"output_modalities": ["text"]})
-                    call.until("rate_limits.updated")
-                heard = server.engine.requests[-1].messages[0].parts[0]
-                assert isinstance(heard, Audio)
-                assert heard.transcript == "turn on the light"
+def test_a_turn_during_an_answer_is_written_down_as_a_clip():
+    with live(HearingEngine(delay_ms=30)) as server, phone(server, session=LISTED) as call:
+        call.user("a rather long sentence to repeat")
+        call.say("response.create")
+        call.until("response.output_audio.delta")
+        call.say("input_audio_buffer.append", audio=pcm(hum(400)))
+        call.say("input_audio_buffer.commit")
+        events = call.until(f"{WRITTEN}.completed")
+        assert types(events).count(f"{WRITTEN}.delta") == 2
+        assert events[-1]["transcript"] == "turn on the light"
 
 
 def test_a_turn_that_cannot_be_written_down_is_told():
-    session = {**PUSH_TO_TALK, "audio": {"input": {"turn_detection": None, "transcription": {}}}}
-    with live(FakeEngine()) as server, phone(server, session=session) as call:
-        server.engine.error = RuntimeError("secret")
+    class Deaf(FakeEngine):
+        async def generate(self, messages: Sequence[Message], params: SamplingParams) -> AsyncGenerator[Event, None]:
+            if params.max_tokens == 1:
+                raise RuntimeError("secret")
+            async with aclosing(super().generate(messages, params)) as events:
+                async for event in events:
+                    yield event
+
+    with live(Deaf(delay_ms=30)) as server, phone(server, session=LISTED) as call:
+        call.user("a rather long sentence to repeat")
+        call.say("response.create")
+        call.until("response.output_audio.delta")
         call.say("input_audio_buffer.append", audio=pcm(hum(400)))
         call.say("input_audio_buffer.commit")
-        failed = call.until("conversation.item.input_audio_transcription.failed")[-1]
+        failed = call.until(f"{WRITTEN}.failed")[-1]
         assert "secret" not in json.dumps(failed)
 
 

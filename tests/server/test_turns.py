@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 import soundfile
 import soxr
 
-from sensorium.engine.fake import FakeEngine
+from sensorium.engine.fake import FakeConversation, FakeEngine
 from sensorium.messages import Audio
 from tests.server.calls import Phone, hum, pcm, phone, types
 from tests.server.live import Live, live
@@ -84,3 +86,54 @@ def test_speech_does_not_interrupt_where_that_is_switched_off():
         done = done or call.until("response.done")[-1:]
         assert done[0]["response"]["status"] == "completed"
         assert server.engine.num_cancelled == 0
+
+
+SEMANTIC = {"type": "semantic_vad"}
+
+
+def stopped_ms(server: Live, detection: Mapping[str, object], *, silence_ms: int = 1000) -> int:
+    """When a turn of 1440 ms, begun at 500, is over."""
+    session = {"type": "realtime", "output_modalities": ["text"], "audio": {"input": {"turn_detection": detection}}}
+    with phone(server, session=session) as call:
+        stream(call, spoken(silence_ms=silence_ms))
+        events = call.until("input_audio_buffer.speech_stopped")
+    return events[-1]["audio_end_ms"]
+
+
+def test_a_semantic_turn_is_over_when_the_network_says_so(server: Live, monkeypatch: pytest.MonkeyPatch):
+    by_silence = stopped_ms(server, {"type": "server_vad"})
+    assert stopped_ms(server, SEMANTIC) < by_silence - 150
+    assert stopped_ms(server, {**SEMANTIC, "eagerness": "high"}) <= stopped_ms(server, {**SEMANTIC, "eagerness": "low"})
+    monkeypatch.setattr(FakeConversation, "turn_probability", 0.0)
+    waited = stopped_ms(server, {**SEMANTIC, "eagerness": "high"}, silence_ms=3000)
+    assert waited == pytest.approx(by_silence + 1500, abs=100)  # 2 s instead of half a second
+
+
+def test_a_semantic_session_echoes_its_settings_whole(server: Live):
+    session = {"type": "realtime", "audio": {"input": {"turn_detection": SEMANTIC}}}
+    with phone(server, session=None) as call:
+        told = call.ask("session.update", "session.updated", session=session)["session"]
+    expected = {**SEMANTIC, "eagerness": "auto", "create_response": True, "interrupt_response": True}
+    assert told["audio"]["input"]["turn_detection"] == expected
+
+
+def test_what_was_unheard_is_forgotten_while_the_user_goes_on_speaking():
+    with live(FakeEngine(delay_ms=60)) as server, phone(server, session={"type": "realtime"}) as call:
+        call.user("a rather long sentence to repeat, and to be interrupted in")
+        call.say("response.create")
+        item_id = call.until("response.output_audio.delta")[-1]["item_id"]
+        call.until("response.output_audio.delta")
+        sound = spoken()
+        stream(call, sound[: len(sound) // 3])
+        call.until("response.done")
+        fields = {"item_id": item_id, "content_index": 0, "audio_end_ms": 160}
+        call.say("conversation.item.truncate", **fields)
+        stream(call, sound[len(sound) // 3 :])
+        events = call.until("response.done")
+        started = next(event for event in events if event["type"] == "input_audio_buffer.speech_stopped")
+        said, heard = (message.parts[0] for message in server.engine.requests[-1].messages[1:])
+    assert isinstance(said, Audio)
+    assert isinstance(heard, Audio)
+    assert said.duration_ms == 160
+    assert heard.duration_ms == pytest.approx(started["audio_end_ms"] - 200, abs=100)
+    assert heard.transcript

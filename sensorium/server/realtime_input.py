@@ -1,0 +1,237 @@
+"""What the client's microphone says: sound becomes turns, and turns become items that the network has heard already.
+
+A turn is listened to while it is said, so that little is left to do when it ends. That is never waited for: while an
+answer is being made the turn is only kept, and read as a clip later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine
+from concurrent.futures import Executor
+from contextlib import aclosing
+from typing import Any, Protocol
+
+import numpy as np
+import structlog
+from starlette.websockets import WebSocketDisconnect
+
+from sensorium.engine.request import ContextLengthExceeded, InputTranscriptDelta, LiveEngine, SamplingParams
+from sensorium.messages import Message
+from sensorium.server.config import ServerConfig
+from sensorium.server.conversation import Content, Conversation, Item, duration_ms, from_base64, new_id
+from sensorium.server.errors import invalid
+from sensorium.server.logs import describe
+from sensorium.server.realtime_events import ResponseOptions, SemanticVad, SessionConfig
+from sensorium.server.realtime_reply import CancelReason
+from sensorium.server.realtime_thread import Thread
+from sensorium.server.turns import InputBuffer, SpeechStarted, SpeechStopped
+
+log = structlog.get_logger()
+
+MIN_TURN_MS = 100  # the contract's: less sound than this is no turn
+MAX_APPEND_BYTES = 15 * 2**20
+_EAGERNESS = {"high": (160, 0.5), "medium": (240, 0.7), "auto": (240, 0.7), "low": (400, 0.85)}
+"""Of a semantic turn: how long nobody must have spoken, and how sure the network must be that it is over."""
+
+
+class Line(Protocol):
+    """The call, as far as its microphone needs it."""
+
+    session: SessionConfig
+    conversation: Conversation
+    thread: Thread
+
+    async def send(self, type: str, **fields: Any) -> None: ...
+    def head(self) -> list[Message]: ...
+    async def interrupt(self, reason: CancelReason) -> None: ...
+    async def respond(self, options: ResponseOptions) -> None: ...
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
+
+
+class Microphone:
+    def __init__(self, line: Line, engine: LiveEngine, config: ServerConfig, detecting: Executor) -> None:
+        self._line = line
+        self._engine = engine
+        self._config = config
+        self._detecting = detecting
+        self._rate_hz = engine.info.sample_rate_hz
+        self._buffer = InputBuffer(line.session, self._rate_hz)
+        self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        self._listening = False  # to the turn, from its first sample on
+        self._deaf = False  # it is only kept
+        self._going_on = 1.0  # how likely it is, to the network, that the user is not done
+
+    async def append(self, audio: str) -> None:
+        if len(audio) * 3 // 4 > MAX_APPEND_BYTES:
+            raise invalid(f"At most {MAX_APPEND_BYTES} bytes may be appended at once.", "audio", "audio_too_large")
+        heard = self._buffer.push(from_base64(audio, "audio"))
+        if self._buffer.duration_ms > 1000 * self._config.max_audio_s:
+            await self.clear()
+            raise invalid("The input audio buffer was full, and has been cleared.", "audio", "audio_too_large")
+        if self._buffer.turns is None:
+            await self._listen(self._buffer.fresh())
+            return
+        loop = asyncio.get_running_loop()
+        for event in await loop.run_in_executor(self._detecting, self._buffer.turns.push, heard):
+            if isinstance(event, SpeechStarted):
+                await self._speech_started(event)
+            else:
+                await self._speech_stopped(event)
+        if self._buffer.turns.speaking:
+            await self._listen(self._buffer.fresh())
+            if self._is_over():
+                await self._speech_stopped(self._buffer.turns.stop())
+
+    async def clear(self) -> None:
+        self._buffer = InputBuffer(self._line.session, self._rate_hz, start_ms=self._buffer.end_ms)
+        await self._forget_turn()
+
+    async def reshape(self) -> None:
+        """The session's settings of the microphone have changed: a turn that has begun begins anew."""
+        self._buffer = self._buffer.reshaped(self._line.session)
+        await self._forget_turn()
+
+    async def hear_again(self) -> None:
+        """What came before the turn has changed: it is listened to once more, behind that."""
+        self._buffer.again()
+        await self._forget_turn()
+
+    async def _forget_turn(self) -> None:
+        self._begin_turn()
+        thread = self._line.thread
+        if not thread.lock.locked():
+            async with thread.lock:
+                await thread.drop_turn()
+
+    async def _listen(self, waveform: np.ndarray) -> None:
+        thread = self._line.thread
+        if not len(waveform) or self._deaf:
+            return
+        if thread.lock.locked() or (self._listening and not thread.hears):  # an answer is on its way, or has been
+            self._deaf = True
+            return
+        async with thread.lock:
+            try:
+                if not self._listening:
+                    await thread.catch_up(self._line.head(), list(self._line.conversation))
+                    self._listening = True
+                await thread.listen(waveform)
+                self._weigh(thread.turn_probability)
+            except ContextLengthExceeded:  # the answer makes room
+                self._deaf = True
+                await thread.drop_turn()
+            except Exception as failure:  # the turn is still there to be read as a clip
+                self._deaf = True
+                log.error("listening failed", **describe(failure))
+
+    # --- turns
+
+    def _weigh(self, turn_probability: float) -> None:
+        """Each frame of a silence is another chance for the turn to be over."""
+        turns = self._buffer.turns
+        silent = turns is not None and turns.silence_ms > 0
+        self._going_on = self._going_on * (1.0 - turn_probability) if silent else 1.0
+
+    def _is_over(self) -> bool:
+        detection, turns = self._line.session.audio.input.turn_detection, self._buffer.turns
+        if not isinstance(detection, SemanticVad) or turns is None or self._deaf:
+            return False
+        least_ms, sure = _EAGERNESS[detection.eagerness]
+        return turns.silence_ms >= least_ms and 1.0 - self._going_on >= sure
+
+    async def _speech_started(self, event: SpeechStarted) -> None:
+        detection = self._line.session.audio.input.turn_detection
+        assert detection is not None
+        self._buffer.item_id = new_id("item")
+        self._buffer.forget_before(event.at_ms)
+        fields = {"audio_start_ms": event.at_ms, "item_id": self._buffer.item_id}
+        await self._line.send("input_audio_buffer.speech_started", **fields)
+        if detection.interrupt_response:
+            await self._line.interrupt("turn_detected")
+
+    async def _speech_stopped(self, event: SpeechStopped) -> None:
+        detection = self._line.session.audio.input.turn_detection
+        assert detection is not None
+        fields = {"audio_end_ms": event.at_ms, "item_id": self._buffer.item_id}
+        await self._line.send("input_audio_buffer.speech_stopped", **fields)
+        await self.commit(until_ms=event.at_ms)
+        if detection.create_response:
+            await self._line.interrupt("turn_detected")
+            await self._line.respond(ResponseOptions())
+
+    async def commit(self, *, until_ms: int | None = None) -> None:
+        waveform, fresh = self._buffer.cut(until_ms)
+        length_ms = duration_ms(waveform, self._rate_hz)
+        if length_ms < MIN_TURN_MS:
+            await self._forget_turn()
+            message = f"The input audio buffer holds {length_ms} ms of sound; a turn needs {MIN_TURN_MS} ms."
+            raise invalid(message, None, "input_audio_buffer_commit_empty")
+        item_id = self._buffer.item_id or new_id("item")
+        self._buffer.item_id = None
+        part = Content(kind="input_audio", text=None, waveform=waveform)
+        item = Item(id=item_id, role="user", content=[part])
+        await self._hear_out(item, fresh)
+        transcript, part.text = part.text, None  # an item is told before its transcript is
+        before = self._line.conversation.add(item)
+        await self._line.send("input_audio_buffer.committed", previous_item_id=before, item_id=item.id)
+        for told in ("added", "done"):
+            await self._line.send(f"conversation.item.{told}", previous_item_id=before, item=item.wire())
+        part.text = transcript
+        if self._line.session.audio.input.transcription is None:
+            return
+        if transcript is None:
+            self._line.spawn(self._transcribe(item))
+        else:
+            where = {"item_id": item.id, "content_index": 0}
+            await self._line.send("conversation.item.input_audio_transcription.delta", **where, delta=transcript)
+            await self._tell_transcript(item)
+
+    async def _hear_out(self, item: Item, rest: np.ndarray) -> None:
+        """The end of the turn; after it the transcript is known, if the turn was listened to."""
+        thread = self._line.thread
+        await self._listen(rest)
+        heard = self._listening and not self._deaf and thread.hears
+        self._begin_turn()
+        if heard and not thread.lock.locked():
+            async with thread.lock:
+                try:
+                    await thread.end_turn(item)
+                except Exception as failure:
+                    log.error("listening failed", **describe(failure))
+
+    # --- transcripts
+
+    async def _transcribe(self, item: Item) -> None:
+        """What the network hears in a turn, told apart from any answer: the same words that an answer rests on."""
+        part, where = item.content[0], {"item_id": item.id, "content_index": 0}
+        events = self._engine.generate([item.message(self._rate_hz)], SamplingParams(max_tokens=1, tool_choice="none"))
+        assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
+        text = ""
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    if not isinstance(event, InputTranscriptDelta):
+                        break
+                    text += event.text
+                    delta = {**where, "delta": event.text}
+                    await self._line.send("conversation.item.input_audio_transcription.delta", **delta)
+        except (WebSocketDisconnect, TimeoutError):
+            return
+        except Exception as failure:
+            log.error("transcription failed", **describe(failure))
+            error = {"type": "server_error", "code": None, "message": "The turn could not be written down."}
+            await self._line.send("conversation.item.input_audio_transcription.failed", **where, error=error)
+            return
+        part.text = text
+        await self._tell_transcript(item)
+
+    async def _tell_transcript(self, item: Item) -> None:
+        part = item.content[0]
+        assert part.waveform is not None
+        usage = {"type": "duration", "seconds": round(len(part.waveform) / self._rate_hz, 3)}
+        where = {"item_id": item.id, "content_index": 0}
+        fields = {**where, "transcript": part.text, "usage": usage}
+        await self._line.send("conversation.item.input_audio_transcription.completed", **fields)

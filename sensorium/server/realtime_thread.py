@@ -1,0 +1,127 @@
+"""The engine's conversation, kept in step with a call's items: whatever happens to them, only what is new is computed.
+
+What the engine has read is a list of keys, each with the mark before it. Items that changed or went away are forgotten
+together with all that followed them, and what follows is read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Hashable, Sequence
+from contextlib import aclosing
+from typing import NamedTuple
+
+import numpy as np
+
+from sensorium.engine.request import Event, InputTranscriptDelta, LiveEngine, Mark, SamplingParams
+from sensorium.messages import Message
+from sensorium.server.conversation import Item
+
+
+class _Read(NamedTuple):
+    key: Hashable
+    before: Mark  # items of one answer share it: half an answer can't be gone back to
+
+
+class Thread:
+    """`lock` is held while an answer is made. Whoever does not want to wait asks it first."""
+
+    def __init__(self, engine: LiveEngine) -> None:
+        self.lock = asyncio.Lock()
+        self.left_out: set[str] = set()  # ids of items that made room for later ones
+        self._live = engine.converse()
+        self._rate_hz = engine.info.sample_rate_hz
+        self._read: list[_Read] = []
+        self._turn: Mark | None = None  # before the turn under way
+
+    @property
+    def hears(self) -> bool:
+        """Whether a turn is under way."""
+        return self._turn is not None
+
+    @property
+    def turn_probability(self) -> float:
+        return self._live.turn_probability
+
+    async def catch_up(self, head: Sequence[Message], items: Sequence[Item]) -> None:
+        """Reads what is new: `head` are the instructions and tools. A turn under way is forgotten.
+
+        Raises ContextLengthExceeded, and has then read as many items as fit.
+        """
+        await self.drop_turn()
+        kept = [item for item in items if item.id not in self.left_out]
+        keys: list[Hashable] = [tuple(message.text for message in head), *(item.key for item in kept)]
+        same = 0
+        while same < min(len(self._read), len(keys)) and self._read[same].key == keys[same]:
+            same += 1
+        await self._forget(same)
+        for at in range(len(self._read), len(keys)):
+            before = await self._live.mark()
+            await (self._read_item(kept[at - 1]) if at else self._read_all(head))
+            self._read.append(_Read(keys[at], before))
+
+    async def _read_item(self, item: Item) -> None:
+        unheard = [part for part in item.content if part.waveform is not None and part.text is None]
+        transcripts = [""] * len(unheard)
+        for event in await self._read_all([item.message(self._rate_hz)]):
+            if isinstance(event, InputTranscriptDelta):
+                transcripts[event.clip] += event.text
+        for part, transcript in zip(unheard, transcripts, strict=True):
+            part.text = transcript or None  # once heard, it need not be heard again
+
+    async def _read_all(self, messages: Sequence[Message]) -> list[Event]:
+        return await self._live.read(messages) if messages else []
+
+    async def _forget(self, count: int) -> None:
+        """Goes back to where `count` entries had been read, or before the answer that the next one is a part of."""
+        while 0 < count < len(self._read) and self._read[count].before is self._read[count - 1].before:
+            count -= 1
+        if count < len(self._read):
+            await self._live.truncate(self._read[count].before)
+            del self._read[count:]
+
+    # --- the user's turn
+
+    async def listen(self, waveform: np.ndarray) -> None:
+        """More of the user's turn. Raises ContextLengthExceeded when it does not fit; what came before is heard."""
+        if self._turn is None:
+            self._turn = await self._live.mark()
+        await self._live.push(waveform)
+
+    async def end_turn(self, item: Item) -> None:
+        """What was listened to is this item: its transcript is known now."""
+        assert self._turn is not None
+        await self._live.finish()
+        item.content[0].text = self._live.transcript or None
+        self._read.append(_Read(item.key, self._turn))
+        self._turn = None
+
+    async def drop_turn(self) -> None:
+        if self._turn is not None:
+            await self._live.truncate(self._turn)
+            self._turn = None
+
+    # --- the assistant's
+
+    async def answer(self, params: SamplingParams) -> AsyncGenerator[Event, None]:
+        events = self._live.answer(params)
+        assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
+        async with aclosing(events):
+            async for event in events:
+                yield event
+
+    async def mark(self) -> Mark:
+        return await self._live.mark()
+
+    async def answered(self, before: Mark, items: Sequence[Item]) -> None:
+        """What the last answer came to, since the mark; nothing remains of one that nobody was told of."""
+        self._read += [_Read(item.key, before) for item in items]
+        if not items:
+            await self._live.truncate(before)
+
+    async def cut_short(self, item: Item, known: Hashable, after_ms: float) -> None:
+        """An answer was heard so far only; `known` is the key it had. If more was read since, `catch_up` sees to it."""
+        alone = len(self._read) < 2 or self._read[-2].before is not self._read[-1].before
+        if self._read and self._read[-1].key == known and alone:
+            await self._live.interrupt(after_ms)
+            self._read[-1] = self._read[-1]._replace(key=item.key)

@@ -1,0 +1,154 @@
+"""Whatever happens to a call's items, the engine has read what they are now, and nothing twice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sensorium.engine.fake import FRAME_SIZE, FakeConversation, FakeEngine
+from sensorium.engine.request import AudioDelta, ContextLengthExceeded, SamplingParams, TranscriptDelta
+from sensorium.messages import Audio, Message, Text
+from sensorium.server.conversation import Content, Conversation, Item, Spoken
+from sensorium.server.realtime_thread import Thread
+
+RATE_HZ = 16_000
+
+
+class Watched(FakeConversation):
+    num_read = 0
+
+    async def read(self, messages):
+        self.num_read += len(messages)
+        return await super().read(messages)
+
+
+class WatchedEngine(FakeEngine):
+    def converse(self) -> Watched:
+        self.live = Watched(self)
+        return self.live
+
+
+def said(text: str) -> Item:
+    return Item(id=text, role="user", content=[Content(kind="input_text", text=text)])
+
+
+def head(text: str) -> list[Message]:
+    return [Message(role="system", parts=(Text(text=text),))] if text else []
+
+
+def shown(messages: list[Message]) -> list[tuple[str, object]]:
+    """All that tells two conversations apart."""
+
+    def part(content: object) -> object:
+        if isinstance(content, Audio):
+            return len(content.waveform), content.transcript
+        return content
+
+    return [(message.role, tuple(part(content) for content in message.parts)) for message in messages]
+
+
+async def spoken_answer(thread: Thread, name: str) -> Item:
+    """An answer as `Reply` makes an item of it."""
+    before = await thread.mark()
+    part = Content(kind="output_audio", waveform=np.zeros(0, np.float32))
+    item = Item(id=name, role="assistant", content=[part], voice="alloy")
+    async for event in thread.answer(SamplingParams(modality="audio")):
+        assert part.waveform is not None
+        if isinstance(event, TranscriptDelta):
+            part.spoken.append(Spoken(event.text, 1000 * len(part.waveform) / RATE_HZ))
+            part.text = (part.text or "") + event.text
+        elif isinstance(event, AudioDelta):
+            part.waveform = np.concatenate((part.waveform, event.waveform))
+    await thread.answered(before, [item])
+    return item
+
+
+async def heard_turn(thread: Thread, name: str, frames: int) -> Item:
+    waveform = np.full(frames * FRAME_SIZE, 0.1, np.float32)
+    for piece in np.array_split(waveform, 3):
+        await thread.listen(piece)
+    item = Item(id=name, role="user", content=[Content(kind="input_audio", text=None, waveform=waveform)])
+    await thread.end_turn(item)
+    return item
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_the_engine_has_read_what_the_items_are_now(seed: int):
+    rng = np.random.default_rng(seed)
+    engine = WatchedEngine()
+    thread, conversation, instructions = Thread(engine), Conversation(), ""
+    for step in range(25):
+        items = list(conversation)
+        spoken = [item for item in items if item.role == "assistant"]
+        match rng.choice(["say", "hear", "answer", "cut", "delete", "insert", "instruct"]):
+            case "say":
+                conversation.add(said(f"words {step}"))
+            case "hear":
+                await thread.catch_up(head(instructions), items)
+                conversation.add(await heard_turn(thread, f"turn {step}", int(rng.integers(1, 9))))
+            case "answer" if items:
+                await thread.catch_up(head(instructions), items)
+                conversation.add(await spoken_answer(thread, f"answer {step}"))
+            case "cut" if spoken:
+                item = spoken[-1]
+                waveform, known = item.content[0].waveform, item.key
+                assert waveform is not None
+                frames = int(rng.integers(1, len(waveform) // FRAME_SIZE + 1))
+                item.truncate(80 * frames, RATE_HZ)
+                await thread.cut_short(item, known, 80 * frames)
+            case "delete" if items:
+                conversation.remove(items[int(rng.integers(len(items)))])
+            case "insert" if items:
+                conversation.add(said(f"words {step}"), after=items[int(rng.integers(len(items)))].id)
+            case "instruct":
+                instructions = f"be {step}"
+        await thread.catch_up(head(instructions), list(conversation))
+        wanted = [*head(instructions), *conversation.messages(RATE_HZ)]
+        given = engine.live.messages
+        assert [role for role, _ in shown(given)] == [role for role, _ in shown(wanted)]
+        for one, other in zip(given, wanted, strict=True):
+            if other.role == "assistant":  # the engine keeps whole words of what it said, the item those begun
+                assert isinstance(one.parts[0], Audio)
+                assert isinstance(other.parts[0], Audio)
+                assert len(one.parts[0].waveform) == len(other.parts[0].waveform)
+            else:
+                assert shown([one]) == shown([other])
+
+
+async def test_nothing_is_read_twice():
+    engine = WatchedEngine()
+    thread, conversation = Thread(engine), Conversation()
+    conversation.add(said("one"))
+    for count in range(2, 8):
+        await thread.catch_up(head("be kind"), list(conversation))
+        assert engine.live.num_read == count
+        conversation.add(said(f"words {count}"))
+    await thread.catch_up(head("be kind"), list(conversation))
+    conversation.remove(conversation.find("words 7"))
+    await thread.catch_up(head("be kind"), list(conversation))
+    assert engine.live.num_read == 8  # what went away costs nothing
+
+
+async def test_an_answer_that_came_to_nothing_is_forgotten():
+    engine = WatchedEngine()
+    thread = Thread(engine)
+    await thread.catch_up([], [said("call light {}")])
+    before = await thread.mark()
+    async for _ in thread.answer(SamplingParams()):
+        pass
+    assert len(engine.live.messages) == 2
+    await thread.answered(before, [])
+    assert len(engine.live.messages) == 1
+
+
+async def test_a_turn_that_does_not_fit_can_be_dropped():
+    engine = WatchedEngine(max_tokens=6)
+    thread = Thread(engine)
+    await thread.catch_up([], [said("one two")])
+    await thread.listen(np.full(2 * FRAME_SIZE, 0.1, np.float32))
+    with pytest.raises(ContextLengthExceeded):
+        await thread.listen(np.full(3 * FRAME_SIZE, 0.1, np.float32))
+    assert thread.hears
+    await thread.drop_turn()
+    assert not thread.hears
+    assert shown(engine.live.messages) == [("user", (Text(text="one two"),))]
