@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bench import decode, latency
+from bench import decode, latency, voice
 
 if __name__ == "__main__":
     decode.main()
     latency.main()
+    voice.main()

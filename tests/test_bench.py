@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from bench import decode, latency
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bench import decode, latency, voice
 from bench.untrained import untrained
 
 
@@ -23,3 +28,15 @@ def test_latency_fills_its_table(fake_server: str):
     for label, row in rows.items():
         assert row["ttft_ms_p50"] > 0
         assert ("ttfa_ms_p50" in row) is label.endswith("speech")
+
+
+@pytest.mark.parametrize("detection", voice.DETECTIONS)
+def test_voice_fills_its_table(fake_server: str, detection: str, tmp_path: Path):
+    address = fake_server.removeprefix("http://")
+    seen = asyncio.run(voice.measure(address, calls=2, turns=3, detection=detection, pace=0.05))
+    figures = seen.figures()
+    assert figures["turns"] == 6
+    assert figures["missed"] == 0
+    assert figures["answer_ms_p50"] > 0
+    voice.plot({detection: {"2": figures}}, tmp_path / "voice.png")
+    assert (tmp_path / "voice.png").stat().st_size > 1000

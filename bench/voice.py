@@ -1,0 +1,249 @@
+"""Calls over the realtime socket by a scripted caller, several at once: how soon is it answered, when is it cut off.
+
+    python -m bench.voice [--checkpoint DIR] [--calls 1 2 4 8] [--turns 8] [--detection semantic_vad ..] [--plot FILE]
+
+The caller streams held-out questions in real time, 20 ms at a time, half of them with a pause in the middle, and knows
+where each ends. Of every turn: whether it was cut before its end (`early`) or never ended (`missed`), and if neither,
+`answer_ms` from the end of speech (or from the commit, where the caller says that it is done) to the first sound; and
+whether a player would have run dry (`dry`). Every third answer is spoken into: `stop_ms` runs from the first sound of
+the interruption to the last sound of the answer. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soxr
+from websockets.asyncio.client import ClientConnection, connect
+
+from bench.latency import SHIPPED, percentiles, serving
+from sensorium.data.generators.dialogues import SKILLS, exchange, pick
+from sensorium.data.generators.speech import PRESETS, Synthesizer, with_pauses
+
+RATE_HZ = 24_000
+FRAME_MS = 20
+DETECTIONS: dict[str, dict[str, Any] | None] = {
+    "server_vad": {"type": "server_vad"},
+    "semantic_vad": {"type": "semantic_vad"},
+    "push_to_talk": None,
+}
+_PATIENCE_S = 10.0  # longer than any wait that the contract allows: then a turn counts as missed
+_HISS = 1e-4  # of a quiet line: true zeros are not what a microphone gives
+
+
+@dataclass(kw_only=True)
+class Turns:
+    """What a caller has seen, over all its turns."""
+
+    answer_ms: list[float] = field(default_factory=list)
+    stop_ms: list[float] = field(default_factory=list)
+    early: int = 0
+    missed: int = 0
+    dry: int = 0
+    total: int = 0
+
+    def figures(self) -> dict[str, float]:
+        shares = {name: round(getattr(self, name) / max(self.total, 1), 4) for name in ("early", "missed", "dry")}
+        return {"turns": self.total, **percentiles("answer_ms", self.answer_ms), **shares} | percentiles(
+            "stop_ms", self.stop_ms
+        )
+
+
+def questions(seed: int, count: int) -> list[np.ndarray]:
+    """Spoken questions at 24 kHz that end with their last word; every second one has a pause."""
+    rng, synthesizer = np.random.default_rng(seed), Synthesizer()
+    made = []
+    for index in range(count):
+        words = exchange(rng, pick(rng, SKILLS), split="heldout").question
+        utterance = synthesizer.speak(words, PRESETS[pick(rng, tuple(PRESETS))])
+        if index % 2 and len(utterance.audio.words) > 2:
+            utterance = with_pauses(utterance, rng, pauses=1)
+        made.append(soxr.resample(utterance.audio.waveform, utterance.audio.sample_rate_hz, RATE_HZ))
+    return made
+
+
+class Caller:
+    """One call: a microphone that never stops, and ears."""
+
+    def __init__(self, socket: ClientConnection, detection: dict[str, Any] | None, *, pace: float, seed: int) -> None:
+        self.turns = Turns()
+        self._socket = socket
+        self._detection = detection
+        self._pace = pace  # seconds of the clock to a second of sound
+        self._rng = np.random.default_rng(seed)
+        self._next_frame = time.perf_counter()
+        self._sent_ms = 0
+        self._arrived: list[tuple[float, float]] = []  # when, and how many ms of the answer's sound
+        self._sounding = asyncio.Event()
+        self._done = asyncio.Event()
+        self._stopped_at_ms: list[int] = []
+
+    async def run(self, questions: list[np.ndarray]) -> Turns:
+        await self._say("session.update", session={"type": "realtime", "audio": {"input": self._input()}})
+        ears = asyncio.create_task(self._listen())
+        try:
+            for index, question in enumerate(questions):
+                await self._turn(question, interrupt=index % 3 == 2)
+        finally:
+            ears.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await ears
+        return self.turns
+
+    def _input(self) -> dict[str, Any]:
+        return {"turn_detection": self._detection}
+
+    async def _turn(self, question: np.ndarray, *, interrupt: bool) -> None:
+        await self._speak(np.zeros(RATE_HZ // 2))
+        self._sounding.clear()
+        self._done.clear()
+        self._arrived.clear()
+        self._stopped_at_ms.clear()
+        await self._speak(question)
+        ended, end_ms = time.perf_counter(), self._sent_ms
+        if self._detection is None:
+            await self._say("input_audio_buffer.commit")
+            await self._say("response.create")
+        self.turns.total += 1
+        if not await self._silent_until(self._sounding):
+            self.turns.missed += 1
+            return
+        if any(at < end_ms - FRAME_MS for at in self._stopped_at_ms):
+            self.turns.early += 1
+        else:
+            self.turns.answer_ms.append(1000 * (self._arrived[0][0] - ended))
+        if interrupt and self._detection is not None and not self._done.is_set():
+            begun = time.perf_counter()
+            await self._speak(question[: RATE_HZ // 2])
+            await self._silent_until(self._done)
+            after = [at for at, _ in self._arrived if at > begun]
+            self.turns.stop_ms.append(1000 * (max(after) - begun) if after else 0.0)
+            return
+        await self._silent_until(self._done)
+        self.turns.dry += self._ran_dry()
+
+    def _ran_dry(self) -> bool:
+        """Whether a player that began with the first sound would have had nothing to play before the end."""
+        first, played_ms = self._arrived[0][0], 0.0
+        for at, length_ms in self._arrived:
+            if 1000 * (at - first) > played_ms + 1.0:
+                return True
+            played_ms += length_ms
+        return False
+
+    async def _silent_until(self, event: asyncio.Event) -> bool:
+        deadline = time.perf_counter() + _PATIENCE_S * max(self._pace, 0.1)
+        while not event.is_set() and time.perf_counter() < deadline:
+            await self._speak(np.zeros(RATE_HZ * FRAME_MS // 1000))
+        return event.is_set()
+
+    async def _speak(self, waveform: np.ndarray) -> None:
+        """In real time: a frame is sent when its last sample has sounded."""
+        size = RATE_HZ * FRAME_MS // 1000
+        for start in range(0, len(waveform), size):
+            frame = np.zeros(size)
+            frame[: len(waveform[start : start + size])] = waveform[start : start + size]
+            frame += _HISS * self._rng.standard_normal(size)
+            self._next_frame = max(self._next_frame + self._pace * FRAME_MS / 1000, time.perf_counter() - 0.1)
+            await asyncio.sleep(max(0.0, self._next_frame - time.perf_counter()))
+            data = (np.clip(frame, -1, 1) * 32767).astype("<i2").tobytes()
+            await self._say("input_audio_buffer.append", audio=base64.b64encode(data).decode())
+            self._sent_ms += FRAME_MS
+
+    async def _say(self, type: str, **fields: Any) -> None:
+        await self._socket.send(json.dumps({"type": type, **fields}))
+
+    async def _listen(self) -> None:
+        async for text in self._socket:
+            event = json.loads(text)
+            match event["type"]:
+                case "response.output_audio.delta":
+                    length_ms = 1000 * len(base64.b64decode(event["delta"])) / 2 / RATE_HZ
+                    self._arrived.append((time.perf_counter(), length_ms))
+                    self._sounding.set()
+                case "response.done":
+                    self._done.set()
+                case "input_audio_buffer.speech_stopped":
+                    self._stopped_at_ms.append(event["audio_end_ms"])
+                case "error":
+                    raise SystemExit(f"the server refused: {event['error']}")
+
+
+async def measure(address: str, *, calls: int, turns: int, detection: str, pace: float = 1.0) -> Turns:
+    """`calls` at once, each with `turns` turns."""
+
+    async def one(seed: int) -> Turns:
+        async with connect(f"ws://{address}/v1/realtime?model=gpt-realtime", max_size=None) as socket:
+            await asyncio.sleep(0.37 * seed * pace)  # nobody begins at the same time as everybody else
+            return await Caller(socket, DETECTIONS[detection], pace=pace, seed=seed).run(questions(seed, turns))
+
+    together = Turns()
+    for seen in await asyncio.gather(*(one(seed) for seed in range(calls))):
+        together.answer_ms += seen.answer_ms
+        together.stop_ms += seen.stop_ms
+        for name in ("early", "missed", "dry", "total"):
+            setattr(together, name, getattr(together, name) + getattr(seen, name))
+    return together
+
+
+def plot(results: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 4))
+    for detection, rows in results.items():
+        for share, style in (("p50", "-"), ("p95", "--")):
+            counts = [int(count) for count in rows]
+            axes.plot(
+                counts, [row.get(f"answer_ms_{share}") for row in rows.values()], style, label=f"{detection} {share}"
+            )
+    axes.set(xlabel="calls at once", ylabel="end of speech to first sound, ms")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, default=SHIPPED)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--calls", type=int, nargs="+", default=[1])
+    parser.add_argument("--turns", type=int, default=8, help="of each call")
+    parser.add_argument("--detection", nargs="+", choices=DETECTIONS, default=list(DETECTIONS))
+    parser.add_argument("--plot", type=Path, help="a picture of the answers' delays by the number of calls")
+    options = parser.parse_args()
+    results: dict[str, dict[str, dict[str, float]]] = {}
+    with serving(options.checkpoint, threads=options.threads) as address:
+        asyncio.run(measure(address, calls=1, turns=1, detection="push_to_talk"))  # to warm up
+        for detection in options.detection:
+            for calls in options.calls:
+                seen = asyncio.run(measure(address, calls=calls, turns=options.turns, detection=detection))
+                results.setdefault(detection, {})[str(calls)] = seen.figures()
+    names = ("answer_ms_p50", "answer_ms_p95", "stop_ms_p95", "early", "missed", "dry", "turns")
+    print(f"\n{options.checkpoint}: {options.turns} turns in each call, in real time")
+    print(f"  {'':<26}" + "".join(f"{name:>15}" for name in names))
+    for detection, rows in results.items():
+        for calls, row in rows.items():
+            cells = "".join(f"{row.get(name, float('nan')):15.4g}" for name in names)
+            print(f"  {f'{detection}, {calls} at once':<26}{cells}")
+    if options.plot:
+        plot(results, options.plot)
+    settings = {"model": str(options.checkpoint), "threads": options.threads, "turns": options.turns}
+    print(json.dumps({"bench": "voice", **settings, "results": results}))
+
+
+if __name__ == "__main__":
+    main()
