@@ -205,9 +205,8 @@ def plot(results: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
     for detection, rows in results.items():
         for share, style in (("p50", "-"), ("p95", "--")):
             counts = [int(count) for count in rows]
-            axes.plot(
-                counts, [row.get(f"answer_ms_{share}") for row in rows.values()], style, label=f"{detection} {share}"
-            )
+            delays = [row.get(f"answer_ms_{share}", float("nan")) for row in rows.values()]
+            axes.plot(counts, delays, style, label=f"{detection} {share}")
     axes.set(xlabel="calls at once", ylabel="end of speech to first sound, ms")
     axes.set_ylim(bottom=0)
     axes.legend()
