@@ -339,6 +339,8 @@ class Call:
             error = internal()
         finally:
             self._replies.pop(reply.id, None)
+        if reply.in_conversation:
+            self._microphone.answered(reply.played_at_s)
         await reply.finish(error)
         self._metrics.count_tokens(reply.usage)
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Coroutine
 from concurrent.futures import Executor
 from contextlib import aclosing
+from time import monotonic
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,7 +23,7 @@ from sensorium.server.config import ServerConfig
 from sensorium.server.conversation import Content, Conversation, Item, duration_ms, from_base64, new_id
 from sensorium.server.errors import invalid
 from sensorium.server.logs import describe
-from sensorium.server.realtime_events import ResponseOptions, SemanticVad, SessionConfig
+from sensorium.server.realtime_events import ResponseOptions, SemanticVad, ServerVad, SessionConfig
 from sensorium.server.realtime_reply import CancelReason
 from sensorium.server.realtime_thread import Thread
 from sensorium.server.turns import InputBuffer, SpeechStarted, SpeechStopped
@@ -57,7 +58,12 @@ class Microphone:
         self._detecting = detecting
         self._rate_hz = engine.info.sample_rate_hz
         self._buffer = InputBuffer(line.session, self._rate_hz)
+        self._silent_since_s: float | None = None  # by the clock: when the last answer had been played
         self._begin_turn()
+
+    def answered(self, played_at_s: float) -> None:
+        """The last answer will have been played then (`time.monotonic`): from there on nobody speaks."""
+        self._silent_since_s = played_at_s
 
     def _begin_turn(self) -> None:
         self._listening = False  # to the turn, from its first sample on
@@ -84,6 +90,8 @@ class Microphone:
             await self._listen(self._buffer.fresh())
             if self._is_over():
                 await self._speech_stopped(self._buffer.turns.stop())
+        else:
+            await self._look_at_the_clock()
 
     async def clear(self) -> None:
         self._buffer = InputBuffer(self._line.session, self._rate_hz, start_ms=self._buffer.end_ms)
@@ -142,9 +150,26 @@ class Microphone:
         least_ms, sure = _EAGERNESS[detection.eagerness]
         return turns.silence_ms >= least_ms and 1.0 - self._going_on >= sure
 
+    async def _look_at_the_clock(self) -> None:
+        """Asks for an answer where the user has been silent for too long after the last one."""
+        detection = self._line.session.audio.input.turn_detection
+        if not isinstance(detection, ServerVad) or not detection.idle_timeout_ms or self._silent_since_s is None:
+            return
+        silent_ms = 1000 * (monotonic() - self._silent_since_s)
+        if silent_ms < detection.idle_timeout_ms:
+            return
+        self._silent_since_s = None
+        self._buffer.item_id = new_id("item")
+        self._buffer.forget_before(self._buffer.end_ms - round(silent_ms))
+        fields = {"audio_start_ms": self._buffer.start_ms, "audio_end_ms": self._buffer.end_ms}
+        await self._line.send("input_audio_buffer.timeout_triggered", **fields, item_id=self._buffer.item_id)
+        await self.commit(until_ms=self._buffer.end_ms)
+        await self._line.respond(ResponseOptions())
+
     async def _speech_started(self, event: SpeechStarted) -> None:
         detection = self._line.session.audio.input.turn_detection
         assert detection is not None
+        self._silent_since_s = None
         self._buffer.item_id = new_id("item")
         self._buffer.forget_before(event.at_ms)
         fields = {"audio_start_ms": event.at_ms, "item_id": self._buffer.item_id}

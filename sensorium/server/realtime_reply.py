@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypeAlias
 
@@ -60,6 +61,14 @@ class Reply:
         self._open: Item | None = None  # the message under way
         self._encoder: WireEncoder | None = None
         self._ended: End | None = None
+        self._first_sound_s: float | None = None  # by the clock
+        self._sound_s = 0.0
+
+    @property
+    def played_at_s(self) -> float:
+        """When a client that plays sound as it comes will have played all of it (`time.monotonic`)."""
+        now_s = time.monotonic()
+        return now_s if self._first_sound_s is None else max(now_s, self._first_sound_s + self._sound_s)
 
     @property
     def in_conversation(self) -> bool:
@@ -150,6 +159,8 @@ class Reply:
         assert part.waveform is not None
         assert self._encoder is not None
         part.waveform = np.concatenate((part.waveform, waveform))
+        self._first_sound_s = self._first_sound_s or time.monotonic()
+        self._sound_s += len(waveform) / self._rate_hz
         await self._send_sound(item, self._encoder.push(waveform))
 
     async def _send_sound(self, item: Item, data: bytes) -> None:

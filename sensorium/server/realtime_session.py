@@ -6,24 +6,18 @@ from sensorium.engine.request import EngineInfo
 from sensorium.server.chat_request import check_tool_choice, known_voice
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import unsupported
-from sensorium.server.realtime_events import ResponseOptions, ServerVad, SessionConfig
+from sensorium.server.realtime_events import ResponseOptions, SessionConfig
 
 
 def check_session(session: SessionConfig, info: EngineInfo, config: ServerConfig) -> None:
     """Raises APIError for the first setting that this server cannot obey."""
     heard, said = session.audio.input, session.audio.output
-    detection = heard.turn_detection
     refusals = (
         (session.prompt, "prompt", "stored prompts are not available"),
         (session.include, "include", "log probabilities are not available"),
         (heard.noise_reduction, "audio.input.noise_reduction", "sound is heard as it comes"),
         (heard.transcription and heard.transcription.prompt, "audio.input.transcription.prompt", "cannot be steered"),
         (said.speed != 1.0, "audio.output.speed", "only 1.0 is supported"),
-        (
-            isinstance(detection, ServerVad) and detection.idle_timeout_ms,
-            "audio.input.turn_detection.idle_timeout_ms",
-            "only null is supported",
-        ),
         (
             not isinstance(session.truncation, str),
             "truncation",

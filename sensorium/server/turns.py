@@ -145,6 +145,10 @@ class InputBuffer:
         return round(1000 * len(self._waveform) / self._rate_hz)
 
     @property
+    def start_ms(self) -> int:
+        return self._start_ms
+
+    @property
     def end_ms(self) -> int:
         return self._start_ms + self.duration_ms
 

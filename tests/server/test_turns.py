@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,6 +12,7 @@ import soxr
 
 from sensorium.engine.fake import FakeConversation, FakeEngine
 from sensorium.messages import Audio
+from sensorium.server import realtime_input
 from tests.server.calls import Phone, hum, pcm, phone, types
 from tests.server.live import Live, live
 from tests.serving import ROOT
@@ -137,3 +139,27 @@ def test_what_was_unheard_is_forgotten_while_the_user_goes_on_speaking():
     assert said.duration_ms == 160
     assert heard.duration_ms == pytest.approx(started["audio_end_ms"] - 200, abs=100)
     assert heard.transcript
+
+
+def test_who_says_nothing_for_too_long_is_spoken_to(server: Live, monkeypatch: pytest.MonkeyPatch):
+    detection = {"type": "server_vad", "idle_timeout_ms": 5000}
+    session = {"type": "realtime", "output_modalities": ["audio"], "audio": {"input": {"turn_detection": detection}}}
+    with phone(server, session=session) as call:
+        stream(call, np.zeros(24 * 6000, np.float32))  # nobody was answered yet: there is nothing to go on with
+        call.user("hello")
+        call.say("response.create")
+        call.until("rate_limits.updated")
+        stream(call, np.zeros(24 * 1000, np.float32))
+        call.user("still nothing happened")
+        monkeypatch.setattr(realtime_input, "monotonic", lambda: time.monotonic() + 10_000)
+        stream(call, np.zeros(24 * 200, np.float32))
+        events = call.until("response.done")
+        assert types(events)[:5] == [
+            "input_audio_buffer.timeout_triggered",
+            "input_audio_buffer.committed",
+            "conversation.item.added",
+            "conversation.item.done",
+            "response.created",
+        ]
+        assert events[0]["audio_end_ms"] - events[0]["audio_start_ms"] >= 1000
+        assert events[0]["item_id"] == events[1]["item_id"]
