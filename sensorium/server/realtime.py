@@ -58,6 +58,7 @@ from sensorium.server.realtime_events import (
     ResponseOptions,
     SessionConfig,
     SessionUpdate,
+    TranscriptionConfig,
     client_event,
 )
 from sensorium.server.realtime_input import Microphone
@@ -90,7 +91,11 @@ class Realtime:
 
     async def answer(self, socket: WebSocket) -> None:
         try:
-            model = socket.query_params.get("model")
+            intent = socket.query_params.get("intent", "conversation")
+            if intent not in ("conversation", "transcription"):
+                raise invalid("Supported are 'conversation' and 'transcription'.", "intent")
+            transcribes = intent == "transcription"
+            model = socket.query_params.get("model", self._engine.info.model if transcribes else None)
             if model is None:
                 raise missing("model")
             check_model(model, self._engine.info, self._config, param="model")
@@ -103,6 +108,7 @@ class Realtime:
         self._num_calls += 1
         threads = Threads(decoders=self._decoders, listening=self._listening)
         call = Call(socket, self._engine, self._config, self._metrics, threads, model=model)
+        call.transcribes = transcribes
         try:
             await call.run()
         finally:
@@ -137,6 +143,7 @@ class Call:
         self._model = model
         self._expires_at = int(time.time()) + config.call_s
         self.session = SessionConfig(type="realtime")
+        self.transcribes = False  # only: nothing is answered
         self.conversation = Conversation()
         self.thread = Thread(engine)
         self._sending = asyncio.Lock()
@@ -222,7 +229,11 @@ class Call:
             case ResponseCancel():
                 self._cancel(event.response_id)
 
-    async def _update(self, change: SessionConfig) -> None:
+    async def _update(self, asked: SessionConfig | TranscriptionConfig) -> None:
+        transcribes = isinstance(asked, TranscriptionConfig)
+        if transcribes != self.transcribes and len(self.conversation):
+            raise invalid("The kind of a session cannot change once something was said.", "session.type")
+        change = asked.as_session() if isinstance(asked, TranscriptionConfig) else asked
         try:
             session = self.session.updated(change)
         except ValidationError as error:
@@ -235,19 +246,23 @@ class Call:
                 "session.audio.output.voice",
                 "cannot_update_voice",
             )
+        self.transcribes = transcribes
         before, self.session = self.session.audio.input, session
         if session.audio.input != before:
             await self._microphone.reshape()
         await self.send("session.updated", session=self._session_body())
 
     def _session_body(self) -> Json:
+        head = {"id": self._id, "expires_at": self._expires_at}
         body = self.session.model_dump(exclude={"parallel_tool_calls"})
+        if self.transcribes:
+            settings = {"audio": {"input": body["audio"]["input"]}, "include": body["include"]}
+            return {"type": "transcription", "object": "realtime.transcription_session", **head, **settings}
         return {
             **body,
-            "id": self._id,
+            **head,
             "object": "realtime.session",
             "model": self._model,
-            "expires_at": self._expires_at,
         }
 
     async def _create_item(self, event: ItemCreate) -> None:
@@ -284,6 +299,8 @@ class Call:
     # --- answers
 
     async def respond(self, options: ResponseOptions) -> None:
+        if self.transcribes:
+            raise invalid("A transcription session has no responses.", None, "response_not_supported")
         check_response(options, self._engine.info, self._config)
         in_conversation = options.conversation == "auto"
         if in_conversation and any(reply.in_conversation for reply in self._replies.values()):

@@ -136,6 +136,23 @@ class SessionConfig(Wire):
         return type(self).model_validate(_merged(self.model_dump(), change.model_dump(exclude_unset=True)))
 
 
+class TranscriptionAudio(Wire):
+    input: AudioInput = AudioInput()
+
+
+class TranscriptionConfig(Wire):
+    """A session that only writes down what is said."""
+
+    type: Literal["transcription"]
+    audio: TranscriptionAudio = TranscriptionAudio()
+    include: list[Literal["item.input_audio_transcription.logprobs"]] | None = None
+
+    def as_session(self) -> SessionConfig:
+        """The same change of a session that could answer too."""
+        change = self.model_dump(exclude_unset=True, exclude={"type"})
+        return SessionConfig.model_validate({**change, "type": "realtime"})
+
+
 def _merged(old: dict[str, Any], new: dict[str, Any], *, inside: tuple[str, ...] = ("audio", "input", "output")) -> Any:
     """Only what holds settings of several kinds is merged; a value with a type of its own is replaced as a whole."""
     deeper = {key: _merged(old[key], value) for key, value in new.items() if key in inside and isinstance(value, dict)}
@@ -261,7 +278,10 @@ class _Event(Wire):
 
 class SessionUpdate(_Event):
     type: Literal["session.update"]
-    session: SessionConfig
+    session: Annotated[
+        Annotated[SessionConfig, Tag("<realtime>")] | Annotated[TranscriptionConfig, Tag("<transcription>")],
+        tagged_by("type"),
+    ]
 
 
 class BufferAppend(_Event):

@@ -40,6 +40,7 @@ class Line(Protocol):
     """The call, as far as its microphone needs it."""
 
     session: SessionConfig
+    transcribes: bool
     conversation: Conversation
     thread: Thread
 
@@ -183,7 +184,7 @@ class Microphone:
         fields = {"audio_end_ms": event.at_ms, "item_id": self._buffer.item_id}
         await self._line.send("input_audio_buffer.speech_stopped", **fields)
         await self.commit(until_ms=event.at_ms)
-        if detection.create_response:
+        if detection.create_response and not self._line.transcribes:
             await self._line.interrupt("turn_detected")
             await self._line.respond(ResponseOptions())
 
@@ -205,7 +206,7 @@ class Microphone:
         for told in ("added", "done"):
             await self._line.send(f"conversation.item.{told}", previous_item_id=before, item=item.wire())
         part.text = transcript
-        if self._line.session.audio.input.transcription is None:
+        if self._line.session.audio.input.transcription is None and not self._line.transcribes:
             return
         if transcript is None:
             self._line.spawn(self._transcribe(item))

@@ -390,6 +390,37 @@ def test_a_turn_is_written_down_while_it_is_said(server: Live, session: dict[str
     assert heard.transcript == "word1 word2"
 
 
+def test_a_transcription_session_writes_down_and_answers_nothing(server: Live):
+    url = server.url.replace("http", "ws") + "/v1/realtime?intent=transcription"
+    with connect(url) as socket:
+        call = Phone(socket)
+        session = call.next()["session"]
+        assert session["type"] == "transcription"
+        assert session["object"] == "realtime.transcription_session"
+        assert "voice" not in json.dumps(session)
+        change = {"type": "transcription", "audio": {"input": {"turn_detection": None}}}
+        told = call.ask("session.update", "session.updated", session=change)["session"]
+        assert told["audio"]["input"]["turn_detection"] is None
+        assert told["audio"]["input"]["format"]["type"] == "audio/pcm"
+        for _ in range(2):
+            call.say("input_audio_buffer.append", audio=pcm(hum(400)))
+            call.say("input_audio_buffer.commit")
+            assert call.until(f"{WRITTEN}.completed")[-1]["transcript"] == "word1 word2"
+        assert call.refused("response.create") == (None, "response_not_supported")
+        realtime = {"type": "realtime", "instructions": "be kind"}
+        assert call.refused("session.update", session=realtime) == ("session.type", "invalid_value")
+        param, _ = call.refused("session.update", session={**change, "instructions": "be kind"})
+        assert param == "session.instructions"
+
+
+def test_a_realtime_session_may_become_a_transcription_session(server: Live):
+    with phone(server, session=None) as call:
+        change = {"type": "transcription", "audio": {"input": {"transcription": {"model": "whisper-1"}}}}
+        session = call.ask("session.update", "session.updated", session=change)["session"]
+        assert session["type"] == "transcription"
+        assert session["audio"]["input"]["transcription"]["model"] == "whisper-1"
+
+
 class HearingEngine(FakeEngine):
     """Writes down what it hears, as the network does, before it answers."""
 
