@@ -60,7 +60,8 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     app.add_exception_handler(APIError, _api_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_middleware(Edge, config=config, metrics=metrics, model=engine.info.model)
+    about = {"metrics": metrics, "model": engine.info.model, "client_secrets": realtime.client_secrets}
+    app.add_middleware(Edge, config=config, **about)
     app.add_middleware(  # outermost, so that a browser may read errors too
         CORSMiddleware,
         allow_origins=config.cors_origins,

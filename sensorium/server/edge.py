@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
+from sensorium.server.client_secrets import PREFIX, ClientSecrets, Granted
 from sensorium.server.config import ServerConfig, is_loopback
 from sensorium.server.errors import APIError, internal
 from sensorium.server.hangup import run_until_hangup
@@ -31,8 +32,11 @@ _CONTENT_SECURITY_POLICY = (
 
 
 class Edge:
-    def __init__(self, app: ASGIApp, *, config: ServerConfig, metrics: Metrics, model: str) -> None:
+    def __init__(
+        self, app: ASGIApp, *, config: ServerConfig, metrics: Metrics, model: str, client_secrets: ClientSecrets
+    ) -> None:
         self._app = app
+        self._client_secrets = client_secrets
         self._config = config
         self._metrics = metrics
         self._num_answering = 0
@@ -101,7 +105,11 @@ class Edge:
         request_id = f"req_{secrets.token_hex(16)}"
         started_s = time.perf_counter()
         try:
-            self._check_caller(scope)
+            granted = self._granted(scope)
+            if granted is not None:
+                scope.setdefault("state", {})["granted"] = granted
+            else:
+                self._check_caller(scope)
             self._check_origin(Headers(scope=scope).get("origin"))
         except APIError as error:
             await error.response()(scope, receive, send)
@@ -111,6 +119,16 @@ class Edge:
         path = getattr(scope.get("route"), "path", "other")
         elapsed_ms = round(1000 * (time.perf_counter() - started_s), 1)
         log.info("socket", request_id=request_id, route=path, elapsed_ms=elapsed_ms)
+
+    def _granted(self, scope: Scope) -> Granted | None:
+        """What a client secret opens, if the caller has shown one. Raises APIError if it is not valid any more."""
+        authorization = Headers(scope=scope).get("authorization") or _key_of_subprotocols(scope)
+        key = authorization.partition(" ")[2].strip()
+        if not key.startswith(PREFIX) or key in self._config.api_keys:
+            return None
+        if (granted := self._client_secrets.find(key)) is None:
+            raise APIError("The client secret is not valid, or no longer.", status=401, code="invalid_api_key")
+        return granted
 
     def _check_origin(self, origin: str | None) -> None:
         """A browser lets any page open a socket anywhere, and says only whose page it was."""

@@ -29,6 +29,7 @@ from sensorium.engine.request import (
 )
 from sensorium.messages import Message, Text, tool_list
 from sensorium.server.chat_request import check_model
+from sensorium.server.client_secrets import ClientSecrets, Granted
 from sensorium.server.config import ServerConfig
 from sensorium.server.conversation import (
     Conversation,
@@ -63,7 +64,7 @@ from sensorium.server.realtime_events import (
 )
 from sensorium.server.realtime_input import Microphone
 from sensorium.server.realtime_reply import CancelReason, Reply
-from sensorium.server.realtime_session import check_response, check_session, chosen_voice
+from sensorium.server.realtime_session import check_response, check_session, chosen_voice, session_body
 from sensorium.server.realtime_thread import Thread
 
 log = structlog.get_logger()
@@ -79,6 +80,7 @@ class Realtime:
         self._metrics = metrics
         self._decoders = decoders
         self._num_calls = 0
+        self.client_secrets = ClientSecrets(config, body_of=self._body_of)
         self._listening = ThreadPoolExecutor(1, thread_name_prefix="sensorium-turns")
 
     def close(self) -> None:
@@ -87,15 +89,28 @@ class Realtime:
     def routes(self) -> APIRouter:
         router = APIRouter()
         router.add_api_websocket_route(ROUTE, self.answer)
+        router.include_router(self.client_secrets.routes())
         return router
+
+    def _body_of(self, asked: SessionConfig | TranscriptionConfig) -> Json:
+        session = asked if isinstance(asked, SessionConfig) else asked.as_session()
+        check_session(session, self._engine.info, self._config)
+        transcribes = isinstance(asked, TranscriptionConfig)
+        head = {"id": new_id("sess"), "expires_at": 0}  # it has not begun
+        return session_body(session, head, model=session.model or self._engine.info.model, transcribes=transcribes)
 
     async def answer(self, socket: WebSocket) -> None:
         try:
             intent = socket.query_params.get("intent", "conversation")
             if intent not in ("conversation", "transcription"):
                 raise invalid("Supported are 'conversation' and 'transcription'.", "intent")
-            transcribes = intent == "transcription"
-            model = socket.query_params.get("model", self._engine.info.model if transcribes else None)
+            granted: Granted | None = socket.scope.get("state", {}).get("granted")
+            asked = granted.session if granted else None
+            if asked is None and intent == "transcription":
+                asked = TranscriptionConfig(type="transcription")
+            model = socket.query_params.get("model") or (
+                asked and (getattr(asked, "model", None) or self._engine.info.model)
+            )
             if model is None:
                 raise missing("model")
             check_model(model, self._engine.info, self._config, param="model")
@@ -108,7 +123,8 @@ class Realtime:
         self._num_calls += 1
         threads = Threads(decoders=self._decoders, listening=self._listening)
         call = Call(socket, self._engine, self._config, self._metrics, threads, model=model)
-        call.transcribes = transcribes
+        if asked is not None:
+            call.begin_as(asked)
         try:
             await call.run()
         finally:
@@ -151,6 +167,12 @@ class Call:
         self._tasks: set[asyncio.Task[None]] = set()
         self._microphone = Microphone(self, engine, config, threads.listening)
         self._has_spoken = False
+
+    def begin_as(self, asked: SessionConfig | TranscriptionConfig) -> None:
+        """With another session than the contract's defaults, which has been checked."""
+        self.transcribes = isinstance(asked, TranscriptionConfig)
+        self.session = self.session.updated(asked.as_session() if isinstance(asked, TranscriptionConfig) else asked)
+        self._microphone = Microphone(self, self._engine, self._config, self._threads.listening)
 
     async def run(self) -> None:
         await self.send("session.created", session=self._session_body())
@@ -254,16 +276,7 @@ class Call:
 
     def _session_body(self) -> Json:
         head = {"id": self._id, "expires_at": self._expires_at}
-        body = self.session.model_dump(exclude={"parallel_tool_calls"})
-        if self.transcribes:
-            settings = {"audio": {"input": body["audio"]["input"]}, "include": body["include"]}
-            return {"type": "transcription", "object": "realtime.transcription_session", **head, **settings}
-        return {
-            **body,
-            **head,
-            "object": "realtime.session",
-            "model": self._model,
-        }
+        return session_body(self.session, head, model=self._model, transcribes=self.transcribes)
 
     async def _create_item(self, event: ItemCreate) -> None:
         media = MediaReader(self._config, self._engine.info, self._threads.decoders)

@@ -153,6 +153,12 @@ class TranscriptionConfig(Wire):
         return SessionConfig.model_validate({**change, "type": "realtime"})
 
 
+SessionKind: TypeAlias = Annotated[
+    Annotated[SessionConfig, Tag("<realtime>")] | Annotated[TranscriptionConfig, Tag("<transcription>")],
+    tagged_by("type"),
+]
+
+
 def _merged(old: dict[str, Any], new: dict[str, Any], *, inside: tuple[str, ...] = ("audio", "input", "output")) -> Any:
     """Only what holds settings of several kinds is merged; a value with a type of its own is replaced as a whole."""
     deeper = {key: _merged(old[key], value) for key, value in new.items() if key in inside and isinstance(value, dict)}
@@ -278,10 +284,7 @@ class _Event(Wire):
 
 class SessionUpdate(_Event):
     type: Literal["session.update"]
-    session: Annotated[
-        Annotated[SessionConfig, Tag("<realtime>")] | Annotated[TranscriptionConfig, Tag("<transcription>")],
-        tagged_by("type"),
-    ]
+    session: SessionKind
 
 
 class BufferAppend(_Event):

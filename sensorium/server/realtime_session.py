@@ -5,6 +5,7 @@ from __future__ import annotations
 from sensorium.engine.request import EngineInfo
 from sensorium.server.chat_request import check_tool_choice, known_voice
 from sensorium.server.config import ServerConfig
+from sensorium.server.conversation import Json
 from sensorium.server.errors import unsupported
 from sensorium.server.realtime_events import ResponseOptions, SessionConfig
 
@@ -31,6 +32,15 @@ def check_session(session: SessionConfig, info: EngineInfo, config: ServerConfig
         raise unsupported("session.audio.input.transcription.language", "only 'en' is understood")
     known_voice(said.voice, info, config, "session.audio.output.voice")
     check_tool_choice(session.tool_choice, "session.tool_choice")
+
+
+def session_body(session: SessionConfig, head: Json, *, model: str, transcribes: bool) -> Json:
+    """A session as clients are told of it, every setting included. `head` says which one it is, and until when."""
+    body = session.model_dump(exclude={"parallel_tool_calls"})
+    if transcribes:
+        settings = {"audio": {"input": body["audio"]["input"]}, "include": body["include"]}
+        return {"type": "transcription", "object": "realtime.transcription_session", **head, **settings}
+    return {**body, **head, "object": "realtime.session", "model": model}
 
 
 def check_response(options: ResponseOptions, info: EngineInfo, config: ServerConfig) -> None:
