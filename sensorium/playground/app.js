@@ -2,6 +2,7 @@
 /** Wires the page: what is asked, what is sent, what comes back. */
 
 import { ApiError, listModels, streamChat } from "./api.js";
+import { wireCall } from "./call-view.js";
 import { codeFor } from "./code.js";
 import { Composer, pngUrl } from "./composer.js";
 import { byId, choice, el, icon } from "./dom.js";
@@ -325,6 +326,8 @@ function wire() {
     if (composer.isRecording) composer.endRecording(false);
     else answering?.abort();
   };
+  const settings = () => ({ model: byId("model").value, key: byId("key").value, instructions: byId("system").value.trim() });
+  wireCall(player, settings, VOICES);
   followTheEnd();
 }
 

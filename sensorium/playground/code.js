@@ -141,3 +141,76 @@ const WRITERS = { python, javascript, curl };
 export function codeFor(language, body, { base, hasKey }) {
   return WRITERS[language](body, base, hasKey);
 }
+
+/** @param {string} model @param {any} session @param {string} base @param {boolean} hasKey */
+function pythonCall(model, session, base, hasKey) {
+  return `import asyncio
+import base64
+import wave
+
+from openai import AsyncOpenAI
+
+SESSION = ${literal(session, PYTHON)}
+
+
+async def main() -> None:
+    client = AsyncOpenAI(base_url="${base}"${hasKey ? "" : ', api_key="none"'}, websocket_base_url="${base.replace("http", "ws")}")
+    async with client.realtime.connect(model="${model}") as call:
+        await call.session.update(session=SESSION)
+        with wave.open("question.wav", "rb") as file:  # 16-bit, 24 kHz, mono: as from a microphone
+            sound = file.readframes(file.getnframes())
+        await call.input_audio_buffer.append(audio=base64.b64encode(sound + bytes(96_000)).decode())  # and silence
+${session.audio.input.turn_detection ? "" : `        await call.input_audio_buffer.commit()
+        await call.response.create()
+`}        answer = b""
+        async for event in call:
+            if event.type == "response.output_audio_transcript.delta":
+                print(event.delta, end="", flush=True)
+            elif event.type == "response.output_audio.delta":
+                answer += base64.b64decode(event.delta)
+            elif event.type == "response.done":
+                break
+    with wave.open("answer.wav", "wb") as file:
+        file.setparams((1, 2, 24_000, 0, "NONE", "NONE"))
+        file.writeframes(answer)
+
+
+asyncio.run(main())
+`;
+}
+
+/** @param {string} model @param {any} session @param {string} base @param {boolean} hasKey */
+function javascriptCall(model, session, base, hasKey) {
+  return `import { readFileSync, writeFileSync } from "node:fs";
+import OpenAI from "openai";
+import { OpenAIRealtimeWS } from "openai/realtime/ws";
+
+const client = new OpenAI({ baseURL: "${base}"${hasKey ? "" : ', apiKey: "none"'} });
+const call = new OpenAIRealtimeWS({ model: "${model}" }, client);
+const answer = [];
+
+call.socket.on("open", () => {
+    call.send({ type: "session.update", session: ${literal(session, JAVASCRIPT, "    ")} });
+    const sound = readFileSync("question.wav").subarray(44); // 16-bit, 24 kHz, mono: as from a microphone
+    const heard = Buffer.concat([sound, Buffer.alloc(96_000)]); // and silence
+    call.send({ type: "input_audio_buffer.append", audio: heard.toString("base64") });
+${session.audio.input.turn_detection ? "" : `    call.send({ type: "input_audio_buffer.commit" });
+    call.send({ type: "response.create" });
+`}});
+call.on("response.output_audio_transcript.delta", (event) => process.stdout.write(event.delta));
+call.on("response.output_audio.delta", (event) => answer.push(Buffer.from(event.delta, "base64")));
+call.on("response.done", () => {
+    writeFileSync("answer.pcm", Buffer.concat(answer)); // 16-bit, 24 kHz, mono
+    call.close();
+});
+`;
+}
+
+/**
+ * A call with this session. There is none in curl: Python is shown instead.
+ * @param {string} language @param {string} model @param {any} session
+ * @param {{base: string, hasKey: boolean}} server
+ */
+export function callCodeFor(language, model, session, { base, hasKey }) {
+  return (language === "javascript" ? javascriptCall : pythonCall)(model, session, base, hasKey);
+}

@@ -1,0 +1,141 @@
+// @ts-check
+/** The call's dialog: its settings, what both sides say, how loud the microphone is, and how soon an answer comes. */
+
+import { Call, sessionOf } from "./call.js";
+import { callCodeFor } from "./code.js";
+import { byId, choice, el } from "./dom.js";
+import { drawLatestBars } from "./waveform.js";
+
+const STATES = {
+  connecting: "Connecting",
+  listening: "Listening",
+  hearing: "You are speaking",
+  thinking: "Thinking",
+  speaking: "Speaking",
+  over: "Not in a call",
+};
+const MAX_LEVELS = 400; // more than any meter is wide
+
+/**
+ * Wires the dialog. `settings` gives what is chosen elsewhere on the page.
+ * @param {import("./player.js").Player} player
+ * @param {() => {model: string, key: string, instructions: string}} settings
+ * @param {string[]} voices
+ */
+export function wireCall(player, settings, voices) {
+  /** @type {Call | null} */
+  let call = null;
+  /** @type {number[]} */
+  let levels = [];
+  /** @type {Map<string, HTMLElement>} */
+  const lines = new Map();
+  const asked = () => ({
+    ...settings(),
+    voice: byId("call-voice").value,
+    detection: byId("call-detection").value,
+    deviceId: byId("call-device").value,
+  });
+
+  /** @type {import("./call.js").CallView} */
+  const view = {
+    state(state) {
+      byId("call-state").textContent = STATES[state];
+      byId("call").dataset.state = state;
+      if (state !== "over") return;
+      call = null;
+      showBusy(false);
+    },
+    line(id, side, text) {
+      if (!lines.has(id)) {
+        const words = el("p", { className: "text" });
+        lines.set(id, words);
+        byId("call-lines").append(el("li", { className: `turn ${side}` }, el("span", { className: "sr" }, side === "user" ? "You: " : "Sensorium: "), words));
+      }
+      const words = /** @type {HTMLElement} */ (lines.get(id));
+      words.append(text);
+      words.parentElement?.scrollIntoView({ block: "end" });
+    },
+    interrupted(id) {
+      lines.get(id)?.parentElement?.classList.add("cut");
+      lines.get(id)?.parentElement?.append(el("small", {}, "you cut in"));
+    },
+    level(level) {
+      levels = [...levels, level].slice(-MAX_LEVELS);
+      drawLatestBars(byId("call-meter"), levels);
+    },
+    latency(ms) {
+      byId("call-latency").textContent = `first sound ${Math.round(ms)} ms after the turn`;
+    },
+    error(message) {
+      byId("call-notice").textContent = message;
+      byId("call-notice").hidden = !message;
+    },
+  };
+
+  /** @param {boolean} now */
+  function showBusy(now) {
+    byId("call-start").hidden = now;
+    byId("call-end").hidden = byId("call-mute").hidden = !now;
+    byId("call-push").hidden = !now || asked().detection !== "none";
+    for (const id of ["call-voice", "call-detection", "call-device"]) byId(id).disabled = now;
+    byId("call-mute").ariaPressed = "false";
+  }
+
+  async function listDevices() {
+    const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+    const inputs = devices.filter(({ kind, deviceId }) => kind === "audioinput" && deviceId && deviceId !== "default");
+    const chosen = byId("call-device").value;
+    byId("call-device").replaceChildren(
+      el("option", { value: "" }, "System microphone"),
+      ...inputs.map(({ deviceId, label }, i) => el("option", { value: deviceId }, label || `Microphone ${i + 1}`)),
+    );
+    byId("call-device").value = inputs.some(({ deviceId }) => deviceId === chosen) ? chosen : "";
+  }
+
+  byId("call-voice").replaceChildren(...voices.map((voice) => el("option", { value: voice }, voice)));
+  byId("talk").onclick = () => {
+    listDevices();
+    view.error("");
+    byId("call").showModal();
+  };
+  byId("call-start").onclick = () => {
+    player.prepare(); // browsers allow sound from nothing but a click
+    levels = [];
+    lines.clear();
+    byId("call-lines").replaceChildren();
+    byId("call-latency").textContent = "";
+    view.error("");
+    call = new Call(player, asked(), view);
+    showBusy(true);
+    call.start().then(listDevices); // names are told once the microphone is allowed
+  };
+  byId("call-end").onclick = () => call?.end();
+  byId("call").onclose = () => call?.end();
+  byId("call-mute").onclick = () => {
+    const muted = byId("call-mute").ariaPressed !== "true";
+    byId("call-mute").ariaPressed = String(muted);
+    call?.mute(muted);
+  };
+  const push = byId("call-push");
+  let pressed = false;
+  push.onpointerdown = push.onkeydown = (/** @type {any} */ event) => {
+    if (pressed || (event.key !== undefined && event.key !== " ")) return;
+    pressed = true;
+    call?.press();
+  };
+  push.onpointerup = push.onpointerleave = push.onkeyup = (/** @type {any} */ event) => {
+    if (!pressed || (event.key !== undefined && event.key !== " ")) return;
+    pressed = false;
+    call?.release();
+  };
+  byId("call-code").onclick = () => {
+    const show = () => {
+      const server = { base: `${location.origin}/v1`, hasKey: Boolean(settings().key) };
+      byId("code-text").textContent = callCodeFor(choice("language"), settings().model, sessionOf(asked()), server);
+    };
+    byId("languages").onchange = show;
+    show();
+    byId("code").showModal();
+  };
+  showBusy(false);
+}

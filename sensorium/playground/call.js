@@ -1,0 +1,231 @@
+// @ts-check
+/** A call: a socket, a microphone that goes in, a loudspeaker that comes out, and what both sides have said. */
+
+import { PcmDecoder, RATE_HZ, toBase64 } from "./wav.js";
+
+const SAMPLES_PER_MS = RATE_HZ / 1000;
+
+/**
+ * What the page shows of a call. `side` is who speaks; a line is named by the item it belongs to.
+ * @typedef {{
+ *   state: (state: "connecting" | "listening" | "hearing" | "thinking" | "speaking" | "over") => void,
+ *   line: (id: string, side: "user" | "assistant", text: string) => void,
+ *   interrupted: (id: string) => void,
+ *   level: (level: number) => void,
+ *   latency: (ms: number) => void,
+ *   error: (message: string) => void,
+ * }} CallView
+ * @typedef {{model: string, key: string, voice: string, instructions: string, detection: "semantic_vad" | "server_vad" | "none",
+ *   deviceId: string}} CallSettings
+ */
+
+/** The session that these settings ask for. @param {CallSettings} settings */
+export function sessionOf({ voice, instructions, detection }) {
+  return {
+    type: "realtime",
+    output_modalities: ["audio"],
+    ...(instructions && { instructions }),
+    audio: {
+      input: { turn_detection: detection === "none" ? null : { type: detection }, transcription: {} },
+      output: { voice },
+    },
+  };
+}
+
+export class Call {
+  /** @type {WebSocket | null} */
+  #socket = null;
+  /** @type {Awaited<ReturnType<typeof openMicrophone>> | null} */
+  #microphone = null;
+  /** @type {ReturnType<import("./player.js").Player["open"]> | null} */
+  #sound = null;
+  #decoder = new PcmDecoder();
+  #speaking = ""; // the item whose sound is played
+  #played = 0; // samples of it
+  #arrived = 0;
+  #waitingSince = 0; // the user has ended a turn then; 0: nobody waits
+  #open = false; // whether what the microphone gives is sent
+
+  /** @param {import("./player.js").Player} player @param {CallSettings} settings @param {CallView} view */
+  constructor(player, settings, view) {
+    this.player = player;
+    this.settings = settings;
+    this.view = view;
+  }
+
+  /** Rings. Ends with an error in words where there is no microphone or no server. */
+  async start() {
+    this.view.state("connecting");
+    try {
+      this.#microphone = await openMicrophone(this.settings.deviceId, (samples) => this.#hear(samples));
+    } catch (error) {
+      this.view.error(/** @type {Error} */ (error).message);
+      this.view.state("over");
+      return;
+    }
+    const { key, model } = this.settings;
+    const url = new URL(`/v1/realtime?model=${encodeURIComponent(model)}`, location.href);
+    url.protocol = url.protocol.replace("http", "ws");
+    const socket = (this.#socket = new WebSocket(url, ["realtime", ...(key ? [`openai-insecure-api-key.${key}`] : [])]));
+    socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
+    socket.onclose = () => this.end();
+    socket.onerror = () => this.view.error("The call could not be connected, or was cut off.");
+  }
+
+  /** Hangs up. */
+  end() {
+    const socket = this.#socket;
+    this.#socket = null;
+    this.#open = false;
+    socket?.close();
+    this.#microphone?.close();
+    this.#microphone = null;
+    this.player.stop();
+    this.view.state("over");
+  }
+
+  /** @param {boolean} isMuted */
+  mute(isMuted) {
+    this.#open = !isMuted;
+  }
+
+  /** Push to talk: the button goes down. What is being said stops. */
+  press() {
+    this.#cutShort();
+    this.#say({ type: "response.cancel" });
+    this.#say({ type: "input_audio_buffer.clear" });
+    this.#open = true;
+    this.view.state("hearing");
+  }
+
+  /** Push to talk: the button comes up, the turn is over. */
+  release() {
+    this.#open = false;
+    this.#waitingSince = performance.now();
+    this.#say({ type: "input_audio_buffer.commit" });
+    this.#say({ type: "response.create" });
+    this.view.state("thinking");
+  }
+
+  /** @param {object} event */
+  #say(event) {
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(event));
+  }
+
+  /** @param {Float32Array} samples */
+  #hear(samples) {
+    this.view.level(this.#open ? samples.reduce((peak, x) => Math.max(peak, Math.abs(x)), 0) : 0);
+    if (!this.#open) return;
+    const pcm = Int16Array.from(samples, (x) => Math.round(32767 * Math.max(-1, Math.min(1, x))));
+    this.#say({ type: "input_audio_buffer.append", audio: toBase64(new Uint8Array(pcm.buffer)) });
+  }
+
+  /** One event of the server's. @param {any} event */
+  #take(event) {
+    switch (event.type) {
+      case "session.created":
+        this.#say({ type: "session.update", session: sessionOf(this.settings) });
+        break;
+      case "session.updated":
+        this.#open = this.settings.detection !== "none";
+        this.view.state("listening");
+        break;
+      case "input_audio_buffer.speech_started":
+        this.#cutShort();
+        this.view.line(event.item_id, "user", "");
+        this.view.state("hearing");
+        break;
+      case "input_audio_buffer.speech_stopped":
+        this.#waitingSince = performance.now();
+        this.view.state("thinking");
+        break;
+      case "input_audio_buffer.committed":
+        this.view.line(event.item_id, "user", "");
+        break;
+      case "conversation.item.input_audio_transcription.delta":
+        this.view.line(event.item_id, "user", event.delta);
+        break;
+      case "response.output_audio_transcript.delta":
+      case "response.output_text.delta":
+        this.view.line(event.item_id, "assistant", event.delta);
+        break;
+      case "response.output_audio.delta":
+        this.#play(event.item_id, this.#decoder.decode(event.delta));
+        break;
+      case "response.output_audio.done":
+        this.#sound?.end();
+        break;
+      case "response.done":
+        this.#waitingSince = 0;
+        if (!this.#speaking && event.response.status !== "cancelled") this.view.state("listening");
+        break;
+      case "error":
+        // nothing was under way that the button could have stopped, or it was let go at once: no error to a person
+        if (!["response_cancel_not_active", "input_audio_buffer_commit_empty"].includes(event.error.code)) this.view.error(event.error.message);
+    }
+  }
+
+  /** @param {string} item @param {Float32Array} samples */
+  #play(item, samples) {
+    if (item !== this.#speaking) {
+      this.#speaking = item;
+      this.#played = this.#arrived = 0;
+      this.#sound = this.player.open(({ finished, played }) => this.#heard(item, finished, played));
+      this.view.state("speaking");
+      if (this.#waitingSince) this.view.latency(performance.now() - this.#waitingSince);
+      this.#waitingSince = 0;
+    }
+    this.#arrived += samples.length;
+    this.#sound?.push(samples);
+  }
+
+  /** The loudspeaker tells how far it is. @param {string} item @param {boolean} finished @param {number | undefined} played */
+  #heard(item, finished, played) {
+    if (item !== this.#speaking) return;
+    this.#played = played ?? this.#played;
+    if (finished && played !== undefined) {
+      this.#speaking = "";
+      this.view.state("listening");
+    }
+  }
+
+  /** The user speaks: the loudspeaker falls silent, and the server is told how much was heard. */
+  #cutShort() {
+    const item = this.#speaking;
+    if (!item) return;
+    this.#speaking = "";
+    this.#sound = null;
+    this.player.stop();
+    const heard_ms = Math.floor(Math.min(this.#played, this.#arrived) / SAMPLES_PER_MS);
+    this.#say({ type: "conversation.item.truncate", item_id: item, content_index: 0, audio_end_ms: heard_ms });
+    this.view.interrupted(item);
+  }
+}
+
+/**
+ * The microphone at the API's rate, without what the loudspeaker plays. `onSamples` hears every block.
+ * @param {string} deviceId  empty: the one the system chooses
+ * @param {(samples: Float32Array) => void} onSamples
+ */
+async function openMicrophone(deviceId, onSamples) {
+  if (!navigator.mediaDevices || !window.AudioWorkletNode) {
+    throw new Error("Browsers give the microphone only to pages on localhost or https.");
+  }
+  const audio = { channelCount: 1, echoCancellation: true, noiseSuppression: true, autoGainControl: true, ...(deviceId && { deviceId: { exact: deviceId } }) };
+  const stream = await navigator.mediaDevices.getUserMedia({ audio });
+  const context = new AudioContext({ sampleRate: RATE_HZ, latencyHint: "interactive" });
+  const close = () => {
+    stream.getTracks().forEach((track) => track.stop());
+    context.close().catch(() => {}); // closed already
+  };
+  try {
+    await context.audioWorklet.addModule(new URL("recorder-worklet.js", import.meta.url));
+    const node = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
+    node.port.onmessage = ({ data }) => onSamples(data);
+    context.createMediaStreamSource(stream).connect(node);
+  } catch (error) {
+    close();
+    throw error;
+  }
+  return { close };
+}
