@@ -10,120 +10,28 @@ import json
 import re
 import shutil
 import subprocess
-import sys
-import threading
 import time
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image as PILImage
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
+from playwright.sync_api import Locator, Page, Request, expect
 
 from sensorium.engine.fake import FakeEngine
 from sensorium.messages import Audio, Image
-from sensorium.server.app import build_app
-from sensorium.server.config import ServerConfig
 from sensorium.tokenizers.vocab import VOICES
+from tests.browser.conftest import CHROMIUM, RATE_HZ, TONE_HZ, beeps, wav_file
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
-
-RATE_HZ = 24_000
-TONE_HZ = 440
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required "
-    "--use-fake-device-for-media-stream --use-fake-ui-for-media-stream"
-).split()
-
-
-def wav_file(samples: np.ndarray, rate_hz: int) -> bytes:
-    """(N,) float in [-1, 1] as a 16-bit WAV file."""
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setparams((1, 2, rate_hz, 0, "NONE", "NONE"))
-        writer.writeframes((samples * 32767).astype("<i2").tobytes())
-    return file.getvalue()
-
-
-def beeps(duration_s: float, rate_hz: int) -> np.ndarray:
-    """A tone switched on and off: noise suppression takes a steady one away."""
-    times_s = np.arange(int(duration_s * rate_hz)) / rate_hz
-    return 0.5 * np.sin(2 * np.pi * TONE_HZ * times_s) * (np.sin(2 * np.pi * 3 * times_s) > 0)
 
 
 def png_file(width: int, height: int) -> bytes:
     file = io.BytesIO()
     PILImage.new("RGB", (width, height), (200, 30, 30)).save(file, "PNG")
     return file.getvalue()
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[tuple[str, FakeEngine]]:
-    engine = FakeEngine()
-    server = uvicorn.Server(uvicorn.Config(build_app(engine, ServerConfig()), port=0, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://localhost:{port}", engine
-    server.should_exit = True
-    thread.join()
-
-
-@pytest.fixture
-def engine(served: tuple[str, FakeEngine]) -> Iterator[FakeEngine]:
-    engine = served[1]
-    yield engine
-    engine.delay_ms, engine.error, engine.error_after = 0.0, None, 0
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    microphone = tmp_path_factory.mktemp("microphone") / "beeps.wav"
-    microphone.write_bytes(wav_file(beeps(4.0, 48_000), 48_000))
-    with sync_playwright() as api:
-        args = [*FLAGS, f"--use-file-for-fake-audio-capture={microphone}"]
-        browser = api.chromium.launch(executable_path=CHROMIUM, args=args)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def tab(browser: Browser, served: tuple[str, FakeEngine]) -> Page:
-    permissions = ["microphone", "clipboard-read", "clipboard-write"]
-    tab = browser.new_context(base_url=served[0], permissions=permissions).new_page()
-    tab.set_default_timeout(10_000)
-    return tab
-
-
-@pytest.fixture
-def page(tab: Page) -> Iterator[Page]:
-    """A fresh playground. Whatever the test does, no script may fail and nothing may offend the page's policy."""
-    page = tab
-    faults: list[str] = []
-
-    def hear_error(error: Exception) -> None:
-        faults.append(str(error))
-
-    def hear_message(message: ConsoleMessage) -> None:
-        if message.type == "error":
-            faults.append(message.text)
-
-    page.on("pageerror", hear_error)
-    page.on("console", hear_message)
-    page.goto("/")
-    expect(page.locator("#model option").first).to_be_attached()
-    yield page
-    page.remove_listener("pageerror", hear_error)
-    page.remove_listener("console", hear_message)
-    refused = "Failed to load resource: the server responded with a status of 4"  # Chromium says so of every 4xx
-    assert [fault for fault in faults if not fault.startswith(refused)] == []
 
 
 def ask(page: Page, text: str) -> Locator:
@@ -489,69 +397,3 @@ def test_events_and_samples_survive_any_cut(page: Page) -> None:
         pieces,
     )
     assert samples == (pcm / 32768).tolist()
-
-
-def begin_call(page: Page, detection: str) -> None:
-    page.get_by_label("Talk: a call by voice").click()
-    page.locator("#call-detection").select_option(detection)
-    page.locator("#call-voice").select_option("coral")
-    page.locator("#call-start").click()
-    expect(page.locator("#call-state")).to_have_text("Listening")
-
-
-def test_a_call_by_push_to_talk(page: Page, engine: FakeEngine) -> None:
-    begin_call(page, "none")
-    page.locator("#call-push").hover()
-    page.mouse.down()
-    expect(page.locator("#call-state")).to_have_text("You are speaking")
-    page.wait_for_timeout(900)
-    page.mouse.up()
-    user, assistant = page.locator("#call-lines .user .text"), page.locator("#call-lines .assistant .text")
-    expect(user).to_contain_text("word1")
-    expect(assistant).to_contain_text("I got a clip of")
-    expect(page.locator("#call-latency")).to_contain_text("ms after the turn")
-    expect(page.locator("#call-state")).to_have_text("Listening")  # the answer has been played to its end
-    heard = engine.requests[-1]
-    assert heard.params.voice == "coral"
-    clip = heard.messages[-1].parts[0]
-    assert isinstance(clip, Audio)
-    assert 500 < clip.duration_ms < 2500
-    assert np.abs(clip.waveform).max() > 0.05  # the microphone was heard
-    page.locator("#call-end").click()
-    expect(page.locator("#call-state")).to_have_text("Not in a call")
-
-
-def test_pressing_the_button_cuts_the_answer_short(page: Page, engine: FakeEngine) -> None:
-    begin_call(page, "none")
-    page.locator("#call-push").hover()
-    page.mouse.down()
-    page.wait_for_timeout(500)
-    page.mouse.up()
-    expect(page.locator("#call-state")).to_have_text("Speaking")
-    page.wait_for_timeout(300)
-    page.mouse.down()
-    expect(page.locator("#call-lines .cut")).to_have_count(1)
-    page.wait_for_timeout(400)
-    page.mouse.up()
-    expect(page.locator("#call-lines .assistant")).to_have_count(2)
-    said = engine.requests[-1].messages[1].parts[0]
-    assert isinstance(said, Audio)
-    assert 80 < said.duration_ms < 900  # of 1.1 s
-    page.locator("#call button:has-text('Close')").click()
-    expect(page.locator("#call")).not_to_be_visible()
-
-
-def test_the_shown_call_runs(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page.get_by_label("Talk: a call by voice").click()
-    page.locator("#call-detection").select_option("none")
-    page.locator("#call-code").click()
-    (tmp_path / "question.wav").write_bytes(wav_file(beeps(1.0, RATE_HZ), RATE_HZ))
-    monkeypatch.chdir(tmp_path)
-    program = tmp_path / "shown.py"
-    program.write_text(page.locator("#code-text").inner_text())
-    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.startswith("I got a clip of")
-    with wave.open("answer.wav", "rb") as answer:
-        assert answer.getnframes() > RATE_HZ // 2
-    page.get_by_text("JavaScript", exact=True).click()
-    assert "OpenAIRealtimeWS" in page.locator("#code-text").inner_text()
