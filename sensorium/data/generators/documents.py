@@ -7,7 +7,7 @@ user could bring: sentences, speakers, captions, fonts, icon styles.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -230,14 +230,22 @@ def _recall(writer: _Writer) -> None:
 def _see(writer: _Writer) -> None:
     """One picture, three to eight questions: a picture is the dear part of a document."""
     seen = scene(writer.rng, split=writer.split)
-    for turn in range(int(writer.rng.integers(3, 9))):
-        question, answer = pick(writer.rng, seen.questions)
+    shown = Image(pixels=seen.pixels, caption=Text(text=seen.description))
+    _ask(writer, shown, seen.questions, turns=int(writer.rng.integers(3, 9)))
+
+
+def _ask(
+    writer: _Writer, shown: Image, questions: Sequence[tuple[str, str]], *, turns: int, words: type[Text] = Text
+) -> None:
+    """A picture and questions about it, one in a turn; `words` are how the answers are written."""
+    for turn in range(turns):
+        question, answer = pick(writer.rng, questions)
         asked = writer.heard_or_typed(question, heard=0.15)
         if turn == 0:
-            writer.about(Image(pixels=seen.pixels, caption=Text(text=seen.description)), asked)
+            writer.about(shown, asked)
         else:
             writer.user(asked)
-        writer.assistant(Text(text=answer))
+        writer.assistant(words(text=answer))
 
 
 def _read(writer: _Writer) -> None:
@@ -270,16 +278,10 @@ def _edit(writer: _Writer) -> None:
 def _figure(writer: _Writer) -> None:
     """A clock, a chart or a form, and two to five questions. What a form holds is spelled, as all that is read."""
     kind = pick(writer.rng, (clock, bar_chart, form))
-    shown = kind(writer.rng, split=writer.split)
+    drawn = kind(writer.rng, split=writer.split)
     words = SpelledText if kind is form else Text
-    for turn in range(int(writer.rng.integers(2, 6))):
-        question, answer = pick(writer.rng, shown.questions)
-        asked = writer.heard_or_typed(question, heard=0.15)
-        if turn == 0:
-            writer.about(Image(pixels=shown.pixels, caption=words(text=shown.caption)), asked)
-        else:
-            writer.user(asked)
-        writer.assistant(words(text=answer))
+    shown = Image(pixels=drawn.pixels, caption=words(text=drawn.caption))
+    _ask(writer, shown, drawn.questions, turns=int(writer.rng.integers(2, 6)), words=words)
 
 
 def _icon(writer: _Writer) -> None:
