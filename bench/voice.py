@@ -53,9 +53,8 @@ class Turns:
 
     def figures(self) -> dict[str, float]:
         shares = {name: round(getattr(self, name) / max(self.total, 1), 4) for name in ("early", "missed", "dry")}
-        return {"turns": self.total, **percentiles("answer_ms", self.answer_ms), **shares} | percentiles(
-            "stop_ms", self.stop_ms
-        )
+        delays = percentiles("answer_ms", self.answer_ms) | percentiles("stop_ms", self.stop_ms)
+        return {"turns": self.total, **delays, **shares}
 
 
 def questions(seed: int, count: int) -> list[np.ndarray]:
@@ -88,7 +87,8 @@ class Caller:
         self._stopped_at_ms: list[int] = []
 
     async def run(self, questions: list[np.ndarray]) -> Turns:
-        await self._say("session.update", session={"type": "realtime", "audio": {"input": self._input()}})
+        audio = {"input": {"turn_detection": self._detection}}
+        await self._say("session.update", session={"type": "realtime", "audio": audio})
         ears = asyncio.create_task(self._listen())
         try:
             for index, question in enumerate(questions):
@@ -98,9 +98,6 @@ class Caller:
             with contextlib.suppress(asyncio.CancelledError):
                 await ears
         return self.turns
-
-    def _input(self) -> dict[str, Any]:
-        return {"turn_detection": self._detection}
 
     async def _turn(self, question: np.ndarray, *, interrupt: bool) -> None:
         await self._speak(np.zeros(RATE_HZ // 2))

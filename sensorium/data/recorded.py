@@ -6,23 +6,21 @@ is what a set calls valid; sets without such a split hold out one record in ten 
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sensorium.data.generators.canvas import Split, in_split
-from sensorium.data.generators.dialogues import a, pick
+from sensorium.data.generators.dialogues import a, call, pick
 from sensorium.data.generators.documents import NAME, TRANSCRIBE, Document
 from sensorium.data.generators.speech import in_room
 from sensorium.data.sources import Record, Source, data_root
-from sensorium.messages import Audio, Image, Message, Part, Text, ToolCall, tool_list
+from sensorium.messages import Audio, Image, Message, Part, Text, tool_list
 from sensorium.tokenizers.image import fit_square
 
 PICTURE_SIZE = 64  # pixels: what the picture tokenizer sees
@@ -103,10 +101,6 @@ def _about(medium: Part, question: str, answer: Part, rng: np.random.Generator) 
     return Message(role="user", parts=parts), Message(role="assistant", parts=(answer,))
 
 
-def _call(name: str, arguments: dict[str, Any]) -> ToolCall:
-    return ToolCall(id="call_1", name=name, arguments=json.dumps(arguments, separators=(",", ":"), ensure_ascii=False))
-
-
 def _function(name: str, arguments: Iterable[str]) -> dict[str, object]:
     properties = {argument: {"type": "string"} for argument in arguments}
     return {"name": name, "parameters": {"type": "object", "properties": properties}}
@@ -135,7 +129,7 @@ def _order(rng: np.random.Generator, split: Split, root: Path) -> tuple[Message,
     return (
         Message(role="system", parts=(tool_list([_function(label["intent"], _COFFEE_SLOTS)]),)),
         Message(role="user", parts=(_spoken_into(record, rng, split),)),
-        Message(role="assistant", parts=(_call(label["intent"], given),)),
+        Message(role="assistant", parts=(call(label["intent"], **given),)),
     )
 
 
@@ -167,7 +161,7 @@ def _command(rng: np.random.Generator, split: Split, root: Path) -> tuple[Messag
     return (
         Message(role="system", parts=(tool_list(functions),)),
         Message(role="user", parts=(Text(text=record.text),)),
-        Message(role="assistant", parts=(_call(intent, record.fields["slots"]),)),
+        Message(role="assistant", parts=(call(intent, **record.fields["slots"]),)),
     )
 
 

@@ -1,6 +1,7 @@
 // @ts-check
 /** A call: a socket, a microphone that goes in, a loudspeaker that comes out, and what both sides have said. */
 
+import { openMicrophone, peak } from "./microphone.js";
 import { PcmDecoder, RATE_HZ, toBase64 } from "./wav.js";
 
 const SAMPLES_PER_MS = RATE_HZ / 1000;
@@ -57,7 +58,9 @@ export class Call {
   async start() {
     this.view.state("connecting");
     try {
-      this.#microphone = await openMicrophone(this.settings.deviceId, (samples) => this.#hear(samples));
+      const { deviceId } = this.settings;
+      const constraints = { echoCancellation: true, noiseSuppression: true, autoGainControl: true, ...(deviceId && { deviceId: { exact: deviceId } }) };
+      this.#microphone = await openMicrophone(constraints, { sampleRate: RATE_HZ, latencyHint: "interactive" }, (samples) => this.#hear(samples));
     } catch (error) {
       this.view.error(/** @type {Error} */ (error).message);
       this.view.state("over");
@@ -114,7 +117,7 @@ export class Call {
 
   /** @param {Float32Array} samples */
   #hear(samples) {
-    this.view.level(this.#open ? samples.reduce((peak, x) => Math.max(peak, Math.abs(x)), 0) : 0);
+    this.view.level(this.#open ? peak(samples) : 0);
     if (!this.#open) return;
     const pcm = Int16Array.from(samples, (x) => Math.round(32767 * Math.max(-1, Math.min(1, x))));
     this.#say({ type: "input_audio_buffer.append", audio: toBase64(new Uint8Array(pcm.buffer)) });
@@ -200,32 +203,4 @@ export class Call {
     this.#say({ type: "conversation.item.truncate", item_id: item, content_index: 0, audio_end_ms: heard_ms });
     this.view.interrupted(item);
   }
-}
-
-/**
- * The microphone at the API's rate, without what the loudspeaker plays. `onSamples` hears every block.
- * @param {string} deviceId  empty: the one the system chooses
- * @param {(samples: Float32Array) => void} onSamples
- */
-async function openMicrophone(deviceId, onSamples) {
-  if (!navigator.mediaDevices || !window.AudioWorkletNode) {
-    throw new Error("Browsers give the microphone only to pages on localhost or https.");
-  }
-  const audio = { channelCount: 1, echoCancellation: true, noiseSuppression: true, autoGainControl: true, ...(deviceId && { deviceId: { exact: deviceId } }) };
-  const stream = await navigator.mediaDevices.getUserMedia({ audio });
-  const context = new AudioContext({ sampleRate: RATE_HZ, latencyHint: "interactive" });
-  const close = () => {
-    stream.getTracks().forEach((track) => track.stop());
-    context.close().catch(() => {}); // closed already
-  };
-  try {
-    await context.audioWorklet.addModule(new URL("recorder-worklet.js", import.meta.url));
-    const node = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
-    node.port.onmessage = ({ data }) => onSamples(data);
-    context.createMediaStreamSource(stream).connect(node);
-  } catch (error) {
-    close();
-    throw error;
-  }
-  return { close };
 }

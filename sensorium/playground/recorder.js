@@ -1,6 +1,7 @@
 // @ts-check
-/** The microphone. Its samples come at the device's own rate and leave at 24 kHz. */
+/** A recording. Its samples come at the device's own rate and leave at 24 kHz. */
 
+import { openMicrophone, peak } from "./microphone.js";
 import { decodeClip, encodeWav } from "./wav.js";
 
 /**
@@ -8,30 +9,12 @@ import { decodeClip, encodeWav } from "./wav.js";
  * @param {(level: number) => void} onLevel
  */
 export async function record(onLevel) {
-  if (!navigator.mediaDevices || !window.AudioWorkletNode) {
-    throw new Error("Browsers give the microphone only to pages on localhost or https.");
-  }
-  const microphone = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
-  const context = new AudioContext();
-  const close = async () => {
-    microphone.getTracks().forEach((track) => track.stop());
-    await context.close();
-  };
-  try {
-    await context.audioWorklet.addModule(new URL("recorder-worklet.js", import.meta.url));
-  } catch (error) {
-    await close();
-    throw error;
-  }
-
   /** @type {Float32Array[]} */
   const blocks = [];
-  const node = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
-  node.port.onmessage = ({ data }) => {
-    blocks.push(data);
-    onLevel(data.reduce((/** @type {number} */ peak, /** @type {number} */ x) => Math.max(peak, Math.abs(x)), 0));
-  };
-  context.createMediaStreamSource(microphone).connect(node);
+  const { close, rateHz } = await openMicrophone({}, {}, (samples) => {
+    blocks.push(samples);
+    onLevel(peak(samples));
+  });
 
   return {
     /** Ends the recording and throws it away. */
@@ -45,7 +28,7 @@ export async function record(onLevel) {
         samples.set(block, at);
         at += block.length;
       }
-      return samples.length ? decodeClip(encodeWav(samples, context.sampleRate)) : samples;
+      return samples.length ? decodeClip(encodeWav(samples, rateHz)) : samples;
     },
   };
 }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from sensorium.engine.request import InputTranscriptDelta
 from sensorium.messages import Audio, Image, Message, Part, Role, Text, ToolCall
 from sensorium.server.errors import invalid, unsupported
 from sensorium.server.media import MediaReader
@@ -115,6 +116,23 @@ class Item:
             voice = self.voice or None
             return Audio(waveform=part.waveform, sample_rate_hz=rate_hz, transcript=part.text, voice=voice)
         return Text(text=part.text or "")
+
+
+class Transcripts:
+    """What an engine writes down of the clips in items whose words are not known yet, in their order."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        parts = (part for item in items for part in item.content)
+        self._parts = [part for part in parts if part.waveform is not None and part.text is None]
+        self._texts = [""] * len(self._parts)
+
+    def add(self, event: InputTranscriptDelta) -> None:
+        self._texts[event.clip] += event.text
+
+    def keep(self) -> None:
+        """Once heard, a clip need not be heard again."""
+        for part, text in zip(self._parts, self._texts, strict=True):
+            part.text = text or None
 
 
 class Conversation:

@@ -35,6 +35,7 @@ from sensorium.server.conversation import (
     Conversation,
     Item,
     Json,
+    Transcripts,
     duration_ms,
     new_id,
     read_item,
@@ -383,18 +384,18 @@ class Call:
         same_head = [message.text for message in head] == [message.text for message in self.head()]
         own = reply.in_conversation and options.input is None and same_head
         while True:
-            kept = [item for item in items if item.id not in self.thread.left_out] if own else items
             try:
-                await (
-                    self._answer(reply, head, kept) if own else self._tell(reply, self._from_nothing(reply, head, kept))
-                )
+                if own:
+                    await self._answer(reply, head, items)
+                else:
+                    await self._tell(reply, self._from_nothing(reply, head, items))
                 return
             except ContextLengthExceeded:
-                if self.session.truncation == "disabled" or len(kept) < 2:
+                if self.session.truncation == "disabled":
                     raise
-                if own:  # more than need be: room for a while, so that not every turn begins by reading it all again
-                    self.thread.left_out.update(item.id for item in kept[: max(1, len(kept) // 3)])
-                else:
+                if not (self.thread.make_room(items) if own else len(items) > 1):
+                    raise
+                if not own:
                     del items[0]  # what was said last is what is answered
 
     async def _answer(self, reply: Reply, head: list[Message], items: Sequence[Item]) -> None:
@@ -409,18 +410,16 @@ class Call:
     async def _from_nothing(
         self, reply: Reply, head: list[Message], items: Sequence[Item]
     ) -> AsyncGenerator[Event, None]:
-        unheard = [part for item in items for part in item.content if part.waveform is not None and part.text is None]
-        transcripts = [""] * len(unheard)
+        transcripts = Transcripts(items)
         messages = [*head, *(item.message(self._rate_hz) for item in items)]
         events = self._engine.generate(messages, reply.params)
         assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, InputTranscriptDelta):
-                    transcripts[event.clip] += event.text
+                    transcripts.add(event)
                     continue
-                for part, transcript in zip(unheard, transcripts, strict=True):
-                    part.text = transcript or None  # once heard, it need not be heard again
+                transcripts.keep()
                 yield event
 
     async def _tell(self, reply: Reply, events: AsyncGenerator[Event, None]) -> None:

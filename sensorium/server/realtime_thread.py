@@ -15,7 +15,7 @@ import numpy as np
 
 from sensorium.engine.request import Event, InputTranscriptDelta, LiveEngine, Mark, SamplingParams
 from sensorium.messages import Message
-from sensorium.server.conversation import Item
+from sensorium.server.conversation import Item, Transcripts
 
 
 class _Read(NamedTuple):
@@ -28,7 +28,7 @@ class Thread:
 
     def __init__(self, engine: LiveEngine) -> None:
         self.lock = asyncio.Lock()
-        self.left_out: set[str] = set()  # ids of items that made room for later ones
+        self._left_out: set[str] = set()  # ids of items that made room for later ones
         self._live = engine.converse()
         self._rate_hz = engine.info.sample_rate_hz
         self._read: list[_Read] = []
@@ -49,7 +49,7 @@ class Thread:
         Raises ContextLengthExceeded, and has then read as many items as fit.
         """
         await self.drop_turn()
-        kept = [item for item in items if item.id not in self.left_out]
+        kept = self._kept(items)
         keys: list[Hashable] = [tuple(message.text for message in head), *(item.key for item in kept)]
         same = 0
         while same < min(len(self._read), len(keys)) and self._read[same].key == keys[same]:
@@ -60,14 +60,22 @@ class Thread:
             await (self._read_item(kept[at - 1]) if at else self._read_all(head))
             self._read.append(_Read(keys[at], before))
 
+    def make_room(self, items: Sequence[Item]) -> bool:
+        """Leaves out the oldest items from now on, more than need be, so that not every turn begins by reading all the
+        others again. False if there is but one left."""
+        kept = self._kept(items)
+        self._left_out.update(item.id for item in kept[: max(1, len(kept) // 3)] if len(kept) > 1)
+        return len(kept) > 1
+
+    def _kept(self, items: Sequence[Item]) -> list[Item]:
+        return [item for item in items if item.id not in self._left_out]
+
     async def _read_item(self, item: Item) -> None:
-        unheard = [part for part in item.content if part.waveform is not None and part.text is None]
-        transcripts = [""] * len(unheard)
+        transcripts = Transcripts([item])
         for event in await self._read_all([item.message(self._rate_hz)]):
             if isinstance(event, InputTranscriptDelta):
-                transcripts[event.clip] += event.text
-        for part, transcript in zip(unheard, transcripts, strict=True):
-            part.text = transcript or None  # once heard, it need not be heard again
+                transcripts.add(event)
+        transcripts.keep()
 
     async def _read_all(self, messages: Sequence[Message]) -> list[Event]:
         return await self._live.read(messages) if messages else []

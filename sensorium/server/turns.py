@@ -78,10 +78,9 @@ class TurnDetector:
     """Sound in, turns out. `speaking` says whether one is under way, `silence_ms` how long nobody has spoken in it."""
 
     def __init__(self, config: ServerVad | SemanticVad, *, start_ms: int = 0) -> None:
-        semantic = isinstance(config, SemanticVad)
-        self._config = (
-            ServerVad(type="server_vad", silence_duration_ms=_WAITS_MS[config.eagerness]) if semantic else config
-        )
+        if isinstance(config, SemanticVad):  # the same, but for who ends a turn: silence does so only after long
+            config = ServerVad(type="server_vad", silence_duration_ms=_WAITS_MS[config.eagerness])
+        self._config = config
         self._activity = VoiceActivity()
         self._start_ms = start_ms  # of the clock
         self._num_windows = 0
@@ -108,8 +107,7 @@ class TurnDetector:
         self._run = 0 if probability >= self._config.threshold - _RELEASE else self._run + 1
         if self._run * _WINDOW_MS < self._config.silence_duration_ms:
             return []
-        self.speaking, self._run = False, 0
-        return [SpeechStopped(self._now_ms)]
+        return [self.stop()]
 
     @property
     def silence_ms(self) -> int:

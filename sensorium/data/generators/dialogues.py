@@ -11,7 +11,7 @@ import re
 import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -45,9 +45,10 @@ def pick(rng: np.random.Generator, items: Sequence[Item]) -> Item:
     return items[int(rng.integers(len(items)))]
 
 
-def call(name: str, **arguments: str | int) -> ToolCall:
+def call(name: str, /, **arguments: Any) -> ToolCall:
     """A tool call with the compact JSON the network writes."""
-    return ToolCall(id="call_1", name=name, arguments=json.dumps(arguments, separators=(",", ":")))
+    text = json.dumps(arguments, separators=(",", ":"), ensure_ascii=False)
+    return ToolCall(id="call_1", name=name, arguments=text)
 
 
 def a(noun: str) -> str:

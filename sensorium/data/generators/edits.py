@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from sensorium.data.generators.canvas import Split, in_split
+from sensorium.data.generators.dialogues import pick
 from sensorium.data.generators.scenes import (
     COLOURS_ON,
     OPPOSITES,
@@ -62,11 +63,10 @@ def edit(rng: np.random.Generator, *, split: Split, kind: Kind | None = None, si
     """One change of one scene; a tenth of all (scene, order) is held out. Raises ValueError for an unknown split."""
     while True:
         drawn = scene(rng, split=split, size=size)
-        change = _change(rng, kind or KINDS[int(rng.integers(len(KINDS)))], drawn)
+        change = _change(rng, kind or pick(rng, KINDS), drawn)
         if change is None:
             continue
-        words = _WORDS[change.kind]
-        order = words[int(rng.integers(len(words)))].format(thing=change.thing, new=change.new)
+        order = pick(rng, _WORDS[change.kind]).format(thing=change.thing, new=change.new)
         if in_split(drawn.caption + drawn.background + order, split):
             return _drawn(rng, change, order, drawn.background, size)
 
@@ -80,13 +80,13 @@ def _change(rng: np.random.Generator, kind: Kind, drawn: Scene) -> _Change | Non
         return None
     others = (*objects[:index], *objects[index + 1 :])
     if kind == "recolour":
-        colour = _pick(rng, COLOURS_ON[drawn.background])
+        colour = pick(rng, COLOURS_ON[drawn.background])
         if colour == chosen.colour:
             return None
         after = (*objects[:index], replace(chosen, colour=colour), *objects[index + 1 :])
         return _Change(kind, index, chosen.shape, colour, objects, after)
     if kind == "move":
-        where, towards = list(PLACES.items())[int(rng.integers(len(PLACES)))]
+        where, towards = pick(rng, list(PLACES.items()))
         room = 0.5 - chosen.radius - 0.03
         x, y = 0.5 + towards[0] * room, 0.5 + towards[1] * room
         if others or chosen.size == "big" or max(abs(x - chosen.x), abs(y - chosen.y)) < 0.1:
@@ -137,10 +137,6 @@ def relation_of(objects: tuple[SceneObject, ...]) -> str:
         return "and"
     across, along = abs(objects[0].x - objects[1].x), abs(objects[0].y - objects[1].y)
     return "above" if along > across else "left of"
-
-
-def _pick(rng: np.random.Generator, names: tuple[str, ...]) -> str:
-    return names[int(rng.integers(len(names)))]
 
 
 assert all(len(shape.split()) == 1 for shape in SHAPES), "an order names a thing by one word"

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sensorium.data.generators.canvas import RGB, SUPERSAMPLING, Canvas, Split, circle, contrast, in_split, jitter
+from sensorium.data.generators.dialogues import pick
 from sensorium.data.generators.glyphs import HELDOUT_FONTS, TRAIN_FONTS, readable_colours, typeface
 from sensorium.data.generators.scenes import BACKGROUNDS, COLOURS, NUMBERS, Question
 
@@ -74,7 +75,7 @@ def _towards(x: float, y: float, length: float, turn: float) -> tuple[float, flo
 def bar_chart(rng: np.random.Generator, *, split: Split, size: int = 64) -> Figure:
     """Bars of different colours and heights over lines at every unit; its colours and heights decide the split."""
     while True:
-        background = tuple(BACKGROUNDS)[int(rng.integers(len(BACKGROUNDS)))]
+        background = pick(rng, tuple(BACKGROUNDS))
         fitting = [name for name, rgb in COLOURS.items() if contrast(rgb, BACKGROUNDS[background]) > _LEAST_CONTRAST]
         count = int(rng.integers(2, MOST_BARS + 1))
         if len(fitting) < count:
@@ -130,7 +131,7 @@ def form(rng: np.random.Generator, *, split: Split, size: int = 64) -> Figure:
     side = size * SUPERSAMPLING
     image = Image.new("RGB", (side, side), ground)
     draw = ImageDraw.Draw(image)
-    font = fonts[int(rng.integers(len(fonts)))]
+    font = pick(rng, fonts)
     colon = ":" if rng.random() < 0.5 else ""
     texts = [f"{name}{colon} {value}" for name, value in lines]
     reference = typeface(font, 100)
@@ -146,4 +147,4 @@ def form(rng: np.random.Generator, *, split: Split, size: int = 64) -> Figure:
 
 def _filled(rng: np.random.Generator, name: str) -> str:
     values = FIELDS[name]
-    return values[int(rng.integers(len(values)))] if values else str(int(rng.integers(1, 100)))
+    return pick(rng, values) if values else str(int(rng.integers(1, 100)))

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from sensorium.data.generators.canvas import RGB, Canvas, Region, Split, circle, in_split, jitter, moved
+from sensorium.data.generators.dialogues import pick
 
 COLOURS: dict[str, RGB] = {
     "red": (218, 36, 38),
@@ -164,33 +165,29 @@ def scene(rng: np.random.Generator, *, split: Split, size: int = 64) -> Scene:
     )
 
 
-def _pick(rng: np.random.Generator, names: tuple[str, ...]) -> str:
-    return names[int(rng.integers(len(names)))]
-
-
 def _plan(rng: np.random.Generator) -> _Plan:
-    background = _pick(rng, tuple(BACKGROUNDS))
+    background = pick(rng, tuple(BACKGROUNDS))
     colours = COLOURS_ON[background]
     draw = rng.random()
     if draw < 0.4:
-        look = (_pick(rng, colours), _pick(rng, tuple(SHAPES)))
+        look = (pick(rng, colours), pick(rng, tuple(SHAPES)))
         size = ("medium", "medium", "small", "big")[int(rng.integers(4))]
         phrase = " ".join(look) if size == "medium" else f"{size} {' '.join(look)}"
         return _Plan("single", (look,), "", size, background, with_article(phrase))
     if draw < 0.6:
         count = int(rng.integers(2, 6))
-        colour, shape = _pick(rng, colours), _pick(rng, tuple(SHAPES))
+        colour, shape = pick(rng, colours), pick(rng, tuple(SHAPES))
         caption = f"{NUMBERS[count]} {colour} {plural(shape)}"
         return _Plan("same", ((colour, shape),) * count, "", "medium", background, caption)
     looks: list[tuple[str, str]] = []
     while len(looks) < (2 if draw < 0.9 else 3):
-        look = (_pick(rng, colours), _pick(rng, tuple(SHAPES)))
+        look = (pick(rng, colours), pick(rng, tuple(SHAPES)))
         if look not in looks:
             looks.append(look)
     phrases = [with_article(" ".join(look)) for look in looks]
     if len(looks) == 3:
         return _Plan("row", tuple(looks), "", "medium", background, " and ".join(phrases))
-    relation = _pick(rng, ("above", "left of"))
+    relation = pick(rng, ("above", "left of"))
     return _Plan("pair", tuple(looks), relation, "medium", background, f" {relation} ".join(phrases))
 
 
@@ -210,7 +207,7 @@ def _placed(rng: np.random.Generator, plan: _Plan) -> tuple[SceneObject, ...]:
         radius = _RADII[plan.size] * rng.uniform(0.93, 1.07)
         room = 0.5 - radius - 0.03
         places = tuple(PLACES) if plan.size != "big" else ("in the centre",)
-        towards = np.array(PLACES[_pick(rng, places)])
+        towards = np.array(PLACES[pick(rng, places)])
         centres = 0.5 + towards * room + rng.uniform(-0.03, 0.03, (1, 2)) * (room > 0.15)
     elif plan.kind == "same":
         radius = 0.125 * rng.uniform(0.95, 1.08)
@@ -320,15 +317,15 @@ def _existence(rng: np.random.Generator, objects: tuple[SceneObject, ...]) -> li
     present = sorted({item.shape for item in objects})
     absent = [shape for shape in SHAPES if shape not in present]
     asked = rng.permutation(len(absent))[: len(present)]
-    there = objects[int(rng.integers(len(objects)))].phrase
+    there = pick(rng, objects).phrase
     phrases = {item.phrase for item in objects}
     missing = there
     while missing in phrases:  # one word is right at least, so both words must be looked at
         colour, shape = there.split()
         if rng.random() < 0.5:
-            missing = f"{_pick(rng, tuple(COLOURS))} {shape}"
+            missing = f"{pick(rng, tuple(COLOURS))} {shape}"
         else:
-            missing = f"{colour} {_pick(rng, tuple(SHAPES))}"
+            missing = f"{colour} {pick(rng, tuple(SHAPES))}"
     noun_is_there = [(shape, True) for shape in present] + [(absent[int(index)], False) for index in asked]
     noun_is_there += [(there, True), (missing, False)]
     return [
