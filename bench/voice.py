@@ -84,6 +84,8 @@ class Caller:
         self._arrived: list[tuple[float, float]] = []  # when, and how many ms of the answer's sound
         self._sounding = asyncio.Event()
         self._done = asyncio.Event()
+        self._settled = asyncio.Event()  # every turn has had its answer, or the one that was cut off
+        self._num_expected = 0
         self._stopped_at_ms: list[int] = []
 
     async def run(self, questions: list[np.ndarray]) -> Turns:
@@ -108,25 +110,32 @@ class Caller:
         await self._speak(question)
         ended, end_ms = time.perf_counter(), self._sent_ms
         if self._detection is None:
+            self._expect_answer()
             await self._say("input_audio_buffer.commit")
             await self._say("response.create")
         self.turns.total += 1
         if not await self._silent_until(self._sounding):
             self.turns.missed += 1
             return
-        if any(at < end_ms - FRAME_MS for at in self._stopped_at_ms):
-            self.turns.early += 1
-        else:
+        early = any(at < end_ms - FRAME_MS for at in self._stopped_at_ms)
+        self.turns.early += early
+        if not early:
             self.turns.answer_ms.append(1000 * (self._arrived[0][0] - ended))
-        if interrupt and self._detection is not None and not self._done.is_set():
+        interrupted = interrupt and not early and self._detection is not None and not self._done.is_set()
+        if interrupted:
             begun = time.perf_counter()
             await self._speak(question[: RATE_HZ // 2])
             await self._silent_until(self._done)
             after = [at for at, _ in self._arrived if at > begun]
             self.turns.stop_ms.append(1000 * (max(after) - begun) if after else 0.0)
-            return
-        await self._silent_until(self._done)
-        self.turns.dry += self._ran_dry()
+        # an interruption, and what follows a cut, are turns too: their answers must not be taken for the next one's
+        await self._silent_until(self._settled)
+        if not interrupted and not early:
+            self.turns.dry += self._ran_dry()
+
+    def _expect_answer(self) -> None:
+        self._num_expected += 1
+        self._settled.clear()
 
     def _ran_dry(self) -> bool:
         """Whether a player that began with the first sound would have had nothing to play before the end."""
@@ -169,6 +178,11 @@ class Caller:
                     self._sounding.set()
                 case "response.done":
                     self._done.set()
+                    self._num_expected -= 1
+                    if self._num_expected == 0:
+                        self._settled.set()
+                case "input_audio_buffer.speech_started":
+                    self._expect_answer()
                 case "input_audio_buffer.speech_stopped":
                     self._stopped_at_ms.append(event["audio_end_ms"])
                 case "error":
