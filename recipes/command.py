@@ -18,28 +18,34 @@ from sensorium.training.pipeline import run
 from sensorium.training.recipe import Recipe, begin
 
 
-def train(recipe: Recipe) -> None:
+def train(recipe: Recipe, *stages: Recipe) -> None:
+    """Trains as the command line says: the recipe, or one of the `stages` that may come before it."""
     parser = argparse.ArgumentParser(description=f"train {recipe.name}")
-    parser.add_argument("--out", type=Path, default=Path("runs") / recipe.name, help="where everything is kept")
+    by_name = {stage.name: stage for stage in (recipe, *stages)}
+    if stages:
+        parser.add_argument("--stage", choices=tuple(by_name), default=recipe.name, help="by default the last of all")
+    parser.add_argument("--out", type=Path, help="where everything is kept, by default runs/ and the recipe's name")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--processes", type=int, help="ranks; by default one per CPU core, or one for a GPU")
     parser.add_argument("--start", type=Path, help="a release whose weights the run goes on from, where they fit")
     parser.add_argument("--keep-tokenizers", action="store_true", help="those of --start: their codes stay as they are")
     parser.add_argument("--seed", type=int, default=recipe.seed, help="of the material and of all chance")
     options = parser.parse_args()
+    recipe = by_name[options.stage] if stages else recipe
+    out = options.out or Path("runs") / recipe.name
     if options.start is not None and not (options.start / "config.json").is_file():
         parser.error(f"--start {options.start} is no release: it holds no config.json")
     if options.keep_tokenizers and options.start is None:
         parser.error("--keep-tokenizers needs --start")
     recipe = replace(recipe, start=options.start, keep_tokenizers=options.keep_tokenizers, seed=options.seed)
     try:
-        begin(recipe, options.out, num_ranks=num_ranks(options.device, options.processes))
+        begin(recipe, out, num_ranks=num_ranks(options.device, options.processes))
     except ValueError as error:
         parser.error(str(error))
     with as_ranks(device=options.device, processes=options.processes):
-        run(recipe, options.out, device=options.device)
+        run(recipe, out, device=options.device)
         if distributed.rank() == 0:
-            print(f"serve it:  sensorium serve --checkpoint {options.out / 'release'}")
+            print(f"serve it:  sensorium serve --checkpoint {out / 'release'}")
 
 
 @contextmanager

@@ -79,7 +79,8 @@ def run(recipe: Recipe, out: Path, *, device: str) -> Release:
     shown = EncodedDocuments(documents, encoded)
     unseen = EncodedDocuments(held_out, coded(held_out, out / "encoded-heldout"))
     release = train_network(recipe, shown, unseen, text, audio, image, out, device=device)
-    train_decoders(recipe, out, release, documents, encoded, device=device)
+    if recipe.audio.decoder_steps or recipe.image.decoder_steps:
+        train_decoders(recipe, out, release, documents, encoded, device=device)
     if distributed.rank() == 0:
         release.save(out / "release")
     return release

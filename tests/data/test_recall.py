@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -34,13 +36,15 @@ def test_things_are_asked_for_both_ways_and_are_there_or_not():
     scenes = [given for given in many() if any(question.startswith("is there") for question, _ in given.questions)]
     assert scenes
     for given in scenes:
-        notes = given.text.split(", ")[1:]
-        for note in notes:
-            thing, colour = note.split()
+        told, *notes = given.text.split(", ")
+        looks = [look.split()[1:] for look in re.split(" and | above | left of ", told)]  # "a red ball", "an ..."
+        assert notes in ([], [f"{thing} {colour}" for colour, thing in looks])
+        for colour, thing in looks:
             assert (f"what colour is the {thing}", f"the {thing} is {colour}") in given.questions
             assert (f"what is {colour}", f"the {thing} is {colour}") in given.questions
         answers = [answer for question, answer in given.questions if question.startswith("is there")]
-        assert sum(answer.startswith("yes") for answer in answers) == len(notes) == len(answers) / 2
+        assert sum(answer.startswith("yes") for answer in answers) == len(looks) == len(answers) / 2
+    assert 0.3 < np.mean(["," in given.text for given in scenes]) < 0.7, "notes stand behind half of them"
 
 
 @pytest.mark.parametrize("split", ["train", "heldout"])

@@ -151,6 +151,16 @@ def test_ranks_run_the_program_that_was_started(tmp_path: Path, monkeypatch: pyt
         assert called[-1][at : at + len(program)] == program
 
 
+def test_a_stage_before_the_last_is_trained_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, Path]] = []
+    monkeypatch.setattr("recipes.command.run", lambda recipe, out, device: ran.append((recipe.name, out)))
+    monkeypatch.chdir(tmp_path)
+    for words in ([], ["--stage", "first"], ["--stage", "first", "--out", "mine"]):
+        monkeypatch.setattr("sys.argv", ["mine.py", "--device", "cpu", "--processes", "1", *words])
+        train(TOY, replace(TOY, name="first"))
+    assert ran == [(TOY.name, Path("runs") / TOY.name), ("first", Path("runs/first")), ("first", Path("mine"))]
+
+
 def test_shards_are_functions_of_their_number(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus, "DOCUMENTS_PER_SHARD", 40)
     maker = corpus.make_documents(TOY.network.weights)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -227,10 +228,11 @@ def _recall(writer: _Writer) -> None:
         writer.assistant(Text(text=answer))
 
 
-def _see(writer: _Writer) -> None:
+def _see(writer: _Writer, *, noted: bool = True) -> None:
     """One picture, three to eight questions: a picture is the dear part of a document."""
     seen = scene(writer.rng, split=writer.split)
-    shown = Image(pixels=seen.pixels, caption=Text(text=seen.description))
+    caption = seen.description if noted else seen.plain_description
+    shown = Image(pixels=seen.pixels, caption=Text(text=caption))
     _ask(writer, shown, seen.questions, turns=int(writer.rng.integers(3, 9)))
 
 
@@ -316,6 +318,7 @@ _WRITERS: dict[str, Callable[[_Writer], None]] = {
     "tool-spoken": _tool_spoken,
     "recall": _recall,
     "see": _see,
+    "see-plain": partial(_see, noted=False),
     "read": _read,
     "draw": _draw,
     "edit": _edit,

@@ -65,7 +65,9 @@ def _things(rng: np.random.Generator) -> Told:
     looks = list(zip(colours, things, strict=True))
     joint = pick(rng, (" and ", " above ", " left of "))
     text = joint.join(a(f"{colour} {thing}") for colour, thing in looks)
-    return Told(f"{text}, {', '.join(f'{thing} {colour}' for colour, thing in looks)}", tuple(questions))
+    # Without notes as often as with: with them alone, a network takes the word behind a colour there for its thing.
+    notes = "".join(f", {thing} {colour}" for colour, thing in looks) if rng.random() < 0.5 else ""
+    return Told(text + notes, tuple(questions))
 
 
 def _words(rng: np.random.Generator, size: int) -> list[str]:

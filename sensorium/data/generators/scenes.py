@@ -121,11 +121,16 @@ class Scene:
     def description(self) -> str:
         """Everything that a question may ask for: the caption, where a single shape stands, the ground, and behind each
         shape its colour. A colour stands before its shape in the caption, and looking backwards is hard to learn."""
-        where = f" {place(self.objects[0])}" if len(self.objects) == 1 else ""
         looks = dict.fromkeys((item.shape, item.colour) for item in self.objects)
         alike = len(looks) == 1 < len(self.objects)
         notes = "".join(f", {plural(shape) if alike else shape} {colour}" for shape, colour in looks)
-        return f"{self.caption}{where} on {with_article(self.background)} background{notes}"
+        return self.plain_description + notes
+
+    @property
+    def plain_description(self) -> str:
+        """The description without its last notes."""
+        where = f" {place(self.objects[0])}" if len(self.objects) == 1 else ""
+        return f"{self.caption}{where} on {with_article(self.background)} background"
 
     @property
     def regions(self) -> tuple[Region, ...]:
