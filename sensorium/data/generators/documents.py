@@ -13,11 +13,13 @@ from functools import partial
 
 import numpy as np
 
+from sensorium.data.generators import world
 from sensorium.data.generators.dialogues import SKILLS, Exchange, a, exchange, pick, sentence, typed
 from sensorium.data.generators.edits import edit
 from sensorium.data.generators.figures import bar_chart, clock, form
 from sensorium.data.generators.pictures import digit_picture, icon_picture, scene, word_picture
 from sensorium.data.generators.recall import told
+from sensorium.data.generators.refusals import refusal
 from sensorium.data.generators.speech import (
     PRESETS,
     PhonemeTime,
@@ -30,8 +32,8 @@ from sensorium.data.generators.speech import (
     with_pauses,
 )
 from sensorium.data.generators.styles import STYLES, Style, speak
+from sensorium.data.generators.surroundings import BACKGROUNDS, Background, one_after_another, with_background
 from sensorium.data.generators.tools import tool_exchange
-from sensorium.data.generators.world import DIGITS
 from sensorium.messages import Audio, Image, Message, Part, Text
 from sensorium.tokenizers.render import SpelledText
 
@@ -56,6 +58,8 @@ STYLED: dict[Style, tuple[str, ...]] = {
     "whisper": ("whisper: {x}", "say in a whisper: {x}"),
     "shout": ("shout: {x}", "say loudly: {x}"),
 }
+BEHIND = ("what else do you hear", "what is going on behind me", "what noise is there", "what is in the background")
+PEOPLE = ("how many people are speaking", "how many voices do you hear", "did more than one person speak")
 SYSTEM_PROMPTS = (
     "you are a helpful assistant",
     "You are a helpful assistant.",
@@ -84,16 +88,30 @@ class _Writer:
 
     rng: np.random.Generator
     split: Split
+    speaker_split: Split
     speaker: Speaker
     voice: str
     messages: list[Message] = field(default_factory=list)
     phonemes: list[tuple[PhonemeTime, ...]] = field(default_factory=list)
 
-    def heard(self, text: str, *, pauses: int = 0, style: Style | None = None) -> Audio:
+    def heard(
+        self, text: str, *, pauses: int = 0, style: Style | None = None, background: Background | None = None
+    ) -> Audio:
         """The text as the user says it into a microphone."""
         utterance = _said(text, self.speaker, style)
         if pauses:
             utterance = with_pauses(utterance, self.rng, pauses=pauses)
+        if background:
+            utterance = with_background(utterance, self.rng, background)
+        return self._recorded(utterance)
+
+    def heard_people(self, texts: Sequence[str]) -> Audio:
+        """Each text by someone else, one after another."""
+        people = [self.speaker, *(random_speaker(self.rng, split=self.speaker_split) for _ in texts[1:])]
+        spoken = [_SYNTHESIZER.speak(text, speaker) for text, speaker in zip(texts, people, strict=True)]
+        return self._recorded(one_after_another(spoken, self.rng))
+
+    def _recorded(self, utterance: Utterance) -> Audio:
         utterance = in_room(utterance, self.rng, level=self.rng.random())
         self.phonemes.append(utterance.phonemes)
         return utterance.audio
@@ -194,6 +212,36 @@ def _hear_styled(writer: _Writer) -> None:
     writer.assistant(Text(text=MANNERS[style]))
 
 
+def _hear_background(writer: _Writer) -> None:
+    """What is behind the words; and words understood in spite of it."""
+    background = pick(writer.rng, (None, *BACKGROUNDS))
+    turn = writer.exchange()
+    clip = writer.heard(turn.question, background=background)
+    if writer.rng.random() < 0.5:
+        writer.about(clip, writer.typed(pick(writer.rng, BEHIND)))
+        writer.assistant(Text(text=f"there is {background} behind you" if background else "there is nothing else"))
+    else:
+        writer.user(clip)
+        writer.assistant(Text(text=turn.answer))
+
+
+def _hear_people(writer: _Writer) -> None:
+    """One to three people, who say as much as one might: the number of sentences tells nothing."""
+    sentences = [sentence(writer.rng, writer.split) for _ in range(int(writer.rng.integers(1, 4)))]
+    alone = writer.rng.random() < 1 / 3
+    clip = writer.heard_people([" ".join(sentences)] if alone else sentences)
+    count = 1 if alone else len(sentences)
+    writer.about(clip, writer.typed(pick(writer.rng, PEOPLE)))
+    writer.assistant(Text(text=f"{world.DIGITS[count]} {'person speaks' if count == 1 else 'people speak'}"))
+
+
+def _refuse(writer: _Writer) -> None:
+    asked = refusal(writer.rng, writer.split)
+    writer.maybe_system()
+    writer.user(writer.heard_or_typed(asked.question, heard=0.5))
+    writer.assistant(Text(text=asked.answer))
+
+
 def _transcribe(writer: _Writer) -> None:
     words = sentence(writer.rng, writer.split)
     writer.about(writer.heard(words), writer.typed(pick(writer.rng, TRANSCRIBE)))
@@ -253,7 +301,7 @@ def _ask(
 def _read(writer: _Writer) -> None:
     if writer.rng.random() < 0.15:
         shown = digit_picture(writer.rng, split=writer.split)
-        question, answer = pick(writer.rng, DIGIT), Text(text=DIGITS[int(shown.digit)])
+        question, answer = pick(writer.rng, DIGIT), Text(text=world.DIGITS[int(shown.digit)])
         caption = Text(text=f"the number {answer.text}")
     else:
         shown = word_picture(writer.rng, split=writer.split)
@@ -312,6 +360,9 @@ _WRITERS: dict[str, Callable[[_Writer], None]] = {
     "say": _say,
     "say-styled": _say_styled,
     "hear-styled": _hear_styled,
+    "hear-background": _hear_background,
+    "hear-people": _hear_people,
+    "refuse": _refuse,
     "answer-aloud": _answer_aloud,
     "transcribe": _transcribe,
     "tool": _tool,
@@ -366,7 +417,9 @@ def document(task: str, seed: int, *, split: Split, speaker_split: Split | None 
     if seed < 0:
         raise ValueError(f"a seed is 0 or more, not {seed}")
     rng = np.random.default_rng([zlib.crc32(task.encode()), split == "heldout", seed])
-    speaker = random_speaker(rng, split=speaker_split or split)
-    writer = _Writer(rng=rng, split=split, speaker=speaker, voice=pick(rng, tuple(PRESETS)))
+    heard_split = speaker_split or split
+    speaker = random_speaker(rng, split=heard_split)
+    voice = pick(rng, tuple(PRESETS))
+    writer = _Writer(rng=rng, split=split, speaker_split=heard_split, speaker=speaker, voice=voice)
     _WRITERS[task](writer)
     return Document(task=task, seed=seed, split=split, messages=tuple(writer.messages), phonemes=tuple(writer.phonemes))

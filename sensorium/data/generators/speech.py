@@ -209,7 +209,7 @@ class Synthesizer:
             return 1000.0 * (min(max(sample, start), end) - start) / sample_rate_hz
 
         duration_ms = ms(end)
-        phonemes = _phoneme_times([(phoneme_of(name), ms(sample)) for name, sample in marks.phonemes], duration_ms)
+        phonemes = phoneme_times([(phoneme_of(name), ms(sample)) for name, sample in marks.phonemes], duration_ms)
         words = _word_times(text, [(char, ms(sample)) for char, sample in marks.words], phonemes, duration_ms)
         waveform = _level(soxr.resample(waveform[start:end], sample_rate_hz, SAMPLE_RATE_HZ), speaker.volume / 100)
         audio = Audio(
@@ -279,7 +279,7 @@ def _level(waveform: np.ndarray, volume: float) -> np.ndarray:
     return waveform * min(gain, 0.95 / float(np.abs(waveform).max()))
 
 
-def _phoneme_times(starts: list[tuple[str, float]], duration_ms: float) -> tuple[PhonemeTime, ...]:
+def phoneme_times(starts: list[tuple[str, float]], duration_ms: float) -> tuple[PhonemeTime, ...]:
     """Phonemes that fill the clip: each ends where the next begins. Those of no length are left out."""
     times: list[PhonemeTime] = []
     starts = [(SILENCE, 0.0), *starts]
@@ -347,7 +347,7 @@ def with_pauses(utterance: Utterance, rng: np.random.Generator, *, pauses: int) 
         starts = [(time.phoneme, time.start_ms) for time in phonemes if time.start_ms < at_ms]
         ongoing = [(time.phoneme, at_ms + pause_ms) for time in phonemes if time.start_ms < at_ms < time.end_ms]
         after = [(time.phoneme, time.start_ms + pause_ms) for time in phonemes if time.start_ms >= at_ms]
-        phonemes = _phoneme_times([*starts, (SILENCE, at_ms), *ongoing, *after], audio.duration_ms)
+        phonemes = phoneme_times([*starts, (SILENCE, at_ms), *ongoing, *after], audio.duration_ms)
     return Utterance(audio=audio, phonemes=phonemes)
 
 
@@ -373,7 +373,7 @@ def in_room(sound: Sound, rng: np.random.Generator, *, level: float = 1.0) -> So
         audio, lead_ms, tail_ms = _hear(sound.audio, rng, level)
         starts = [(time.phoneme, time.start_ms + lead_ms) for time in sound.phonemes]
         starts.append((SILENCE, audio.duration_ms - tail_ms))
-        return Utterance(audio=audio, phonemes=_phoneme_times(starts, audio.duration_ms))
+        return Utterance(audio=audio, phonemes=phoneme_times(starts, audio.duration_ms))
     return _hear(sound, rng, level)[0]
 
 
