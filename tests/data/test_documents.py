@@ -62,6 +62,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "icon": (Image, Text),
     "tool": (ToolCall, Text),
     "tool-spoken": (ToolCall, Text),
+    "translate": (Audio, Text),
     "mixed": (Audio, Image, Text),
 }
 

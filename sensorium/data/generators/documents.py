@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -34,6 +34,7 @@ from sensorium.data.generators.speech import (
 from sensorium.data.generators.styles import STYLES, Style, speak
 from sensorium.data.generators.surroundings import BACKGROUNDS, Background, one_after_another, with_background
 from sensorium.data.generators.tools import tool_exchange
+from sensorium.data.generators.translations import ACCENTS, LANGUAGES, Language, phrase
 from sensorium.messages import Audio, Image, Message, Part, Text
 from sensorium.tokenizers.render import SpelledText
 
@@ -60,6 +61,8 @@ STYLED: dict[Style, tuple[str, ...]] = {
 }
 BEHIND = ("what else do you hear", "what is going on behind me", "what noise is there", "what is in the background")
 PEOPLE = ("how many people are speaking", "how many voices do you hear", "did more than one person speak")
+TRANSLATE = ("say this in {x}", "translate this to {x}", "what is this in {x}", "how do you say this in {x}")
+INTERPRET = ("translate to {x}", "you are an interpreter, answer in {x}", "say in {x} what you hear")
 SYSTEM_PROMPTS = (
     "you are a helpful assistant",
     "You are a helpful assistant.",
@@ -95,10 +98,16 @@ class _Writer:
     phonemes: list[tuple[PhonemeTime, ...]] = field(default_factory=list)
 
     def heard(
-        self, text: str, *, pauses: int = 0, style: Style | None = None, background: Background | None = None
+        self,
+        text: str,
+        *,
+        pauses: int = 0,
+        style: Style | None = None,
+        background: Background | None = None,
+        language: Language = "english",
     ) -> Audio:
         """The text as the user says it into a microphone."""
-        utterance = _said(text, self.speaker, style)
+        utterance = _said(text, _speaking(self.speaker, language), style)
         if pauses:
             utterance = with_pauses(utterance, self.rng, pauses=pauses)
         if background:
@@ -116,9 +125,9 @@ class _Writer:
         self.phonemes.append(utterance.phonemes)
         return utterance.audio
 
-    def spoken(self, text: str, style: Style | None = None) -> Audio:
+    def spoken(self, text: str, style: Style | None = None, language: Language = "english") -> Audio:
         """The text in the voice of the assistant."""
-        utterance = _said(text, PRESETS[self.voice], style)
+        utterance = _said(text, _speaking(PRESETS[self.voice], language), style)
         self.phonemes.append(utterance.phonemes)
         return utterance.audio
 
@@ -242,6 +251,23 @@ def _refuse(writer: _Writer) -> None:
     writer.assistant(Text(text=asked.answer))
 
 
+def _translate(writer: _Writer) -> None:
+    """A phrase in one language, and the same in another: typed or spoken in, written or spoken out."""
+    meaning = phrase(writer.rng, writer.split)
+    one, other = (LANGUAGES[at] for at in writer.rng.permutation(len(LANGUAGES))[:2])
+    given = writer.heard(meaning[one], language=one) if writer.rng.random() < 0.7 else Text(text=meaning[one])
+    if isinstance(given, Audio) and writer.rng.random() < 0.4:
+        order = Text(text=pick(writer.rng, INTERPRET).format(x=other))
+        writer.messages.append(Message(role="system", parts=(order,)))
+        writer.user(given)
+    elif isinstance(given, Audio):
+        writer.about(given, writer.typed(pick(writer.rng, TRANSLATE).format(x=other)))
+    else:
+        writer.user(Text(text=f"{pick(writer.rng, TRANSLATE).format(x=other)}: {given.text}"))
+    aloud = writer.rng.random() < 0.6
+    writer.assistant(writer.spoken(meaning[other], language=other) if aloud else Text(text=meaning[other]))
+
+
 def _transcribe(writer: _Writer) -> None:
     words = sentence(writer.rng, writer.split)
     writer.about(writer.heard(words), writer.typed(pick(writer.rng, TRANSCRIBE)))
@@ -363,6 +389,7 @@ _WRITERS: dict[str, Callable[[_Writer], None]] = {
     "hear-background": _hear_background,
     "hear-people": _hear_people,
     "refuse": _refuse,
+    "translate": _translate,
     "answer-aloud": _answer_aloud,
     "transcribe": _transcribe,
     "tool": _tool,
@@ -400,6 +427,11 @@ NAMES = tuple(_WRITERS)
 assert set(TASKS) <= set(NAMES)
 
 _SYNTHESIZER = Synthesizer()
+
+
+def _speaking(speaker: Speaker, language: Language) -> Speaker:
+    """The same voice in a language."""
+    return speaker if language == "english" else replace(speaker, accent=ACCENTS[language])
 
 
 def _said(text: str, speaker: Speaker, style: Style | None) -> Utterance:
