@@ -17,11 +17,7 @@ import json
 import os
 import platform
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import cache
-from itertools import count, islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +26,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from sensorium.data.generators import dialogues, documents, pictures
-from sensorium.data.generators.documents import Document, document
-from sensorium.data.generators.recall import told
-from sensorium.data.generators.scenes import Scene
-from sensorium.data.generators.speech import PRESETS, Split, Synthesizer, in_room, random_speaker
+from recipes.samples import LEARNED_FROM, SAMPLES, SEED, say
 from sensorium.engine.request import (
     AudioDelta,
     Engine,
@@ -48,16 +40,12 @@ from sensorium.engine.request import (
 from sensorium.evals import judges, report
 from sensorium.evals.judges import SceneJudge, SpeechJudge
 from sensorium.evals.run import run
-from sensorium.evals.scorers import Drawing
-from sensorium.evals.task import Modality, Reply, Sample, Task
+from sensorium.evals.task import Modality, Reply, Task
 from sensorium.evals.tasks import every_task
-from sensorium.messages import Audio, Image, Message, Part, Text, ToolCall
+from sensorium.messages import Audio, Image, Message, ToolCall
 from sensorium.tokenizers.audio import AudioDecoderStream, AudioEncoderStream, AudioTokenizer
 
 JUDGES = Path("runs/judges")
-SEED = 1
-_VOICES: dict[str, Split] = {"seen voices": "train", "unseen voices": "heldout"}  # who speaks; the words are held out
-
 # --- a model
 
 
@@ -121,248 +109,12 @@ def round_trip(codec: AudioTokenizer) -> Callable[[Audio], Audio]:
     return through
 
 
-# --- samples: n of each condition
-
-
-def as_asked(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """A conversation as a user brings it: clips without their transcripts."""
-
-    def bare(part: Part) -> Part:
-        return Audio(waveform=part.waveform, sample_rate_hz=part.sample_rate_hz) if isinstance(part, Audio) else part
-
-    return tuple(replace(message, parts=tuple(bare(part) for part in message.parts)) for message in messages)
-
-
-def _first_turn(made: Document) -> tuple[tuple[Message, ...], Part]:
-    """The messages up to the first answer, and that answer."""
-    at = next(index for index, message in enumerate(made.messages) if message.role == "assistant")
-    return made.messages[:at], made.messages[at].parts[0]
-
-
-def _said(messages: Sequence[Message]) -> str:
-    """What the clip in a prompt says."""
-    transcripts = [part.transcript for message in messages for part in message.parts if isinstance(part, Audio)]
-    (transcript,) = transcripts
-    assert transcript
-    return transcript
-
-
-def _heldout(task: str, *, speakers: Split | None = None, start: int = 0) -> Iterator[Document]:
-    return (document(task, seed, split="heldout", speaker_split=speakers) for seed in count(start))
-
-
-def spoken_command(n: int) -> Iterator[Sample]:
-    for condition, speakers in _VOICES.items():
-        for made in islice(_heldout("hear", speakers=speakers), n):
-            prompt, _ = _first_turn(made)
-            sample_id = f"{condition} {made.seed}"
-            yield Sample(id=sample_id, messages=as_asked(prompt), target=_said(prompt), condition=condition)
-
-
-def spoken_question(n: int) -> Iterator[Sample]:
-    rows: list[tuple[str, str, Split, Modality]] = [
-        *((f"{condition}, written answer", "hear", speakers, "text") for condition, speakers in _VOICES.items()),
-        ("seen voices, spoken answer", "talk", "train", "audio"),
-    ]
-    for condition, task, speakers, modality in rows:
-        for made in islice(_heldout(task, speakers=speakers, start=10_000), n):
-            prompt, answer = _first_turn(made)
-            yield Sample(
-                id=f"{condition} {made.seed}",
-                messages=as_asked(prompt),
-                target=_words(answer),
-                condition=condition,
-                modality=modality,
-                voice=_voice(made.seed),
-                metadata={"said": _said(prompt)},
-            )
-
-
-def _words(answer: Part) -> str:
-    words = answer.text if isinstance(answer, Text) else answer.transcript if isinstance(answer, Audio) else None
-    assert words
-    return words
-
-
-def _voice(index: int) -> str:
-    return tuple(PRESETS)[index % len(PRESETS)]
-
-
-def spoken_sums(n: int) -> Iterator[Sample]:
-    synthesizer = Synthesizer()
-    for condition, speakers in _VOICES.items():
-        rng = np.random.default_rng((SEED, len(condition)))
-        for index in range(n):
-            asked = dialogues.exchange(rng, "sum", split="heldout")
-            utterance = synthesizer.speak(asked.question, random_speaker(rng, split=speakers))
-            clip = in_room(utterance, rng, level=rng.random()).audio
-            prompt = (Message(role="user", parts=(clip,)),)
-            sample_id = f"{condition} {index}"
-            yield Sample(id=sample_id, messages=as_asked(prompt), target=asked.answer, condition=condition)
-
-
-def typed_question(n: int) -> Iterator[Sample]:
-    for made in islice(_heldout("chat"), n):
-        prompt, answer = _first_turn(made)
-        yield Sample(id=str(made.seed), messages=prompt, target=_words(answer))
-
-
-def recall(n: int) -> Iterator[Sample]:
-    rng = np.random.default_rng((SEED, 8))
-    kinds = {"go on": "lists", "what goes": "pairs", "what": "things", "is there": "presence"}
-    left = Counter(dict.fromkeys(kinds.values(), n))
-    while left.total():
-        given = told(rng, "heldout")
-        question, answer = dialogues.pick(rng, given.questions)
-        kind = next(kind for beginning, kind in kinds.items() if question.startswith(beginning))
-        if left[kind] > 0:
-            left[kind] -= 1
-            prompt = Message(role="user", parts=(Text(text=f"{given.text} {question}"),))
-            yield Sample(id=f"{kind} {left[kind]}", messages=(prompt,), target=answer, condition=kind)
-
-
-def say(n: int, codec: Callable[[Audio], Audio] | None) -> Iterator[Sample]:
-    for made in islice(_heldout("say"), n):
-        prompt, answer = _first_turn(made)
-        assert isinstance(answer, Audio)
-        sounds = {"original": answer} | ({"codec": codec(answer)} if codec else {})
-        yield Sample(
-            id=str(made.seed),
-            messages=prompt,
-            target=_words(answer),
-            modality="audio",
-            voice=answer.voice or "",
-            metadata=sounds,
-        )
-
-
-_QUESTIONS = {  # how a question about a scene begins -> what it asks for
-    "what is in the picture": "description",
-    "what colour is the background": "background",
-    "what colour": "colour",
-    "what shape": "shape",
-    "how many": "count",
-    "is there": "presence",
-    "where is": "place",
-    "what is": "relation",
-    "is the": "relation",
-}
-
-
-def scene_qa(n: int) -> Iterator[Sample]:
-    guesses = _usual_answers()
-    rng = np.random.default_rng((SEED, 3))
-    left = Counter(dict.fromkeys(_QUESTIONS.values(), n))
-    while left.total():
-        seen = pictures.scene(rng, split="heldout")
-        for question, answer in seen.questions:
-            kind = next(kind for beginning, kind in _QUESTIONS.items() if question.startswith(beginning))
-            if left[kind] > 0 and rng.random() < 0.3:  # at most a few questions about one scene
-                left[kind] -= 1
-                yield Sample(
-                    id=f"{kind} {left[kind]}",
-                    messages=_about(rng, seen.pixels, question),
-                    target=answer,
-                    condition=kind,
-                    metadata={"guess": guesses.get(question, "")},
-                )
-
-
-@cache
-def _usual_answers() -> dict[str, str]:
-    """The commonest answer to each question about a training scene."""
-    rng = np.random.default_rng((SEED, 4))
-    answers: dict[str, Counter[str]] = {}
-    for _ in range(3000):
-        for question, answer in pictures.scene(rng, split="train").questions:
-            answers.setdefault(question, Counter())[answer] += 1
-    return {question: counted.most_common(1)[0][0] for question, counted in answers.items()}
-
-
-def _about(rng: np.random.Generator, pixels: np.ndarray, question: str) -> tuple[Message, ...]:
-    picture, text = Image(pixels=pixels), Text(text=dialogues.typed(question, rng))
-    return (Message(role="user", parts=(picture, text) if rng.random() < 0.5 else (text, picture)),)
-
-
-def word_reading(n: int) -> Iterator[Sample]:
-    rng = np.random.default_rng((SEED, 5))
-    for index in range(n):
-        shown = pictures.word_picture(rng, split="heldout")
-        word = shown.word
-        kind = "numbers" if word.isdecimal() else "words" if word in pictures.WORDS else "made-up words"
-        messages = _about(rng, shown.pixels, dialogues.pick(rng, documents.READ))
-        yield Sample(id=str(index), messages=messages, target=word, condition=kind)
-
-
-def icons(n: int) -> Iterator[Sample]:
-    rng = np.random.default_rng((SEED, 6))
-    for index in range(n):
-        icon = pictures.icon_picture(rng, split="heldout")
-        messages = _about(rng, icon.pixels, dialogues.pick(rng, documents.NAME))
-        yield Sample(id=str(index), messages=messages, target=dialogues.a(icon.name))
-
-
-def draw(n: int) -> Iterator[Sample]:
-    rng = np.random.default_rng((SEED, 7))
-    for index in range(n):
-        wanted = pictures.scene(rng, split="heldout")
-        order = dialogues.typed(dialogues.pick(rng, documents.DRAW).format(x=wanted.caption), rng)
-        kind, drawing = _drawing(wanted)
-        yield Sample(
-            id=str(index),
-            messages=(Message(role="user", parts=(Text(text=order),)),),
-            target=wanted.caption,
-            condition=kind,
-            metadata={"drawing": drawing},
-        )
-
-
-def _drawing(wanted: Scene) -> tuple[str, Drawing]:
-    """The kind of a scene, and what a picture of it must hold."""
-    looks = tuple((item.colour, item.shape) for item in wanted.objects)
-    relation = next((name for name in ("above", "left of") if f" {name} " in wanted.caption), "")
-    if relation:
-        return "two in relation", Drawing(looks, relation)
-    kind = "one shape" if len(looks) == 1 else "several alike" if len(set(looks)) == 1 else "three shapes"
-    return kind, Drawing(looks)
-
-
-def tool_call(n: int) -> Iterator[Sample]:
-    for condition, task in (("typed", "tool"), ("spoken", "tool-spoken")):
-        for made in islice(_heldout(task, speakers="train"), n):
-            prompt, answer = _first_turn(made)
-            call = (answer.name, answer.arguments) if isinstance(answer, ToolCall) else None
-            yield Sample(
-                id=f"{condition} {made.seed}",
-                messages=as_asked(prompt),
-                target=" ".join(call) if call else "no call",
-                condition=condition,
-                metadata={"call": call},
-            )
-
-
-SAMPLES: dict[str, Callable[..., Iterator[Sample]]] = {
-    make.__name__: make
-    for make in (
-        spoken_command,
-        spoken_question,
-        spoken_sums,
-        typed_question,
-        recall,
-        say,
-        scene_qa,
-        word_reading,
-        icons,
-        draw,
-        tool_call,
-    )
-}
-
 # --- a run
 
 
 def main(checkpoint: Path, out: Path, n: int = 100, tasks: Sequence[str] = (), judge_folder: Path = JUDGES) -> None:
-    """Measures the checkpoint's skills (all, or `tasks`) on `n` samples of each condition, and writes the report.
+    """Measures the checkpoint's skills (all it was taught, or `tasks`) on `n` samples of each condition, and writes the
+    report.
 
     Raises ValueError for an unknown task, missing judges, or an `out` that holds results of another checkpoint.
     """
@@ -371,9 +123,18 @@ def main(checkpoint: Path, out: Path, n: int = 100, tasks: Sequence[str] = (), j
 
     if unknown := set(tasks) - SAMPLES.keys():
         raise ValueError(f"unknown task {', '.join(sorted(unknown))}; there are {', '.join(SAMPLES)}")
+    tasks = tasks or taught(checkpoint)
     torch.set_num_threads(1)
     codec = round_trip(Release.load(checkpoint).audio_tokenizer)
     measure(OmniEngine.load(checkpoint), codec, fingerprint(checkpoint), out, n, tasks, judge_folder)
+
+
+def taught(checkpoint: Path) -> tuple[str, ...]:
+    """The tasks that the checkpoint was trained for, by the documents of its recipe; all of them if it names none."""
+    path = checkpoint / "training.json"
+    settings = json.loads(path.read_text("utf-8")).get("settings", {}) if path.exists() else {}
+    weights = settings.get("network", {}).get("weights")
+    return tuple(name for name in SAMPLES if weights is None or LEARNED_FROM.get(name) in (None, *weights))
 
 
 def measure(
@@ -462,7 +223,7 @@ if __name__ == "__main__":
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, default=100, help="samples of each condition")
-    parser.add_argument("--tasks", nargs="*", default=(), choices=tuple(SAMPLES), help="all by default")
+    parser.add_argument("--tasks", nargs="*", default=(), choices=tuple(SAMPLES), help="by default what it was taught")
     parser.add_argument("--judges", type=Path, default=JUDGES)
     options = parser.parse_args()
     main(options.checkpoint, options.out, options.n, options.tasks, options.judges)

@@ -122,6 +122,42 @@ def _parsed(arguments: str) -> Any:
         return None  # equals no object: broken JSON is a wrong answer
 
 
+def slots(sample: Sample, reply: Reply) -> Scores:
+    """The share of the wanted arguments that a call of the right function has right; `exact` is a faultless call.
+
+    `metadata["call"]` is the right (name, JSON arguments). Its weight is the number of arguments.
+    """
+    name, arguments = sample.metadata["call"]
+    wanted: dict[str, Any] = json.loads(arguments)
+    given = next((_parsed(call.arguments) for call in reply.tool_calls if call.name == name), None)
+    given = given if isinstance(given, dict) else {}
+    right = sum(given.get(slot) == value for slot, value in wanted.items())
+    share = Score(right / max(len(wanted), 1), max(len(wanted), 1))
+    return {"slots": share, "exact": Score(float(len(reply.tool_calls) == 1 and given == wanted))}
+
+
+def usual_slots(samples: Sequence[Sample]) -> Chance:
+    """The guesser that fills every slot with its commonest value of the set."""
+    calls = [json.loads(sample.metadata["call"][1]) for sample in samples]
+    values = Counter((slot, json.dumps(value)) for call in calls for slot, value in call.items())
+    commonest: dict[str, int] = {}
+    for (slot, _), times in values.most_common():
+        commonest.setdefault(slot, times)
+    return Chance(sum(commonest.values()) / max(values.total(), 1), "the commonest value of each slot in the set")
+
+
+def named_first(samples: Sequence[Sample]) -> Chance:
+    """The guesser that calls one of the offered functions, with the commonest arguments of the set for it."""
+    calls = [sample.metadata["call"] for sample in samples]
+    arguments = Counter(calls)
+    usual = {name: next(call for call, _ in arguments.most_common() if call[0] == name) for name, _ in calls}
+    right = sum(
+        (usual[sample.metadata["call"][0]] == sample.metadata["call"]) / max(sample.metadata["offered"], 1)
+        for sample in samples
+    )
+    return Chance(right / len(samples), "any of the offered functions, with its commonest arguments of the set")
+
+
 def speech(judge: Transcriber) -> Scorer:
     """What a judge hears in the reply, beside what it hears in the original voice and after the codec alone.
 
@@ -217,3 +253,66 @@ def other_drawings(samples: Sequence[Sample]) -> Chance:
     looks = [(Counter(s.metadata["drawing"].looks), s.metadata["drawing"].relation) for s in samples]
     pairs = [one == other for i, one in enumerate(looks) for j, other in enumerate(looks) if i != j]
     return Chance(sum(pairs) / max(len(pairs), 1), "a faultless picture of another caption of the set")
+
+
+class Edited(NamedTuple):
+    """What a changed picture must hold: `kept` in their places, and with `added` one more that lies as told.
+
+    `before` is what the picture held at first.
+    """
+
+    before: tuple[SeenObject, ...]
+    kept: tuple[SeenObject, ...]
+    added: tuple[str, str] | None = None
+    relation: str = ""  # of the added object to the other one: "above", "below", "left of", "right of"
+
+
+_SAME_PLACE = 0.15  # of the side: as far as a drawn object may be from where it belongs
+
+
+def edited(judge: Viewer) -> Scorer:
+    """The picture must hold what `metadata["edited"]` says, and nothing else; `objects` leaves the places out."""
+
+    def score(sample: Sample, reply: Reply) -> Scores | Unscored:
+        wanted: Edited = sample.metadata["edited"]
+        if not reply.images:
+            return {"right": Score(0.0), "objects": Score(0.0)}
+        seen = judge(reply.images[-1])
+        if not seen.is_sure:
+            return Unscored("the judge is unsure of the picture")
+        return {
+            "right": Score(float(_is_edited(seen.objects, wanted))),
+            "objects": Score(float(_looks(seen.objects) == _wanted_looks(wanted))),
+        }
+
+    return score
+
+
+def _looks(objects: Sequence[SeenObject]) -> Counter[tuple[str, str]]:
+    return Counter((item.colour, item.shape) for item in objects)
+
+
+def _wanted_looks(wanted: Edited) -> Counter[tuple[str, str]]:
+    return _looks(wanted.kept) + Counter([wanted.added] if wanted.added else [])
+
+
+def _is_edited(objects: Sequence[SeenObject], wanted: Edited) -> bool:
+    if _looks(objects) != _wanted_looks(wanted):
+        return False
+    for item in wanted.kept:
+        same = [one for one in objects if (one.colour, one.shape) == (item.colour, item.shape)]
+        if min(max(abs(one.x - item.x), abs(one.y - item.y)) for one in same) > _SAME_PLACE:
+            return False
+    if wanted.added is None:
+        return True
+    other = (wanted.kept[0].colour, wanted.kept[0].shape)
+    mirrored = {"below": "above", "right of": "left of"}
+    if wanted.relation in mirrored:
+        return _stand(objects, Drawing((other, wanted.added), mirrored[wanted.relation]))
+    return _stand(objects, Drawing((wanted.added, other), wanted.relation))
+
+
+def unchanged(samples: Sequence[Sample]) -> Chance:
+    """How often the picture as it was would pass for the changed one."""
+    right = [_is_edited(sample.metadata["edited"].before, sample.metadata["edited"]) for sample in samples]
+    return Chance(sum(right) / max(len(right), 1), "the picture as it was")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,9 +27,9 @@ class ScriptedSampler:
         return self._reply(sample)
 
 
-def typed_sample(sample_id: str, target: str, *, condition: str = "all") -> Sample:
+def typed_sample(sample_id: str, target: str, *, condition: str = "all", **metadata: Any) -> Sample:
     prompt = (Message(role="user", parts=(Text(text=f"say {target}"),)),)
-    return Sample(id=sample_id, messages=prompt, target=target, condition=condition)
+    return Sample(id=sample_id, messages=prompt, target=target, condition=condition, metadata=metadata)
 
 
 def clip(words: str) -> Audio:

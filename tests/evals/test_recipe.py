@@ -16,14 +16,26 @@ from sensorium.engine.fake import FakeEngine
 from sensorium.evals import judges, report
 from sensorium.evals.judges import SceneJudge, SpeechJudge
 from sensorium.evals.run import run
-from sensorium.evals.scorers import SeenObject, SeenScene
+from sensorium.evals.scorers import Edited, SeenObject, SeenScene
 from sensorium.evals.task import Reply, Sample
 from sensorium.evals.tasks import every_task
 from sensorium.messages import Audio, Message, Text, ToolCall
 from sensorium.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
 from tests.evals.scripted import Gallery, ScriptedSampler, clip, transcribe
 
-SAMPLES = {name: list(make(3, None) if name == "say" else make(3)) for name, make in recipe.SAMPLES.items()}
+REAL_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+RECORDED = ("real_word", "real_order", "photograph", "command")
+
+
+def made() -> dict[str, list[Sample]]:
+    """Three samples of each condition; those of real material only where that is beside the project."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SENSORIUM_DATA", str(REAL_DATA))
+        makers = {name: make for name, make in recipe.SAMPLES.items() if name not in RECORDED or REAL_DATA.is_dir()}
+        return {name: list(make(3, None) if name == "say" else make(3)) for name, make in makers.items()}
+
+
+SAMPLES = made()
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -46,17 +58,29 @@ def test_what_is_said_was_never_trained_on():
     assert all(is_heldout(sample.metadata["said"]) for sample in SAMPLES["spoken_question"])
 
 
+def as_edited(edited: Edited) -> list[SeenObject]:
+    """What was kept, and as far off as told, across the picture's edge if need be, what was added."""
+    if edited.added is None:
+        return list(edited.kept)
+    (other,) = edited.kept
+    right, down = {"above": (0, -1), "below": (0, 1), "left of": (-1, 0), "right of": (1, 0)}[edited.relation]
+    return [other, SeenObject(*edited.added, other.x + 0.4 * right, other.y + 0.4 * down, 0.1)]
+
+
 @pytest.mark.parametrize("name", SAMPLES)
 async def test_a_perfect_model_is_perfect_on_the_real_samples(name: str):
     gallery = Gallery()
 
     def perfect(sample: Sample) -> Reply:
         call, drawing = sample.metadata.get("call"), sample.metadata.get("drawing")
+        edited = sample.metadata.get("edited")
         places = [(0.2, 0.2), (0.3, 0.8), (0.8, 0.5), (0.5, 0.5), (0.9, 0.9)]
         if drawing and drawing.relation == "left of":
             places[1] = (0.8, 0.3)
         looks = zip(drawing.looks, places, strict=False) if drawing else ()
-        objects = (SeenObject(colour, shape, x, y, 0.1) for (colour, shape), (x, y) in looks)
+        objects = [SeenObject(colour, shape, x, y, 0.1) for (colour, shape), (x, y) in looks]
+        if edited:
+            objects += as_edited(edited)
         scene = SeenScene(tuple(objects), True)
         return Reply(
             text=sample.target if sample.modality == "text" else "",
@@ -126,6 +150,14 @@ def test_a_whole_run_against_the_scripted_engine(tmp_path: Path):
     assert measure()["tasks"] == measured["tasks"]
     with pytest.raises(ValueError, match="another checkpoint"):
         measure(weights="other")
+
+
+def test_a_network_is_examined_in_what_it_was_taught(tmp_path: Path):
+    assert recipe.taught(tmp_path) == tuple(recipe.SAMPLES), "nobody says what it was taught"
+    settings = {"settings": {"network": {"weights": {"hear": 0.5, "edit": 0.5}}}}
+    (tmp_path / "training.json").write_text(json.dumps(settings))
+    assert {"spoken_command", "edits"} <= set(recipe.taught(tmp_path))
+    assert not {"translation", "real_word"} & set(recipe.taught(tmp_path))
 
 
 def test_an_unknown_task_is_refused(tmp_path: Path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sensorium.evals import scorers
-from sensorium.evals.scorers import Drawing, SeenObject, SeenScene, number_in, word_error_rate
+from sensorium.evals.scorers import Drawing, Edited, SeenObject, SeenScene, number_in, word_error_rate
 from sensorium.evals.task import Reply, Sample, Score, Unscored
 from sensorium.messages import ToolCall
 from tests.evals.scripted import Gallery, clip, transcribe, typed_sample
@@ -180,3 +180,61 @@ def test_chance_of_speech_and_drawings_is_that_of_another_sample():
         for index, drawing in enumerate((Drawing((CIRCLE,)), Drawing((CIRCLE,)), Drawing((STAR,))))
     ]
     assert scorers.other_drawings(drawings).value == pytest.approx(1 / 3)
+
+
+def test_slots_are_counted_in_a_call_of_the_right_function():
+    wanted = ("order", '{"drink":"tea","size":"small"}')
+    sample = typed_sample("s", "order", call=wanted)
+
+    def score(*calls: tuple[str, str]) -> tuple[float, float]:
+        given = tuple(ToolCall(id="c", name=name, arguments=arguments) for name, arguments in calls)
+        scores = scorers.slots(sample, Reply(tool_calls=given))
+        assert scores["slots"].weight == 2
+        return scores["slots"].value, scores["exact"].value
+
+    assert score(wanted) == (1.0, 1.0)
+    assert score(("order", '{"drink":"tea","size":"big"}')) == (0.5, 0.0)
+    assert score(("order", '{"drink":"tea","size":"small","milk":"no"}')) == (1.0, 0.0)
+    assert score(("other", wanted[1])) == score(("order", "[1]")) == score(("order", '{"drink":')) == score() == (0, 0)
+
+
+def test_chance_of_calls_is_that_of_the_commonest_values():
+    calls = [("order", f'{{"drink":"{drink}"}}') for drink in ("tea", "tea", "milk", "tea")]
+    samples = [typed_sample(str(i), "x", call=call, offered=2) for i, call in enumerate([*calls, ("off", "{}")])]
+    assert scorers.usual_slots(samples[:4]).value == 0.75
+    assert scorers.named_first(samples).value == pytest.approx((3 + 1) / 2 / 5)
+
+
+RING, STAR = SeenObject("red", "ring", 0.3, 0.3, 0.1), SeenObject("blue", "star", 0.7, 0.7, 0.1)
+BELOW = SeenObject("green", "heart", 0.3, 0.7, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seen", "right", "objects"),
+    [
+        (Edited((RING, STAR), (RING,)), (RING._replace(x=0.4),), 1, 1),  # removed
+        (Edited((RING, STAR), (RING,)), (RING, STAR), 0, 0),
+        (Edited((RING,), (RING._replace(x=0.8),)), (RING,), 0, 1),  # moved: it stands where it stood
+        (Edited((RING,), (RING._replace(x=0.8),)), (RING._replace(x=0.78),), 1, 1),
+        (Edited((RING,), (RING._replace(colour="pink"),)), (RING,), 0, 0),  # recoloured
+        (Edited((RING,), (RING,), ("green", "heart"), "below"), (RING, BELOW), 1, 1),  # added
+        (Edited((RING,), (RING,), ("green", "heart"), "above"), (RING, BELOW), 0, 1),
+        (Edited((RING,), (RING,), ("green", "heart"), "below"), (RING._replace(y=0.6), BELOW._replace(y=0.9)), 0, 1),
+    ],
+)
+def test_an_edit_changes_what_it_must_and_nothing_else(wanted: Edited, seen: tuple, right: float, objects: float):
+    gallery = Gallery()
+    sample = typed_sample("s", "change it", edited=wanted)
+    reply = Reply(images=(gallery.picture(SeenScene(seen, True)),))
+    scores = scorers.edited(gallery.see)(sample, reply)
+    assert isinstance(scores, dict)
+    assert (scores["right"].value, scores["objects"].value) == (right, objects)
+    assert scorers.edited(gallery.see)(sample, Reply()) == {"right": Score(0.0), "objects": Score(0.0)}
+    unsure = Reply(images=(gallery.picture(SeenScene(seen, False)),))
+    assert isinstance(scorers.edited(gallery.see)(sample, unsure), Unscored)
+
+
+def test_chance_of_an_edit_is_the_picture_as_it_was():
+    edits = [Edited((RING,), (RING,)), Edited((RING, STAR), (RING,))]
+    samples = [typed_sample(str(i), "x", edited=edit) for i, edit in enumerate(edits)]
+    assert scorers.unchanged(samples).value == 0.5

@@ -12,7 +12,7 @@ import pytest
 from sensorium.evals import tasks
 from sensorium.evals.report import TaskRecord, task_record
 from sensorium.evals.run import run
-from sensorium.evals.scorers import Drawing, SeenObject, SeenScene
+from sensorium.evals.scorers import Drawing, Edited, SeenObject, SeenScene
 from sensorium.evals.task import Reply, Sample, Task
 from sensorium.evals.tasks import every_task
 from sensorium.messages import ToolCall
@@ -34,12 +34,15 @@ def samples_of(task: Task) -> list[Sample]:
 
 def _metadata(sample: Sample, index: int) -> dict[str, Any]:
     """What any scorer looks for."""
+    look = SeenObject("red", f"shape {index}", 0.5, 0.5, 0.2)
     return {
         "said": sample.target,
         "original": clip(sample.target),
         "guess": WORDS[0],
         "call": ("tool", f'{{"number":{index}}}'),
         "drawing": Drawing((("red", f"shape {index}"),)),
+        "edited": Edited((SeenObject("blue", f"shape {index}", 0.5, 0.5, 0.2),), (look,)),
+        "offered": 2,
     }
 
 

@@ -1,18 +1,28 @@
-"""The tasks, one file each. Their samples come from outside: `recipes/evals.py` makes them."""
+"""The tasks, one file each. Their samples come from outside: `recipes/samples.py` makes them."""
 
 from __future__ import annotations
 
 from sensorium.evals.scorers import Transcriber, Viewer
 from sensorium.evals.task import Task
+from sensorium.evals.tasks.command import command
 from sensorium.evals.tasks.draw import draw
+from sensorium.evals.tasks.edits import edits
+from sensorium.evals.tasks.figures import figures
 from sensorium.evals.tasks.icons import icons
+from sensorium.evals.tasks.listening import listening
+from sensorium.evals.tasks.photograph import photograph
+from sensorium.evals.tasks.real_order import real_order
+from sensorium.evals.tasks.real_word import real_word
 from sensorium.evals.tasks.recall import recall
+from sensorium.evals.tasks.refusal import refusal
 from sensorium.evals.tasks.say import say
 from sensorium.evals.tasks.scene_qa import scene_qa
 from sensorium.evals.tasks.spoken_command import spoken_command
 from sensorium.evals.tasks.spoken_question import spoken_question
 from sensorium.evals.tasks.spoken_sums import spoken_sums
 from sensorium.evals.tasks.tool_call import tool_call
+from sensorium.evals.tasks.transcription import transcription
+from sensorium.evals.tasks.translation import translation
 from sensorium.evals.tasks.typed_question import typed_question
 from sensorium.evals.tasks.word_reading import word_reading
 
@@ -21,14 +31,24 @@ def every_task(transcribe: Transcriber, see: Viewer) -> tuple[Task, ...]:
     """All tasks in the order of a report. `transcribe` judges speech, `see` judges drawings."""
     return (
         spoken_command(),
+        transcription(),
         spoken_question(transcribe),
         spoken_sums(),
         typed_question(),
         recall(),
         say(transcribe),
+        listening(),
+        translation(),
         scene_qa(),
+        figures(),
         word_reading(),
         icons(),
         draw(see),
+        edits(see),
         tool_call(),
+        refusal(),
+        real_word(),
+        real_order(),
+        photograph(),
+        command(),
     )

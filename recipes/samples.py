@@ -1,0 +1,458 @@
+"""What checkpoints are asked: n held-out samples of each condition, for every task of `sensorium.evals.tasks`.
+
+They are made from `sensorium.data`: nothing here was ever trained on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from itertools import count, islice
+
+import numpy as np
+
+from sensorium.data.generators import dialogues, documents, pictures, refusals, world
+from sensorium.data.generators.documents import Document, document
+from sensorium.data.generators.edits import KINDS, Edit, edit
+from sensorium.data.generators.figures import bar_chart, clock, form
+from sensorium.data.generators.recall import told
+from sensorium.data.generators.refusals import MATTERS, Matter
+from sensorium.data.generators.scenes import OPPOSITES, Scene
+from sensorium.data.generators.speech import PRESETS, Split, Synthesizer, in_room, random_speaker
+from sensorium.data.recorded import MEANING, recorded_document
+from sensorium.data.sources import Source, data_root
+from sensorium.evals.scorers import Drawing, Edited, SeenObject
+from sensorium.evals.task import Modality, Sample
+from sensorium.messages import Audio, Image, Message, Part, Text, ToolCall
+
+SEED = 1
+_VOICES: dict[str, Split] = {"seen voices": "train", "unseen voices": "heldout"}  # who speaks; the words are held out
+_TYPED = "the same questions, typed"
+
+
+def as_asked(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """A conversation as a user brings it: clips without their transcripts."""
+
+    def bare(part: Part) -> Part:
+        return Audio(waveform=part.waveform, sample_rate_hz=part.sample_rate_hz) if isinstance(part, Audio) else part
+
+    return tuple(replace(message, parts=tuple(bare(part) for part in message.parts)) for message in messages)
+
+
+def _first_turn(made: Document) -> tuple[tuple[Message, ...], Part]:
+    """The messages up to the first answer, and that answer."""
+    at = next(index for index, message in enumerate(made.messages) if message.role == "assistant")
+    return made.messages[:at], made.messages[at].parts[0]
+
+
+def _said(messages: Sequence[Message]) -> str:
+    """What the clip in a prompt says."""
+    transcripts = [part.transcript for message in messages for part in message.parts if isinstance(part, Audio)]
+    (transcript,) = transcripts
+    assert transcript
+    return transcript
+
+
+def _heldout(task: str, *, speakers: Split | None = None, start: int = 0) -> Iterator[Document]:
+    return (document(task, seed, split="heldout", speaker_split=speakers) for seed in count(start))
+
+
+def spoken_command(n: int) -> Iterator[Sample]:
+    for condition, speakers in _VOICES.items():
+        for made in islice(_heldout("hear", speakers=speakers), n):
+            prompt, _ = _first_turn(made)
+            sample_id = f"{condition} {made.seed}"
+            yield Sample(id=sample_id, messages=as_asked(prompt), target=_said(prompt), condition=condition)
+
+
+def spoken_question(n: int) -> Iterator[Sample]:
+    rng = np.random.default_rng((SEED, 14))
+    rows: list[tuple[str, str, Split, Modality]] = [
+        *((f"{condition}, written answer", "hear", speakers, "text") for condition, speakers in _VOICES.items()),
+        ("seen voices, spoken answer", "talk", "train", "audio"),
+        (_TYPED, "hear", "train", "text"),
+    ]
+    for condition, task, speakers, modality in rows:
+        for made in islice(_heldout(task, speakers=speakers, start=10_000), n):
+            prompt, answer = _first_turn(made)
+            said = _said(prompt)
+            typed = Message(role="user", parts=(Text(text=dialogues.typed(said, rng)),))
+            yield Sample(
+                id=f"{condition} {made.seed}",
+                messages=(*prompt[:-1], typed) if condition == _TYPED else as_asked(prompt),
+                target=_words(answer),
+                condition=condition,
+                modality=modality,
+                voice=_voice(made.seed),
+                metadata={"said": said},
+            )
+
+
+def _words(answer: Part) -> str:
+    words = answer.text if isinstance(answer, Text) else answer.transcript if isinstance(answer, Audio) else None
+    assert words
+    return words
+
+
+def _voice(index: int) -> str:
+    return tuple(PRESETS)[index % len(PRESETS)]
+
+
+def spoken_sums(n: int) -> Iterator[Sample]:
+    synthesizer = Synthesizer()
+    for condition, speakers in _VOICES.items():
+        rng = np.random.default_rng((SEED, len(condition)))
+        for index in range(n):
+            asked = dialogues.exchange(rng, "sum", split="heldout")
+            utterance = synthesizer.speak(asked.question, random_speaker(rng, split=speakers))
+            clip = in_room(utterance, rng, level=rng.random()).audio
+            prompt = (Message(role="user", parts=(clip,)),)
+            sample_id = f"{condition} {index}"
+            yield Sample(id=sample_id, messages=as_asked(prompt), target=asked.answer, condition=condition)
+
+
+def typed_question(n: int) -> Iterator[Sample]:
+    for made in islice(_heldout("chat"), n):
+        prompt, answer = _first_turn(made)
+        yield Sample(id=str(made.seed), messages=prompt, target=_words(answer))
+
+
+def recall(n: int) -> Iterator[Sample]:
+    rng = np.random.default_rng((SEED, 8))
+    kinds = {"go on": "lists", "what goes": "pairs", "what": "things", "is there": "presence"}
+    left = Counter(dict.fromkeys(kinds.values(), n))
+    while left.total():
+        given = told(rng, "heldout")
+        question, answer = dialogues.pick(rng, given.questions)
+        kind = next(kind for beginning, kind in kinds.items() if question.startswith(beginning))
+        if left[kind] > 0:
+            left[kind] -= 1
+            prompt = Message(role="user", parts=(Text(text=f"{given.text} {question}"),))
+            yield Sample(id=f"{kind} {left[kind]}", messages=(prompt,), target=answer, condition=kind)
+
+
+def say(n: int, codec: Callable[[Audio], Audio] | None) -> Iterator[Sample]:
+    for made in islice(_heldout("say"), n):
+        prompt, answer = _first_turn(made)
+        assert isinstance(answer, Audio)
+        sounds = {"original": answer} | ({"codec": codec(answer)} if codec else {})
+        yield Sample(
+            id=str(made.seed),
+            messages=prompt,
+            target=_words(answer),
+            modality="audio",
+            voice=answer.voice or "",
+            metadata=sounds,
+        )
+
+
+_QUESTIONS = {  # how a question about a scene begins -> what it asks for
+    "what is in the picture": "description",
+    "what colour is the background": "background",
+    "what colour": "colour",
+    "what shape": "shape",
+    "how many": "count",
+    "is there": "presence",
+    "where is": "place",
+    "what is": "relation",
+    "is the": "relation",
+}
+
+
+def scene_qa(n: int) -> Iterator[Sample]:
+    guesses = _usual_answers()
+    rng = np.random.default_rng((SEED, 3))
+    left = Counter(dict.fromkeys(_QUESTIONS.values(), n))
+    while left.total():
+        seen = pictures.scene(rng, split="heldout")
+        for question, answer in seen.questions:
+            kind = next(kind for beginning, kind in _QUESTIONS.items() if question.startswith(beginning))
+            if left[kind] > 0 and rng.random() < 0.3:  # at most a few questions about one scene
+                left[kind] -= 1
+                yield Sample(
+                    id=f"{kind} {left[kind]}",
+                    messages=_about(rng, seen.pixels, question),
+                    target=answer,
+                    condition=kind,
+                    metadata={"guess": guesses.get(question, "")},
+                )
+
+
+@cache
+def _usual_answers() -> dict[str, str]:
+    """The commonest answer to each question about a training scene."""
+    rng = np.random.default_rng((SEED, 4))
+    answers: dict[str, Counter[str]] = {}
+    for _ in range(3000):
+        for question, answer in pictures.scene(rng, split="train").questions:
+            answers.setdefault(question, Counter())[answer] += 1
+    return {question: counted.most_common(1)[0][0] for question, counted in answers.items()}
+
+
+def _about(rng: np.random.Generator, pixels: np.ndarray, question: str) -> tuple[Message, ...]:
+    picture, text = Image(pixels=pixels), Text(text=dialogues.typed(question, rng))
+    return (Message(role="user", parts=(picture, text) if rng.random() < 0.5 else (text, picture)),)
+
+
+def word_reading(n: int) -> Iterator[Sample]:
+    rng = np.random.default_rng((SEED, 5))
+    for index in range(n):
+        shown = pictures.word_picture(rng, split="heldout")
+        word = shown.word
+        kind = "numbers" if word.isdecimal() else "words" if word in pictures.WORDS else "made-up words"
+        messages = _about(rng, shown.pixels, dialogues.pick(rng, documents.READ))
+        yield Sample(id=str(index), messages=messages, target=word, condition=kind)
+
+
+def icons(n: int) -> Iterator[Sample]:
+    rng = np.random.default_rng((SEED, 6))
+    for index in range(n):
+        icon = pictures.icon_picture(rng, split="heldout")
+        messages = _about(rng, icon.pixels, dialogues.pick(rng, documents.NAME))
+        yield Sample(id=str(index), messages=messages, target=dialogues.a(icon.name))
+
+
+def draw(n: int) -> Iterator[Sample]:
+    rng = np.random.default_rng((SEED, 7))
+    for index in range(n):
+        wanted = pictures.scene(rng, split="heldout")
+        order = dialogues.typed(dialogues.pick(rng, documents.DRAW).format(x=wanted.caption), rng)
+        kind, drawing = _drawing(wanted)
+        yield Sample(
+            id=str(index),
+            messages=(Message(role="user", parts=(Text(text=order),)),),
+            target=wanted.caption,
+            condition=kind,
+            metadata={"drawing": drawing},
+        )
+
+
+def _drawing(wanted: Scene) -> tuple[str, Drawing]:
+    """The kind of a scene, and what a picture of it must hold."""
+    looks = tuple((item.colour, item.shape) for item in wanted.objects)
+    relation = next((name for name in ("above", "left of") if f" {name} " in wanted.caption), "")
+    if relation:
+        return "two in relation", Drawing(looks, relation)
+    kind = "one shape" if len(looks) == 1 else "several alike" if len(set(looks)) == 1 else "three shapes"
+    return kind, Drawing(looks)
+
+
+def tool_call(n: int) -> Iterator[Sample]:
+    for condition, task in (("typed", "tool"), ("spoken", "tool-spoken")):
+        for made in islice(_heldout(task, speakers="train"), n):
+            prompt, answer = _first_turn(made)
+            call = (answer.name, answer.arguments) if isinstance(answer, ToolCall) else None
+            yield Sample(
+                id=f"{condition} {made.seed}",
+                messages=as_asked(prompt),
+                target=" ".join(call) if call else "no call",
+                condition=condition,
+                metadata={"call": call},
+            )
+
+
+def transcription(n: int) -> Iterator[Sample]:
+    for condition, speakers in _VOICES.items():
+        for made in islice(_heldout("transcribe", speakers=speakers), n):
+            prompt, answer = _first_turn(made)
+            sample_id = f"{condition} {made.seed}"
+            yield Sample(id=sample_id, messages=as_asked(prompt), target=_words(answer), condition=condition)
+
+
+def listening(n: int) -> Iterator[Sample]:
+    tasks = {"style": "hear-styled", "background": "hear-background", "people": "hear-people"}
+    for condition, task in tasks.items():
+        turns = ((made.seed, *_first_turn(made)) for made in _heldout(task))
+        asked = (turn for turn in turns if any(isinstance(part, Text) for part in turn[1][-1].parts))
+        for seed, prompt, answer in islice(asked, n):
+            sample_id = f"{condition} {seed}"
+            yield Sample(id=sample_id, messages=as_asked(prompt), target=_words(answer), condition=condition)
+
+
+def translation(n: int) -> Iterator[Sample]:
+    left = Counter({f"{given} to {answered}": n for given in ("typed", "heard") for answered in ("text", "speech")})
+    for made in _heldout("translate"):
+        prompt, answer = _first_turn(made)
+        is_heard = any(isinstance(part, Audio) for part in prompt[-1].parts)
+        is_aloud = isinstance(answer, Audio)
+        condition = f"{'heard' if is_heard else 'typed'} to {'speech' if is_aloud else 'text'}"
+        if left[condition] > 0:
+            left[condition] -= 1
+            yield Sample(
+                id=f"{condition} {made.seed}",
+                messages=as_asked(prompt),
+                target=_words(answer),
+                condition=condition,
+                modality="audio" if is_aloud else "text",
+                voice=_voice(made.seed),
+            )
+        if not left.total():
+            return
+
+
+def refusal(n: int) -> Iterator[Sample]:
+    rng = np.random.default_rng((SEED, 9))
+    synthesizer = Synthesizer()
+    kinds: tuple[tuple[str, tuple[Matter, ...]], ...] = (("refused", MATTERS[:-1]), ("fine", ("fine",)))
+    for kind, matters in kinds:
+        for way in ("typed", "spoken"):
+            for index in range(n):
+                asked = refusals.refusal(rng, "heldout", matter=matters[index % len(matters)])
+                part: Part = Text(text=dialogues.typed(asked.question, rng))
+                if way == "spoken":
+                    utterance = synthesizer.speak(asked.question, random_speaker(rng, split="heldout"))
+                    part = in_room(utterance, rng, level=rng.random()).audio
+                prompt = (Message(role="user", parts=(part,)),)
+                condition = f"{kind}, {way}"
+                sample_id = f"{condition} {index}"
+                yield Sample(id=sample_id, messages=as_asked(prompt), target=asked.answer, condition=condition)
+
+
+def figures(n: int) -> Iterator[Sample]:
+    rng = np.random.default_rng((SEED, 10))
+    for condition, draw_one in (("clock", clock), ("bars", bar_chart), ("form", form)):
+        learned = np.random.default_rng((SEED, 11))
+        guesses: dict[str, Counter[str]] = {}
+        for _ in range(400):
+            for question, answer in draw_one(learned, split="train").questions:
+                guesses.setdefault(question, Counter())[answer] += 1
+        for index in range(n):
+            shown = draw_one(rng, split="heldout")
+            question, answer = dialogues.pick(rng, shown.questions)
+            guess = guesses[question].most_common(1)[0][0] if question in guesses else ""
+            yield Sample(
+                id=f"{condition} {index}",
+                messages=_about(rng, shown.pixels, question),
+                target=answer,
+                condition=condition,
+                metadata={"guess": guess},
+            )
+
+
+def edits(n: int) -> Iterator[Sample]:
+    rng = np.random.default_rng((SEED, 12))
+    for kind in KINDS:
+        for index in range(n):
+            made = edit(rng, split="heldout", kind=kind)
+            yield Sample(
+                id=f"{kind} {index}",
+                messages=_about(rng, made.before.pixels, made.order),
+                target=f"{made.order}: {made.after.caption}",
+                condition=kind,
+                metadata={"edited": _edited(made)},
+            )
+
+
+def _edited(made: Edit) -> Edited:
+    before, after = (
+        tuple(SeenObject(item.colour, item.shape, item.x, item.y, item.radius) for item in picture.objects)
+        for picture in (made.before, made.after)
+    )
+    if made.kind != "add":
+        return Edited(before, after)
+    (new,) = [item for item in after if item not in before]
+    words = made.order.split(f"{new.colour} {new.shape} ", 1)[1]
+    relation = next(relation for relation in OPPOSITES if words.startswith(relation))
+    return Edited(before, before, (new.colour, new.shape), relation)
+
+
+# --- of the sets in ../shared/data
+
+
+def _recorded(task: str, start: int = 0) -> Iterator[tuple[int, tuple[Message, ...], Part]]:
+    for seed in count(start):
+        made = recorded_document(task, seed, split="heldout")
+        yield seed, *_first_turn(made)
+
+
+def real_word(n: int) -> Iterator[Sample]:
+    left = Counter({"arabic, as said": n, "arabic, its meaning": n})
+    for seed, prompt, answer in _recorded("real-word"):
+        asks_meaning = any(isinstance(part, Text) and part.text in MEANING for part in prompt[-1].parts)
+        condition = "arabic, its meaning" if asks_meaning else "arabic, as said"
+        if left[condition] > 0:
+            left[condition] -= 1
+            sample_id = f"{condition} {seed}"
+            yield Sample(id=sample_id, messages=as_asked(prompt), target=_words(answer), condition=condition)
+        if not left.total():
+            break
+    rng = np.random.default_rng((SEED, 13))
+    digits = list(Source.open("digits_open-sa", data_root()).records(purpose="test"))
+    for index, at in enumerate(rng.permutation(len(digits))[:n].tolist()):
+        clip, question = digits[at].media, Text(text=dialogues.pick(rng, documents.TRANSCRIBE))
+        assert isinstance(clip, Audio)
+        messages = as_asked((Message(role="user", parts=(clip, question)),))
+        target = world.DIGITS[int(digits[at].fields["label"])]
+        yield Sample(id=f"digit {index}", messages=messages, target=target, condition="english digits")
+
+
+def real_order(n: int) -> Iterator[Sample]:
+    for seed, prompt, answer in islice(_recorded("real-order"), n):
+        assert isinstance(answer, ToolCall)
+        call = (answer.name, answer.arguments)
+        yield Sample(id=str(seed), messages=as_asked(prompt), target=" ".join(call), metadata={"call": call})
+
+
+def photograph(n: int) -> Iterator[Sample]:
+    for condition, task in (("groceries", "grocery"), ("clothes", "clothing")):
+        for seed, prompt, answer in islice(_recorded(task), n):
+            yield Sample(
+                id=f"{condition} {seed}", messages=as_asked(prompt), target=_words(answer), condition=condition
+            )
+
+
+def command(n: int) -> Iterator[Sample]:
+    for seed, prompt, answer in islice(_recorded("command"), n):
+        assert isinstance(answer, ToolCall)
+        call = (answer.name, answer.arguments)
+        yield Sample(
+            id=str(seed),
+            messages=prompt,
+            target=" ".join(call),
+            metadata={"call": call, "offered": prompt[0].text.count('"name"')},
+        )
+
+
+SAMPLES: dict[str, Callable[..., Iterator[Sample]]] = {
+    make.__name__: make
+    for make in (
+        spoken_command,
+        transcription,
+        spoken_question,
+        spoken_sums,
+        typed_question,
+        recall,
+        say,
+        listening,
+        translation,
+        scene_qa,
+        figures,
+        word_reading,
+        icons,
+        draw,
+        edits,
+        tool_call,
+        refusal,
+        real_word,
+        real_order,
+        photograph,
+        command,
+    )
+}
+
+LEARNED_FROM = {
+    "transcription": "transcribe",
+    "recall": "recall",
+    "listening": "hear-styled",
+    "translation": "translate",
+    "figures": "figure",
+    "edits": "edit",
+    "refusal": "refuse",
+    "real_word": "real-word",
+    "real_order": "real-order",
+    "photograph": "grocery",
+    "command": "command",
+}
+"""The documents that teach a task, where not every network is taught it: others are not examined in it."""

@@ -1,0 +1,16 @@
+"""Writing down what is said, word by word: sentences of the domain that were never trained on."""
+
+from sensorium.evals import scorers
+from sensorium.evals.task import Goal, Task
+
+
+def transcription() -> Task:
+    return Task(
+        name="transcription",
+        title="what is written down of a sentence, never trained on, before anything is answered; its word errors",
+        score=scorers.heard,
+        metric="wer",
+        chance=scorers.other_sentences,
+        goals=(Goal("wer", 0.12, "unseen voices", at_most=True),),
+        is_error=True,
+    )
