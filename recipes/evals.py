@@ -38,8 +38,9 @@ from sensorium.engine.request import (
     TranscriptDelta,
 )
 from sensorium.evals import judges, report
-from sensorium.evals.judges import SceneJudge, SpeechJudge
+from sensorium.evals.judges import SceneJudge, SpeechJudge, StyleJudge
 from sensorium.evals.run import run
+from sensorium.evals.scorers import Listener
 from sensorium.evals.task import Modality, Reply, Task
 from sensorium.evals.tasks import every_task
 from sensorium.messages import Audio, Image, Message, ToolCall
@@ -149,23 +150,34 @@ def measure(
     """Everything but loading: runs the tasks against an engine, and writes evals.json, evals.md and evals.png."""
     speech_judge, speech_record = judges.load(SpeechJudge, judge_folder / "speech")
     scene_judge, scene_record = judges.load(SceneJudge, judge_folder / "scene")
+    records = {"speech": speech_record, "scene": scene_record}
+    manner: Listener = _nobody
+    if (judge_folder / "style.json").exists() or "say_styled" in (tasks or SAMPLES):
+        style_judge, records["style"] = judges.load(StyleJudge, judge_folder / "style")
+        manner = style_judge.manner
     about = {
         "model": engine.info.model,
         "weights": weights,
         "n": n,
         "seed": SEED,
-        "judges": {"speech": speech_record, "scene": scene_record},
+        "judges": records,
     }
     out.mkdir(parents=True, exist_ok=True)
     _claim(out / "run.json", about)
-    chosen = [task for task in every_task(speech_judge.transcribe, scene_judge.see) if task.name in (tasks or SAMPLES)]
-    records = asyncio.run(_records(engine, codec, chosen, out, n))
-    finished: report.Report = {"run": {**about, "finished": int(time.time()), "machine": machine()}, "tasks": records}
+    every = every_task(speech_judge.transcribe, scene_judge.see, manner)
+    chosen = [task for task in every if task.name in (tasks or SAMPLES)]
+    measured = asyncio.run(_records(engine, codec, chosen, out, n))
+    finished: report.Report = {"run": {**about, "finished": int(time.time()), "machine": machine()}, "tasks": measured}
     report.save(finished, out / "evals.json")
     (out / "evals.md").write_text(report.markdown(finished), "utf-8")
     report.plot(finished, out / "evals.png")
     Console().print(report.table(finished))
     return finished
+
+
+def _nobody(audio: Audio) -> str:
+    """Networks that were not taught to speak in styles need no judge of them."""
+    raise AssertionError("no judge of styles was loaded")
 
 
 async def _records(

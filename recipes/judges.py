@@ -1,11 +1,11 @@
-"""Trains the two judges of `sensorium.evals.judges` on the CPU, from the generators and nothing else.
+"""Trains the judges of `sensorium.evals.judges` on the CPU, from the generators and nothing else.
 
-    python -m recipes.judges                      both, into runs/judges (about 10 and 4 minutes of one core)
+    python -m recipes.judges                      all, into runs/judges (about 10, 4 and 3 minutes of one core)
     python -m recipes.judges --only scene
 
 They see the generators' training split through noise, blur and smear, on seeds of their own; the codec, the image
 tokenizer and the network never come near them. A run that was stopped goes on from its last checkpoint. What comes
-out: speech.safetensors, scene.safetensors, and beside each a .json with its held-out figures.
+out: speech.safetensors, scene.safetensors, style.safetensors, and beside each a .json with its held-out figures.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sensorium.data.generators import dialogues, speech
+from sensorium.data.generators import dialogues, speech, styles
 from sensorium.data.generators.scenes import COLOURS, SHAPES, Scene, scene
 from sensorium.data.generators.speech import PHONEMES, PRESETS, Synthesizer, in_room
+from sensorium.data.generators.styles import STYLES, Style
 from sensorium.evals import judges
-from sensorium.evals.judges import BLANK, CellTargets, SceneJudge, SpeechJudge
+from sensorium.evals.judges import BLANK, CellTargets, SceneJudge, SpeechJudge, StyleJudge
 from sensorium.evals.run import estimate
 from sensorium.evals.scorers import SeenObject, normalized, word_error_rate
 from sensorium.evals.task import Score
-from sensorium.messages import Image
+from sensorium.messages import Audio, Image
 from sensorium.training.config import TrainConfig
 from sensorium.training.loop import fit
 from sensorium.training.optim import MuonAdamW, tokenizer_groups
@@ -105,6 +106,18 @@ def speech_batch(step: int) -> SpeechBatch:
 
 def smeared(mels: Tensor, rng: np.random.Generator) -> Tensor:
     """A spectrum as a codec might leave it: blurred over time and bands, noisy, with holes. (T, 80) -> (T, 80)."""
+    mels = blurred(mels, rng)
+    for _ in range(int(rng.integers(3))):
+        low = int(rng.integers(mels.shape[1] - 12))
+        mels[:, low : low + int(rng.integers(1, 13))] = 0.0
+    for _ in range(int(rng.integers(3))):
+        start = int(rng.integers(max(1, len(mels) - 8)))
+        mels[start : start + int(rng.integers(1, 9))] = 0.0
+    return mels
+
+
+def blurred(mels: Tensor, rng: np.random.Generator) -> Tensor:
+    """A spectrum blurred over time and bands, half of the time, and noisy. (T, 80) -> (T, 80), another one."""
     mels = mels.clone()
     if rng.random() < 0.5:
         for axis, most in ((0, 0.3), (1, 0.3)):
@@ -112,12 +125,6 @@ def smeared(mels: Tensor, rng: np.random.Generator) -> Tensor:
             neighbours = torch.roll(mels, 1, axis) + torch.roll(mels, -1, axis)
             mels = (1 - share) * mels + share / 2 * neighbours
     mels += 0.35 * rng.random() * torch.from_numpy(rng.standard_normal(mels.shape, dtype=np.float32))
-    for _ in range(int(rng.integers(3))):
-        low = int(rng.integers(mels.shape[1] - 12))
-        mels[:, low : low + int(rng.integers(1, 13))] = 0.0
-    for _ in range(int(rng.integers(3))):
-        start = int(rng.integers(max(1, len(mels) - 8)))
-        mels[start : start + int(rng.integers(1, 9))] = 0.0
     return mels
 
 
@@ -152,6 +159,79 @@ def train_speech(out: Path, *, num_steps: int = SPEECH_STEPS) -> dict[str, Any]:
     config = TrainConfig(num_steps=num_steps, warmup_steps=100, seed=SEED)
     fit(objective, speech_batch, optimizer, config, out / "speech", title="speech judge")
     return _finished(judge.eval(), out / "speech", {"heldout": speech_figures(judge)}, num_steps)
+
+
+# --- styles
+
+STYLE_STEPS, STYLE_BATCH = 500, 24
+MANNERS: tuple[Style | None, ...] = (None, *STYLES)
+AS_USUAL = "as usual"
+
+
+class StyleBatch(NamedTuple):
+    mels: Tensor  # (B, T, 80), zero-padded
+    num_steps: Tensor  # (B,)
+    styles: Tensor  # (B,)
+
+
+class StyleObjective:
+    def __init__(self, judge: StyleJudge) -> None:
+        self.module: nn.Module = judge
+
+    def __call__(self, batch: StyleBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = F.cross_entropy(self.module(batch.mels, batch.num_steps).float(), batch.styles)
+        return loss, {"style": loss}
+
+    def num_items(self, batch: StyleBatch) -> int:
+        return len(batch.mels)
+
+
+def in_manner(synthesizer: Synthesizer, text: str, speaker: speech.Speaker, style: Style | None) -> Audio:
+    said = styles.speak(synthesizer, text, speaker, style) if style else synthesizer.speak(text, speaker)
+    return said.audio
+
+
+def style_batch(step: int) -> StyleBatch:
+    """Two thirds by the presets, whom it must judge; a little louder or softer than they are, blurred and noisy."""
+    rng = np.random.default_rng((SEED + 1, step))
+    synthesizer = Synthesizer()
+    clips, named = [], []
+    for _ in range(STYLE_BATCH):
+        presets = tuple(PRESETS.values())
+        speaker = dialogues.pick(rng, presets) if rng.random() < 2 / 3 else speech.random_speaker(rng, split="train")
+        named.append(int(rng.integers(len(MANNERS))))
+        audio = in_manner(synthesizer, dialogues.sentence(rng, "train"), speaker, MANNERS[named[-1]])
+        gain = np.float32(10 ** (rng.normal(0.0, 1.0) / 20))
+        clips.append(blurred(judges.loud_mel(audio.waveform * gain), rng))
+    return StyleBatch(
+        mels=nn.utils.rnn.pad_sequence(clips, batch_first=True),
+        num_steps=torch.tensor([-(-len(mels) // judges.FRAMES_PER_STEP) for mels in clips]),
+        styles=torch.tensor(named),
+    )
+
+
+def style_figures(judge: StyleJudge, *, count: int = 60) -> dict[str, Any]:
+    """How often it names the style of held-out sentences by the presets, each style as often as the others."""
+    rng = np.random.default_rng((SEED + 1, 1))
+    synthesizer = Synthesizer()
+    figures: dict[str, Any] = {}
+    for style in MANNERS:
+        right: list[Score] = []
+        for index in range(count):
+            preset = tuple(PRESETS.values())[index % len(PRESETS)]
+            audio = in_manner(synthesizer, dialogues.sentence(rng, "heldout"), preset, style)
+            right.append(Score(float(judge.manner(audio) == (style or AS_USUAL))))
+        figures[f"right_{style or AS_USUAL}"] = estimate(right)._asdict()
+    return figures
+
+
+def train_style(out: Path, *, num_steps: int = STYLE_STEPS) -> dict[str, Any]:
+    torch.manual_seed(SEED)
+    judge = StyleJudge(styles=[style or AS_USUAL for style in MANNERS])
+    optimizer = MuonAdamW(tokenizer_groups(judge, lr=3e-3))
+    config = TrainConfig(num_steps=num_steps, seed=SEED)
+    fit(StyleObjective(judge), style_batch, optimizer, config, out / "style", title="style judge")
+    return _finished(judge.eval(), out / "style", {"heldout": style_figures(judge)}, num_steps)
 
 
 # --- scenes
@@ -262,14 +342,16 @@ def train_scene(out: Path, *, num_steps: int = SCENE_STEPS) -> dict[str, Any]:
     return _finished(judge.eval(), out / "scene", {"heldout": scene_figures(judge)}, num_steps)
 
 
-def _finished(judge: SpeechJudge | SceneJudge, path: Path, record: dict[str, Any], num_steps: int) -> dict[str, Any]:
+def _finished(
+    judge: SpeechJudge | StyleJudge | SceneJudge, path: Path, record: dict[str, Any], num_steps: int
+) -> dict[str, Any]:
     parameters = sum(parameter.numel() for parameter in judge.parameters())
     record = {"parameters": parameters, "num_steps": num_steps, "seed": SEED, **record}
     judges.save(judge, path, record)
     return record
 
 
-TRAINERS = {"speech": train_speech, "scene": train_scene}
+TRAINERS = {"speech": train_speech, "scene": train_scene, "style": train_style}
 
 
 def main(out: Path = OUT, *, only: str | None = None) -> None:

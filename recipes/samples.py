@@ -21,6 +21,7 @@ from sensorium.data.generators.recall import told
 from sensorium.data.generators.refusals import MATTERS, Matter
 from sensorium.data.generators.scenes import OPPOSITES, Scene
 from sensorium.data.generators.speech import PRESETS, Split, Synthesizer, in_room, random_speaker
+from sensorium.data.generators.styles import STYLES
 from sensorium.data.recorded import MEANING, recorded_document
 from sensorium.data.sources import Source, data_root
 from sensorium.evals.scorers import Drawing, Edited, SeenObject
@@ -261,6 +262,23 @@ def transcription(n: int) -> Iterator[Sample]:
             yield Sample(id=sample_id, messages=as_asked(prompt), target=_words(answer), condition=condition)
 
 
+def say_styled(n: int) -> Iterator[Sample]:
+    rng = np.random.default_rng((SEED, 15))
+    for style in STYLES:
+        for index in range(n):
+            words = dialogues.sentence(rng, "heldout")
+            order = Text(text=dialogues.pick(rng, documents.STYLED[style]).format(x=words))
+            yield Sample(
+                id=f"{style} {index}",
+                messages=(Message(role="user", parts=(order,)),),
+                target=words,
+                condition=style,
+                modality="audio",
+                voice=_voice(index),
+                metadata={"style": style},
+            )
+
+
 def listening(n: int) -> Iterator[Sample]:
     tasks = {"style": "hear-styled", "background": "hear-background", "people": "hear-people"}
     for condition, task in tasks.items():
@@ -425,6 +443,7 @@ SAMPLES: dict[str, Callable[..., Iterator[Sample]]] = {
         typed_question,
         recall,
         say,
+        say_styled,
         listening,
         translation,
         scene_qa,
@@ -445,6 +464,7 @@ SAMPLES: dict[str, Callable[..., Iterator[Sample]]] = {
 LEARNED_FROM = {
     "transcription": "transcribe",
     "recall": "recall",
+    "say_styled": "say-styled",
     "listening": "hear-styled",
     "translation": "translate",
     "figures": "figure",

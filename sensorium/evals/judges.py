@@ -1,9 +1,10 @@
-"""Two judges of what the network says and draws, trained apart from it: on sound and pixels, never on its codes.
+"""Judges of what the network says and draws, trained apart from it: on sound and pixels, never on its codes.
 
     SpeechJudge    log-mel -> characters, by CTC; says what it hears
+    StyleJudge     log-mel -> how it is said: fast, whispered, .. or as usual
     SceneJudge     pixels -> the shapes in a scene, one prediction for each of 8 x 8 cells
 
-`recipes/judges.py` trains both from the generators and writes their held-out figures beside the weights.
+`recipes/judges.py` trains them from the generators and writes their held-out figures beside the weights.
 """
 
 from __future__ import annotations
@@ -57,6 +58,12 @@ _FILTERS = mel_filters()
 def log_mel(waveform: np.ndarray) -> Tensor:
     """The log-mel spectrum of sound at 16 kHz, (T, 80), each band with its mean taken out: loudness and the
     microphone's response do not matter."""
+    mels = loud_mel(waveform)
+    return (mels - mels.mean(0)) / (mels.std() + 1e-3)
+
+
+def loud_mel(waveform: np.ndarray) -> Tensor:
+    """The log-mel spectrum of sound at 16 kHz, (T, 80), as loud as it is."""
     samples = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))
     samples = nn.functional.pad(samples, (0, max(0, _FFT_SIZE - len(samples))))
     window = torch.hann_window(_WINDOW_SAMPLES)
@@ -65,8 +72,7 @@ def log_mel(waveform: np.ndarray) -> Tensor:
     )
     power = spectrum.abs().square().T @ _FILTERS  # (T, 80)
     # A floor 70 dB below the loudest frame: digital silence would otherwise decide the scale.
-    mels = power.clamp_min(float(power.max()) * 1e-7 + 1e-10).log()
-    return (mels - mels.mean(0)) / (mels.std() + 1e-3)
+    return power.clamp_min(float(power.max()) * 1e-7 + 1e-10).log()
 
 
 class _Block(nn.Module):
@@ -192,6 +198,35 @@ def in_words(steps: np.ndarray, words: Lexicon, *, beam_size: int = 8) -> str:
     return _text(max(beam, key=share))
 
 
+class StyleJudge(nn.Module):
+    """Tells the manner of speaking: a few convolutions over time, then the mean and the spread of what they find."""
+
+    def __init__(self, *, styles: Sequence[str], width: int = 96, num_blocks: int = 4, kernel_size: int = 15) -> None:
+        super().__init__()
+        self.config = {"styles": list(styles), "width": width, "num_blocks": num_blocks, "kernel_size": kernel_size}
+        self.styles = tuple(styles)
+        self.stem = nn.Conv1d(_NUM_MELS, width, 5, stride=FRAMES_PER_STEP, padding=2)
+        self.blocks = nn.Sequential(*(_Block(width, kernel_size) for _ in range(num_blocks)))
+        self.output = nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, len(styles)))
+
+    def forward(self, mels: Tensor, num_steps: Tensor) -> Tensor:
+        """(B, T, 80) of `loud_mel`, zero-padded, and the steps (B,) of each clip -> logits (B, styles)."""
+        hidden = self.blocks(self.stem((mels / 4.0).transpose(1, 2)).transpose(1, 2))  # (B, T / 2, C)
+        inside = (torch.arange(hidden.shape[1], device=hidden.device) < num_steps[:, None])[..., None]
+        count = num_steps[:, None].clamp_min(1)
+        mean = (hidden * inside).sum(1) / count
+        spread = (((hidden - mean[:, None]) * inside).square().sum(1) / count + 1e-5).sqrt()
+        return self.output(torch.cat((mean, spread), dim=-1))
+
+    @torch.inference_mode()
+    def manner(self, audio: Audio) -> str:
+        """The style of a clip of any rate."""
+        waveform = soxr.resample(audio.waveform, audio.sample_rate_hz, SAMPLE_RATE_HZ)
+        mels = loud_mel(waveform)
+        steps = torch.tensor([-(-len(mels) // FRAMES_PER_STEP)])
+        return self.styles[int(self(mels[None], steps)[0].argmax())]
+
+
 # --- seeing
 
 PICTURE_SIZE = 64
@@ -272,10 +307,10 @@ def _convolution(width_in: int, width: int, *, stride: int = 1) -> tuple[nn.Modu
 
 # --- on disk
 
-Judge = TypeVar("Judge", bound=SpeechJudge | SceneJudge)
+Judge = TypeVar("Judge", bound="SpeechJudge | StyleJudge | SceneJudge")
 
 
-def save(judge: SpeechJudge | SceneJudge, path: Path, record: dict[str, Any]) -> None:
+def save(judge: SpeechJudge | StyleJudge | SceneJudge, path: Path, record: dict[str, Any]) -> None:
     """Writes `path`.safetensors (bf16) and `path`.json: the judge's shape, and `record`, its figures."""
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().bfloat16().contiguous() for name, tensor in judge.state_dict().items()}

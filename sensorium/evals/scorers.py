@@ -16,6 +16,7 @@ from sensorium.evals.task import Chance, Reply, Sample, Score, Scorer, Scores, U
 from sensorium.messages import Audio, Image
 
 Transcriber: TypeAlias = Callable[[Audio], str]
+Listener: TypeAlias = Callable[[Audio], str]  # names the style of a clip
 
 _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -85,6 +86,20 @@ def spoken_answer(judge: Transcriber) -> Callable[[Sample, Reply], Scores]:
     def score(sample: Sample, reply: Reply) -> Scores:
         heard_text = judge(reply.audio) if reply.audio is not None else ""
         return {"exact": exact(sample.target, reply.words), "wer": word_error_rate(sample.target, heard_text)}
+
+    return score
+
+
+def styled(judge: Listener, transcribe: Transcriber) -> Scorer:
+    """A reply in speech, said in the style `metadata["style"]`; `wer` is what a judge hears of the target."""
+
+    def score(sample: Sample, reply: Reply) -> Scores:
+        if reply.audio is None:
+            return {"style": Score(0.0), "wer": word_error_rate(sample.target, "")}
+        return {
+            "style": Score(float(judge(reply.audio) == sample.metadata["style"])),
+            "wer": word_error_rate(sample.target, transcribe(reply.audio)),
+        }
 
     return score
 

@@ -32,14 +32,19 @@ def typed_sample(sample_id: str, target: str, *, condition: str = "all", **metad
     return Sample(id=sample_id, messages=prompt, target=target, condition=condition, metadata=metadata)
 
 
-def clip(words: str) -> Audio:
-    """Sound that `transcribe` hears as these words."""
-    return Audio(waveform=np.zeros(1600, np.float32), sample_rate_hz=16_000, transcript=words)
+def clip(words: str, style: str = "as usual") -> Audio:
+    """Sound that `transcribe` hears as these words, and `manner` in this style."""
+    return Audio(waveform=np.zeros(1600, np.float32), sample_rate_hz=16_000, transcript=words, voice=style)
 
 
 def transcribe(audio: Audio) -> str:
     """A judge with perfect ears."""
     return audio.transcript or ""
+
+
+def manner(audio: Audio) -> str:
+    """A listener who misses no tone."""
+    return audio.voice or ""
 
 
 class Gallery:

@@ -12,7 +12,7 @@ from torch import nn
 from recipes import judges as recipe
 from sensorium.data.generators.scenes import COLOURS, SHAPES, scene
 from sensorium.evals import judges
-from sensorium.evals.judges import BLANK, SceneJudge, SpeechJudge
+from sensorium.evals.judges import BLANK, SceneJudge, SpeechJudge, StyleJudge
 from sensorium.evals.scorers import SeenObject
 from sensorium.messages import Audio, Image
 from sensorium.training.optim import MuonAdamW, tokenizer_groups
@@ -158,3 +158,33 @@ def test_spoiled_pictures_stay_pictures():
     assert spoiled.shape == pixels.shape
     assert 0.0 <= float(spoiled.min()) <= float(spoiled.max()) <= 1.0
     assert float((spoiled - pixels).abs().mean()) < 0.1
+
+
+def test_styles_can_be_learned_and_padding_does_not_matter():
+    torch.manual_seed(0)
+    judge = StyleJudge(styles=[style or recipe.AS_USUAL for style in recipe.MANNERS], width=32, num_blocks=1)
+    optimizer = MuonAdamW(tokenizer_groups(judge, lr=3e-3))
+    objective, batch = recipe.StyleObjective(judge), recipe.style_batch(0)
+    losses: list[float] = []
+    for _ in range(30):
+        loss, _ = objective(batch)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    judge.eval()
+    row = int(batch.num_steps.argmin())
+    steps = int(batch.num_steps[row])
+    alone = judge(batch.mels[row : row + 1, : 2 * steps], batch.num_steps[row : row + 1])
+    together = judge(batch.mels, batch.num_steps)[row]
+    assert torch.allclose(alone[0], together, atol=0.1), "a convolution sees a little of the zeros behind"
+    assert judge.manner(tone(1.0)) in judge.styles
+
+
+def test_a_judge_of_styles_is_kept_on_disk(tmp_path: Path):
+    judge = StyleJudge(styles=("fast", "slow"), width=16, num_blocks=1)
+    judges.save(judge, tmp_path / "style", {"parameters": 3})
+    loaded, record = judges.load(StyleJudge, tmp_path / "style")
+    assert loaded.styles == judge.styles
+    assert record == {"parameters": 3}

@@ -21,7 +21,7 @@ from sensorium.evals.task import Reply, Sample
 from sensorium.evals.tasks import every_task
 from sensorium.messages import Audio, Message, Text, ToolCall
 from sensorium.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
-from tests.evals.scripted import Gallery, ScriptedSampler, clip, transcribe
+from tests.evals.scripted import Gallery, ScriptedSampler, clip, manner, transcribe
 
 REAL_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 RECORDED = ("real_word", "real_order", "photograph", "command")
@@ -50,7 +50,7 @@ def test_samples_are_distinct_balanced_and_do_not_tell_the_answer(name: str):
 
 
 def test_every_task_has_samples_and_the_other_way_round():
-    assert [task.name for task in every_task(transcribe, Gallery().see)] == list(recipe.SAMPLES)
+    assert [task.name for task in every_task(transcribe, Gallery().see, manner)] == list(recipe.SAMPLES)
 
 
 def test_what_is_said_was_never_trained_on():
@@ -86,12 +86,12 @@ async def test_a_perfect_model_is_perfect_on_the_real_samples(name: str):
             text=sample.target if sample.modality == "text" else "",
             transcript=sample.target,
             heard=(sample.metadata.get("said", sample.target),),
-            audio=clip(sample.target),
+            audio=clip(sample.target, sample.metadata.get("style", "")),
             images=(gallery.picture(scene),),
             tool_calls=(ToolCall(id="call_1", name=call[0], arguments=call[1]),) if call else (),
         )
 
-    task = next(task for task in every_task(transcribe, gallery.see) if task.name == name)
+    task = next(task for task in every_task(transcribe, gallery.see, manner) if task.name == name)
     record = report.task_record(await run(task, SAMPLES[name], ScriptedSampler(SAMPLES[name], perfect)))
     assert [row["mean"] for row in record["rows"] if row["metric"] == task.metric and row["unscored"]] == []
     assert all(goal["is_met"] for goal in record["goals"])

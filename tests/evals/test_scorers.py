@@ -205,15 +205,15 @@ def test_chance_of_calls_is_that_of_the_commonest_values():
     assert scorers.named_first(samples).value == pytest.approx((3 + 1) / 2 / 5)
 
 
-RING, STAR = SeenObject("red", "ring", 0.3, 0.3, 0.1), SeenObject("blue", "star", 0.7, 0.7, 0.1)
+RING, BLUE_STAR = SeenObject("red", "ring", 0.3, 0.3, 0.1), SeenObject("blue", "star", 0.7, 0.7, 0.1)
 BELOW = SeenObject("green", "heart", 0.3, 0.7, 0.1)
 
 
 @pytest.mark.parametrize(
     ("wanted", "seen", "right", "objects"),
     [
-        (Edited((RING, STAR), (RING,)), (RING._replace(x=0.4),), 1, 1),  # removed
-        (Edited((RING, STAR), (RING,)), (RING, STAR), 0, 0),
+        (Edited((RING, BLUE_STAR), (RING,)), (RING._replace(x=0.4),), 1, 1),  # removed
+        (Edited((RING, BLUE_STAR), (RING,)), (RING, BLUE_STAR), 0, 0),
         (Edited((RING,), (RING._replace(x=0.8),)), (RING,), 0, 1),  # moved: it stands where it stood
         (Edited((RING,), (RING._replace(x=0.8),)), (RING._replace(x=0.78),), 1, 1),
         (Edited((RING,), (RING._replace(colour="pink"),)), (RING,), 0, 0),  # recoloured
@@ -235,6 +235,6 @@ def test_an_edit_changes_what_it_must_and_nothing_else(wanted: Edited, seen: tup
 
 
 def test_chance_of_an_edit_is_the_picture_as_it_was():
-    edits = [Edited((RING,), (RING,)), Edited((RING, STAR), (RING,))]
+    edits = [Edited((RING,), (RING,)), Edited((RING, BLUE_STAR), (RING,))]
     samples = [typed_sample(str(i), "x", edited=edit) for i, edit in enumerate(edits)]
     assert scorers.unchanged(samples).value == 0.5

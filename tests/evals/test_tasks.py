@@ -16,10 +16,10 @@ from sensorium.evals.scorers import Drawing, Edited, SeenObject, SeenScene
 from sensorium.evals.task import Reply, Sample, Task
 from sensorium.evals.tasks import every_task
 from sensorium.messages import ToolCall
-from tests.evals.scripted import Gallery, ScriptedSampler, clip, transcribe, typed_sample
+from tests.evals.scripted import Gallery, ScriptedSampler, clip, manner, transcribe, typed_sample
 
 GALLERY = Gallery()
-TASKS = {task.name: task for task in every_task(transcribe, GALLERY.see)}
+TASKS = {task.name: task for task in every_task(transcribe, GALLERY.see, manner)}
 WORDS = ("one plus two is three", "four plus four is eight", "nine minus nine is zero", "a star above a ring")
 
 
@@ -43,6 +43,7 @@ def _metadata(sample: Sample, index: int) -> dict[str, Any]:
         "drawing": Drawing((("red", f"shape {index}"),)),
         "edited": Edited((SeenObject("blue", f"shape {index}", 0.5, 0.5, 0.2),), (look,)),
         "offered": 2,
+        "style": f"style {index}",
     }
 
 
@@ -53,7 +54,7 @@ def perfect(sample: Sample) -> Reply:
         text=sample.target,
         transcript=sample.target,
         heard=(sample.target,),
-        audio=clip(sample.target),
+        audio=clip(sample.target, sample.metadata["style"]),
         images=(GALLERY.picture(SeenScene(seen, True)),),
         tool_calls=(ToolCall(id="call_1", name=name, arguments=arguments),),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sensorium.evals.scorers import Transcriber, Viewer
+from sensorium.evals.scorers import Listener, Transcriber, Viewer
 from sensorium.evals.task import Task
 from sensorium.evals.tasks.command import command
 from sensorium.evals.tasks.draw import draw
@@ -16,6 +16,7 @@ from sensorium.evals.tasks.real_word import real_word
 from sensorium.evals.tasks.recall import recall
 from sensorium.evals.tasks.refusal import refusal
 from sensorium.evals.tasks.say import say
+from sensorium.evals.tasks.say_styled import say_styled
 from sensorium.evals.tasks.scene_qa import scene_qa
 from sensorium.evals.tasks.spoken_command import spoken_command
 from sensorium.evals.tasks.spoken_question import spoken_question
@@ -27,8 +28,8 @@ from sensorium.evals.tasks.typed_question import typed_question
 from sensorium.evals.tasks.word_reading import word_reading
 
 
-def every_task(transcribe: Transcriber, see: Viewer) -> tuple[Task, ...]:
-    """All tasks in the order of a report. `transcribe` judges speech, `see` judges drawings."""
+def every_task(transcribe: Transcriber, see: Viewer, manner: Listener) -> tuple[Task, ...]:
+    """All tasks in the order of a report. `transcribe` and `manner` judge speech, `see` judges drawings."""
     return (
         spoken_command(),
         transcription(),
@@ -37,6 +38,7 @@ def every_task(transcribe: Transcriber, see: Viewer) -> tuple[Task, ...]:
         typed_question(),
         recall(),
         say(transcribe),
+        say_styled(manner, transcribe),
         listening(),
         translation(),
         scene_qa(),
