@@ -6,7 +6,8 @@ padding. Batch number `step` is a function of (seed, step): every epoch shuffles
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,12 +128,22 @@ class Packing:
         self._kept = np.nonzero(self._lengths <= config.max_seq_len)[0]
         self._epochs: list[list[np.ndarray]] = []
 
+    def only(self, tasks: Collection[str]) -> Packing:
+        """Batches of the documents of these tasks alone. Raises ValueError where there are none."""
+        kept = [index for index in self._kept if self._documents.task(int(index)) in tasks]
+        if not kept:
+            raise ValueError(f"no document is about {', '.join(sorted(tasks))}")
+        part = copy(self)
+        part._kept, part._epochs = np.array(kept), []
+        return part
+
     @property
     def num_positions(self) -> int:
         """Positions in one epoch."""
         return int(self._lengths[self._kept].sum())
 
     def batch(self, step: int) -> list[Stream]:
+        """Batch number `step`, a row for each document."""
         epoch = 0
         while step >= len(self._epoch(epoch)):
             step -= len(self._epoch(epoch))
@@ -180,6 +191,18 @@ class Packing:
         if draw < self._config.hide_codes:
             return _replace(part, codes=np.full_like(part.codes, -1), features=part.features)
         return _replace(part, codes=part.codes, features=None)
+
+
+class Curriculum:
+    """Packings one after another: `parts` are the first batch number of each and where its batches come from."""
+
+    def __init__(self, parts: Sequence[tuple[int, Packing]]) -> None:
+        assert parts[0][0] == 0
+        self._parts = parts
+
+    def batch(self, number: int) -> list[Stream]:
+        first, packing = next(part for part in reversed(self._parts) if part[0] <= number)
+        return packing.batch(number - first)
 
 
 def roughen(stream: Stream, rng: np.random.Generator, config: PackingConfig) -> None:

@@ -26,7 +26,7 @@ import torch
 from sensorium.data import corpus
 from sensorium.data.encoding import encode_documents
 from sensorium.data.generators.speech import Split
-from sensorium.data.packing import EncodedDocuments, Packing
+from sensorium.data.packing import Curriculum, EncodedDocuments, Packing
 from sensorium.model.config import from_depth
 from sensorium.model.transformer import Transformer
 from sensorium.tokenizers.audio import AudioTokenizer
@@ -151,10 +151,11 @@ def train_network(
     release = new_release(recipe, text, audio, image)
     share = replace(stage.packing, batch_positions=stage.packing.batch_positions // distributed.num_ranks())
     packing = Packing(documents, release.renderer, share, seed=recipe.seed)
+    shown = curriculum(packing, stage, num_ranks=distributed.num_ranks())
     unseen = Packing(held_out, release.renderer, stage.packing, seed=recipe.seed)
     model, objective = release.model, StreamObjective(release.model, compiled=stage.compiled and can_compile(device))
 
-    def batch_of(source: Packing, step: int) -> StreamBatch:
+    def batch_of(source: Packing | Curriculum, step: int) -> StreamBatch:
         streams = source.batch(step)
         inputs, labels = collate_inputs(streams, model.config), collate_labels(streams, model.config)
         return StreamBatch(
@@ -171,7 +172,7 @@ def train_network(
     )
     fit(
         objective,
-        partial(batch_of, packing),
+        partial(batch_of, shown),
         network_optimizer(model, stage),
         config,
         out / "network",
@@ -193,6 +194,16 @@ def train_network(
     }
     (out / "release" / "training.json").write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
     return release
+
+
+def curriculum(packing: Packing, stage: NetworkStage, *, num_ranks: int) -> Curriculum:
+    """The phases of the stage, then everything."""
+    parts: list[tuple[int, Packing]] = []
+    step = 0.0
+    for phase in stage.phases:
+        parts.append((round(step) * num_ranks, packing.only(phase.tasks)))
+        step += phase.share * stage.num_steps
+    return Curriculum([*parts, (round(step) * num_ranks, packing)])
 
 
 def can_compile(device: str) -> bool:

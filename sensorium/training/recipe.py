@@ -47,6 +47,14 @@ class ImageStage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A part of the network's steps that only sees the documents of some tasks."""
+
+    share: float
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class NetworkStage:
     """`model` overrides single fields of what `depth` derives; the learning rates are peaks at width 768.
 
@@ -57,6 +65,7 @@ class NetworkStage:
     text_tokens: int = 2048
     num_shards: int = 48
     weights: dict[str, float] = field(default_factory=lambda: dict(TASKS))
+    phases: tuple[Phase, ...] = ()  # at first, one after another; the remaining steps see every document
     packing: PackingConfig = field(default_factory=PackingConfig)
     render: RenderConfig = field(default_factory=RenderConfig)
     model: dict[str, object] = field(default_factory=dict)
@@ -68,6 +77,13 @@ class NetworkStage:
     scalar_lr: float = 0.02
     weight_decay: float = 0.05
     compiled: bool = True  # blocks and losses as compiled kernels, where they can be compiled
+
+    def __post_init__(self) -> None:
+        if sum(phase.share for phase in self.phases) > 1:
+            raise ValueError("the phases take more than all steps")
+        for phase in self.phases:
+            if unknown := set(phase.tasks) - set(self.weights):
+                raise ValueError(f"a phase sees {', '.join(sorted(unknown))}, of which no documents are made")
 
 
 @dataclass(frozen=True, kw_only=True)

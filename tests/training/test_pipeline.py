@@ -28,8 +28,8 @@ from sensorium.tokenizers.render import EncodedImage, SpelledText
 from sensorium.tokenizers.stream import IGNORE_INDEX, collate_labels
 from sensorium.tokenizers.vocab import NULL, WRITE
 from sensorium.training import metrics
-from sensorium.training.pipeline import can_compile, new_release, run
-from sensorium.training.recipe import begin
+from sensorium.training.pipeline import can_compile, curriculum, new_release, run
+from sensorium.training.recipe import NetworkStage, Phase, begin
 from sensorium.training.tokenizers import sharpen_image
 from tests.training.toy import TOY
 
@@ -188,6 +188,29 @@ def test_an_epoch_sees_every_document_once(finished: Path) -> None:
     packing = Packing(documents, release.renderer, PackingConfig(batch_positions=1500, live_share=0.0), seed=5)
     rows = sum(len(batch) for batch in packing._epoch(0))
     assert rows == len(documents)
+
+
+def test_phases_see_their_tasks_and_the_rest_sees_everything(finished: Path) -> None:
+    release = Release.load(finished / "release")
+    documents = encoded_documents(finished)
+    packing = Packing(documents, release.renderer, PackingConfig(batch_positions=1500), seed=5)
+    phases = (Phase(share=0.25, tasks=("transcribe", "tool")), Phase(share=0.25, tasks=("say",)))
+    stage = replace(TOY.network, num_steps=8, phases=phases)
+    learned = curriculum(packing, stage, num_ranks=2)
+    for number in range(4):
+        assert not any(stream.spoken or stream.patches for stream in learned.batch(number)), "nothing is said or drawn"
+    for number in range(4, 8):
+        assert all(stream.spoken and not stream.heard for stream in learned.batch(number)), "speech alone"
+    rest = [stream.ids for number in range(8, 16) for stream in learned.batch(number)]
+    assert rest == [stream.ids for number in range(8) for stream in packing.batch(number)]
+    assert curriculum(packing, TOY.network, num_ranks=1).batch(3)[0].ids == packing.batch(3)[0].ids
+
+
+def test_impossible_phases_are_refused() -> None:
+    with pytest.raises(ValueError, match="more than all steps"):
+        NetworkStage(phases=(Phase(share=0.6, tasks=("say",)), Phase(share=0.6, tasks=("chat",))))
+    with pytest.raises(ValueError, match="sees figure, of which no documents"):
+        NetworkStage(phases=(Phase(share=0.1, tasks=("say", "figure")),))
 
 
 def test_labels_ask_only_for_what_the_network_must_say(finished: Path) -> None:
