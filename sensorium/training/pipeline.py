@@ -110,7 +110,7 @@ def build_documents(recipe: Recipe, out: Path, *, split: Split) -> list[Path]:
 def train_text(recipe: Recipe, documents: Sequence[Path], out: Path) -> None:
     """BPE over everything that is typed, said or answered in the documents; or that of the release to go on from."""
     path = out / "text.json"
-    if not path.exists() and recipe.start is not None:
+    if not path.exists() and recipe.start is not None and not recipe.network.own_text:
         TextTokenizer.load(recipe.start / "text.json").save(path)  # the network's words keep their symbols
     if not path.exists():
         TextTokenizer.train(_texts(documents), num_tokens=recipe.network.text_tokens).save(path)
@@ -123,7 +123,7 @@ def _texts(documents: Sequence[Path]) -> Iterator[str]:
                 for part in message["parts"]:
                     yield part.get("text") or part.get("arguments") or ""
         for clip in corpus.read_lines(shard / "clips.jsonl"):
-            yield clip["text"]
+            yield clip["text"] or ""  # nobody may have written it down
 
 
 def encode(

@@ -63,6 +63,7 @@ class NetworkStage:
 
     depth: int = 6
     text_tokens: int = 2048
+    own_text: bool = False  # BPE of its own documents, even if the run goes on from a release
     num_shards: int = 48
     weights: dict[str, float] = field(default_factory=lambda: dict(TASKS))
     phases: tuple[Phase, ...] = ()  # at first, one after another; the remaining steps see every document

@@ -19,10 +19,15 @@ from safetensors.torch import load_file
 
 from recipes import ablations
 from recipes.command import train
+from recipes.tiny import TINY
 from sensorium.data import corpus
+from sensorium.data.generators.documents import NAMES
 from sensorium.data.loader import Answers, Drawings
 from sensorium.data.packing import EncodedDocuments, Packing, PackingConfig, roughen
+from sensorium.data.recorded import RECORDED
+from sensorium.model.config import from_depth
 from sensorium.model.embed import text_inputs
+from sensorium.model.transformer import Transformer
 from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.render import EncodedImage, SpelledText
 from sensorium.tokenizers.stream import IGNORE_INDEX, collate_labels
@@ -32,6 +37,8 @@ from sensorium.training.pipeline import can_compile, curriculum, new_release, ru
 from sensorium.training.recipe import NetworkStage, Phase, begin
 from sensorium.training.tokenizers import sharpen_image
 from tests.training.toy import TOY
+
+REAL_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +211,37 @@ def test_phases_see_their_tasks_and_the_rest_sees_everything(finished: Path) -> 
     rest = [stream.ids for number in range(8, 16) for stream in learned.batch(number)]
     assert rest == [stream.ids for number in range(8) for stream in packing.batch(number)]
     assert curriculum(packing, TOY.network, num_ranks=1).batch(3)[0].ids == packing.batch(3)[0].ids
+
+
+def test_tinys_mixture_is_of_documents_that_there_are() -> None:
+    assert set(TINY.network.weights) <= {*NAMES, *RECORDED}
+    assert sum(TINY.network.weights.values()) == pytest.approx(1.4, abs=0.05)
+    config = from_depth(TINY.network.depth, vocab_size=6200, audio_start=4200, image_start=5200)
+    assert 16e6 < Transformer(config).num_parameters() < 40e6
+
+
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the folder of real data is not beside the project")
+def test_tinys_whole_way_at_toy_size(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "DOCUMENTS_PER_SHARD", 120)
+    monkeypatch.setenv("SENSORIUM_DATA", str(REAL_DATA))
+    sizes = {"depth": 2, "num_shards": 1, "num_steps": 40, "model": {"feature_size": 32}, "compiled": False}
+    network = replace(TINY.network, **sizes, text_tokens=512, packing=PackingConfig(batch_positions=2048))
+    recipe = replace(
+        TINY,
+        audio=TOY.audio,
+        image=TOY.image,
+        network=network,
+        start=finished / "release",
+        keep_tokenizers=True,
+        workers=1,
+    )
+    release = run(recipe, tmp_path, device="cpu")
+    given = Release.load(finished / "release")
+    assert release.text.encode("turn on the lights") != given.text.encode("turn on the lights"), "a BPE of its own"
+    assert release.model.config.vocab_size == given.model.config.vocab_size
+    records = metrics.read(tmp_path / "network")
+    assert records[-1]["step"] == 40
+    assert records[-1]["loss"] < records[0]["loss"]
 
 
 def test_impossible_phases_are_refused() -> None:
