@@ -1,4 +1,4 @@
-"""The command line: serve, chat, train, eval, card, version.
+"""The command line: serve, chat, train, eval, card, shrink, version.
 
 Every command imports what it needs inside itself, so that `sensorium --help` answers at once and a missing extra
 breaks only the command that needs it.
@@ -133,6 +133,24 @@ def evaluate(context: typer.Context) -> None:
 def card(context: typer.Context) -> None:
     """Write a checkpoint's card, and its table in the README: recipes/card.py with its own options."""
     _run_recipe("card", context.args)
+
+
+@app.command()
+def shrink(
+    out: Annotated[Path, typer.Option(help="The folder to write; it must not exist.")],
+    checkpoint: Checkpoint = RELEASED,
+) -> None:
+    """Write a checkpoint again with the network's weights in 8 bits: half the size, nearly the same answers."""
+    from sensorium.tokenizers.release import Release
+
+    if out.exists():
+        _fail(f"{out} exists already")
+    try:
+        Release.load(checkpoint).save(out, int8=True)
+    except (FileNotFoundError, ValueError) as error:
+        _fail(f"the weights at {checkpoint} can't be used: {error}")
+    sizes_mb = [(folder / "network.safetensors").stat().st_size / 1e6 for folder in (checkpoint, out)]
+    typer.echo(f"{out}: the network takes {sizes_mb[1]:.1f} MB instead of {sizes_mb[0]:.1f} MB")
 
 
 @app.command()

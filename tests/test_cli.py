@@ -37,6 +37,7 @@ OPTIONS = {
     "train": ["--out"],
     "eval": [],
     "card": [],
+    "shrink": ["--out", "--checkpoint"],
     "version": [],
 }
 
@@ -54,6 +55,21 @@ def test_the_options_are_these():
 def test_version():
     result = runner.invoke(app, ["version"])
     assert result.output.strip() == sensorium.__version__
+
+
+def test_a_checkpoint_is_shrunk_once(tmp_path: Path):
+    random_release().save(tmp_path / "whole")
+    words = ["shrink", "--checkpoint", str(tmp_path / "whole"), "--out", str(tmp_path / "small")]
+    result = runner.invoke(app, words)
+    assert result.exit_code == 0
+    assert "MB instead of" in result.output
+    sizes = [(tmp_path / name / "network.safetensors").stat().st_size for name in ("whole", "small")]
+    assert sizes[1] < 0.6 * sizes[0]
+    again = runner.invoke(app, words)
+    assert again.exit_code == 2
+    assert "exists already" in again.output
+    nowhere = runner.invoke(app, ["shrink", "--checkpoint", str(tmp_path / "none"), "--out", str(tmp_path / "other")])
+    assert "can't be used" in nowhere.output
 
 
 def test_train_names_an_unknown_recipe():

@@ -116,14 +116,14 @@ class Release:
             load_weights(module, folder / name)
         return release
 
-    def save(self, folder: Path | str) -> None:
-        """Writes the folder, over whatever release it holds."""
+    def save(self, folder: Path | str, *, int8: bool = False) -> None:
+        """Writes the folder, over whatever release it holds; with `int8`, the network's matrices in 8 bits."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(self.config.to_dict(), indent=2) + "\n", "utf-8")
         self.text.save(folder / "text.json")
         for module, name in self._weights():
-            save_weights(module, folder / name)
+            save_weights(module, folder / name, int8=int8 and module is self.model)
 
     def _weights(self) -> list[tuple[Transformer | AudioTokenizer | ImageTokenizer, str]]:
         return [

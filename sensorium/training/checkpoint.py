@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from torch.optim import Optimizer
+
+from sensorium.model.weights import read_weights
 
 FILE_NAME = "state.pt"
 
@@ -51,7 +52,7 @@ def started(module: Module, release: Path | None, file_name: str) -> Module:
     """
     if release is None:
         return module
-    own, given = module.state_dict(), load_file(release / file_name)
+    own, given = module.state_dict(), read_weights(release / file_name)
     fresh: list[str] = []
     for name, tensor in own.items():
         if name in given and given[name].shape == tensor.shape:
