@@ -1,8 +1,8 @@
 """Weights on disk: safetensors, so that reading a checkpoint runs no code.
 
 Matrices are stored as bfloat16 (half the size; the networks are trained under bfloat16 autocast), vectors and scalars
-as float32. Where asked for, matrices are stored in 8 bits instead: `name.int8`, and in `name.int8_scale` what each of its
-rows is multiplied by. In memory everything is float32 again.
+as float32. Where asked for, matrices are stored in 8 bits instead: `name.int8`, and in `name.int8_scale` what each of
+its rows is multiplied by. In memory everything is float32 again.
 """
 
 from __future__ import annotations
