@@ -148,13 +148,8 @@ def measure(
     judge_folder: Path,
 ) -> report.Report:
     """Everything but loading: runs the tasks against an engine, and writes evals.json, evals.md and evals.png."""
-    speech_judge, speech_record = judges.load(SpeechJudge, judge_folder / "speech")
-    scene_judge, scene_record = judges.load(SceneJudge, judge_folder / "scene")
-    records = {"speech": speech_record, "scene": scene_record}
-    manner: Listener = _nobody
-    if (judge_folder / "style.json").exists() or "say_styled" in (tasks or SAMPLES):
-        style_judge, records["style"] = judges.load(StyleJudge, judge_folder / "style")
-        manner = style_judge.manner
+    names = tasks or tuple(SAMPLES)
+    every, records = tasks_judged_by(judge_folder, names)
     about = {
         "model": engine.info.model,
         "weights": weights,
@@ -164,8 +159,7 @@ def measure(
     }
     out.mkdir(parents=True, exist_ok=True)
     _claim(out / "run.json", about)
-    every = every_task(speech_judge.transcribe, scene_judge.see, manner)
-    chosen = [task for task in every if task.name in (tasks or SAMPLES)]
+    chosen = [task for task in every if task.name in names]
     measured = asyncio.run(_records(engine, codec, chosen, out, n))
     finished: report.Report = {"run": {**about, "finished": int(time.time()), "machine": machine()}, "tasks": measured}
     report.save(finished, out / "evals.json")
@@ -173,6 +167,18 @@ def measure(
     report.plot(finished, out / "evals.png")
     Console().print(report.table(finished))
     return finished
+
+
+def tasks_judged_by(folder: Path, names: Sequence[str]) -> tuple[tuple[Task, ...], dict[str, Any]]:
+    """All tasks with the judges of a folder, and the judges' records. Raises ValueError if one lacks that is needed."""
+    speech_judge, speech_record = judges.load(SpeechJudge, folder / "speech")
+    scene_judge, scene_record = judges.load(SceneJudge, folder / "scene")
+    records = {"speech": speech_record, "scene": scene_record}
+    manner: Listener = _nobody
+    if (folder / "style.json").exists() or "say_styled" in names:
+        style_judge, records["style"] = judges.load(StyleJudge, folder / "style")
+        manner = style_judge.manner
+    return every_task(speech_judge.transcribe, scene_judge.see, manner), records
 
 
 def _nobody(audio: Audio) -> str:
