@@ -12,10 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from sensorium.data.recorded import RECORDED_SETS
+from sensorium.data.sources import known_sets
 from sensorium.evals import card
 from sensorium.evals.card import Stage, TrainingRecord
 from sensorium.tokenizers.release import Release
@@ -51,7 +54,15 @@ def training_record(run: Path, checkpoint: Path, *, machine: str) -> TrainingRec
         "stages": [*facts.get("before", []), *stages],
         "machine": machine,
         "settings": facts.get("settings", {}),
+        "data": recorded_sets(facts.get("settings", {}).get("network", {}).get("weights", {})),
     }
+
+
+def recorded_sets(tasks: Iterable[str]) -> dict[str, str]:
+    """The recorded sets that the documents of these tasks are made from, with their licences."""
+    names = sorted({name for task in tasks for name in RECORDED_SETS.get(task, ())})
+    licences = {terms.name: terms.licence for terms in known_sets()}
+    return {name: licences[name] for name in names}
 
 
 def _command(facts: dict[str, Any]) -> str:

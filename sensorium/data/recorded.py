@@ -173,3 +173,12 @@ _WRITERS: dict[str, Callable[[np.random.Generator, Split, Path], tuple[Message, 
     "command": _command,
 }
 RECORDED = tuple(_WRITERS)
+RECORDED_SETS: dict[str, tuple[str, ...]] = {
+    "real-word": ("arabic-commands", "wake-words"),
+    "real-order": ("coffee-orders",),
+    "grocery": ("grocery",),
+    "clothing": ("clothing",),
+    "command": ("intents",),
+}
+"""The sets that the documents of each task are made from."""
+assert RECORDED_SETS.keys() == _WRITERS.keys()

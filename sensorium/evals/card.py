@@ -3,7 +3,7 @@
     evals.json       what `recipes.evals` measured
     training.json    how the weights were made (`TrainingRecord`)
 
-The card is a Hugging Face model card: Markdown below YAML that its hub reads.
+The card is a Hugging Face model card: its hub's own template, with the results as YAML that the hub reads.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Stage(TypedDict):
 
 class _Setup(TypedDict, total=False):
     settings: dict[str, Any]  # the whole recipe of the last run, and its number of ranks; older records lack it
+    data: dict[str, str]  # the recorded sets that were trained on, and their licences
 
 
 class TrainingRecord(_Setup):
@@ -91,59 +92,191 @@ def _headline_rows(task: TaskRecord) -> Iterator[Row]:
 
 
 def card(measured: Report, made: TrainingRecord) -> str:
-    """The whole card."""
-    sections = (
-        _front_matter(measured, made),
-        f"# {made['name']}\n\n{_summary(made)}",
-        f"## What it can do\n\n{_MEASURED}\n\n{report.markdown(measured)}",
-        f"## What it cannot do\n\n{_limits(measured)}",
-        f"## How it was made\n\n{_training(made)}",
-        f"## How it was measured\n\n{_method(measured)}",
-    )
-    return "\n\n".join(section.rstrip() for section in sections) + "\n"
+    """The whole card: the hub's standard template, every field of it filled or said to be not measured."""
+    from huggingface_hub import ModelCard, ModelCardData  # with jinja2: it comes with the extra `train`
 
+    data = ModelCardData(
+        model_name=made["name"],
+        license="apache-2.0",
+        language=_languages(made),
+        library_name="sensorium",
+        pipeline_tag="any-to-any",
+        tags=["speech", "vision", "text-to-speech", "multimodal", "from-scratch"],
+        eval_results=_results(measured),
+    )
+    text = str(ModelCard.from_template(data, model_id=made["name"], **_fields(measured, made)))
+    return re.sub(r"<!--.*?-->\n*", "", text, flags=re.DOTALL).rstrip() + "\n"  # the template's advice to its writer
+
+
+def _fields(measured: Report, made: TrainingRecord) -> dict[str, str]:
+    """The template's variables."""
+    hours = sum(stage["wall_time_s"] for stage in made["stages"]) / 3600
+    ranks = int(made.get("settings", {}).get("ranks", 1))
+    kwh = hours * ranks * _WATTS_PER_CORE / 1000
+    return {
+        "model_summary": _summary(made),
+        "model_description": _DESCRIPTION,
+        "developers": "the Sensorium project",
+        "funded_by": "nobody",
+        "shared_by": "the Sensorium project",
+        "model_type": "autoregressive transformer over one stream of text, speech and picture symbols",
+        "language": ", ".join(_languages(made)),
+        "license": "Apache-2.0",
+        "base_model": "none: every part was trained from nothing",
+        "repo": "the repository that this card lies in",
+        "paper": "none",
+        "demo": "`make run`, then the playground at http://127.0.0.1:8000",
+        "direct_use": _DIRECT_USE,
+        "downstream_use": "Fine-tuning by the recipes of the repository (`--start` of any recipe).",
+        "out_of_scope_use": _OUT_OF_SCOPE,
+        "bias_risks_limitations": _limits(measured),
+        "bias_recommendations": _RECOMMENDATIONS,
+        "get_started_code": _GET_STARTED,
+        "training_data": _data(made),
+        "preprocessing": "Sound and pictures become codes and features by the network's own tokenizers, once.",
+        "training_regime": "bf16 mixed precision" + _hyperparameters(made),
+        "speeds_sizes_times": _training(made),
+        "testing_data": _MEASURED,
+        "testing_factors": "Voices seen in training and not; words, captions, fonts and looks never are.",
+        "testing_metrics": _method(measured),
+        "results": report.markdown(measured).rstrip(),
+        "model_examination": "not measured",
+        "hardware_type": made["machine"],
+        "hours_used": f"{hours:.1f}",
+        "cloud_provider": "not recorded",
+        "cloud_region": "not recorded",
+        "co2_emitted": f"about {1000 * kwh * _KG_CO2_PER_KWH:.0f} g, an estimate: {kwh:.2f} kWh "
+        f"({ranks} x {_WATTS_PER_CORE} W over that time, memory and cooling included) at {_KG_CO2_PER_KWH} kg a kWh, "
+        "the world's mean of 2024; nothing was metered",
+        "model_specs": _specs(made),
+        "compute_infrastructure": "One machine; gradients are averaged over one process for each core, or one GPU.",
+        "hardware_requirements": "To run: one core and 300 MB of memory. No GPU is needed.",
+        "software": f"PyTorch {measured['run']['machine']['torch']}, Python {measured['run']['machine']['python']}",
+        "citation_bibtex": "none yet",
+        "citation_apa": "none yet",
+        "glossary": _GLOSSARY,
+        "more_information": "`docs/log.md` of the repository tells what was tried on the way, losses too.",
+        "model_card_authors": "`recipes/card.py`, from the files of the run: no figure here was typed by hand",
+        "model_card_contact": "the issues of the repository",
+    }
+
+
+_WATTS_PER_CORE = 12  # a core's share of a server's processor (6 W), and as much again for all around it
+_KG_CO2_PER_KWH = 0.47  # Ember, Global Electricity Review 2025: 473 g in 2024
+
+_DESCRIPTION = """\
+Text, sound and pictures go into and come out of one stream of symbols: what is heard and shown is written down first,
+answers are written, spoken (text a bounded lead ahead of its sound) or drawn, symbol by symbol, by one softmax."""
+
+_DIRECT_USE = """\
+Learning how such networks are built; trying clients of the OpenAI API offline; a home assistant's orders, small sums
+and questions, pictures of coloured shapes and single words, in the closed domain that it was trained in."""
+
+_OUT_OF_SCOPE = """\
+Anything outside of that domain: it answers fluently and wrongly. Advice of any kind, identification of people,
+imitation of a person's voice, decisions about people."""
+
+_RECOMMENDATIONS = """\
+Check what it says against what was asked; keep people in the loop for orders that matter. Its voices are synthetic
+(espeak-ng's) and sound like it; say so to whoever hears them."""
+
+_GET_STARTED = """\
+```python
+from openai import OpenAI
+
+client = OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none")  # `make run` serves it
+reply = client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "what is two plus three"}])
+print(reply.choices[0].message.content)
+```"""
+
+_GLOSSARY = """\
+Frame: 80 ms of sound, one symbol and its residual codes. Patch: 8 x 8 pixels of a picture of 64 x 64. Position: one
+symbol of the stream. Chance: what a guesser reaches who did not perceive the question. WER: word errors over words."""
 
 _MEASURED = """\
 All figures are held out: sentences, captions, words, fonts, looks and, where the line says so, voices that no training
 document had. Each mean has its standard error. Chance is what a guesser reaches who did not perceive the question. A
 goal counts as met only if it is met with every reply that could not be scored taken for a wrong one."""
 
-
 _DOMAIN = """\
 It knows a closed domain of a few hundred words: a home's commands, small sums, simple facts, coloured shapes, short
-words. Outside of it, it answers fluently and wrongly. It has not been trained on recordings of people.
+words. Outside of it, it answers fluently and wrongly.
+"""
+_NO_PEOPLE = """\
+It has not been trained on recordings of people: all voices it knows are one synthesiser's, of English accents.
 """
 
 
-def _front_matter(measured: Report, made: TrainingRecord) -> str:
-    results = [
-        {
-            "task": {"type": "any-to-any", "name": task["name"]},
-            "dataset": {"type": "generated", "name": f"held out, {row['condition']}"},
-            "metrics": [{"type": row["metric"], "value": round(row["mean"], 4)}],
-        }
+def _languages(made: TrainingRecord) -> list[str]:
+    return ["en", "de", "fr", "es"] if "translate" in _weights(made) else ["en"]
+
+
+def _weights(made: TrainingRecord) -> dict[str, float]:
+    """The documents that the network was trained on, by task; none if the record does not say."""
+    return made.get("settings", {}).get("network", {}).get("weights", {})
+
+
+def _results(measured: Report) -> list[Any]:
+    from huggingface_hub import EvalResult
+
+    return [
+        EvalResult(
+            task_type="any-to-any",
+            task_name=task["name"],
+            dataset_type="generated",
+            dataset_name=f"held out, {row['condition']}",
+            metric_type=row["metric"],
+            metric_value=round(row["mean"], 4),
+        )
         for task in measured["tasks"]
         for row in _headline_rows(task)
         if row["mean"] is not None
     ]
-    header: dict[str, Any] = {
-        "license": "apache-2.0",
-        "language": ["en"],
-        "library_name": "sensorium",
-        "pipeline_tag": "any-to-any",
-        "tags": ["speech", "vision", "text-to-speech", "multimodal", "from-scratch"],
-        "model-index": [{"name": made["name"], "results": results}],
-    }
-    # JSON is YAML: no YAML writer is needed.
-    return "\n".join(["---", *(f"{key}: {json.dumps(value)}" for key, value in header.items()), "---"])
 
 
 def _summary(made: TrainingRecord) -> str:
     total = sum(made["parameters"].values())
     return (
         f"One network of {count(made['parameters']['network'])} parameters that reads, hears, sees, speaks and draws "
-        f"in a single token stream,\nwith its own tokenizers ({count(total)} parameters in all), trained from nothing "
-        "on generated data."
+        f"in a single token stream,\nwith its own tokenizers ({count(total)} parameters in all), trained from nothing."
+    )
+
+
+def _data(made: TrainingRecord) -> str:
+    """Where the material is from, with its licences, and its mixture."""
+    generated = (
+        "Made by the programs of `sensorium/data/generators`, from seeds: speech by espeak-ng (GPL-3.0; what it says "
+        "is not covered), scenes, icons, clocks and charts by drawing code, words in fonts of the packages named there."
+    )
+    sets = [f"| {name} | {licence} |" for name, licence in made.get("data", {}).items()]
+    listed = ["", "", "| recorded set | licence |", "| --- | --- |", *sets] if sets else [" No recording of a person."]
+    weights = _weights(made)
+    total = sum(weights.values())
+    shares = ", ".join(f"{task} {100 * share / total:.0f} %" for task, share in weights.items())
+    mixture = f"\n\nShares of the documents of the last run: {shares}." if shares else ""
+    return generated + "\n".join(listed) + mixture
+
+
+def _hyperparameters(made: TrainingRecord) -> str:
+    network = made.get("settings", {}).get("network", {})
+    named = [
+        f"{key} {network[key]}"
+        for key in ("num_steps", "matrix_lr", "embedding_lr", "warmdown_share")
+        if key in network
+    ]
+    positions = network.get("packing", {}).get("batch_positions")
+    named += [f"positions in a batch {positions}"] if positions else []
+    return f"; Muon for matrices, AdamW for the rest; {', '.join(named)}" if named else ""
+
+
+def _specs(made: TrainingRecord) -> str:
+    return "\n".join(
+        [
+            "Next-symbol prediction over the stream, residual codes by a depth head; see ARCHITECTURE.md.\n",
+            "| part | parameters |",
+            "| --- | --: |",
+            *(f"| {part} | {count(number)} |" for part, number in made["parameters"].items()),
+        ]
     )
 
 
@@ -160,7 +293,8 @@ def _limits(measured: Report) -> str:
         for task in measured["tasks"]
         for example in task["examples"][:1]
     ]
-    text = _DOMAIN
+    hears_people = any(task["name"] == "real_word" for task in measured["tasks"])
+    text = _DOMAIN + ("" if hears_people else _NO_PEOPLE) + "Bias between groups of people was not measured.\n"
     text += "\n".join(["", *missed, ""]) if missed else ""
     if wrong:
         text += "\n".join(["\nSome of its mistakes:\n", "| skill | right | its reply |", "| --- | --- | --- |", *wrong])
@@ -172,7 +306,6 @@ def _cell(text: str) -> str:
 
 
 def _training(made: TrainingRecord) -> str:
-    parts = [f"| {part} | {count(number)} |" for part, number in made["parameters"].items()]
     stages = [
         f"| {stage['name']} | {stage['num_steps']:,} | {count(stage['items'])} {stage['item']} | "
         f"{duration(stage['wall_time_s'])} |"
@@ -182,10 +315,6 @@ def _training(made: TrainingRecord) -> str:
     return "\n".join(
         [
             f"`{made['recipe']}` on {made['machine']}, {duration(total_s)} in all.\n",
-            "| part | parameters |",
-            "| --- | --: |",
-            *parts,
-            "",
             "| stage | steps | seen | wall time |",
             "| --- | --: | --: | --: |",
             *stages,
@@ -204,12 +333,23 @@ def _method(measured: Report) -> str:
     return (
         f"`python -m recipes.evals`, {run['n']} samples of each condition, weights `{run['weights']}`, on "
         f"{machine['cpu']} with {machine['cores']} cores, torch {machine['torch']}.\n\n"
-        "Two judges were trained apart from the network, on sound and pixels, never on its codes:\n\n"
+        "The judges were trained apart from the network, on sound and pixels, never on its codes:\n\n"
         f"- speech: a recogniser of {count(speech['parameters'])} parameters, "
         f"{report.percent(heard['mean'])} word errors on {heard['n']} held-out sentences in the original voices;\n"
         f"- drawings: a detector of {count(scene['parameters'])} parameters, right about "
-        f"{report.percent(seen['mean'])} of {seen['n']} held-out scenes.\n\n"
+        f"{report.percent(seen['mean'])} of {seen['n']} held-out scenes{_style_judge(run['judges'])}.\n\n"
         "What was asked, and how a guesser plays:\n\n" + "\n".join(asked)
+    )
+
+
+def _style_judge(records: dict[str, Any]) -> str:
+    if "style" not in records:
+        return ""
+    figures = records["style"]["heldout"]
+    worst = min(figures.values(), key=lambda figure: figure["mean"])
+    return (
+        f";\n- styles of speaking: a listener of {count(records['style']['parameters'])} parameters, right about "
+        f"{report.percent(worst['mean'])} of {worst['n']} held-out sentences in the style it knows least"
     )
 
 

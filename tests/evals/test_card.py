@@ -100,6 +100,20 @@ def test_the_card_gives_the_figures_of_the_files(checkpoint: Path):
         assert figure in text, figure
 
 
+def test_no_field_of_the_template_is_left_open(checkpoint: Path):
+    text = written(checkpoint)
+    assert "More Information Needed" not in text
+    assert "More information needed" not in text
+    assert "0.02 kWh" in text, "1.89 hours of one process at 12 W"
+
+
+def test_recorded_sets_are_named_with_their_licences(checkpoint: Path):
+    sets = recipe.recorded_sets(["say", "real-word", "grocery"])
+    assert sets == {"arabic-commands": "CC-BY-4.0", "grocery": "MIT", "wake-words": "Apache-2.0"}
+    (checkpoint / "training.json").write_text(json.dumps(TRAINING | {"data": sets}))
+    assert "| arabic-commands | CC-BY-4.0 |" in written(checkpoint)
+
+
 def test_a_missed_goal_and_a_mistake_are_told(checkpoint: Path):
     text = written(checkpoint)
     assert "misses the goal for spoken command (seen voices, exact): 92.5 % where ≥ 95 % was wanted" in text
