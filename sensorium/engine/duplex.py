@@ -29,7 +29,8 @@ from sensorium.engine.sequence import Sequence as LiveSequence
 from sensorium.messages import Message
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.audio import AudioEncoderStream, AudioFrames
-from sensorium.tokenizers.render import Piece
+from sensorium.tokenizers.release import ReleaseConfig
+from sensorium.tokenizers.render import Piece, first_frame
 from sensorium.tokenizers.stream import Stream
 
 OPENING = (vocab.USER, vocab.AUDIO, vocab.LISTEN)
@@ -264,10 +265,18 @@ class LiveConversation:
         start = max((at for at, symbol in enumerate(ids) if symbol in vocab.ROLE_IDS.values()), default=0)
         if ids[start] != vocab.ASSISTANT:
             raise RuntimeError("there is no answer to interrupt")
-        frames = [at for at in range(start, len(ids)) if config.vocabulary.is_audio(ids[at])]
         num_heard = ceil(after_ms * config.audio.frame_rate_hz / 1000.0)
-        if num_heard < len(frames):  # of an answer without any sound heard, not even <|assistant|> remains
-            self._forget(frames[num_heard - 1] + 1 if num_heard > 0 else start)
+        if num_heard <= 0 and vocab.SPEAK in ids[start:]:
+            self._forget(start)  # of an answer without any sound heard, not even <|assistant|> remains
+            return
+        if ids[-1] == vocab.END and num_heard >= sum(map(config.vocabulary.is_audio, ids[start:])):
+            return  # it was over, and all of it was heard
+        kept = _heard_of(ids, start, num_heard, config)
+        whole = self._sequence.stream
+        first = next((at for at, one in enumerate(kept, start) if at != one), start + len(kept))
+        self._forget(first)
+        for at in kept[first - start :]:
+            self._sequence.append(whole.part(at, at + 1))
         yield None
 
     def _mark(self, marks: list[Mark]) -> Steps:
@@ -313,3 +322,30 @@ class LiveConversation:
             yield
         finally:
             self._busy = False
+
+
+def _heard_of(ids: Sequence[int], start: int, num_heard: int, config: ReleaseConfig) -> list[int]:
+    """The positions of the answer at `start` of which so many frames were heard: up to the last of them, without the
+    words that are said later. Text runs ahead of its sound: what was not heard would be known all the same."""
+    table = config.vocabulary
+    kept: list[int] = []
+    is_spoken, is_whole = False, True
+    num_tokens = num_frames = frames_before = 0  # of this part; of all; of the parts before it
+    for at in range(start, len(ids)):
+        symbol = ids[at]
+        if table.is_audio(symbol):
+            if num_frames == num_heard:
+                break
+            num_frames += 1
+        elif symbol in (vocab.SPEAK, vocab.END_SPEAK):
+            is_spoken, num_tokens, frames_before = symbol == vocab.SPEAK, 0, num_frames
+        elif is_spoken and table.is_text(symbol):
+            begins = frames_before + first_frame(num_tokens, num_frames - frames_before, config.render)
+            num_tokens += 1
+            if begins >= num_heard:
+                is_whole = False
+                continue
+        elif symbol == vocab.TEXT_END and not is_whole:
+            continue
+        kept.append(at)
+    return kept

@@ -21,6 +21,7 @@ from sensorium.engine.sequence import Symbol
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.audio import AudioDecoderStream
 from sensorium.tokenizers.release import Release
+from sensorium.tokenizers.render import first_frame
 from sensorium.tokenizers.text import TextDecoderStream
 
 GREY = 128  # patches not drawn yet
@@ -50,6 +51,8 @@ class EventWriter:
         table = self._release.vocabulary
         if table.is_text(symbol.id):
             self.num_text += 1
+            if symbol.state is State.SPEAK:
+                self._speak()
             yield from self._say(symbol.state, self._text.push(symbol.id - table.text_start))
         elif table.is_audio(symbol.id):
             self.num_frames += 1
@@ -73,13 +76,25 @@ class EventWriter:
         self._text = TextDecoderStream(self._release.text)
         self._call = ""
         self._codes: list[np.ndarray] = []
+        self._num_spoken = 0  # tokens of this part
+        self._frames_before = self.num_frames  # of the parts before it
+        self._starts: list[int] = []  # the frames at which tokens begin whose characters are not whole yet
+
+    def _speak(self) -> None:
+        """Notes where a token of speech begins to be said."""
+        frames = self.num_frames - self._frames_before
+        start = first_frame(self._num_spoken, frames, self._release.config.render)
+        self._starts.append(self._frames_before + start)
+        self._num_spoken += 1
 
     def _say(self, state: State, text: str) -> Iterator[Event]:
         if not text:
             return
         match state:
             case State.SPEAK:
-                yield TranscriptDelta(text=text)
+                config = self._release.config.audio
+                yield TranscriptDelta(text=text, start_ms=1000.0 * self._starts.pop(0) / config.frame_rate_hz)
+                self._starts.clear()
             case State.CALL:
                 self._call += text
             case _:

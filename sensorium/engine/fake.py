@@ -126,7 +126,7 @@ class FakeEngine:
             yield End(reason=reason, usage=_spent(prompt, text=len(words)))
             return
         for index, word in enumerate(words):
-            yield TranscriptDelta(text=word)
+            yield TranscriptDelta(text=word, start_ms=float(index * FRAMES_PER_WORD * FRAME_MS))
             if index >= LEAD_WORDS:
                 yield _hum(index - LEAD_WORDS)
         for index in range(max(0, len(words) - LEAD_WORDS), len(words)):

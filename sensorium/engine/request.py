@@ -69,9 +69,13 @@ class TextDelta:
 
 @dataclass(frozen=True, kw_only=True)
 class TranscriptDelta:
-    """More text of a spoken answer: it runs a bounded lead ahead of its sound."""
+    """More text of a spoken answer: it runs a bounded lead ahead of its sound.
+
+    `start_ms` is where in the answer's sound it begins to be said, as nearly as the layout of the stream tells.
+    """
 
     text: str
+    start_ms: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,10 +30,10 @@ Status: TypeAlias = Literal["completed", "incomplete", "in_progress"]
 
 
 class Spoken(NamedTuple):
-    """A piece of a spoken answer's text, and how much of its sound had been made when the text was written."""
+    """A piece of a spoken answer's text, and where in its sound it begins to be said."""
 
     text: str
-    at_ms: float
+    start_ms: float
 
 
 @dataclass(kw_only=True, eq=False)
@@ -93,11 +93,13 @@ class Item:
         return body
 
     def truncate(self, audio_end_ms: int, rate_hz: int) -> None:
-        """Keeps what was heard of a spoken part by then: its sound, and the words that had begun to sound."""
+        """Keeps what was heard of a spoken part by then: its sound, and the words that had begun to be said."""
         part = self.content[0]
         assert part.waveform is not None
+        if self.status == "completed" and audio_end_ms >= duration_ms(part.waveform, rate_hz):
+            return  # all of it was heard
         part.waveform = part.waveform[: round(audio_end_ms * rate_hz / 1000)]
-        part.spoken = [piece for piece in part.spoken if piece.at_ms < audio_end_ms]
+        part.spoken = [piece for piece in part.spoken if piece.start_ms < audio_end_ms]
         part.text = "".join(piece.text for piece in part.spoken)
         self.status = "incomplete"
         self.revision += 1

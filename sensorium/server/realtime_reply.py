@@ -110,7 +110,7 @@ class Reply:
             case TextDelta():
                 await self._say("output_text", event.text)
             case TranscriptDelta():
-                await self._say("output_audio", event.text)
+                await self._say("output_audio", event.text, start_ms=event.start_ms)
             case AudioDelta():
                 await self._sound(event.waveform)
             case ImageDelta(final=True):
@@ -142,7 +142,7 @@ class Reply:
 
     # --- parts
 
-    async def _say(self, kind: Literal["output_text", "output_audio"], text: str) -> None:
+    async def _say(self, kind: Literal["output_text", "output_audio"], text: str, *, start_ms: float = 0.0) -> None:
         if not text:
             return
         item, part = await self._part(kind)
@@ -150,7 +150,8 @@ class Reply:
             await self._send("response.output_text.delta", **self._where(item), delta=text)
         else:
             assert part.waveform is not None
-            part.spoken.append(Spoken(text, duration_ms(part.waveform, self._rate_hz)))
+            before_ms = 1000 * self._sound_s - duration_ms(part.waveform, self._rate_hz)
+            part.spoken.append(Spoken(text, start_ms - before_ms))
             await self._send("response.output_audio_transcript.delta", **self._where(item), delta=text)
         part.text = (part.text or "") + text
 

@@ -297,6 +297,16 @@ class Renderer:
         return [token.id for token in tokens], frames
 
 
+def first_frame(number: int, frames_before: int, config: RenderConfig) -> int:
+    """The frame at which token `number` of a spoken reply begins to be said, if so many frames were there before it.
+
+    It is LEAD frames on. Of the first tokens, which come before any sound, only their order tells: they share the lead.
+    """
+    if number < config.first_tokens:
+        return number * config.lead_frames // max(config.first_tokens, 1)
+    return frames_before + config.lead_frames
+
+
 Slots: TypeAlias = Callable[[Sequence[int], int, RenderConfig], list[int]]
 
 

@@ -7,6 +7,8 @@ import re
 import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
+from math import ceil
 
 import numpy as np
 import pytest
@@ -28,6 +30,7 @@ from sensorium.engine.request import (
     TranscriptDelta,
 )
 from sensorium.engine.runner import Runner
+from sensorium.engine.sequence import Sequence
 from sensorium.messages import Audio, Message, Text
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.release import Release
@@ -253,15 +256,53 @@ async def test_an_interrupted_answer_keeps_what_was_heard_of_it(engine: OmniEngi
     frames = [at for at in range(len(before), len(whole)) if table.is_audio(whole[at])]
     assert len(frames) > 3
     await conversation.interrupt(200)
-    assert ids(conversation) == whole[: frames[2] + 1]
+    heard = ids(conversation)
+    assert heard == whole[: frames[0]][: len(heard) - 3] + whole[frames[0] : frames[2] + 1]
     await conversation.push(HUM)
-    closed = ids(conversation)[frames[2] + 1 :]
+    closed = ids(conversation)[len(heard) :]
     assert closed[:4] == [vocab.TEXT_END, vocab.END_SPEAK, vocab.END, vocab.USER]
     await conversation.finish()
     asked = ids(conversation)
     await answer(conversation, SPOKEN)
     await conversation.interrupt(0)
     assert ids(conversation) == [*asked, vocab.END]
+
+
+async def test_nothing_that_was_not_heard_is_remembered(engine: OmniEngine):
+    """Whatever the answer and wherever it is cut: what stays is every frame that was heard, in its place, and every
+    token whose words had begun by then, by what was told with the transcript; no other one."""
+    rng = np.random.default_rng(5)
+    table = engine._release.vocabulary
+    num_dropped = 0
+    for seed in range(25):
+        conversation = engine.converse()
+        await say(conversation)
+        start = len(ids(conversation)) + 1  # before <|assistant|>, the turn before it is closed
+        params = replace(SPOKEN, seed=seed, temperature=2.0, max_tokens=int(rng.integers(4, 60)))
+        events = await answer(conversation, params)
+        whole = ids(conversation)
+        starts_ms = [event.start_ms for event in events if isinstance(event, TranscriptDelta)]
+        frames = [at for at in range(start, len(whole)) if table.is_audio(whole[at])]
+        after_ms = float(rng.uniform(0, 80 * len(frames) + 100))
+        await conversation.interrupt(after_ms)
+        heard = ids(conversation)
+        num_heard = min(len(frames), ceil(after_ms / 80))
+        assert sum(map(table.is_audio, heard[start:])) == num_heard
+        if whole[-1] == vocab.END and num_heard == len(frames):
+            assert heard == whole
+            continue
+        remaining = iter(whole)
+        assert all(symbol in remaining for symbol in heard), "in the same order"
+        assert heard[-1] != vocab.TEXT_END or all(start_ms < after_ms for start_ms in starts_ms)
+        said = [event.text for event in events if isinstance(event, TranscriptDelta) and event.start_ms < after_ms]
+        kept = [symbol - table.text_start for symbol in heard[start:] if table.is_text(symbol)]
+        remembered = engine._release.text.decode(kept)
+        assert remembered.startswith("".join(said[:-1])), "the last may hold half a character more"
+        assert "".join(said).startswith(remembered.rstrip("\ufffd"))
+        num_dropped += sum(map(table.is_text, whole)) - sum(map(table.is_text, heard))
+        afresh = Sequence(engine._network.runner, stream=conversation._sequence.stream)
+        np.testing.assert_allclose(conversation._sequence.hidden(), afresh.hidden(), rtol=2e-4, atol=2e-4)
+    assert num_dropped > 20
 
 
 async def test_one_thing_at_a_time_and_never_on_the_event_loop(engine: OmniEngine, monkeypatch: pytest.MonkeyPatch):

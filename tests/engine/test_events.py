@@ -65,6 +65,8 @@ def test_speech_is_what_the_codec_makes_of_it(name: str, request: pytest.Fixture
     writer = EventWriter(release)
     events = push_all(writer, symbols)
     assert joined(events, TranscriptDelta) == "the time is ten"
+    starts_ms = [event.start_ms for event in events if isinstance(event, TranscriptDelta)]
+    assert starts_ms[:4] == [0.0, 160.0, 320.0, 480.0], "the first share the lead, others come it ahead"
     sounds = [event for event in events if isinstance(event, AudioDelta)]
     assert [len(sound.waveform) for sound in sounds] == [1280] * 6
     ahead = release.config.audio.lookahead_frames
