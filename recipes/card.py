@@ -30,6 +30,7 @@ _ITEMS = {  # folder of a stage -> what it counts
     "image-sharpened": "pictures",
     "network": "positions",
     "audio-decoder": "samples of sound",
+    "audio-adversarial": "samples of sound",
     "image-decoder": "pictures",
 }
 

@@ -223,7 +223,14 @@ class AudioDecoderObjective:
         self._spectral = SpectralDistance(tokenizer.config)
 
     def __call__(self, batch: AnswerBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.compare(self.decode(batch), batch)
+
+    def decode(self, batch: AnswerBatch) -> Tensor:
+        """(B, N); it lags the original."""
         decoded, _ = self.module.decoder(self.module.values(batch.codes))
+        return decoded
+
+    def compare(self, decoded: Tensor, batch: AnswerBatch) -> tuple[Tensor, dict[str, Tensor]]:
         spectral = self._spectral(decoded, batch.waveform)
         config = self.module.config
         lag = config.decoder_lag

@@ -30,6 +30,9 @@ class AudioStage:
     decoder_steps: int = 1500  # with the encoder and its codes as they are, after the network, on its answers
     decoder_lr: float = 1e-3
     decoder_matrix_lr: float = 0.005
+    adversarial_steps: int = 0  # then the decoder against a critic that learns to tell its sound from the original
+    adversarial_lr: float = 2e-4
+    critic_lr: float = 5e-4
 
 
 @dataclass(frozen=True, kw_only=True)

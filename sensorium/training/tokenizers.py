@@ -20,6 +20,7 @@ from sensorium.tokenizers.release import Release
 from sensorium.training import distributed
 from sensorium.training.checkpoint import started
 from sensorium.training.config import TrainConfig
+from sensorium.training.critic import AdversarialObjective, Critic
 from sensorium.training.loop import fit
 from sensorium.training.objectives import (
     AnswerBatch,
@@ -95,6 +96,14 @@ def train_audio_decoder(recipe: Recipe, out: Path, audio: AudioTokenizer, answer
     config = TrainConfig(num_steps=stage.decoder_steps, device=device, seed=recipe.seed + 1)
     optimizer = MuonAdamW(tokenizer_groups(audio.decoder, lr=stage.decoder_lr, matrix_lr=stage.decoder_matrix_lr))
     fit(AudioDecoderObjective(audio), batch, optimizer, config, out / "audio-decoder", title="audio decoder")
+    if stage.adversarial_steps:
+        critic = Critic()
+        optimizer = MuonAdamW(
+            [*tokenizer_groups(audio.decoder, lr=stage.adversarial_lr), *tokenizer_groups(critic, lr=stage.critic_lr)]
+        )
+        config = TrainConfig(num_steps=stage.adversarial_steps, device=device, seed=recipe.seed + 2)
+        objective = AdversarialObjective(audio, critic)
+        fit(objective, batch, optimizer, config, out / "audio-adversarial", title="audio critic")
     _as_released(audio)
 
 

@@ -16,6 +16,7 @@ TOY = Recipe(
         num_shards=1,
         num_steps=2,
         decoder_steps=2,
+        adversarial_steps=2,
         batch_size=2,
     ),
     image=ImageStage(
