@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from rich.progress import track
@@ -216,6 +216,31 @@ class Clips:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
+
+
+class Lines(Sequence[dict[str, Any]]):
+    """What `read_lines` gives, but each record is read when it is asked for: millions of them take no memory."""
+
+    def __init__(self, path: Path) -> None:
+        size = path.stat().st_size
+        self._bytes = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray) if size else np.zeros(0, np.uint8)
+        self._ends = np.flatnonzero(self._bytes == ord("\n"))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        row = range(len(self))[index]
+        start = self._ends[row - 1] + 1 if row else 0
+        return json.loads(self._bytes[start : self._ends[row]].tobytes())
 
 
 def _write_lines(path: Path, records: Sequence[dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sensorium.data.corpus import read_lines
+from sensorium.data.corpus import Lines
 from sensorium.messages import Text, ToolCall, WordTime
 from sensorium.tokenizers.render import (
     EncodedAudio,
@@ -48,31 +48,37 @@ class EncodedDocuments:
 
     def __init__(self, documents: Sequence[Path], encoded: Sequence[Path]) -> None:
         self._shards = [_Shard(document, codes) for document, codes in zip(documents, encoded, strict=True)]
-        self._table = [(shard, row) for shard in self._shards for row in range(len(shard.records))]
+        self._ends = np.cumsum([len(shard.records) for shard in self._shards])
 
     def __len__(self) -> int:
-        return len(self._table)
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def _place(self, index: int) -> tuple[_Shard, int]:
+        """The shard that holds a document, and the document's number in it."""
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        shard = self._shards[number]
+        return shard, index - int(self._ends[number]) + len(shard.records)
 
     def task(self, index: int) -> str:
-        shard, row = self._table[index]
+        shard, row = self._place(index)
         return shard.records[row]["task"]
 
     def answers(self, index: int) -> tuple[list[int], list[int]]:
         """The numbers of the clips and of the images, in their shard, that the assistant says and draws."""
-        shard, row = self._table[index]
+        shard, row = self._place(index)
         own = [message for message in shard.records[row]["messages"] if message["role"] == "assistant"]
         parts = [part for message in own for part in message["parts"]]
         return [part["clip"] for part in parts if "clip" in part], [part["image"] for part in parts if "image" in part]
 
     def messages(self, index: int) -> tuple[EncodedMessage, ...]:
-        shard, row = self._table[index]
+        shard, row = self._place(index)
         return tuple(shard.message(message) for message in shard.records[row]["messages"])
 
 
 class _Shard:
     def __init__(self, documents: Path, encoded: Path) -> None:
-        self.records = read_lines(documents / "documents.jsonl")
-        self._clips = read_lines(documents / "clips.jsonl")
+        self.records = Lines(documents / "documents.jsonl")
+        self._clips = Lines(documents / "clips.jsonl")
         self._audio_codes = _mapped(encoded / "audio_codes.npy")  # (F, 1 + R) of all clips in a row
         self._audio_features = _mapped(encoded / "audio_features.npy")  # (F, D) float16
         self._audio_starts = np.load(encoded / "audio_starts.npy")  # (clips + 1,)
@@ -122,9 +128,9 @@ class Packing:
         self._renderer = renderer
         self._config = config
         self._seed = seed
-        whole = [renderer.document(documents.messages(index)) for index in range(len(documents))]
         # a live layout adds one symbol
-        self._lengths = np.array([len(stream) + 1 for stream in whole])
+        lengths = (len(renderer.document(documents.messages(index))) + 1 for index in range(len(documents)))
+        self._lengths = np.fromiter(lengths, dtype=np.int64, count=len(documents))
         self._kept = np.nonzero(self._lengths <= config.max_seq_len)[0]
         self._epochs: list[list[np.ndarray]] = []
 

@@ -176,6 +176,26 @@ def test_shards_are_functions_of_their_number(finished: Path, tmp_path: Path, mo
         assert (again / name).read_bytes() == (finished / "documents-train" / "shard-00000" / name).read_bytes()
 
 
+def test_records_are_the_same_read_one_by_one_or_all_at_once(finished: Path, tmp_path: Path) -> None:
+    for name in ("documents.jsonl", "clips.jsonl"):
+        path = finished / "documents-train" / "shard-00000" / name
+        assert list(corpus.Lines(path)) == corpus.read_lines(path)
+        assert corpus.Lines(path)[-3:-1] == corpus.read_lines(path)[-3:-1]
+    (tmp_path / "none.jsonl").write_text("")
+    assert list(corpus.Lines(tmp_path / "none.jsonl")) == []
+    with pytest.raises(IndexError):
+        corpus.Lines(path)[10_000]
+
+
+def test_documents_are_numbered_through_their_shards(finished: Path) -> None:
+    shard = finished / "documents-train" / "shard-00000", finished / "encoded-train" / "shard-00000"
+    once, thrice = (EncodedDocuments([shard[0]] * n, [shard[1]] * n) for n in (1, 3))
+    assert len(thrice) == 3 * len(once)
+    for index in (0, 1, len(once) - 1):
+        assert [thrice.task(index + n * len(once)) for n in range(3)] == [once.task(index)] * 3
+        assert thrice.answers(index + len(once)) == once.answers(index)
+
+
 def test_batches_are_functions_of_their_step(finished: Path) -> None:
     release = Release.load(finished / "release")
     documents = encoded_documents(finished)
