@@ -269,7 +269,8 @@ class LiveConversation:
         if num_heard <= 0 and vocab.SPEAK in ids[start:]:
             self._forget(start)  # of an answer without any sound heard, not even <|assistant|> remains
             return
-        if ids[-1] == vocab.END and num_heard >= sum(map(config.vocabulary.is_audio, ids[start:])):
+        num_frames = sum(map(config.vocabulary.is_audio, ids[start:]))
+        if ids[-1] == vocab.END and after_ms * config.audio.frame_rate_hz >= 1000.0 * num_frames:
             return  # it was over, and all of it was heard
         kept = _heard_of(ids, start, num_heard, config)
         whole = self._sequence.stream
@@ -331,18 +332,23 @@ def _heard_of(ids: Sequence[int], start: int, num_heard: int, config: ReleaseCon
     kept: list[int] = []
     is_spoken, is_whole = False, True
     num_tokens = num_frames = frames_before = 0  # of this part; of all; of the parts before it
+    last_frame = 0  # of this part, if it is closed: by then all its words have begun
     for at in range(start, len(ids)):
         symbol = ids[at]
         if table.is_audio(symbol):
             if num_frames == num_heard:
                 break
             num_frames += 1
-        elif symbol in (vocab.SPEAK, vocab.END_SPEAK):
-            is_spoken, num_tokens, frames_before = symbol == vocab.SPEAK, 0, num_frames
+        elif symbol == vocab.SPEAK:
+            is_spoken, is_whole, num_tokens, frames_before = True, True, 0, num_frames
+            end = next((end for end in range(at, len(ids)) if ids[end] == vocab.END_SPEAK), None)
+            last_frame = len(ids) if end is None else num_frames + sum(map(table.is_audio, ids[at:end])) - 1
+        elif symbol == vocab.END_SPEAK:
+            is_spoken = False
         elif is_spoken and table.is_text(symbol):
             begins = frames_before + first_frame(num_tokens, num_frames - frames_before, config.render)
             num_tokens += 1
-            if begins >= num_heard:
+            if min(begins, last_frame) >= num_heard:
                 is_whole = False
                 continue
         elif symbol == vocab.TEXT_END and not is_whole:

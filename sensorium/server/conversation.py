@@ -25,6 +25,8 @@ from sensorium.server.realtime_events import (
     NewItem,
 )
 
+FRAME_MS = 80  # of an engine's sound, as `Spoken` counts it
+
 Json: TypeAlias = dict[str, Any]
 Status: TypeAlias = Literal["completed", "incomplete", "in_progress"]
 
@@ -98,6 +100,9 @@ class Item:
         assert part.waveform is not None
         if self.status == "completed" and audio_end_ms >= duration_ms(part.waveform, rate_hz):
             return  # all of it was heard
+        if self.status == "completed":  # by its last frame all its words have begun
+            last_ms = duration_ms(part.waveform, rate_hz) - FRAME_MS
+            part.spoken = [Spoken(piece.text, min(piece.start_ms, last_ms)) for piece in part.spoken]
         part.waveform = part.waveform[: round(audio_end_ms * rate_hz / 1000)]
         part.spoken = [piece for piece in part.spoken if piece.start_ms < audio_end_ms]
         part.text = "".join(piece.text for piece in part.spoken)

@@ -25,7 +25,7 @@ from sensorium.engine.request import (
 )
 from sensorium.messages import ToolCall
 from sensorium.server.chat_reply import picture_url
-from sensorium.server.conversation import Content, Conversation, Item, Json, Spoken, duration_ms, new_id
+from sensorium.server.conversation import Content, Conversation, Item, Json, Spoken, new_id
 from sensorium.server.errors import APIError
 from sensorium.server.realtime_audio import WireEncoder
 from sensorium.server.realtime_events import FunctionTool, ResponseOptions, SessionConfig
@@ -62,13 +62,17 @@ class Reply:
         self._encoder: WireEncoder | None = None
         self._ended: End | None = None
         self._first_sound_s: float | None = None  # by the clock
-        self._sound_s = 0.0
+        self._num_samples = 0  # of sound
 
     @property
     def played_at_s(self) -> float:
         """When a client that plays sound as it comes will have played all of it (`time.monotonic`)."""
         now_s = time.monotonic()
-        return now_s if self._first_sound_s is None else max(now_s, self._first_sound_s + self._sound_s)
+        return (
+            now_s
+            if self._first_sound_s is None
+            else max(now_s, self._first_sound_s + self._num_samples / self._rate_hz)
+        )
 
     @property
     def in_conversation(self) -> bool:
@@ -150,7 +154,7 @@ class Reply:
             await self._send("response.output_text.delta", **self._where(item), delta=text)
         else:
             assert part.waveform is not None
-            before_ms = 1000 * self._sound_s - duration_ms(part.waveform, self._rate_hz)
+            before_ms = 1000 * (self._num_samples - len(part.waveform)) / self._rate_hz  # in other items
             part.spoken.append(Spoken(text, start_ms - before_ms))
             await self._send("response.output_audio_transcript.delta", **self._where(item), delta=text)
         part.text = (part.text or "") + text
@@ -161,7 +165,7 @@ class Reply:
         assert self._encoder is not None
         part.waveform = np.concatenate((part.waveform, waveform))
         self._first_sound_s = self._first_sound_s or time.monotonic()
-        self._sound_s += len(waveform) / self._rate_hz
+        self._num_samples += len(waveform)
         await self._send_sound(item, self._encoder.push(waveform))
 
     async def _send_sound(self, item: Item, data: bytes) -> None:

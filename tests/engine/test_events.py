@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -76,6 +77,29 @@ def test_speech_is_what_the_codec_makes_of_it(name: str, request: pytest.Fixture
     assert (writer.num_text, writer.num_frames) == (len(words), 6)
     again = [event for event in push_all(writer, symbols) if isinstance(event, AudioDelta)]
     np.testing.assert_array_equal(again[0].waveform, sounds[0].waveform)  # a second speech starts afresh
+
+
+class _Halves:
+    """A decoder of tokens of which one holds a whole character and the first byte of another."""
+
+    def __init__(self, pieces: Iterator[str]) -> None:
+        self._pieces = pieces
+
+    def push(self, token: int) -> str:
+        return next(self._pieces)
+
+    def flush(self) -> str:
+        return next(self._pieces, "")
+
+
+def test_a_token_may_hold_one_character_and_the_beginning_of_another(release: Release, monkeypatch: pytest.MonkeyPatch):
+    """In a BPE of several languages; and the other half may never come."""
+    decoders = iter([_Halves(iter([])), _Halves(iter(["a", "", "b", "\ufffd"]))])
+    monkeypatch.setattr("sensorium.engine.events.TextDecoderStream", lambda text: next(decoders, _Halves(iter([]))))
+    words = text_symbols(release, "the time is", State.SPEAK)[:3]
+    events = push_all(EventWriter(release), [control(vocab.SPEAK), *words, control(vocab.TEXT_END, State.SPEAK)])
+    told = [(event.text, event.start_ms) for event in events if isinstance(event, TranscriptDelta)]
+    assert told == [("a", 0.0), ("b", 160.0), ("\ufffd", 320.0)]
 
 
 @pytest.mark.parametrize("name", ["release", "crisp_release"])
