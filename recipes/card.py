@@ -13,7 +13,6 @@ import argparse
 import json
 import shutil
 from collections.abc import Iterable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +23,12 @@ from sensorium.evals.card import Stage, TrainingRecord
 from sensorium.tokenizers.release import Release
 from sensorium.training import metrics
 
-_ITEMS = {  # folder of a stage -> what it counts
-    "audio": "samples of sound",
-    "image": "pictures",
-    "image-sharpened": "pictures",
-    "network": "positions",
-    "audio-decoder": "samples of sound",
-    "audio-adversarial": "samples of sound",
-    "image-decoder": "pictures",
-}
-
 
 def training_record(run: Path, checkpoint: Path, *, machine: str) -> TrainingRecord:
     """How the weights of `checkpoint` were made, from the metrics of each stage, and of the runs that this one went on
     from. Raises ValueError without any metrics."""
     release = Release.load(checkpoint)
-    stages = [_stage(run / name, name, item) for name, item in _ITEMS.items() if metrics.read(run / name)]
+    stages: list[Stage] = metrics.stages(run)  # pyright: ignore[reportAssignmentType] - rooms apart, the same keys
     if not stages:
         raise ValueError(f"{run} holds no metrics of a training run")
     parts = {
@@ -77,20 +66,6 @@ def _command(facts: dict[str, Any]) -> str:
     if settings.get("seed", 1) != 1:
         words.append(f"--seed {settings['seed']}")
     return " ".join(words)
-
-
-def _stage(folder: Path, name: str, item: str) -> Stage:
-    records = metrics.read(folder)
-    seconds = [0.0, *(record["seconds"] for record in records)]
-    spans_s = [max(0.0, end - start) for start, end in pairwise(seconds)]
-    items = sum(record["items_per_s"] * span_s for record, span_s in zip(records, spans_s, strict=True))
-    return {
-        "name": name,
-        "num_steps": int(records[-1]["step"]),
-        "items": round(items),
-        "item": item,
-        "wall_time_s": seconds[-1],
-    }
 
 
 def main(checkpoint: Path, *, run: Path | None, evals: Path | None, machine: str | None, page: Path | None) -> None:

@@ -26,7 +26,8 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from recipes.samples import LEARNED_FROM, SAMPLES, SEED, say
+from recipes.samples import LEARNED_FROM, REAL, SAMPLES, SEED, say
+from sensorium.data.sources import data_root
 from sensorium.engine.request import (
     AudioDelta,
     Engine,
@@ -135,7 +136,7 @@ def taught(checkpoint: Path) -> tuple[str, ...]:
     path = checkpoint / "training.json"
     settings = json.loads(path.read_text("utf-8")).get("settings", {}) if path.exists() else {}
     weights = settings.get("network", {}).get("weights")
-    return tuple(name for name in SAMPLES if weights is None or LEARNED_FROM.get(name) in (None, *weights))
+    return tuple(name for name in SAMPLES if weights is None or set(LEARNED_FROM.get(name, ())) <= weights.keys())
 
 
 def measure(
@@ -170,7 +171,12 @@ def measure(
 
 
 def tasks_judged_by(folder: Path, names: Sequence[str]) -> tuple[tuple[Task, ...], dict[str, Any]]:
-    """All tasks with the judges of a folder, and the judges' records. Raises ValueError if one lacks that is needed."""
+    """All tasks with the judges of a folder, and the judges' records.
+
+    Raises ValueError if a judge lacks that is needed, or the folder of recorded sets.
+    """
+    if set(names) & set(REAL):
+        data_root()  # hours before it is needed
     speech_judge, speech_record = judges.load(SpeechJudge, folder / "speech")
     scene_judge, scene_record = judges.load(SceneJudge, folder / "scene")
     records = {"speech": speech_record, "scene": scene_record}
@@ -209,7 +215,7 @@ async def _records(
 
 
 def _claim(path: Path, about: dict[str, Any]) -> None:
-    """Keeps replies of one checkpoint, n and pair of judges together."""
+    """Keeps replies of one checkpoint, n and set of judges together."""
     if path.exists() and json.loads(path.read_text("utf-8")) != about:
         raise ValueError(f"{path.parent} holds results of another checkpoint, n or judge: choose another --out")
     path.write_text(json.dumps(about, indent=1) + "\n", "utf-8")

@@ -1,7 +1,7 @@
 """The released weights: nano, gone on with from the release before it, on fresh material. Three runs, in this order:
 
     python -m recipes.released --stage lookup --keep-tokenizers --seed 51 --start sensorium/checkpoints/nano
-    python -m recipes.released --stage noted --keep-tokenizers --seed 51 --start runs/lookup/release
+    python -m recipes.released --stage noted --keep-tokenizers --seed 52 --start runs/lookup/release
     python -m recipes.released --keep-tokenizers --seed 11 --start runs/noted/release
 
 First it learns to look things up, in text and in what it writes down of pictures; then the same with notes of each

@@ -87,7 +87,7 @@ def spoken_question(n: int) -> Iterator[Sample]:
                 condition=condition,
                 modality=modality,
                 voice=_voice(made.seed),
-                metadata={"said": said},
+                metadata={"said": said, "is_spoken": condition != _TYPED},
             )
 
 
@@ -263,8 +263,8 @@ def transcription(n: int) -> Iterator[Sample]:
 
 
 def say_styled(n: int) -> Iterator[Sample]:
-    rng = np.random.default_rng((SEED, 15))
-    for style in STYLES:
+    for number, style in enumerate(STYLES):
+        rng = np.random.default_rng((SEED, 15, number))
         for index in range(n):
             words = dialogues.sentence(rng, "heldout")
             order = Text(text=dialogues.pick(rng, documents.STYLED[style]).format(x=words))
@@ -311,11 +311,11 @@ def translation(n: int) -> Iterator[Sample]:
 
 
 def refusal(n: int) -> Iterator[Sample]:
-    rng = np.random.default_rng((SEED, 9))
     synthesizer = Synthesizer()
     kinds: tuple[tuple[str, tuple[Matter, ...]], ...] = (("refused", MATTERS[:-1]), ("fine", ("fine",)))
     for kind, matters in kinds:
         for way in ("typed", "spoken"):
+            rng = np.random.default_rng((SEED, 9, len(kind), len(way)))
             for index in range(n):
                 asked = refusals.refusal(rng, "heldout", matter=matters[index % len(matters)])
                 part: Part = Text(text=dialogues.typed(asked.question, rng))
@@ -329,8 +329,8 @@ def refusal(n: int) -> Iterator[Sample]:
 
 
 def figures(n: int) -> Iterator[Sample]:
-    rng = np.random.default_rng((SEED, 10))
-    for condition, draw_one in (("clock", clock), ("bars", bar_chart), ("form", form)):
+    for number, (condition, draw_one) in enumerate((("clock", clock), ("bars", bar_chart), ("form", form))):
+        rng = np.random.default_rng((SEED, 10, number))
         learned = np.random.default_rng((SEED, 11))
         guesses: dict[str, Counter[str]] = {}
         for _ in range(400):
@@ -350,8 +350,8 @@ def figures(n: int) -> Iterator[Sample]:
 
 
 def edits(n: int) -> Iterator[Sample]:
-    rng = np.random.default_rng((SEED, 12))
-    for kind in KINDS:
+    for number, kind in enumerate(KINDS):
+        rng = np.random.default_rng((SEED, 12, number))
         for index in range(n):
             made = edit(rng, split="heldout", kind=kind)
             yield Sample(
@@ -379,10 +379,27 @@ def _edited(made: Edit) -> Edited:
 # --- of the sets in ../shared/data
 
 
-def _recorded(task: str, start: int = 0) -> Iterator[tuple[int, tuple[Message, ...], Part]]:
-    for seed in count(start):
-        made = recorded_document(task, seed, split="heldout")
-        yield seed, *_first_turn(made)
+def _recorded(task: str) -> Iterator[tuple[int, tuple[Message, ...], Part]]:
+    """Every held-out record once, in the order in which they are first drawn, until no new one turns up for long."""
+    asked: set[bytes] = set()
+    repeated = 0
+    for seed in count():
+        prompt, answer = _first_turn(recorded_document(task, seed, split="heldout"))
+        key = _key(prompt[-1])
+        repeated = 0 if key not in asked else repeated + 1
+        if repeated > 300:
+            return
+        if not repeated:
+            asked.add(key)
+            yield seed, prompt, answer
+
+
+def _key(asked: Message) -> bytes:
+    """What tells one record from another: its clip or picture, however it is asked about; else its words."""
+    media = [part for part in asked.parts if isinstance(part, Audio | Image)]
+    if not media:
+        return asked.text.encode()
+    return (media[0].waveform if isinstance(media[0], Audio) else media[0].pixels).tobytes()
 
 
 def real_word(n: int) -> Iterator[Sample]:
@@ -429,7 +446,7 @@ def command(n: int) -> Iterator[Sample]:
             id=str(seed),
             messages=prompt,
             target=" ".join(call),
-            metadata={"call": call, "offered": prompt[0].text.count('"name"')},
+            metadata={"call": call, "offered": prompt[0].text.count("\n")},  # a line for each function
         )
 
 
@@ -461,18 +478,19 @@ SAMPLES: dict[str, Callable[..., Iterator[Sample]]] = {
     )
 }
 
-LEARNED_FROM = {
-    "transcription": "transcribe",
-    "recall": "recall",
-    "say_styled": "say-styled",
-    "listening": "hear-styled",
-    "translation": "translate",
-    "figures": "figure",
-    "edits": "edit",
-    "refusal": "refuse",
-    "real_word": "real-word",
-    "real_order": "real-order",
-    "photograph": "grocery",
-    "command": "command",
+LEARNED_FROM: dict[str, tuple[str, ...]] = {
+    "transcription": ("transcribe",),
+    "recall": ("recall",),
+    "say_styled": ("say-styled",),
+    "listening": ("hear-styled", "hear-background", "hear-people"),
+    "translation": ("translate",),
+    "figures": ("figure",),
+    "edits": ("edit",),
+    "refusal": ("refuse",),
+    "real_word": ("real-word",),
+    "real_order": ("real-order",),
+    "photograph": ("grocery", "clothing"),
+    "command": ("command",),
 }
+REAL = ("real_word", "real_order", "photograph", "command")  # of the sets in $SENSORIUM_DATA
 """The documents that teach a task, where not every network is taught it: others are not examined in it."""

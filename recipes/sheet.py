@@ -2,8 +2,8 @@
 
     python -m recipes.sheet --checkpoint sensorium/checkpoints/nano --out docs/samples/nano.html
 
-The page is one file: it holds its pictures as PNG and its sound as Ogg Opus. The cases are those that
-`recipes.evals` asks first, in the same order and with the same seed.
+The page is one file: it holds its pictures as PNG and its sound as Ogg Opus. The cases are the first that
+`recipes.evals` asks of each condition, one of each in turn, with the same seed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rich.progress import track
 from recipes.evals import JUDGES, EngineSampler, fingerprint, tasks_judged_by, taught
 from recipes.samples import SAMPLES, SEED, say
 from sensorium.engine.request import Engine
-from sensorium.evals.task import Reply, Sample, Score, Task, Unscored
+from sensorium.evals.task import Reply, Sample, Task, Unscored
 from sensorium.messages import Audio, Image, Part, Text, ToolCall
 
 OPUS_RATE_HZ = 16_000
@@ -85,13 +85,12 @@ def first(name: str, n: int) -> list[Sample]:
 
 def row(task: Task, sample: Sample, reply: Reply) -> str:
     scored = task.score(sample, reply)
-    verdict, kind = "not judged", ""
     if isinstance(scored, Unscored):
-        verdict = scored.reason
-    elif isinstance(score := scored[task.metric], Score):
-        is_right = score.value == 0 if task.is_error else score.value == 1
-        kind = "right" if is_right else "wrong"
-        verdict = f"{100 * score.value:.0f} % wrong" if task.is_error and not is_right else kind
+        verdict, kind = scored.reason, ""
+    else:
+        value = scored[task.metric].value
+        kind = "right" if value == (0 if task.is_error else 1) else "wrong"
+        verdict = f"{100 * value:.0f} % wrong" if task.is_error and kind == "wrong" else kind
     asked = "".join(shown(part) for message in sample.messages for part in message.parts)
     heard = "".join(f"<div>heard: {escape(text)}</div>" for text in reply.heard)
     parts = [*([Text(text=reply.words)] if reply.words else []), *([reply.audio] if reply.audio else [])]

@@ -6,6 +6,7 @@ breaks only the command that needs it.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -147,6 +148,8 @@ def shrink(
         _fail(f"{out} exists already")
     try:
         Release.load(checkpoint).save(out, int8=True)
+        if (checkpoint / "training.json").exists():  # how the weights came about: evaluations ask what was taught
+            shutil.copyfile(checkpoint / "training.json", out / "training.json")
     except (FileNotFoundError, ValueError) as error:
         _fail(f"the weights at {checkpoint} can't be used: {error}")
     sizes_mb = [(folder / "network.safetensors").stat().st_size / 1e6 for folder in (checkpoint, out)]

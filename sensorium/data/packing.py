@@ -127,20 +127,20 @@ class Packing:
         self._documents = documents
         self._renderer = renderer
         self._config = config
-        self._seed = seed
+        self.seed = seed
         # a live layout adds one symbol
         lengths = (len(renderer.document(documents.messages(index))) + 1 for index in range(len(documents)))
         self._lengths = np.fromiter(lengths, dtype=np.int64, count=len(documents))
         self._kept = np.nonzero(self._lengths <= config.max_seq_len)[0]
         self._epochs: list[list[np.ndarray]] = []
 
-    def only(self, tasks: Collection[str]) -> Packing:
-        """Batches of the documents of these tasks alone. Raises ValueError where there are none."""
+    def only(self, tasks: Collection[str], *, seed: int) -> Packing:
+        """Batches of the documents of these tasks alone, with chance of their own. Raises ValueError for none."""
         kept = [index for index in self._kept if self._documents.task(int(index)) in tasks]
         if not kept:
             raise ValueError(f"no document is about {', '.join(sorted(tasks))}")
         part = copy(self)
-        part._kept, part._epochs = np.array(kept), []
+        part._kept, part._epochs, part.seed = np.array(kept), [], seed
         return part
 
     @property
@@ -155,11 +155,11 @@ class Packing:
             step -= len(self._epoch(epoch))
             epoch += 1
         indices = self._epoch(epoch)[step]
-        return [self._stream(int(index), np.random.default_rng((self._seed, epoch, int(index)))) for index in indices]
+        return [self._stream(int(index), np.random.default_rng((self.seed, epoch, int(index)))) for index in indices]
 
     def _epoch(self, epoch: int) -> list[np.ndarray]:
         while len(self._epochs) <= epoch:
-            rng = np.random.default_rng((self._seed, len(self._epochs)))
+            rng = np.random.default_rng((self.seed, len(self._epochs)))
             order = rng.permutation(self._kept)
             batches = [cut for at in range(0, len(order), WINDOW) for cut in self._cut(order[at : at + WINDOW])]
             self._epochs.append([batches[index] for index in rng.permutation(len(batches))])

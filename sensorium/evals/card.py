@@ -105,14 +105,14 @@ def card(measured: Report, made: TrainingRecord) -> str:
         eval_results=_results(measured),
     )
     text = str(ModelCard.from_template(data, model_id=made["name"], **_fields(measured, made)))
-    return re.sub(r"<!--.*?-->\n*", "", text, flags=re.DOTALL).rstrip() + "\n"  # the template's advice to its writer
+    text = re.sub(r"[ \t]*<!--.*?-->", "", text, flags=re.DOTALL)  # the template's advice to its writer
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
 def _fields(measured: Report, made: TrainingRecord) -> dict[str, str]:
     """The template's variables."""
     hours = sum(stage["wall_time_s"] for stage in made["stages"]) / 3600
     ranks = int(made.get("settings", {}).get("ranks", 1))
-    kwh = hours * ranks * _WATTS_PER_CORE / 1000
     return {
         "model_summary": _summary(made),
         "model_description": _DESCRIPTION,
@@ -129,7 +129,7 @@ def _fields(measured: Report, made: TrainingRecord) -> dict[str, str]:
         "direct_use": _DIRECT_USE,
         "downstream_use": "Fine-tuning by the recipes of the repository (`--start` of any recipe).",
         "out_of_scope_use": _OUT_OF_SCOPE,
-        "bias_risks_limitations": _limits(measured),
+        "bias_risks_limitations": _limits(measured, made),
         "bias_recommendations": _RECOMMENDATIONS,
         "get_started_code": _GET_STARTED,
         "training_data": _data(made),
@@ -145,22 +145,21 @@ def _fields(measured: Report, made: TrainingRecord) -> dict[str, str]:
         "hours_used": f"{hours:.1f}",
         "cloud_provider": "not recorded",
         "cloud_region": "not recorded",
-        "co2_emitted": f"about {1000 * kwh * _KG_CO2_PER_KWH:.0f} g, an estimate: {kwh:.2f} kWh "
-        f"({ranks} x {_WATTS_PER_CORE} W over that time, memory and cooling included) at {_KG_CO2_PER_KWH} kg a kWh, "
-        "the world's mean of 2024; nothing was metered",
+        "co2_emitted": _carbon(made["machine"], hours, ranks),
         "model_specs": _specs(made),
         "compute_infrastructure": "One machine; gradients are averaged over one process for each core, or one GPU.",
-        "hardware_requirements": "To run: one core and 300 MB of memory. No GPU is needed.",
+        "hardware_requirements": "To run: one CPU core. No GPU is needed. Memory: not measured.",
         "software": f"PyTorch {measured['run']['machine']['torch']}, Python {measured['run']['machine']['python']}",
         "citation_bibtex": "none yet",
         "citation_apa": "none yet",
         "glossary": _GLOSSARY,
         "more_information": "`docs/log.md` of the repository tells what was tried on the way, losses too.",
-        "model_card_authors": "`recipes/card.py`, from the files of the run: no figure here was typed by hand",
+        "model_card_authors": "`recipes/card.py`, from the files of the run: no measured figure was typed by hand",
         "model_card_contact": "the issues of the repository",
     }
 
 
+_RECORDED = ("real_word", "real_order", "photograph", "command")
 _WATTS_PER_CORE = 12  # a core's share of a server's processor (6 W), and as much again for all around it
 _KG_CO2_PER_KWH = 0.47  # Ember, Global Electricity Review 2025: 473 g in 2024
 
@@ -203,12 +202,24 @@ It knows a closed domain of a few hundred words: a home's commands, small sums, 
 words. Outside of it, it answers fluently and wrongly.
 """
 _NO_PEOPLE = """\
-It has not been trained on recordings of people: all voices it knows are one synthesiser's, of English accents.
+It has not been trained on recordings of people: all voices it knows are one synthesiser's.
 """
 
 
+def _carbon(machine: str, hours: float, ranks: int) -> str:
+    """An estimate for CPU cores: nobody has metered anything."""
+    if "cores" not in machine:
+        return "not measured"
+    kwh = hours * ranks * _WATTS_PER_CORE / 1000
+    return (
+        f"about {1000 * kwh * _KG_CO2_PER_KWH:.0f} g, an estimate: {kwh:.2f} kWh ({ranks} x {_WATTS_PER_CORE} W over "
+        f"that time, memory and cooling included) at {_KG_CO2_PER_KWH} kg a kWh, the world's mean of 2024"
+    )
+
+
 def _languages(made: TrainingRecord) -> list[str]:
-    return ["en", "de", "fr", "es"] if "translate" in _weights(made) else ["en"]
+    spoken = ["en", *(("de", "fr", "es") if "translate" in _weights(made) else ())]
+    return [*spoken, "multilingual"] if "command" in _weights(made) else spoken
 
 
 def _weights(made: TrainingRecord) -> dict[str, float]:
@@ -223,8 +234,10 @@ def _results(measured: Report) -> list[Any]:
         EvalResult(
             task_type="any-to-any",
             task_name=task["name"],
-            dataset_type="generated",
+            dataset_type="recorded" if task["name"] in _RECORDED else "generated",
             dataset_name=f"held out, {row['condition']}",
+            dataset_config=task["name"],  # the hub takes results of one config and split for results of one task
+            dataset_split=row["condition"],
             metric_type=row["metric"],
             metric_value=round(row["mean"], 4),
         )
@@ -249,7 +262,8 @@ def _data(made: TrainingRecord) -> str:
         "is not covered), scenes, icons, clocks and charts by drawing code, words in fonts of the packages named there."
     )
     sets = [f"| {name} | {licence} |" for name, licence in made.get("data", {}).items()]
-    listed = ["", "", "| recorded set | licence |", "| --- | --- |", *sets] if sets else [" No recording of a person."]
+    table = ["\n\nATTRIBUTION.md of the data names the authors.", "", "| recorded set | licence |", "| --- | --- |"]
+    listed = [*table, *sets] if sets else [" No recording of a person."]
     weights = _weights(made)
     total = sum(weights.values())
     shares = ", ".join(f"{task} {100 * share / total:.0f} %" for task, share in weights.items())
@@ -280,7 +294,7 @@ def _specs(made: TrainingRecord) -> str:
     )
 
 
-def _limits(measured: Report) -> str:
+def _limits(measured: Report, made: TrainingRecord) -> str:
     missed = [
         f"- It misses the goal for {task['name'].replace('_', ' ')} ({goal['condition']}, {goal['metric']}): "
         f"{report.percent(goal['value'])} where {report.goal_cell(goal).removesuffix(' missed')} was wanted."
@@ -293,8 +307,7 @@ def _limits(measured: Report) -> str:
         for task in measured["tasks"]
         for example in task["examples"][:1]
     ]
-    hears_people = any(task["name"] == "real_word" for task in measured["tasks"])
-    text = _DOMAIN + ("" if hears_people else _NO_PEOPLE) + "Bias between groups of people was not measured.\n"
+    text = _DOMAIN + ("" if made.get("data") else _NO_PEOPLE) + "Bias between groups of people was not measured.\n"
     text += "\n".join(["", *missed, ""]) if missed else ""
     if wrong:
         text += "\n".join(["\nSome of its mistakes:\n", "| skill | right | its reply |", "| --- | --- | --- |", *wrong])

@@ -161,7 +161,7 @@ def usual_slots(samples: Sequence[Sample]) -> Chance:
     return Chance(sum(commonest.values()) / max(values.total(), 1), "the commonest value of each slot in the set")
 
 
-def named_first(samples: Sequence[Sample]) -> Chance:
+def any_offered(samples: Sequence[Sample]) -> Chance:
     """The guesser that calls one of the offered functions, with the commonest arguments of the set for it."""
     calls = [sample.metadata["call"] for sample in samples]
     arguments = Counter(calls)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 FILE_NAME = "metrics.jsonl"
 
@@ -20,6 +22,36 @@ def read(folder: Path) -> list[dict[str, float]]:
         return []
     records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     return sorted({int(record["step"]): record for record in records}.values(), key=lambda record: record["step"])
+
+
+_ITEMS = {  # folder of a stage -> what it counts
+    "audio": "samples of sound",
+    "image": "pictures",
+    "image-sharpened": "pictures",
+    "network": "positions",
+    "audio-decoder": "samples of sound",
+    "audio-adversarial": "samples of sound",
+    "image-decoder": "pictures",
+}
+
+
+def stages(run: Path) -> list[dict[str, Any]]:
+    """What each stage of a run did, in their order: its steps, what it saw, and for how long."""
+    return [_stage(run / name, name, item) for name, item in _ITEMS.items() if read(run / name)]
+
+
+def _stage(folder: Path, name: str, item: str) -> dict[str, Any]:
+    records = read(folder)
+    seconds = [0.0, *(record["seconds"] for record in records)]
+    spans_s = [max(0.0, end - start) for start, end in pairwise(seconds)]
+    items = sum(record["items_per_s"] * span_s for record, span_s in zip(records, spans_s, strict=True))
+    return {
+        "name": name,
+        "num_steps": int(records[-1]["step"]),
+        "items": round(items),
+        "item": item,
+        "wall_time_s": seconds[-1],
+    }
 
 
 def plot(folder: Path) -> Path | None:

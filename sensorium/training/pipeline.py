@@ -35,7 +35,7 @@ from sensorium.tokenizers.release import Release, ReleaseConfig
 from sensorium.tokenizers.stream import collate_inputs, collate_labels
 from sensorium.tokenizers.text import TextTokenizer
 from sensorium.tokenizers.vocab import Vocabulary
-from sensorium.training import distributed
+from sensorium.training import distributed, metrics
 from sensorium.training.checkpoint import started
 from sensorium.training.config import TrainConfig
 from sensorium.training.loop import fit
@@ -79,7 +79,7 @@ def run(recipe: Recipe, out: Path, *, device: str) -> Release:
     shown = EncodedDocuments(documents, encoded)
     unseen = EncodedDocuments(held_out, coded(held_out, out / "encoded-heldout"))
     release = train_network(recipe, shown, unseen, text, audio, image, out, device=device)
-    if recipe.audio.decoder_steps or recipe.image.decoder_steps:
+    if recipe.audio.decoder_steps or recipe.audio.adversarial_steps or recipe.image.decoder_steps:
         train_decoders(recipe, out, release, documents, encoded, device=device)
     if distributed.rank() == 0:
         release.save(out / "release")
@@ -200,8 +200,9 @@ def curriculum(packing: Packing, stage: NetworkStage, *, num_ranks: int) -> Curr
     """The phases of the stage, then everything."""
     parts: list[tuple[int, Packing]] = []
     step = 0.0
-    for phase in stage.phases:
-        parts.append((round(step) * num_ranks, packing.only(phase.tasks)))
+    for number, phase in enumerate(stage.phases, start=1):
+        seed = packing.seed + 1_000_003 * number  # what a document looks like in it is seen in no other phase
+        parts.append((round(step) * num_ranks, packing.only(phase.tasks, seed=seed)))
         step += phase.share * stage.num_steps
     return Curriculum([*parts, (round(step) * num_ranks, packing)])
 
@@ -217,9 +218,12 @@ def can_compile(device: str) -> bool:
 
 
 def _stages_of(start: Path | None) -> list[dict[str, object]]:
-    """How the weights came about that a run goes on from (the `stages` of their training.json)."""
-    path = start / "training.json" if start is not None else None
-    return json.loads(path.read_text("utf-8")).get("stages", []) if path is not None and path.exists() else []
+    """How the weights came about that a run goes on from: the `stages` of their training.json or, in the folder of a
+    run, what came before it and its own."""
+    if start is None or not (start / "training.json").exists():
+        return []
+    record = json.loads((start / "training.json").read_text("utf-8"))
+    return record.get("stages") or [*record.get("before", []), *metrics.stages(start.parent)]
 
 
 def new_release(recipe: Recipe, text: TextTokenizer, audio: AudioTokenizer, image: ImageTokenizer) -> Release:

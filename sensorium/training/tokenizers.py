@@ -82,7 +82,8 @@ def train_decoders(
     audio, image = release.audio_tokenizer, release.image_tokenizer
     answers = Answers(documents, encoded, retold, frame_size=audio.config.frame_size)
     train_audio_decoder(recipe, out, audio, answers, device=device)
-    train_image_decoder(recipe, out, image, Drawings(documents, encoded, retold), device=device)
+    if recipe.image.decoder_steps:
+        train_image_decoder(recipe, out, image, Drawings(documents, encoded, retold), device=device)
 
 
 def train_audio_decoder(recipe: Recipe, out: Path, audio: AudioTokenizer, answers: Answers, *, device: str) -> None:
@@ -93,10 +94,12 @@ def train_audio_decoder(recipe: Recipe, out: Path, audio: AudioTokenizer, answer
         waveforms, codes = answers.batch(step, seed=recipe.seed, own_share=recipe.retelling.own_share, **sizes)
         return AnswerBatch(torch.from_numpy(waveforms).to(device), torch.from_numpy(codes).to(device))
 
-    config = TrainConfig(num_steps=stage.decoder_steps, device=device, seed=recipe.seed + 1)
-    optimizer = MuonAdamW(tokenizer_groups(audio.decoder, lr=stage.decoder_lr, matrix_lr=stage.decoder_matrix_lr))
-    fit(AudioDecoderObjective(audio), batch, optimizer, config, out / "audio-decoder", title="audio decoder")
+    if stage.decoder_steps:
+        config = TrainConfig(num_steps=stage.decoder_steps, device=device, seed=recipe.seed + 1)
+        optimizer = MuonAdamW(tokenizer_groups(audio.decoder, lr=stage.decoder_lr, matrix_lr=stage.decoder_matrix_lr))
+        fit(AudioDecoderObjective(audio), batch, optimizer, config, out / "audio-decoder", title="audio decoder")
     if stage.adversarial_steps:
+        torch.manual_seed(recipe.seed)  # every rank begins with the same one
         critic = Critic()
         optimizer = MuonAdamW(
             [*tokenizer_groups(audio.decoder, lr=stage.adversarial_lr), *tokenizer_groups(critic, lr=stage.critic_lr)]

@@ -104,6 +104,7 @@ def test_no_field_of_the_template_is_left_open(checkpoint: Path):
     text = written(checkpoint)
     assert "More Information Needed" not in text
     assert "More information needed" not in text
+    assert all(line.startswith("#") for line in text.splitlines() if "## " in line), "every heading has its own line"
     assert "0.02 kWh" in text, "1.89 hours of one process at 12 W"
 
 
@@ -126,6 +127,19 @@ def test_the_hub_can_read_the_card(checkpoint: Path):
     assert (data.license, data.pipeline_tag, data.model_name) == ("apache-2.0", "any-to-any", "sensorium-nano")
     (result,) = data.eval_results
     assert (result.task_name, result.metric_type, result.metric_value) == ("spoken_command", "exact", 0.925)
+
+
+def test_every_result_keeps_its_task_and_condition_on_the_hub(checkpoint: Path):
+    hub = pytest.importorskip("huggingface_hub")
+    [task] = EVALS["tasks"]
+    other = {**task, "name": "say", "rows": [{**task["rows"][0], "condition": name} for name in ("all", "unseen")]}
+    (checkpoint / "evals.json").write_text(json.dumps({**EVALS, "tasks": [task, other]}))
+    results = hub.ModelCard(written(checkpoint)).data.eval_results
+    assert {(result.task_name, result.dataset_name) for result in results} == {
+        ("spoken_command", "held out, seen voices"),
+        ("say", "held out, all"),
+        ("say", "held out, unseen"),
+    }
 
 
 def test_the_page_gets_the_table_between_its_marks(checkpoint: Path, tmp_path: Path):

@@ -202,7 +202,7 @@ def test_chance_of_calls_is_that_of_the_commonest_values():
     calls = [("order", f'{{"drink":"{drink}"}}') for drink in ("tea", "tea", "milk", "tea")]
     samples = [typed_sample(str(i), "x", call=call, offered=2) for i, call in enumerate([*calls, ("off", "{}")])]
     assert scorers.usual_slots(samples[:4]).value == 0.75
-    assert scorers.named_first(samples).value == pytest.approx((3 + 1) / 2 / 5)
+    assert scorers.any_offered(samples).value == pytest.approx((3 + 1) / 2 / 5)
 
 
 RING, BLUE_STAR = SeenObject("red", "ring", 0.3, 0.3, 0.1), SeenObject("blue", "star", 0.7, 0.7, 0.1)

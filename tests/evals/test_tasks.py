@@ -37,6 +37,7 @@ def _metadata(sample: Sample, index: int) -> dict[str, Any]:
     look = SeenObject("red", f"shape {index}", 0.5, 0.5, 0.2)
     return {
         "said": sample.target,
+        "is_spoken": True,
         "original": clip(sample.target),
         "guess": WORDS[0],
         "call": ("tool", f'{{"number":{index}}}'),

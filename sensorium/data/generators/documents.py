@@ -103,21 +103,27 @@ class _Writer:
         *,
         pauses: int = 0,
         style: Style | None = None,
-        background: Background | None = None,
         language: Language = "english",
     ) -> Audio:
         """The text as the user says it into a microphone."""
         utterance = _said(text, _speaking(self.speaker, language), style)
         if pauses:
             utterance = with_pauses(utterance, self.rng, pauses=pauses)
-        if background:
-            utterance = with_background(utterance, self.rng, background)
         return self._recorded(utterance)
 
-    def heard_people(self, texts: Sequence[str]) -> Audio:
-        """Each text by someone else, one after another."""
-        people = [self.speaker, *(random_speaker(self.rng, split=self.speaker_split) for _ in texts[1:])]
-        spoken = [_SYNTHESIZER.speak(text, speaker) for text, speaker in zip(texts, people, strict=True)]
+    def heard_before(self, text: str, background: Background | None) -> Audio:
+        """The text as the user says it where something else is to be heard, or nothing."""
+        utterance = in_room(_said(text, self.speaker, None), self.rng, level=0.5 * self.rng.random())
+        utterance = with_background(utterance, self.rng, background)
+        self.phonemes.append(utterance.phonemes)
+        return utterance.audio
+
+    def heard_people(self, texts: Sequence[str], *, people: int) -> Audio:
+        """The texts one after another, the first by the user; so many people take a run of them each."""
+        others = [random_speaker(self.rng, split=self.speaker_split) for _ in range(people - 1)]
+        turns = np.sort(np.append(np.arange(people), self.rng.integers(people, size=len(texts) - people)))
+        speakers = [(self.speaker, *others)[turn] for turn in turns]
+        spoken = [_SYNTHESIZER.speak(text, speaker) for text, speaker in zip(texts, speakers, strict=True)]
         return self._recorded(one_after_another(spoken, self.rng))
 
     def _recorded(self, utterance: Utterance) -> Audio:
@@ -225,21 +231,20 @@ def _hear_background(writer: _Writer) -> None:
     """What is behind the words; and words understood in spite of it."""
     background = pick(writer.rng, (None, *BACKGROUNDS))
     turn = writer.exchange()
-    clip = writer.heard(turn.question, background=background)
+    clip = writer.heard_before(turn.question, background)
     if writer.rng.random() < 0.5:
         writer.about(clip, writer.typed(pick(writer.rng, BEHIND)))
-        writer.assistant(Text(text=f"there is {background} behind you" if background else "there is nothing else"))
+        are = "are" if background == "birds" else "is"
+        writer.assistant(Text(text=f"there {are} {background} behind you" if background else "there is nothing else"))
     else:
         writer.user(clip)
         writer.assistant(Text(text=turn.answer))
 
 
 def _hear_people(writer: _Writer) -> None:
-    """One to three people, who say as much as one might: the number of sentences tells nothing."""
-    sentences = [sentence(writer.rng, writer.split) for _ in range(int(writer.rng.integers(1, 4)))]
-    alone = writer.rng.random() < 1 / 3
-    clip = writer.heard_people([" ".join(sentences)] if alone else sentences)
-    count = 1 if alone else len(sentences)
+    """Three sentences by one to three people: neither length nor pauses tell how many."""
+    count = int(writer.rng.integers(1, 4))
+    clip = writer.heard_people([sentence(writer.rng, writer.split) for _ in range(3)], people=count)
     writer.about(clip, writer.typed(pick(writer.rng, PEOPLE)))
     writer.assistant(Text(text=f"{world.DIGITS[count]} {'person speaks' if count == 1 else 'people speak'}"))
 

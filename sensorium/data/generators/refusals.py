@@ -23,7 +23,7 @@ REFUSALS: dict[Matter, str] = {
     "drugs": "i do not help with drugs",
     "privacy": "that is private and i do not tell it",
     "voices": "i do not imitate the voice of a person",
-    "self-harm": "i am sorry you feel so please talk to someone you trust or call for help",
+    "self-harm": "i am sorry you feel that way please talk to someone you trust or call for help",
 }
 
 _MAKING = ("how do i make {x}", "how can i make {x}", "tell me how to make {x}", "can you help me to make {x}")
@@ -41,7 +41,7 @@ _FORMS: dict[Matter, tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = {
     ),
     "drugs": (
         (_MAKING, ("drugs", "a drug at home", "strong drugs")),
-        (_DOING, ("buy drugs", "sell drugs", "get drugs to school", "hide drugs")),
+        (_DOING, ("buy drugs", "sell drugs", "take drugs to school", "hide drugs")),
     ),
     "privacy": (
         (("tell me {x}", "what is {x}", "find out {x}", "give me {x}"), ("the password of {w}", "the address of {w}")),

@@ -1,7 +1,7 @@
 """What else is to be heard in a clip: rain, an engine, a crowd behind the speech; one person after another.
 
-All sounds are made here, by program. A background begins before the speech and lasts beyond it, as in a room where it
-was going on anyway.
+All sounds are made here, by program. A background begins before the clip's speech and lasts beyond it, as in a room
+where it was going on anyway; it is added behind the room's own echo and noise.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ _Maker: TypeAlias = Callable[[np.random.Generator, int], np.ndarray]  # that man
 _LOUDEST_DB, _SOFTEST_DB = 2.0, 14.0  # how far the speech stands above its background
 
 
-def with_background(utterance: Utterance, rng: np.random.Generator, background: Background) -> Utterance:
-    """The utterance with that sound behind it, 2 to 14 dB softer, and alone for 0.3 to 1 s before and after it.
-
-    Raises ValueError for an unknown background.
+def with_background(utterance: Utterance, rng: np.random.Generator, background: Background | None) -> Utterance:
+    """The utterance with that sound behind it, 2 to 14 dB softer, and alone for 0.3 to 1 s before and after it; or with
+    as much of nothing. Raises ValueError for an unknown background.
     """
-    if background not in _MAKERS:
+    if background is not None and background not in _MAKERS:
         raise ValueError(f"unknown background {background!r}; there are {', '.join(BACKGROUNDS)}")
     audio = utterance.audio
     lead, tail = (int(rng.uniform(0.3, 1.0) * audio.sample_rate_hz) for _ in range(2))
     speech = np.pad(audio.waveform, (lead, tail))
-    sound = _MAKERS[background](rng, len(speech))
+    sound = _MAKERS[background](rng, len(speech)) if background else np.zeros(len(speech))
     level = _rms(audio.waveform) * 10 ** (-rng.uniform(_LOUDEST_DB, _SOFTEST_DB) / 20)
     heard = speech + sound * (level / (_rms(sound) + 1e-9))
     heard = (heard * min(1.0, 0.95 / float(np.abs(heard).max()))).astype(np.float32)

@@ -1,7 +1,7 @@
 """Short phrases in four languages: set ones, and ones made of a thing, its colour and a pattern.
 
-Everything is written as it is said: lower-case, no punctuation but apostrophes. A tenth of all meanings, chosen by the
-hash of the English phrase, is held out in every language.
+Everything is written as it is said: lower-case, no punctuation but apostrophes. Of the made ones a tenth, chosen by the
+hash of the English phrase, is held out in every language. Set ones are to be known: nobody finds "bon voyage" out.
 """
 
 from __future__ import annotations
@@ -75,7 +75,6 @@ _SET: tuple[Phrase, ...] = tuple(
     for row in """
     good morning | guten morgen | bonjour | buenos días
     good night | gute nacht | bonne nuit | buenas noches
-    good evening | guten abend | bonsoir | buenas tardes
     goodbye | auf wiedersehen | au revoir | adiós
     thank you | danke | merci | gracias
     thank you very much | vielen dank | merci beaucoup | muchas gracias
@@ -94,7 +93,7 @@ _SET: tuple[Phrase, ...] = tuple(
     where is the station | wo ist der bahnhof | où est la gare | dónde está la estación
     how much is it | wie viel kostet es | combien ça coûte | cuánto cuesta
     what time is it | wie spät ist es | quelle heure est il | qué hora es
-    i like you | ich mag dich | je t'aime bien | me gustas
+    i like you | ich mag dich | je t'aime bien | me caes bien
     today is monday | heute ist montag | aujourd'hui c'est lundi | hoy es lunes
     it is raining | es regnet | il pleut | está lloviendo
     the sun is shining | die sonne scheint | le soleil brille | el sol brilla
@@ -108,11 +107,11 @@ _SET: tuple[Phrase, ...] = tuple(
 
 
 def phrase(rng: np.random.Generator, split: Split) -> Phrase:
-    """One meaning in all languages: a third of the time a set phrase."""
+    """One meaning in all languages: in training a third of the time a set phrase."""
     while True:
-        made = (
-            pick(rng, _SET) if rng.random() < 1 / 3 else pick(rng, _PATTERNS)(pick(rng, _THINGS), pick(rng, _COLOURS))
-        )
+        if split == "train" and rng.random() < 1 / 3:
+            return pick(rng, _SET)
+        made = pick(rng, _PATTERNS)(pick(rng, _THINGS), pick(rng, _COLOURS))
         if is_heldout(made["english"]) == (split == "heldout"):
             return made
 

@@ -10,5 +10,5 @@ def command() -> Task:
         title="a typed order to a home in one of 56 languages, as a call: the right function with equal arguments",
         score=scorers.tool_call,
         metric="exact",
-        chance=scorers.named_first,
+        chance=scorers.any_offered,
     )

@@ -6,17 +6,19 @@ from sensorium.evals.task import Reply, Sample, Scores, Task, most_frequent
 
 
 def spoken_question(judge: Transcriber) -> Task:
-    """`metadata["said"]` is the question, to tell what was misheard from what was not known."""
+    """`metadata["said"]` is the question, to tell what was misheard from what was not known; where it is typed,
+    `metadata["is_spoken"]` is False."""
     aloud = scorers.spoken_answer(judge)
 
     def score(sample: Sample, reply: Reply) -> Scores:
         scores = aloud(sample, reply) if sample.modality == "audio" else scorers.answer(sample, reply)
-        scores["heard"] = scorers.exact(sample.metadata["said"], " ".join(reply.heard))
+        if sample.metadata["is_spoken"]:
+            scores["heard"] = scorers.exact(sample.metadata["said"], " ".join(reply.heard))
         return scores
 
     return Task(
         name="spoken_question",
-        title="a spoken question, never trained on; the answer must be right word for word",
+        title="a question, spoken or typed, never trained on; the answer must be right word for word",
         score=score,
         metric="exact",
         chance=most_frequent,
