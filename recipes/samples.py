@@ -61,8 +61,17 @@ def _heldout(task: str, *, speakers: Split | None = None, start: int = 0) -> Ite
 
 
 def spoken_command(n: int) -> Iterator[Sample]:
+    return _written_down("hear", n)
+
+
+def transcription(n: int) -> Iterator[Sample]:
+    return _written_down("transcribe", n)
+
+
+def _written_down(task: str, n: int) -> Iterator[Sample]:
+    """Clips of a task in known voices and in unknown ones; what they say is the right transcript."""
     for condition, speakers in _VOICES.items():
-        for made in islice(_heldout("hear", speakers=speakers), n):
+        for made in islice(_heldout(task, speakers=speakers), n):
             prompt, _ = _first_turn(made)
             sample_id = f"{condition} {made.seed}"
             yield Sample(id=sample_id, messages=as_asked(prompt), target=_said(prompt), condition=condition)
@@ -252,14 +261,6 @@ def tool_call(n: int) -> Iterator[Sample]:
                 condition=condition,
                 metadata={"call": call},
             )
-
-
-def transcription(n: int) -> Iterator[Sample]:
-    for condition, speakers in _VOICES.items():
-        for made in islice(_heldout("transcribe", speakers=speakers), n):
-            prompt, answer = _first_turn(made)
-            sample_id = f"{condition} {made.seed}"
-            yield Sample(id=sample_id, messages=as_asked(prompt), target=_words(answer), condition=condition)
 
 
 def say_styled(n: int) -> Iterator[Sample]:
