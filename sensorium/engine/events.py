@@ -78,16 +78,16 @@ class EventWriter:
         self._codes: list[np.ndarray] = []
         self._num_spoken = 0  # tokens of this part
         self._frames_before = self.num_frames  # of the parts before it
-        self._first_start = self._last_start = 0  # the frames at which the text held back and the last token begin
-        self._is_held = False  # whether text is held back for want of a whole character
+        self._last_start = 0  # the frame at which the last token begins
+        self._held_start: int | None = None  # and the text that is held back for want of a whole character
 
     def _speak(self) -> None:
         """Notes where a token of speech begins to be said."""
         frames = self.num_frames - self._frames_before
         start = first_frame(self._num_spoken, frames, self._release.config.render)
         self._last_start = self._frames_before + start
-        if not self._is_held:
-            self._first_start, self._is_held = self._last_start, True
+        if self._held_start is None:
+            self._held_start = self._last_start
         self._num_spoken += 1
 
     def _say(self, state: State, text: str) -> Iterator[Event]:
@@ -95,10 +95,10 @@ class EventWriter:
             return
         match state:
             case State.SPEAK:
-                config = self._release.config.audio
-                yield TranscriptDelta(text=text, start_ms=1000.0 * self._first_start / config.frame_rate_hz)
-                self._first_start = self._last_start  # a token may hold the beginning of the next character, too
-                self._is_held = False
+                # none is held where the last token also held the beginning of a character that never came
+                start = self._last_start if self._held_start is None else self._held_start
+                yield TranscriptDelta(text=text, start_ms=1000.0 * start / self._release.config.audio.frame_rate_hz)
+                self._held_start = None
             case State.CALL:
                 self._call += text
             case _:

@@ -241,18 +241,31 @@ class Drawing(NamedTuple):
 def drawing(judge: Viewer) -> Scorer:
     """The picture must hold the objects of `metadata["drawing"]`, no others, in the right relation."""
 
-    def score(sample: Sample, reply: Reply) -> Scores | Unscored:
+    def weigh(sample: Sample, objects: Sequence[SeenObject]) -> tuple[bool, bool]:
         wanted: Drawing = sample.metadata["drawing"]
+        same = _looks(objects) == Counter(wanted.looks)
+        return same and _stand(objects, wanted), same
+
+    return _of_picture(judge, weigh)
+
+
+def _of_picture(judge: Viewer, weigh: Callable[[Sample, Sequence[SeenObject]], tuple[bool, bool]]) -> Scorer:
+    """`weigh` says of what is seen in the reply's last picture whether it is right, and whether its objects are."""
+
+    def score(sample: Sample, reply: Reply) -> Scores | Unscored:
         if not reply.images:
             return {"right": Score(0.0), "objects": Score(0.0)}
         seen = judge(reply.images[-1])
-        objects = Counter((item.colour, item.shape) for item in seen.objects) == Counter(wanted.looks)
         if not seen.is_sure:
             return Unscored("the judge is unsure of the picture")
-        right = objects and _stand(seen.objects, wanted)
+        right, objects = weigh(sample, seen.objects)
         return {"right": Score(float(right)), "objects": Score(float(objects))}
 
     return score
+
+
+def _looks(objects: Sequence[SeenObject]) -> Counter[tuple[str, str]]:
+    return Counter((item.colour, item.shape) for item in objects)
 
 
 def _stand(objects: Sequence[SeenObject], wanted: Drawing) -> bool:
@@ -288,23 +301,11 @@ _SAME_PLACE = 0.15  # of the side: as far as a drawn object may be from where it
 def edited(judge: Viewer) -> Scorer:
     """The picture must hold what `metadata["edited"]` says, and nothing else; `objects` leaves the places out."""
 
-    def score(sample: Sample, reply: Reply) -> Scores | Unscored:
+    def weigh(sample: Sample, objects: Sequence[SeenObject]) -> tuple[bool, bool]:
         wanted: Edited = sample.metadata["edited"]
-        if not reply.images:
-            return {"right": Score(0.0), "objects": Score(0.0)}
-        seen = judge(reply.images[-1])
-        if not seen.is_sure:
-            return Unscored("the judge is unsure of the picture")
-        return {
-            "right": Score(float(_is_edited(seen.objects, wanted))),
-            "objects": Score(float(_looks(seen.objects) == _wanted_looks(wanted))),
-        }
+        return _is_edited(objects, wanted), _looks(objects) == _wanted_looks(wanted)
 
-    return score
-
-
-def _looks(objects: Sequence[SeenObject]) -> Counter[tuple[str, str]]:
-    return Counter((item.colour, item.shape) for item in objects)
+    return _of_picture(judge, weigh)
 
 
 def _wanted_looks(wanted: Edited) -> Counter[tuple[str, str]]:

@@ -70,7 +70,6 @@ class Microphone:
     def _begin_turn(self) -> None:
         self._listening = False  # to the turn, from its first sample on
         self._deaf = False  # it is only kept
-        self._turn_probability = 0.0  # how likely it is, to the network, that the user is done
 
     async def append(self, audio: str) -> None:
         if len(audio) * 3 // 4 > MAX_APPEND_BYTES:
@@ -129,7 +128,6 @@ class Microphone:
                     await thread.catch_up(self._line.head(), list(self._line.conversation))
                     self._listening = True
                 await thread.listen(waveform)
-                self._turn_probability = thread.turn_probability
             except ContextLengthExceeded:  # the answer makes room
                 self._deaf = True
                 await thread.drop_turn()
@@ -144,7 +142,8 @@ class Microphone:
         if not isinstance(detection, SemanticVad) or turns is None or self._deaf:
             return False
         least_ms, sure = _EAGERNESS[detection.eagerness]
-        return turns.silence_ms >= least_ms and self._turn_probability >= sure
+        is_sure = self._listening and self._line.thread.turn_probability >= sure
+        return turns.silence_ms >= least_ms and is_sure
 
     async def _look_at_the_clock(self) -> None:
         """Asks for an answer where the user has been silent for too long after the last one."""

@@ -106,61 +106,57 @@ _SET: tuple[Phrase, ...] = tuple(
 )
 
 
+# A thing is its article and noun; `object` is how it stands behind "i see".
+_COLOURED: Phrase = {
+    "english": "the {colour} {noun}",
+    "german": "{article} {colour}e {noun}",
+    "french": "{thing} {colour}",
+    "spanish": "{thing} {colour}",
+}
+_IS_COLOURED: Phrase = {
+    "english": "the {noun} is {colour}",
+    "german": "{thing} ist {colour}",
+    "french": "{thing} est {colour}",
+    "spanish": "{thing} es {colour}",
+}
+_WHERE: Phrase = {
+    "english": "where is the {noun}",
+    "german": "wo ist {thing}",
+    "french": "où est {thing}",
+    "spanish": "dónde está {thing}",
+}
+_I_SEE: Phrase = {
+    "english": "i see the {noun}",
+    "german": "ich sehe {object}",
+    "french": "je vois {thing}",
+    "spanish": "veo {object}",
+}
+_PATTERNS = (_COLOURED, _COLOURED, _IS_COLOURED, _IS_COLOURED, _WHERE, _I_SEE)
+
+
 def phrase(rng: np.random.Generator, split: Split) -> Phrase:
     """One meaning in all languages: in training a third of the time a set phrase."""
     while True:
         if split == "train" and rng.random() < 1 / 3:
             return pick(rng, _SET)
-        made = pick(rng, _PATTERNS)(pick(rng, _THINGS), pick(rng, _COLOURS))
+        made = _filled(pick(rng, _PATTERNS), pick(rng, _THINGS), pick(rng, _COLOURS))
         if is_heldout(made["english"]) == (split == "heldout"):
             return made
 
 
-def _the_coloured(thing: _Thing, colour: _Colour) -> Phrase:
+def _filled(pattern: Phrase, thing: _Thing, colour: _Colour) -> Phrase:
     article, noun = thing.german.split()
-    return {
-        "english": f"the {colour.english} {thing.english}",
-        "german": f"{article} {colour.german}e {noun}",
-        "french": f"{thing.french} {_french(thing, colour)}",
-        "spanish": f"{thing.spanish} {_spanish(thing, colour)}",
+    accusative = thing.german.replace("der ", "den ")
+    personal = thing.spanish.replace("el ", "al ", 1) if thing.english in ("dog", "cat") else thing.spanish
+    french = colour.french[thing.french.startswith("la ")]
+    spanish = colour.spanish[thing.spanish.startswith("la ")]
+    words: dict[Language, dict[str, str]] = {
+        "english": {"noun": thing.english, "colour": colour.english},
+        "german": {
+            **{"thing": thing.german, "article": article, "noun": noun, "object": accusative},
+            "colour": colour.german,
+        },
+        "french": {"thing": thing.french, "colour": french},
+        "spanish": {"thing": thing.spanish, "object": personal, "colour": spanish},
     }
-
-
-def _is_coloured(thing: _Thing, colour: _Colour) -> Phrase:
-    return {
-        "english": f"the {thing.english} is {colour.english}",
-        "german": f"{thing.german} ist {colour.german}",
-        "french": f"{thing.french} est {_french(thing, colour)}",
-        "spanish": f"{thing.spanish} es {_spanish(thing, colour)}",
-    }
-
-
-def _where(thing: _Thing, colour: _Colour) -> Phrase:
-    return {
-        "english": f"where is the {thing.english}",
-        "german": f"wo ist {thing.german}",
-        "french": f"où est {thing.french}",
-        "spanish": f"dónde está {thing.spanish}",
-    }
-
-
-def _i_see(thing: _Thing, colour: _Colour) -> Phrase:
-    german = thing.german.replace("der ", "den ")
-    spanish = thing.spanish.replace("el ", "al ", 1) if thing.english in ("dog", "cat") else thing.spanish
-    return {
-        "english": f"i see the {thing.english}",
-        "german": f"ich sehe {german}",
-        "french": f"je vois {thing.french}",
-        "spanish": f"veo {spanish}",
-    }
-
-
-def _french(thing: _Thing, colour: _Colour) -> str:
-    return colour.french[thing.french.startswith("la ")]
-
-
-def _spanish(thing: _Thing, colour: _Colour) -> str:
-    return colour.spanish[thing.spanish.startswith("la ")]
-
-
-_PATTERNS = (_the_coloured, _the_coloured, _is_coloured, _is_coloured, _where, _i_see)
+    return {language: pattern[language].format(**words[language]) for language in LANGUAGES}
