@@ -46,10 +46,7 @@ def load(folder: Path, *, module: nn.Module, optimizer: Optimizer, device: str) 
 
 
 def started(module: Module, release: Path | None, file_name: str) -> Module:
-    """The module with the weights of a release, if the run goes on from one: those that fit by name and shape.
-
-    A deeper network's scales of its layers begin with the given ones; its further layers begin as identity.
-    """
+    """The module with the weights of a release, if the run goes on from one: those that fit by name and shape."""
     if release is None:
         return module
     own, given = module.state_dict(), read_weights(release / file_name)
@@ -57,8 +54,6 @@ def started(module: Module, release: Path | None, file_name: str) -> Module:
     for name, tensor in own.items():
         if name in given and given[name].shape == tensor.shape:
             tensor.copy_(given[name])
-        elif name in given and given[name].ndim == tensor.ndim == 1 and len(given[name]) < len(tensor):
-            tensor[: len(given[name])] = given[name]
         else:
             fresh.append(name)
     if fresh:
