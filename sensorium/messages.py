@@ -39,6 +39,7 @@ class Audio:
     transcript: str | None = None
     words: tuple[WordTime, ...] = ()
     voice: str | None = None
+    cut: bool = False  # the listener broke in here: there was more to say
 
     @property
     def duration_ms(self) -> float:

@@ -24,7 +24,7 @@ from rich.progress import track
 from sensorium.data.generators import dialogues, pictures, speech
 from sensorium.data.generators.documents import document
 from sensorium.data.generators.speech import PHONEMES, SAMPLE_RATE_HZ, Utterance
-from sensorium.data.recorded import RECORDED, recorded_document
+from sensorium.data.recorded import PHOTOGRAPHS, RECORDED, photograph, recorded_document
 from sensorium.messages import Audio, Image, Message, Text, ToolCall
 from sensorium.tokenizers.render import SpelledText
 
@@ -35,6 +35,15 @@ PHONEME_STEP_MS = 20.0
 PHONEME_DELAY_MS = 30.0  # a causal encoder knows a phoneme a little after it begins
 
 _PHONEME_INDEX = {phoneme: index for index, phoneme in enumerate(PHONEMES)}
+
+PICTURE_KINDS = {
+    "scene": pictures.scene,
+    "word": pictures.word_picture,
+    "icon": pictures.icon_picture,
+    "digit": pictures.digit_picture,
+    "figure": pictures.figure_picture,
+}
+"""What is drawn by program; a recorded set of photographs is a kind too."""
 
 ShardMaker = Callable[[Path, int, int], None]  # folder, seed, shard
 
@@ -104,14 +113,28 @@ def phoneme_steps(utterance: Utterance) -> np.ndarray:
     return indices[np.clip(np.searchsorted(starts_ms, middle_ms, side="right") - 1, 0, None)]
 
 
-def make_pictures(folder: Path, seed: int, shard: int) -> None:
-    """Pictures for the image tokenizer, each patch labelled: words and scenes mostly, icons and digits."""
-    rng = np.random.default_rng((seed, shard))
-    makers = (pictures.scene, pictures.word_picture, pictures.icon_picture, pictures.digit_picture)
-    choices = rng.choice(4, size=PICTURES_PER_SHARD, p=(0.3, 0.5, 0.15, 0.05))
-    made = [makers[choice](rng, split="train") for choice in choices]
-    np.save(folder / "images.npy", np.stack([picture.pixels for picture in made]))
-    np.save(folder / "labels.npy", np.stack([pictures.patch_labels(picture) for picture in made]))
+class make_pictures:
+    """Pictures for the image tokenizer, of kinds in proportion to `weights`; the patches of those that are drawn by
+    program are labelled. Picklable, so that workers can run it."""
+
+    def __init__(self, weights: dict[str, float]) -> None:
+        if unknown := weights.keys() - PICTURE_KINDS.keys() - set(PHOTOGRAPHS):
+            raise ValueError(f"there are no pictures of the kind {', '.join(sorted(unknown))}")
+        self.weights = weights
+
+    def __call__(self, folder: Path, seed: int, shard: int) -> None:
+        rng = np.random.default_rng((seed, shard))
+        kinds, shares = list(self.weights), np.array(list(self.weights.values()))
+        made = [_picture(kinds[at], rng) for at in rng.choice(len(kinds), PICTURES_PER_SHARD, p=shares / shares.sum())]
+        np.save(folder / "images.npy", np.stack([pixels for pixels, _ in made]))
+        np.save(folder / "labels.npy", np.stack([labels for _, labels in made]))
+
+
+def _picture(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    if kind in PHOTOGRAPHS:
+        return photograph(kind, rng, "train").pixels, pictures.unknown_labels()
+    made = PICTURE_KINDS[kind](rng, split="train")
+    return made.pixels, pictures.patch_labels(made)
 
 
 class make_documents:
@@ -167,6 +190,7 @@ class _Media:
                 "words": [[*word[:2], round(word[2], 1), round(word[3], 1)] for word in part.words],
                 "voice": part.voice,
             }
+            | ({"cut": True} if part.cut else {})
         )
         return {"clip": len(self._clips) - 1}
 

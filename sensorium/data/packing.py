@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,7 @@ class _Shard:
             transcript=clip["text"],
             words=tuple(WordTime(*word) for word in clip["words"]),
             voice=clip["voice"],
+            cut=clip.get("cut", False),
         )
 
 
@@ -195,8 +196,8 @@ class Packing:
         if part.features is None or draw >= self._config.hide_codes + self._config.hide_features:
             return part
         if draw < self._config.hide_codes:
-            return _replace(part, codes=np.full_like(part.codes, -1), features=part.features)
-        return _replace(part, codes=part.codes, features=None)
+            return replace(part, codes=np.full_like(part.codes, -1), features=part.features)
+        return replace(part, codes=part.codes, features=None)
 
 
 class Curriculum:
@@ -242,9 +243,3 @@ def without_words(message: EncodedMessage) -> EncodedMessage:
     if message.role != "user":
         return message
     return EncodedMessage(role="user", parts=())
-
-
-def _replace(part: EncodedAudio | EncodedImage, *, codes: np.ndarray, features: np.ndarray | None) -> EncodedPart:
-    if isinstance(part, EncodedImage):
-        return EncodedImage(codes=codes, features=features, caption=part.caption)
-    return EncodedAudio(codes=codes, features=features, transcript=part.transcript, words=part.words, voice=part.voice)

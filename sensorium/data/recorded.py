@@ -23,6 +23,7 @@ from sensorium.data.sources import Record, Source, data_root
 from sensorium.messages import Audio, Image, Message, Part, Text, tool_list
 from sensorium.tokenizers.image import fit_square
 
+PHOTOGRAPHS = ("grocery", "clothing")
 PICTURE_SIZE = 64  # pixels: what the picture tokenizer sees
 MEANING = ("what does it mean", "what is that in english", "which command is this")
 KIND = ("is this a fruit or a vegetable", "what kind of food is this")
@@ -82,7 +83,12 @@ def _spoken_into(record: Record, rng: np.random.Generator, split: Split) -> Audi
     return in_room(clip, rng, level=0.5 * rng.random()) if split == "train" else clip
 
 
-def _photograph(record: Record, rng: np.random.Generator, split: Split, caption: str) -> Image:
+def photograph(name: str, rng: np.random.Generator, split: Split) -> Image:
+    """A picture of one of the sets in `PHOTOGRAPHS`. Raises ValueError as `data_root` does."""
+    return _taken(pick(rng, _records(name, split, data_root())), rng, split)
+
+
+def _taken(record: Record, rng: np.random.Generator, split: Split) -> Image:
     """The picture; for training a part of it, now and then mirrored, since there are few."""
     assert isinstance(record.media, Image)
     pixels = record.media.pixels
@@ -91,8 +97,7 @@ def _photograph(record: Record, rng: np.random.Generator, split: Split, caption:
         top, left = (int(rng.integers(len(pixels) - size + 1)) for _ in range(2))
         pixels = pixels[top : top + size, left : left + size]
         pixels = pixels[:, ::-1] if rng.random() < 0.5 else pixels
-    shown = fit_square(np.ascontiguousarray(pixels), PICTURE_SIZE)
-    return Image(pixels=shown, caption=Text(text=caption))
+    return Image(pixels=fit_square(np.ascontiguousarray(pixels), PICTURE_SIZE))
 
 
 def _about(medium: Part, question: str, answer: Part, rng: np.random.Generator) -> tuple[Message, ...]:
@@ -137,7 +142,7 @@ def _grocery(rng: np.random.Generator, split: Split, root: Path) -> tuple[Messag
     record = pick(rng, _records("grocery", split, root))
     assert record.text is not None
     name = a(record.text.lower())
-    photo = _photograph(record, rng, split, f"{name}, {record.fields['group']}")
+    photo = replace(_taken(record, rng, split), caption=Text(text=f"{name}, {record.fields['group']}"))
     if rng.random() < 0.2:
         return _about(photo, pick(rng, KIND), Text(text=a(record.fields["group"])), rng)
     return _about(photo, pick(rng, NAME), Text(text=name), rng)
@@ -147,7 +152,8 @@ def _clothing(rng: np.random.Generator, split: Split, root: Path) -> tuple[Messa
     record = pick(rng, _records("clothing", split, root))
     assert record.text is not None
     name = record.text if record.text.endswith("s") else a(record.text)
-    return _about(_photograph(record, rng, split, name), pick(rng, NAME), Text(text=name), rng)
+    photo = replace(_taken(record, rng, split), caption=Text(text=name))
+    return _about(photo, pick(rng, NAME), Text(text=name), rng)
 
 
 def _command(rng: np.random.Generator, split: Split, root: Path) -> tuple[Message, ...]:

@@ -304,7 +304,8 @@ class LiveConversation:
         """Closes what was left open: a turn just heard, an answer cut short. Then come `more` symbols."""
         if self._listener and not self._listener.finished:
             raise RuntimeError("the user's turn is not finished")
-        symbols = (*closing(self._sequence.stream.ids), *more)
+        cuts = self._network.release.config.render.cuts
+        symbols = (*closing(self._sequence.stream.ids, cuts=cuts), *more)
         length, num_free = len(self._sequence), self._sequence.num_free
         if len(symbols) >= num_free:
             raise ContextLengthExceeded(length + len(symbols) + 1, length + num_free)

@@ -119,10 +119,12 @@ _CLOSED_BY = {
 }
 
 
-def closing(symbols: Sequence[int]) -> tuple[int, ...]:
-    """What ends the last message of a stream, if it was left open: an answer cut short, a turn just heard."""
+def closing(symbols: Sequence[int], *, cuts: bool) -> tuple[int, ...]:
+    """What ends the last message of a stream, if it was left open: an answer cut short, a turn just heard. With `cuts`,
+    speech that was cut short ends otherwise than speech that was over."""
     last = next(symbol for symbol in reversed(symbols) if symbol < NUM_SPECIALS)
-    return _CLOSED_BY.get(last, (vocab.END,))
+    closed_by = _CLOSED_BY.get(last, (vocab.END,))
+    return (vocab.CUT, vocab.END) if cuts and vocab.END_SPEAK in closed_by else closed_by
 
 
 class Grammar:

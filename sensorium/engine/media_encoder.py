@@ -51,4 +51,11 @@ class MediaEncoder:
 
 
 def _encoded(clip: Audio, codes: np.ndarray, features: np.ndarray | None) -> EncodedAudio:
-    return EncodedAudio(codes=codes, features=features, transcript=clip.transcript, words=clip.words, voice=clip.voice)
+    return EncodedAudio(
+        codes=codes,
+        features=features,
+        transcript=clip.transcript,
+        words=clip.words,
+        voice=clip.voice,
+        cut=clip.cut,
+    )

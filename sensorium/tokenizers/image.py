@@ -10,7 +10,7 @@ draws with the codes. Later residual codes are dropped at random in training, wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -132,6 +132,28 @@ class ImageTokenizer(nn.Module):
         """codes: (B, P, 1 + k), k <= num_residuals -> pixels (B, S, S, 3) uint8; the fewer codes, the blurrier."""
         pixels = self.reconstruct(self.values(codes))
         return ((pixels.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def deepened(given: ImageTokenizer, blocks: tuple[int, int]) -> ImageTokenizer:
+    """A copy with more blocks, which begin as identity: it computes the same. Raises ValueError for fewer of them."""
+    if any(new < old for new, old in zip(blocks, given.config.blocks, strict=True)):
+        raise ValueError(f"a picture tokenizer of blocks {given.config.blocks} cannot have {blocks}")
+    deeper = ImageTokenizer(replace(given.config, blocks=blocks))
+    for name in ("encoder", "decoder"):
+        old, at = list(getattr(given, name)), 0
+        for layer in getattr(deeper, name):
+            if at < len(old) and type(layer) is type(old[at]):
+                layer.load_state_dict(old[at].state_dict())
+                at += 1
+            else:
+                assert isinstance(layer, ResBlock)
+                for parameter in layer.second.parameters():
+                    nn.init.zeros_(parameter)
+        assert at == len(old)
+    deeper.to_code.load_state_dict(given.to_code.state_dict())
+    if deeper.to_residual is not None and given.to_residual is not None:
+        deeper.to_residual.load_state_dict(given.to_residual.state_dict())
+    return deeper
 
 
 def fit_square(pixels: np.ndarray, size: int) -> np.ndarray:

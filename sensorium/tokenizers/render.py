@@ -5,6 +5,7 @@
     live     <|audio|> <|listen|> A A A T A A T .. A <|turn|> T.. <|/audio|>     the transcript runs DELAY frames behind
     write    <|assistant|> <|write|> T.. <|end|>
     speak    <|assistant|> <|speak|> <|voice|> T T T A A T A A .. T <|tend|> A A .. <|/speak|> <|end|>
+    cut      <|assistant|> <|speak|> <|voice|> T T T A A T A <|cut|> <|end|>     the user broke in
     draw     <|assistant|> <|image|> I x 64 <|/image|> <|end|>
     call     <|assistant|> <|call|> name newline JSON <|/call|> <|end|>
     tool     <|tool|> T.. <|end|>
@@ -48,6 +49,7 @@ class EncodedAudio:
     transcript: str | None = None
     words: tuple[WordTime, ...] = ()
     voice: str | None = None
+    cut: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,6 +84,7 @@ class RenderConfig:
     delay_frames: int = DELAY_FRAMES
     transcripts: bool = True  # what the user says becomes text before the answer
     captions: bool = True  # and so does what the user shows
+    cuts: bool = False  # a spoken reply that the user broke into ends in <|cut|>: its network was taught what that is
     interleave: str = "timed"  # timed | proportional | fixed | text_first: how a reply's text is laid among its frames
 
 
@@ -158,7 +161,8 @@ class Renderer:
         stream.add(vocab.ROLE_IDS[message.role], weight=self.config.reply if own else 0.0)
         for part in message.parts:
             self.part(stream, part, own=own, live=live, written=written)
-        stream.add(vocab.END, weight=self.config.end if own else 0.0)
+        closed = own and stream.ids[-1] != vocab.CUT
+        stream.add(vocab.END, weight=self.config.end if closed else 0.0)
 
     def part(self, stream: Stream, part: EncodedPart, *, own: bool, live: bool, written: float) -> None:
         reply = self.config.reply
@@ -256,13 +260,14 @@ class Renderer:
             stream.heard.append((position, clip.features[frame]))
 
     def _speech(self, stream: Stream, clip: EncodedAudio) -> None:
-        """A spoken reply: text a bounded lead ahead of its sound."""
+        """A spoken reply: text a bounded lead ahead of its sound; where it was cut, of no more words than had begun."""
         if clip.transcript is None or clip.voice is None:
             raise ValueError("a spoken reply needs its transcript and its voice")
         reply, start = self.config.reply, self.vocabulary.text_start
         stream.add(vocab.SPEAK, weight=reply)
         stream.add(vocab.voice_id(clip.voice), weight=0.0)
         tokens, due = self._token_frames(clip, end=False)
+        cut = clip.cut and self.config.cuts
         slots = _SLOTS[self.config.interleave](due, len(clip.codes), self.config)
         written = 0
         for frame in range(len(clip.codes) + 1):
@@ -270,13 +275,13 @@ class Renderer:
             while written < len(tokens) and (last or slots[written] <= frame):
                 stream.add(start + tokens[written], weight=reply)
                 written += 1
-                if written == len(tokens):
+                if written == len(tokens) and not cut:
                     stream.add(vocab.TEXT_END, weight=self.config.end)
             if not last:
                 position = stream.add(self.vocabulary.audio_start + int(clip.codes[frame, 0]), weight=reply)
                 stream.frames.append((position, clip.codes[frame, 1:]))
                 stream.spoken.append(OwnCodes(position - 1, clip.codes[frame]))
-        stream.add(vocab.END_SPEAK, weight=self.config.end)
+        stream.add(vocab.CUT if cut else vocab.END_SPEAK, weight=0.0 if cut else self.config.end)
 
     def _token_frames(self, clip: EncodedAudio, *, end: bool) -> tuple[list[int], list[int]]:
         """A transcript's tokens, and the frame at which each begins (or, with `end`, at which its word is complete)."""

@@ -28,6 +28,7 @@ from sensorium.data.encoding import encode_documents
 from sensorium.data.generators.speech import Split
 from sensorium.data.packing import Curriculum, EncodedDocuments, Packing
 from sensorium.model.config import from_depth
+from sensorium.model.growth import grow
 from sensorium.model.transformer import Transformer
 from sensorium.tokenizers.audio import AudioTokenizer
 from sensorium.tokenizers.image import ImageTokenizer
@@ -36,7 +37,6 @@ from sensorium.tokenizers.stream import collate_inputs, collate_labels
 from sensorium.tokenizers.text import TextTokenizer
 from sensorium.tokenizers.vocab import Vocabulary
 from sensorium.training import distributed, metrics
-from sensorium.training.checkpoint import started
 from sensorium.training.config import TrainConfig
 from sensorium.training.loop import fit
 from sensorium.training.objectives import StreamBatch, StreamObjective
@@ -110,7 +110,7 @@ def build_documents(recipe: Recipe, out: Path, *, split: Split) -> list[Path]:
 def train_text(recipe: Recipe, documents: Sequence[Path], out: Path) -> None:
     """BPE over everything that is typed, said or answered in the documents; or that of the release to go on from."""
     path = out / "text.json"
-    if not path.exists() and recipe.start is not None and not recipe.network.own_text:
+    if not path.exists() and recipe.start is not None:
         TextTokenizer.load(recipe.start / "text.json").save(path)  # the network's words keep their symbols
     if not path.exists():
         TextTokenizer.train(_texts(documents), num_tokens=recipe.network.text_tokens).save(path)
@@ -227,7 +227,8 @@ def _stages_of(start: Path | None) -> list[dict[str, object]]:
 
 
 def new_release(recipe: Recipe, text: TextTokenizer, audio: AudioTokenizer, image: ImageTokenizer) -> Release:
-    """Trained tokenizers and a fresh network of the recipe's depth."""
+    """Trained tokenizers and a network of the recipe's depth: a fresh one, or one grown from that of the release to go
+    on from. Raises ValueError if that cannot grow into it."""
     stage = recipe.network
     vocabulary = Vocabulary(
         text_tokens=stage.text_tokens, audio_codes=audio.semantic.num_codes, image_codes=image.quantizer.num_codes
@@ -251,7 +252,9 @@ def new_release(recipe: Recipe, text: TextTokenizer, audio: AudioTokenizer, imag
         render=stage.render,
     )
     torch.manual_seed(recipe.seed)
-    model = started(Transformer(model_config), recipe.start, "network.safetensors")
+    model = Transformer(model_config)
+    if recipe.start is not None:
+        grow(model, Release.load(recipe.start).model)
     return Release(config=config, text=text, audio_tokenizer=audio, image_tokenizer=image, model=model)
 
 

@@ -38,13 +38,17 @@ class AudioStage:
 @dataclass(frozen=True, kw_only=True)
 class ImageStage:
     config: ImageTokenizerConfig = field(default_factory=ImageTokenizerConfig)
+    weights: dict[str, float] = field(
+        default_factory=lambda: {"scene": 0.3, "word": 0.5, "icon": 0.15, "digit": 0.05}
+    )  # of the kinds of pictures it learns from
     num_shards: int = 12
     num_steps: int = 2500
     batch_size: int = 32
     lr: float = 1.5e-3
     matrix_lr: float = 0.01
     decoder_steps: int = 600  # as the codec's
-    sharpen_steps: int = 0  # of a release's tokenizer that is kept: the features learn on, the codes stay
+    sharpen_steps: int = 0  # of a release's tokenizer that is kept: the features learn on, the codes stay; and it is
+    # made as deep as `config` says
     sharpen_lr: float = 5e-4
     sharpen_matrix_lr: float = 0.0015
 
@@ -66,7 +70,6 @@ class NetworkStage:
 
     depth: int = 6
     text_tokens: int = 2048
-    own_text: bool = False  # BPE of its own documents, even if the run goes on from a release
     num_shards: int = 48
     weights: dict[str, float] = field(default_factory=lambda: dict(TASKS))
     phases: tuple[Phase, ...] = ()  # at first, one after another; the remaining steps see every document

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +14,7 @@ from sensorium.data import corpus
 from sensorium.data.corpus import Clips
 from sensorium.data.loader import Answers, Drawings, Pictures, clip_batch
 from sensorium.tokenizers.audio import SUBFRAMES, AudioTokenizer
-from sensorium.tokenizers.image import ImageTokenizer
+from sensorium.tokenizers.image import ImageTokenizer, deepened
 from sensorium.tokenizers.release import Release
 from sensorium.training import distributed
 from sensorium.training.checkpoint import started
@@ -51,7 +50,7 @@ def build_clips(recipe: Recipe, out: Path) -> list[Path]:
 def build_pictures(recipe: Recipe, out: Path) -> list[Path]:
     return corpus.build(
         out / "pictures",
-        corpus.make_pictures,
+        corpus.make_pictures(recipe.image.weights),
         num_shards=recipe.image.num_shards,
         seed=recipe.seed,
         workers=recipe.workers,
@@ -158,7 +157,7 @@ def sharpen_image(recipe: Recipe, out: Path, given: ImageTokenizer, *, device: s
     """
     stage = recipe.image
     torch.manual_seed(recipe.seed)
-    module = ImageTokenizerModule(deepcopy(given))
+    module = ImageTokenizerModule(deepened(given, stage.config.blocks))
     module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - nine times the speed on a CPU
     train_only(given)
     batches, objective = _picture_batches(recipe, out, device=device), ImageTokenizerObjective(module, given=given)

@@ -57,6 +57,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "say": (Audio,),
     "say-styled": (Audio,),
     "answer-aloud": (Audio,),
+    "interrupted": (Audio,),
     "draw": (Image,),
     "edit": (Image,),
     "icon": (Image, Text),
@@ -114,6 +115,23 @@ def test_some_conversations_go_on():
     lengths = [sum(m.role == "user" for m in document("chat", seed, split="train").messages) for seed in range(300)]
     assert set(lengths) == {1, 2, 3}
     assert 0.08 < np.mean(np.array(lengths) > 1) < 0.22
+
+
+def test_an_interrupted_answer_ends_in_a_word_begun_and_may_be_gone_on_with() -> None:
+    gone_on = 0
+    for seed in range(12):
+        messages = document("interrupted", seed, split="train").messages
+        answers = [part for message in messages if message.role == "assistant" for part in message.parts]
+        begun, last = answers
+        assert isinstance(begun, Audio)
+        assert isinstance(last, Audio)
+        assert (begun.cut, last.cut) == (True, False)
+        assert begun.transcript is not None
+        assert last.transcript is not None
+        assert begun.words[-1].start_ms < begun.duration_ms
+        assert begun.words[-1].end_char == len(begun.transcript)
+        gone_on += last.transcript.startswith(begun.transcript.split()[-1])
+    assert 2 <= gone_on <= 9
 
 
 def test_a_tool_result_answers_its_call():

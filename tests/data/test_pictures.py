@@ -211,6 +211,20 @@ def test_a_word_can_be_read_off_its_labels() -> None:
     assert right >= 195  # two narrow letters may begin within the same two pixels
 
 
+def test_a_form_can_be_read_off_its_labels() -> None:
+    rng = np.random.default_rng(3)
+    right = 0
+    for _ in range(50):
+        form = figures.form(rng, split="train")
+        read = "".join(region.name for region in form.regions)
+        assert read == form.caption.replace(" ", "")
+        labels = pictures.patch_labels(form)
+        seen = set(things_in(labels).ravel())
+        right += set(read) <= seen
+    assert right >= 45  # a narrow letter may lie between two label columns
+    assert (pictures.patch_labels(figures.clock(rng, split="train")) == -1).all()  # nobody says what is where in it
+
+
 def test_scenes_are_labelled_where_their_objects_are(some_scenes: list[pictures.Scene]) -> None:
     for scene in some_scenes[:100]:
         labels = pictures.patch_labels(scene)

@@ -8,12 +8,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sensorium.data import corpus
 from sensorium.data.generators.canvas import Split
 from sensorium.data.recorded import RECORDED, recorded_document
 from sensorium.messages import Audio, Image, Text, ToolCall
 
 REAL_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the folder of real data is not beside the project")
+
+
+@needs_data
+def test_the_picture_tokenizer_may_learn_from_photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "PICTURES_PER_SHARD", 24)
+    monkeypatch.setenv("SENSORIUM_DATA", str(REAL_DATA))
+    corpus.make_pictures({"word": 0.4, "clothing": 0.3, "grocery": 0.3})(tmp_path, 1, 0)
+    images, labels = np.load(tmp_path / "images.npy"), np.load(tmp_path / "labels.npy")
+    assert images.shape == (24, 64, 64, 3)
+    known = (labels[..., 0] >= 0).any(axis=(1, 2, 3))
+    assert 0 < known.sum() < 24, "only what is drawn by program has labels"
+    with pytest.raises(ValueError, match="paintings"):
+        corpus.make_pictures({"paintings": 1.0})
 
 
 def content(part: object) -> object:

@@ -271,6 +271,21 @@ async def test_an_interrupted_answer_keeps_what_was_heard_of_it(engine: OmniEngi
     assert ids(conversation) == [*asked, vocab.END]
 
 
+async def test_a_network_that_was_taught_it_is_told_of_interruptions(eager: Release):
+    """By the same symbols as in training: no end of the words, no end of the speech."""
+    config = replace(eager.config, render=replace(eager.config.render, cuts=True))
+    engine = OmniEngine(replace(eager, config=config))
+    conversation = engine.converse()
+    await say(conversation)
+    await answer(conversation, SPOKEN)
+    for _ in range(2):  # said later again, how much was heard
+        await conversation.interrupt(200)
+    heard = ids(conversation)
+    await conversation.push(HUM)
+    assert ids(conversation)[len(heard) :][:3] == [vocab.CUT, vocab.END, vocab.USER]
+    await engine.close()
+
+
 async def test_nothing_that_was_not_heard_is_remembered(engine: OmniEngine):
     """Whatever the answer and wherever it is cut: what stays is every frame that was heard, in its place, and every
     token whose words had begun by then, by what was told with the transcript; no other one."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sensorium.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from sensorium.tokenizers.image import ImageTokenizer, ImageTokenizerConfig, ResBlock, deepened
 
 
 @pytest.fixture(scope="module", params=[0, 3], ids=["one_code", "residuals"])
@@ -52,3 +52,14 @@ def test_patches_run_in_raster_order(tokenizer: ImageTokenizer):
 def test_other_sizes_are_refused(tokenizer: ImageTokenizer):
     with pytest.raises(ValueError, match="64 x 64"):
         tokenizer.encode(torch.zeros(1, 32, 64, 3, dtype=torch.uint8))
+
+
+def test_a_deeper_one_begins_as_what_it_was(tokenizer: ImageTokenizer):
+    deeper = deepened(tokenizer, (3, 4)).eval()
+    pixels = torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)
+    old, new = tokenizer.encode(pixels), deeper.encode(pixels)
+    torch.testing.assert_close(new.features, old.features)
+    assert torch.equal(deeper.decode(old.codes), tokenizer.decode(old.codes))
+    assert sum(isinstance(layer, ResBlock) for layer in deeper.encoder) == 7
+    with pytest.raises(ValueError, match="cannot have"):
+        deepened(deeper, (2, 4))

@@ -134,6 +134,19 @@ def test_what_the_assistant_draws_and_what_nobody_describes_has_no_words(text: T
         assert names(renderer.document([message])).endswith(" image Ix64 /image end")
 
 
+def test_an_answer_that_was_cut_is_not_asked_to_end(text: TextTokenizer):
+    words = WordTime(0, 3, 0.0, 200.0), WordTime(4, 7, 220.0, 400.0)
+    spoken = clip(5, transcript="ten two", words=words, features=False, voice="alloy", cut=True)
+    tokens = len(text.encode("ten two"))
+    said = f"bos assistant speak voice:alloy Tx{tokens} Ax5"
+    whole = Renderer(text, TABLE, CONFIG).document([says("assistant", spoken)])
+    assert names(whole) == f"{said} /speak end".replace("Ax5", "tend Ax5")
+    cut = Renderer(text, TABLE, dataclasses.replace(CONFIG, cuts=True)).document([says("assistant", spoken)])
+    assert names(cut) == f"{said} cut end"
+    assert cut.weights[-2:] == [0.0, 0.0]
+    assert [code.at for code in cut.spoken] == [code.at - 1 for code in whole.spoken]
+
+
 def test_a_clip_without_transcript_asks_for_nothing(renderer: Renderer):
     stream = renderer.document([says("user", clip())])
     assert names(stream) == "bos user audio Ax5 turn /audio end"

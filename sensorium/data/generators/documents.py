@@ -16,8 +16,7 @@ import numpy as np
 from sensorium.data.generators import world
 from sensorium.data.generators.dialogues import SKILLS, Exchange, a, exchange, pick, sentence, typed
 from sensorium.data.generators.edits import edit
-from sensorium.data.generators.figures import bar_chart, clock, form
-from sensorium.data.generators.pictures import digit_picture, icon_picture, scene, word_picture
+from sensorium.data.generators.pictures import digit_picture, figure_picture, icon_picture, scene, word_picture
 from sensorium.data.generators.recall import told
 from sensorium.data.generators.refusals import refusal
 from sensorium.data.generators.speech import (
@@ -28,6 +27,7 @@ from sensorium.data.generators.speech import (
     Synthesizer,
     Utterance,
     in_room,
+    phoneme_times,
     random_speaker,
     with_pauses,
 )
@@ -63,6 +63,7 @@ BEHIND = ("what else do you hear", "what is going on behind me", "what noise is 
 PEOPLE = ("how many people are speaking", "how many voices do you hear", "did more than one person speak")
 TRANSLATE = ("say this in {x}", "translate this to {x}", "what is this in {x}", "how do you say this in {x}")
 INTERPRET = ("translate to {x}", "you are an interpreter, answer in {x}", "say in {x} what you hear")
+GO_ON = ("go on", "please go on", "continue", "what were you saying", "sorry, go on")
 SYSTEM_PROMPTS = (
     "you are a helpful assistant",
     "You are a helpful assistant.",
@@ -137,6 +138,17 @@ class _Writer:
         self.phonemes.append(utterance.phonemes)
         return utterance.audio
 
+    def begun(self, text: str) -> Audio:
+        """The text in the voice of the assistant until the user breaks in, somewhere in it: the words begun by then."""
+        whole = self.spoken(text)
+        words = whole.words
+        cut_ms = self.rng.uniform(words[0].start_ms + 150.0, words[-1].start_ms)
+        said = tuple(word for word in words if word.start_ms < cut_ms)
+        waveform = whole.waveform[: round(cut_ms * whole.sample_rate_hz / 1000)]
+        starts = [(time.phoneme, time.start_ms) for time in self.phonemes[-1] if time.start_ms < cut_ms]
+        self.phonemes[-1] = phoneme_times(starts, 1000 * len(waveform) / whole.sample_rate_hz)
+        return replace(whole, waveform=waveform, transcript=text[: said[-1].end_char], words=said, cut=True)
+
     def typed(self, text: str) -> Text:
         return Text(text=typed(text, self.rng))
 
@@ -199,6 +211,22 @@ def _turns(turn: Callable[[_Writer], None]) -> Callable[[_Writer], None]:
             turn(writer)
 
     return write
+
+
+def _interrupted(writer: _Writer) -> None:
+    """Someone breaks into an answer, to ask something else or to hear the rest after all."""
+    writer.maybe_system()
+    turn = writer.exchange()
+    while len(turn.answer.split()) < 3:
+        turn = writer.exchange()
+    writer.user(writer.heard(turn.question))
+    begun = writer.begun(turn.answer)
+    writer.assistant(begun)
+    if writer.rng.random() < 0.4:
+        writer.user(writer.heard_or_typed(pick(writer.rng, GO_ON), heard=0.7))
+        writer.assistant(writer.spoken(turn.answer[begun.words[-1].start_char :]))
+    else:
+        _talk_turn(writer)
 
 
 def _answer_aloud(writer: _Writer) -> None:
@@ -358,9 +386,8 @@ def _edit(writer: _Writer) -> None:
 
 def _figure(writer: _Writer) -> None:
     """A clock, a chart or a form, and two to five questions. What a form holds is spelled, as all that is read."""
-    kind = pick(writer.rng, (clock, bar_chart, form))
-    drawn = kind(writer.rng, split=writer.split)
-    words = SpelledText if kind is form else Text
+    drawn = figure_picture(writer.rng, split=writer.split)
+    words = SpelledText if drawn.regions else Text
     shown = Image(pixels=drawn.pixels, caption=words(text=drawn.caption))
     _ask(writer, shown, drawn.questions, turns=int(writer.rng.integers(2, 6)), words=words)
 
@@ -388,6 +415,7 @@ _WRITERS: dict[str, Callable[[_Writer], None]] = {
     "hear": _turns(_hear_turn),
     "hear-pausing": _turns(_pausing_turn),
     "talk": _turns(_talk_turn),
+    "interrupted": _interrupted,
     "say": _say,
     "say-styled": _say_styled,
     "hear-styled": _hear_styled,

@@ -7,7 +7,17 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sensorium.data.generators.canvas import RGB, SUPERSAMPLING, Canvas, Split, circle, contrast, in_split, jitter
+from sensorium.data.generators.canvas import (
+    RGB,
+    SUPERSAMPLING,
+    Canvas,
+    Region,
+    Split,
+    circle,
+    contrast,
+    in_split,
+    jitter,
+)
 from sensorium.data.generators.dialogues import pick
 from sensorium.data.generators.glyphs import HELDOUT_FONTS, TRAIN_FONTS, readable_colours, typeface
 from sensorium.data.generators.scenes import BACKGROUNDS, COLOURS, NUMBERS, Question
@@ -29,6 +39,7 @@ class Figure(NamedTuple):
     pixels: np.ndarray  # (size, size, 3) uint8
     caption: str  # all its facts
     questions: tuple[Question, ...]
+    regions: tuple[Region, ...] = ()  # the letters of a form
 
 
 def clock(rng: np.random.Generator, *, split: Split, size: int = 64) -> Figure:
@@ -139,10 +150,19 @@ def form(rng: np.random.Generator, *, split: Split, size: int = 64) -> Figure:
     px = int(min(rng.uniform(0.86, 0.96) * side / widest * 100, 0.8 * side / len(texts)))
     face = typeface(font, px // 4 * 4)
     pitch = side / len(texts)
+    regions: list[Region] = []
     for index, text in enumerate(texts):
-        draw.text((0.03 * side, pitch * (index + 0.5)), text, fill=ink, font=face, anchor="lm")
+        x, y = 0.03 * side, pitch * (index + 0.5)
+        draw.text((x, y), text, fill=ink, font=face, anchor="lm")
+        _, above, _, below = (edge / side for edge in face.getbbox(text, anchor="lm"))
+        edges = [(x + face.getlength(text[:at])) / side for at in range(len(text) + 1)]
+        regions += [
+            Region(letter, edges[at], y / side + above, edges[at + 1], y / side + below)
+            for at, letter in enumerate(text)
+            if letter.isalnum()
+        ]
     questions = tuple(Question(f"what is the {name}", value) for name, value in lines)
-    return Figure(np.array(image.reduce(SUPERSAMPLING)), caption, questions)
+    return Figure(np.array(image.reduce(SUPERSAMPLING)), caption, questions, tuple(regions))
 
 
 def _filled(rng: np.random.Generator, name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from sensorium.data.generators.canvas import Region, Split
+from sensorium.data.generators.figures import Figure, bar_chart, clock, form
 from sensorium.data.generators.glyphs import HELDOUT_FONTS, TRAIN_FONTS, WORDS, WordPicture, word_picture
 from sensorium.data.generators.handwriting import DigitPicture, digit_picture
 from sensorium.data.generators.icons import NAMES, IconPicture, icon_picture
@@ -23,6 +24,7 @@ __all__ = [
     "TRAIN_FONTS",
     "WORDS",
     "DigitPicture",
+    "Figure",
     "IconPicture",
     "Question",
     "Region",
@@ -31,9 +33,11 @@ __all__ = [
     "Split",
     "WordPicture",
     "digit_picture",
+    "figure_picture",
     "icon_picture",
     "patch_labels",
     "scene",
+    "unknown_labels",
     "word_picture",
 ]
 
@@ -44,7 +48,12 @@ LABEL_COLOURS = ("", *COLOURS, *(f"{name} ground" for name in BACKGROUNDS))
 _UNKNOWN = -1
 
 
-def patch_labels(picture: Scene | WordPicture | IconPicture | DigitPicture) -> np.ndarray:
+def figure_picture(rng: np.random.Generator, *, split: Split) -> Figure:
+    """A clock, a chart or a form."""
+    return (clock, bar_chart, form)[rng.integers(3)](rng, split=split)
+
+
+def patch_labels(picture: Scene | WordPicture | IconPicture | DigitPicture | Figure) -> np.ndarray:
     """What is where in a picture: (GRID, GRID, LABEL_COLUMNS, 3) int8.
 
     The last axis holds an index of `LABEL_THINGS`, whether the thing begins in this column, and an index of
@@ -61,7 +70,12 @@ def patch_labels(picture: Scene | WordPicture | IconPicture | DigitPicture) -> n
         labels[rows, columns.start, 1] = 1
         if region.colour:
             labels[rows, columns, 2] = LABEL_COLOURS.index(region.colour)
-    return labels.reshape(GRID, GRID, LABEL_COLUMNS, 3)
+    return labels.reshape(GRID, GRID, LABEL_COLUMNS, 3) if picture.regions else unknown_labels()
+
+
+def unknown_labels() -> np.ndarray:
+    """Those of a picture of which nobody knows what is where, as `patch_labels`."""
+    return np.full((GRID, GRID, LABEL_COLUMNS, 3), _UNKNOWN, dtype=np.int8)
 
 
 def _cells(start: float, end: float, count: int) -> slice:
