@@ -105,7 +105,7 @@ def round_trip(codec: AudioTokenizer) -> Callable[[Audio], Audio]:
         encoder, decoder = AudioEncoderStream(codec), AudioDecoderStream(codec)
         samples = torch.from_numpy(audio.waveform)
         frames = torch.cat([encoder.push(samples).codes[0], encoder.flush().codes[0]])
-        waveform = torch.cat((decoder.push(frames), decoder.flush()))
+        waveform = torch.cat((decoder.push(frames), decoder.flush()))[codec.config.hop :]  # it lags by its overlap
         return Audio(waveform=waveform.numpy(), sample_rate_hz=audio.sample_rate_hz)
 
     return through

@@ -46,7 +46,7 @@ TINY = replace(
         depth=8,
         model={"num_layers": 12},
         num_shards=800,
-        num_steps=16_000,
+        num_steps=12_000,
         weights=WEIGHTS,
         phases=(Phase(share=0.01, tasks=("chat", "recall", "tool", "command", "refuse", "see-plain")),),
         packing=PackingConfig(batch_positions=8192),
