@@ -5,8 +5,8 @@
 STOI and its extended form (Taal et al. 2011, Jensen and Taal 2016) run from 0 to 1, PESQ (ITU-T P.862.2, wide band)
 from 1 to 4.64. Words are counted by the separately trained recogniser, which knows synthetic English only, styles told
 by the separately trained listener; each beside what it makes of the original. Recorded sets are measured where
-SENSORIUM_DATA names their folder, PESQ where its package is installed (`pip install pesq` needs a C compiler). What
-comes out: codec.json, and a table in codec.md.
+SENSORIUM_DATA names their folder, PESQ where its package is installed (`pip install -e '.[quality]'`, which needs a C
+compiler). What comes out: codec.json, and a table in codec.md.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ BROUGHT_ALONG = {"starlette": "fastapi", "pydantic-core": "pydantic"}
     [
         (["sensorium/model", "sensorium/tokenizers", "sensorium/engine", "sensorium/safety"], []),
         (["sensorium/platform", "sensorium/server"], []),
-        (["sensorium/data", "sensorium/training", "sensorium/evals", "recipes"], ["train"]),
+        (["sensorium/data", "sensorium/training", "sensorium/evals", "recipes"], ["train", "quality"]),
         (["bench"], ["bench"]),
         (["tests"], ["train", "test"]),
     ],

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from sensorium.engine.request import (
+    AudioDelta,
     ContextLengthExceeded,
     End,
     Event,
@@ -427,6 +428,8 @@ class Call:
             async for event in events:
                 self._has_spoken |= reply.params.modality == "audio"
                 await reply.add(event)
+                if isinstance(event, AudioDelta):
+                    self._microphone.loudspeaker.play(event.waveform)
                 if isinstance(event, End):
                     return
 
@@ -452,6 +455,7 @@ class Call:
         for reply in [reply for reply in self._replies.values() if reply.in_conversation]:
             reply.cancel(reason)
             await reply.told.wait()
+        self._microphone.loudspeaker.stop()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

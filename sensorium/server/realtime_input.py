@@ -21,6 +21,7 @@ from sensorium.engine.request import ContextLengthExceeded, InputTranscriptDelta
 from sensorium.messages import Message
 from sensorium.server.config import ServerConfig
 from sensorium.server.conversation import Content, Conversation, Item, duration_ms, from_base64, new_id
+from sensorium.server.echo import PLAYED, Loudspeaker
 from sensorium.server.errors import invalid
 from sensorium.server.logs import describe
 from sensorium.server.realtime_events import ResponseOptions, SemanticVad, ServerVad, SessionConfig
@@ -60,6 +61,7 @@ class Microphone:
         self._detecting = detecting
         self._rate_hz = engine.info.sample_rate_hz
         self._buffer = InputBuffer(line.session, self._rate_hz)
+        self.loudspeaker = Loudspeaker()  # whose echo it may hear
         self._silent_since_s: float | None = None  # by the clock: when the last answer had been played
         self._begin_turn()
 
@@ -82,7 +84,8 @@ class Microphone:
             await self._listen(self._buffer.fresh())
             return
         loop = asyncio.get_running_loop()
-        for event in await loop.run_in_executor(self._detecting, self._buffer.turns.push, heard):
+        played = self.loudspeaker.last(len(heard) + PLAYED)
+        for event in await loop.run_in_executor(self._detecting, self._buffer.turns.push, heard, played):
             if isinstance(event, SpeechStarted):
                 await self._speech_started(event)
             else:

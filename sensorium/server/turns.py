@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import onnxruntime
 
+from sensorium.server.echo import HEARD, PLAYED, EchoCheck, has_just_begun
 from sensorium.server.realtime_audio import WireDecoder
 from sensorium.server.realtime_events import SemanticVad, ServerVad, SessionConfig
 
@@ -23,9 +24,11 @@ _CONTEXT = 64  # samples of the window before, which it wants to see again
 _STATE = (2, 1, 128)
 KEPT_SILENCE_MS = 5_000  # how much sound before a turn is kept at least: padding reaches back into it
 _ONSET_WINDOWS = 2  # so many in a row must hold speech: a click is no turn
+_DOUBTFUL_WINDOWS = 4  # so many, where they could be the beginning of an echo
 _WINDOW_MS = 1000 * WINDOW // RATE_HZ
 _WAITS_MS = {"low": 8_000, "medium": 4_000, "auto": 4_000, "high": 2_000}  # the contract's: at most, of semantic turns
 _RELEASE = 0.15  # a turn goes on until the probability falls this far below the threshold
+_HIDDEN_WINDOWS = 8  # of speech that was taken for echo at first, how much may be the user's all the same
 
 
 class SpeechStarted(NamedTuple):
@@ -65,6 +68,11 @@ class VoiceActivity:
         self._rest = waveform[whole:]
         return [self._window(window) for window in waveform[:whole].reshape(-1, WINDOW)]
 
+    @property
+    def num_rest(self) -> int:
+        """Samples that wait for their window to be complete."""
+        return len(self._rest)
+
     def _window(self, window: np.ndarray) -> float:
         seen = np.concatenate((self._context, window))[None]  # (1, 64 + 512)
         self._context = window[-_CONTEXT:]
@@ -84,23 +92,42 @@ class TurnDetector:
         self._activity = VoiceActivity()
         self._start_ms = start_ms  # of the clock
         self._num_windows = 0
+        self._echo = EchoCheck()
+        self._heard = np.zeros(HEARD + WINDOW, np.float32)  # the newest sound
+        self._num_echoes = 0  # windows in a row, up to now, that were taken for echo
         self._run = 0  # windows in a row that speak for a change: speech outside a turn, silence within one
         self.speaking = False
 
-    def push(self, waveform: np.ndarray) -> list[TurnEvent]:
-        """(N,) float32 at 16 kHz. May take milliseconds: call it in a thread."""
+    def push(self, waveform: np.ndarray, played: np.ndarray | None = None) -> list[TurnEvent]:
+        """(N,) float32 at 16 kHz, and what the client's loudspeaker played up to its end, (N + echo.PLAYED,), if it
+        played anything: its echo is no speech. May take milliseconds: call it in a thread."""
         events: list[TurnEvent] = []
-        for probability in self._activity.push(waveform):
+        heard = np.concatenate((self._heard, waveform))
+        probabilities = self._activity.push(waveform)
+        rest = self._activity.num_rest
+        for left, probability in zip(range(len(probabilities) - 1, -1, -1), probabilities, strict=True):
             self._num_windows += 1
-            events += self._speech(probability) if not self.speaking else self._silence(probability)
+            onset_windows = _ONSET_WINDOWS
+            end = len(heard) - rest - left * WINDOW  # of the window
+            if played is not None and probability >= self._config.threshold - _RELEASE:
+                until = len(played) - (len(heard) - end)
+                reference = played[until - PLAYED : until]
+                onset_windows = _DOUBTFUL_WINDOWS if has_just_begun(reference) else _ONSET_WINDOWS
+                if self._echo.is_echo(heard[end - HEARD : end], reference):
+                    self._num_echoes += 1
+                    probability = 0.0
+            else:
+                self._num_echoes = 0
+            events += self._silence(probability) if self.speaking else self._speech(probability, onset_windows)
+        self._heard = heard[-HEARD - WINDOW :]
         return events
 
-    def _speech(self, probability: float) -> list[TurnEvent]:
+    def _speech(self, probability: float, onset_windows: int) -> list[TurnEvent]:
         self._run = self._run + 1 if probability >= self._config.threshold else 0
-        if self._run < _ONSET_WINDOWS:
+        if self._run < onset_windows:
             return []
-        begin_ms = self._now_ms - self._run * _WINDOW_MS
-        self.speaking, self._run = True, 0
+        begin_ms = self._now_ms - (self._run + min(self._num_echoes, _HIDDEN_WINDOWS)) * _WINDOW_MS
+        self.speaking, self._run, self._num_echoes = True, 0, 0
         return [SpeechStarted(max(self._start_ms, begin_ms - self._config.prefix_padding_ms))]
 
     def _silence(self, probability: float) -> list[TurnEvent]:
