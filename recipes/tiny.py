@@ -20,7 +20,7 @@ from sensorium.training.recipe import NetworkStage, Phase
 WEIGHTS = {
     **{"chat": 0.03, "hear": 0.08, "hear-pausing": 0.03, "talk": 0.05, "answer-aloud": 0.03, "mixed": 0.03},
     "interrupted": 0.02,
-    **{"say": 0.13, "say-styled": 0.06, "transcribe": 0.08, "translate": 0.04},
+    **{"say": 0.13, "say-styled": 0.06, "transcribe": 0.08, "translate": 0.04, "read-aloud": 0.1, "dictation": 0.08},
     **{"hear-styled": 0.03, "hear-background": 0.03, "hear-people": 0.01},
     **{"tool": 0.02, "tool-spoken": 0.03, "command": 0.05, "refuse": 0.02, "recall": 0.05},
     **{"see-plain": 0.02, "see": 0.08, "read": 0.1, "figure": 0.06, "icon": 0.04, "draw": 0.1, "edit": 0.07},
@@ -45,7 +45,7 @@ TINY = replace(
     network=NetworkStage(
         depth=8,
         model={"num_layers": 12},
-        num_shards=800,
+        num_shards=920,
         num_steps=12_000,
         weights=WEIGHTS,
         phases=(Phase(share=0.01, tasks=("chat", "recall", "tool", "command", "refuse", "see-plain")),),

@@ -1,4 +1,5 @@
-"""Conversations about the real material: recorded words and orders, photographs, commands in many languages.
+"""Conversations about the real material: recorded words and orders, photographs, commands in many languages, and the
+sentences of children's stories, to be read aloud and written down.
 
 As `generators.documents`, a document is a function of (task, seed, split), and besides of the folder of data. "heldout"
 is what a set calls valid; sets without such a split hold out one record in ten by its key.
@@ -6,6 +7,7 @@ is what a set calls valid; sets without such a split hold out one record in ten 
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -18,7 +20,7 @@ import numpy as np
 from sensorium.data.generators.canvas import Split, in_split
 from sensorium.data.generators.dialogues import a, call, pick
 from sensorium.data.generators.documents import NAME, TRANSCRIBE, Document
-from sensorium.data.generators.speech import in_room
+from sensorium.data.generators.speech import PRESETS, Synthesizer, in_room, random_speaker
 from sensorium.data.sources import Record, Source, data_root
 from sensorium.messages import Audio, Image, Message, Part, Text, tool_list
 from sensorium.tokenizers.image import fit_square
@@ -27,7 +29,8 @@ PHOTOGRAPHS = ("grocery", "clothing")
 PICTURE_SIZE = 64  # pixels: what the picture tokenizer sees
 MEANING = ("what does it mean", "what is that in english", "which command is this")
 KIND = ("is this a fruit or a vegetable", "what kind of food is this")
-_OWN_SPLIT = ("wake-words", "coffee-orders")  # sets that only have records to train on
+_OWN_SPLIT = ("wake-words", "coffee-orders")  # sets of clips that only have records to train on
+_SENTENCE_END = r"(?<=[.!?])[\"\u201d\u2019]?\s+"
 _COFFEE_SLOTS = ("coffeeDrink", "size", "roast", "numberOfShots", "milkAmount", "sugarAmount")
 
 
@@ -73,6 +76,23 @@ def _slots(root: Path) -> dict[str, tuple[str, ...]]:
     for record in _intents("train", root):
         slots[record.fields["intent"]].update(record.fields["slots"])
     return {intent: tuple(sorted(names)) for intent, names in slots.items()}
+
+
+@cache
+def _sentences(split: Split, root: Path) -> tuple[str, ...]:
+    """The short ones of all English stories, as they are said: lower-case, no punctuation but apostrophes."""
+    stories = (record.fields["pages"] for record in _records("stories", "train", root) if record.language == "en")
+    written = (re.split(_SENTENCE_END, page) for pages in stories for page in pages)
+    said = {as_said(sentence) for sentences in written for sentence in sentences}
+    return tuple(sorted(words for words in said if 3 <= len(words.split()) <= 12 and in_split(words, split)))
+
+
+def as_said(sentence: str) -> str:
+    """The words alone; nothing of a sentence with figures in it, which can be said in several ways."""
+    if re.search(r"\d", sentence):
+        return ""
+    words = re.sub(r"[^a-z' ]+", " ", sentence.lower().replace("\u2019", "'")).split()
+    return " ".join(word.strip("'") for word in words if word.strip("'"))
 
 
 def _spoken_into(record: Record, rng: np.random.Generator, split: Split) -> Audio:
@@ -171,12 +191,28 @@ def _command(rng: np.random.Generator, split: Split, root: Path) -> tuple[Messag
     )
 
 
+def _read_aloud(rng: np.random.Generator, split: Split, root: Path) -> tuple[Message, ...]:
+    """Any sentence, said in one of the assistant's voices."""
+    words = pick(rng, _sentences(split, root))
+    said = Synthesizer().speak(words, pick(rng, tuple(PRESETS.values()))).audio
+    return Message(role="user", parts=(Text(text=f"say: {words}"),)), Message(role="assistant", parts=(said,))
+
+
+def _dictation(rng: np.random.Generator, split: Split, root: Path) -> tuple[Message, ...]:
+    """Any sentence, said by somebody and written down."""
+    words = pick(rng, _sentences(split, root))
+    clip = in_room(Synthesizer().speak(words, random_speaker(rng, split=split)).audio, rng, level=rng.random())
+    return _about(clip, pick(rng, TRANSCRIBE), Text(text=words), rng)
+
+
 _WRITERS: dict[str, Callable[[np.random.Generator, Split, Path], tuple[Message, ...]]] = {
     "real-word": _word,
     "real-order": _order,
     "grocery": _grocery,
     "clothing": _clothing,
     "command": _command,
+    "read-aloud": _read_aloud,
+    "dictation": _dictation,
 }
 RECORDED = tuple(_WRITERS)
 RECORDED_SETS: dict[str, tuple[str, ...]] = {
@@ -185,6 +221,8 @@ RECORDED_SETS: dict[str, tuple[str, ...]] = {
     "grocery": ("grocery",),
     "clothing": ("clothing",),
     "command": ("intents",),
+    "read-aloud": ("stories",),
+    "dictation": ("stories",),
 }
 """The sets that the documents of each task are made from."""
 assert RECORDED_SETS.keys() == _WRITERS.keys()

@@ -10,7 +10,7 @@ import pytest
 
 from sensorium.data import corpus
 from sensorium.data.generators.canvas import Split
-from sensorium.data.recorded import RECORDED, recorded_document
+from sensorium.data.recorded import RECORDED, as_said, recorded_document
 from sensorium.messages import Audio, Image, Text, ToolCall
 
 REAL_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -75,6 +75,26 @@ def test_the_intent_is_among_the_functions_offered():
         names = [json.loads(line)["name"] for line in offer.text.split("\n")[1:]]
         assert call.name in names
         assert len(set(names)) == len(names)
+
+
+@needs_data
+def test_sentences_of_stories_are_said_and_heard_word_for_word():
+    seen: dict[Split, set[str]] = {"train": set(), "heldout": set()}
+    for split, sentences in seen.items():
+        for seed in range(40):
+            asked, said = recorded_document("read-aloud", seed, split=split, root=REAL_DATA).messages
+            (sound,) = said.parts
+            assert isinstance(sound, Audio)
+            assert asked.text == f"say: {sound.transcript}"
+            assert len(sound.words) == len(asked.text.split()) - 1
+            sentences.add(asked.text)
+            heard, written = recorded_document("dictation", seed, split=split, root=REAL_DATA).messages
+            (clip,) = (part for part in heard.parts if isinstance(part, Audio))
+            assert written.text == clip.transcript
+    assert not seen["train"] & seen["heldout"]
+    assert len(seen["train"]) > 35
+    assert as_said("\u201cDon't stop\u2014he's 'here'!\u201d said Ann.") == "don't stop he's here said ann"
+    assert as_said("3 goats") == ""
 
 
 @pytest.mark.parametrize(("task", "seed"), [("sleep", 0), ("grocery", -1)])
