@@ -2,6 +2,8 @@
 
     "draw ..."              answers with a picture
     "call NAME {...}"       answers with a tool call
+    anything, and a tool call is required
+                            calls the first tool on offer, once: a result that was just told it answers in words
     anything else           answers in words, written or spoken: what it read, heard and saw
 
 It keeps the contract of the real engine: transcript ahead of sound, stop texts, token limits, usage, cancelling.
@@ -11,12 +13,13 @@ In a live conversation it hears a word in every third of a second, and takes sil
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,7 +39,7 @@ from sensorium.engine.request import (
     TranscriptDelta,
     Usage,
 )
-from sensorium.messages import Audio, Image, Message, Part, Text, ToolCall
+from sensorium.messages import Audio, Image, Message, Part, Text, ToolCall, tool_list
 from sensorium.tokenizers.vocab import VOICES
 
 SAMPLE_RATE_HZ = 16_000
@@ -116,8 +119,8 @@ class FakeEngine:
             yield ImageDelta(pixels=_picture(growth=1.0), final=True)
             yield End(reason="stop", usage=_spent(prompt, image=IMAGE_TOKENS))
             return
-        if call := re.match(r"call (\w+) ?(.*)", asked):
-            yield ToolCallEvent(name=call[1], arguments=call[2] or "{}")
+        if call := _call(messages, params):
+            yield call
             yield End(reason="tool_calls", usage=_spent(prompt, text=2))
             return
         words, reason = _shorten(_describe(messages, params), params)
@@ -245,6 +248,25 @@ class FakeConversation:
 
 def _heard_word(number: int) -> str:
     return f"{' ' if number else ''}word{number + 1}"
+
+
+def _call(messages: Sequence[Message], params: SamplingParams) -> ToolCallEvent | None:
+    if named := re.match(r"call (\w+) ?(.*)", messages[-1].text):
+        return ToolCallEvent(name=named[1], arguments=named[2] or "{}")
+    offers = [message.text.splitlines()[1:] for message in messages if message.text.startswith(tool_list(()).text)]
+    if params.tool_choice != "required" or messages[-1].role == "tool" or not any(offers):
+        return None
+    function = json.loads(offers[-1][0])
+    schema = function.get("parameters") or {}
+    known = schema.get("properties", {})
+    arguments = {name: _an_argument(known.get(name, {})) for name in schema.get("required", ())}
+    return ToolCallEvent(name=function["name"], arguments=json.dumps(arguments))
+
+
+def _an_argument(schema: Mapping[str, Any]) -> Any:
+    """A value that a parameter takes, as far as its type says."""
+    values = {"string": "word", "integer": 1, "number": 1.5, "boolean": True, "array": [], "object": {}}
+    return schema["enum"][0] if "enum" in schema else values.get(schema.get("type", ""))
 
 
 def _describe(messages: Sequence[Message], params: SamplingParams) -> str:

@@ -20,7 +20,7 @@ from sensorium.engine.request import (
     TranscriptDelta,
     Usage,
 )
-from sensorium.messages import Audio, Image, Message, Part, Text
+from sensorium.messages import Audio, Image, Message, Part, Text, tool_list
 
 
 def user(*parts: Part | str) -> list[Message]:
@@ -69,6 +69,22 @@ async def test_pictures_and_calls():
     assert call == ToolCallEvent(name="add", arguments='{"a": 1}')
     assert isinstance(end, End)
     assert end.reason == "tool_calls"
+
+
+async def test_a_call_that_is_required():
+    parameters = {
+        "type": "object",
+        "properties": {"town": {"type": "string"}, "unit": {"enum": ["C", "F"]}, "days": {"type": "integer"}},
+        "required": ["town", "unit"],
+    }
+    offer = Message(role="system", parts=(tool_list([{"name": "weather", "parameters": parameters}, {"name": "add"}]),))
+    clip = Audio(waveform=np.zeros(8000, np.float32), sample_rate_hz=16_000)
+    call, _ = await answer([offer, *user(clip)], tool_choice="required")
+    assert call == ToolCallEvent(name="weather", arguments='{"town": "word", "unit": "C"}')
+    told = [offer, *user(clip), Message(role="tool", parts=(Text(text="warm"),), tool_call_id="call_1")]
+    assert written(await answer(told, tool_choice="required")) == 'You said "warm".'
+    assert written(await answer([offer, *user("hi")])) == 'You said "hi".'
+    assert written(await answer(user("hi"), tool_choice="required")) == 'You said "hi".'
 
 
 async def test_too_long_prompts_and_errors_on_demand():
