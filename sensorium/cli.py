@@ -6,6 +6,7 @@ breaks only the command that needs it.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import typer
 if TYPE_CHECKING:
     from sensorium.engine.request import LiveEngine
     from sensorium.server.config import ServerConfig
+    from sensorium.server.tls import Identity
 
 RELEASED = Path(__file__).parent / "checkpoints" / "nano"
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # options that a recipe understands itself
@@ -51,18 +53,26 @@ def serve(
         list[str] | None,
         typer.Option(envvar="SENSORIUM_API_KEYS", help="A key that clients must show; give it again for more keys."),
     ] = None,
+    tls_self_signed: Annotated[
+        bool, typer.Option("--tls-self-signed", help="HTTPS and WSS on this machine, with a certificate made for it.")
+    ] = False,
+    tls_cert: Annotated[Path | None, typer.Option(help="HTTPS and WSS with this certificate (PEM).")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The certificate's key (PEM).")] = None,
 ) -> None:
-    """Serve the OpenAI API and the playground over HTTP."""
+    """Serve the OpenAI API and the playground over HTTP, or over HTTPS."""
     import uvicorn
 
     from sensorium.server.app import build_app
     from sensorium.server.config import ServerConfig, read_settings
     from sensorium.server.hangup import drop_unread
+    from sensorium.server.tls import identity
 
     options = {"host": host, "port": port, "api_keys": tuple(api_key) if api_key else None}
+    options |= {"tls_self_signed": tls_self_signed or None, "tls_cert": tls_cert, "tls_key": tls_key}
     given = {name: value for name, value in options.items() if value is not None}
     try:
         config = ServerConfig(**(read_settings(file) if file else {}) | given)
+        shown = identity(config)
     except ValueError as error:
         _fail(str(error))
     engine = _load_engine(checkpoint, fake=fake, threads=threads)
@@ -74,10 +84,12 @@ def serve(
                 listeners = [listener for server in self.servers for listener in server.sockets]
                 for listener in listeners:
                     drop_unread(listener, config.send_timeout_s)
-                _announce(engine.info.model, config, listeners[0].getsockname()[1])
+                _announce(engine.info.model, config, shown, listeners[0].getsockname()[1])
 
     edge = build_app(engine, config)
     settings = {"log_level": "warning", "ws_max_size": config.max_event_bytes}
+    if shown is not None:
+        settings |= {"ssl_certfile": shown.certificate, "ssl_keyfile": shown.key}
     server = Server(uvicorn.Config(edge, host=config.host, port=config.port, **settings))
     server.run()
     if not server.started:
@@ -187,13 +199,16 @@ def _load_engine(checkpoint: Path, *, fake: bool, threads: int) -> LiveEngine:
         _fail(f"the weights at {checkpoint} can't be used: {error}")
 
 
-def _announce(model: str, config: ServerConfig, port: int) -> None:
-    url = f"http://{'127.0.0.1' if config.host == '0.0.0.0' else config.host}:{port}"
+def _announce(model: str, config: ServerConfig, shown: Identity | None, port: int) -> None:
+    url = f"{'https' if shown else 'http'}://{'127.0.0.1' if config.host == '0.0.0.0' else config.host}:{port}"
     key = " -H 'authorization: Bearer YOUR_KEY'" if config.api_keys else ""
+    own = shown.certificate if shown and config.tls_self_signed else None
+    trust = f" --cacert {shlex.quote(str(own))}" if own else ""
+    told = f"\nClients trust {own} by NODE_EXTRA_CA_CERTS or SSL_CERT_FILE.\n" if own else ""
     typer.echo(f"""\
 {model} is ready at {url} (the playground; Ctrl-C stops it)
-
-curl {url}/v1/chat/completions -H 'content-type: application/json'{key} \\
+{told}
+curl {url}/v1/chat/completions{trust} -H 'content-type: application/json'{key} \\
   -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "what is two plus three"}}]}}'
 """)
     sys.stdout.flush()  # into a pipe too, where whoever started us waits for this line

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -29,7 +31,10 @@ runner = CliRunner()
 
 # The whole surface. A new option is a decision: it wants a reason, a line in a guide, and an entry here.
 OPTIONS = {
-    "serve": ["--host", "--port", "--checkpoint", "--fake", "--threads", "--config", "--api-key"],
+    "serve": [
+        *("--host", "--port", "--checkpoint", "--fake", "--threads", "--config", "--api-key"),
+        *("--tls-self-signed", "--tls-cert", "--tls-key"),
+    ],
     "chat": [
         *("--url", "--api-key", "--checkpoint", "--fake", "--threads"),
         *("--audio-in", "--image", "--audio-out", "--image-out", "--voice", "--temperature", "--seed"),
@@ -107,6 +112,19 @@ def test_serve_announces_a_server_that_answers(fake_server: str):
         assert response.status == 200
     with urllib.request.urlopen(f"{fake_server}/v1/models", timeout=10) as response:
         assert json.load(response)["data"]
+
+
+def test_serve_signs_its_own_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with serve("--fake", "--tls-self-signed") as url:
+        assert url.startswith("https://127.0.0.1:")
+        trusted = ssl.create_default_context(cafile=tmp_path / "sensorium" / "tls" / "certificate.pem")
+        for name in ("127.0.0.1", "localhost"):
+            healthz = f"{url.replace('127.0.0.1', name)}/healthz"
+            with urllib.request.urlopen(healthz, timeout=10, context=trusted) as response:
+                assert response.status == 200
+        with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+            urllib.request.urlopen(f"{url}/healthz", timeout=10)
 
 
 def test_serve_on_a_busy_port_fails(fake_server: str):
@@ -194,6 +212,8 @@ def test_serve_takes_settings_from_a_file_and_options_win(served_config: list[Se
         ("max_images = '3'", "'max_images' must be a whole number"),
         ("send_timeout_s = 0", "send_timeout_s is 0.0: it must be more than 0"),
         ("host = '0.0.0.0'", "open to the network"),
+        ("tls_cert = 'a.pem'", "tls_cert and tls_key belong together"),
+        ("tls_cert = 'a.pem'\ntls_key = 'a.key'", "cannot be used"),
     ],
 )
 def test_serve_names_a_wrong_setting(text: str, message: str, served_config: list[ServerConfig], tmp_path: Path):

@@ -70,12 +70,16 @@ _MAY_BE_ZERO = ("port", "max_images", "max_audio_s", "spoken_reply_ttl_s", "spok
 class ServerConfig:
     """How the edge behaves. `read_settings` takes the same names from a file.
 
-    Raises ValueError for a number that makes no sense, and when the edge would be open to the network without a key.
+    Raises ValueError for a number that makes no sense, when the edge would be open to the network without a key, and
+    for settings of TLS that contradict each other.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
     api_keys: tuple[str, ...] = field(default=(), repr=False)  # none: anyone on this machine, no key needed
+    tls_cert: Path | None = None  # PEM, the whole chain: HTTPS instead of HTTP, with the key in `tls_key`
+    tls_key: Path | None = None
+    tls_self_signed: bool = False  # HTTPS with a certificate for this machine's own names
     cors_origins: tuple[str, ...] = ()  # besides pages served from this machine; "*" for any
 
     model_aliases: tuple[str, ...] = GPT_4O_FAMILY
@@ -118,6 +122,12 @@ class ServerConfig:
         if not self.api_keys and not is_loopback(self.host):
             keys = "api_keys (--api-key KEY sets one, or SENSORIUM_API_KEYS in the environment)"
             raise ValueError(f"host {self.host!r} is open to the network: set {keys}, or listen on 127.0.0.1")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key belong together: set both, or neither")
+        if self.tls_self_signed and self.tls_cert is not None:
+            raise ValueError("tls_self_signed makes a certificate: it excludes tls_cert and tls_key")
+        if self.tls_self_signed and not is_loopback(self.host):
+            raise ValueError(f"tls_self_signed is for 127.0.0.1: set tls_cert and tls_key for host {self.host!r}")
 
 
 def is_loopback(host: str) -> bool:
@@ -157,6 +167,7 @@ _KINDS = {
     "tuple[str, ...]": "a list of texts",
     "Mapping[str, str]": "a table of texts",
     "Path": "a path in quotes",
+    "Path | None": "a path in quotes",
 }
 
 
@@ -171,7 +182,7 @@ def _read(value: Any, kind: str, *, where: str, folder: Path) -> Any:
             return value
         case "float", int() | float():
             return float(value)
-        case "Path", str():
+        case (("Path" | "Path | None"), str()):
             return folder / value
         case "tuple[str, ...]", list() if all(isinstance(item, str) for item in value):
             return tuple(value)

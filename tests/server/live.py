@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import uvicorn
 
 from sensorium.engine.fake import FakeEngine
 from sensorium.server.app import ServerConfig, build_app
+from sensorium.server.tls import identity
 
 structlog.configure(logger_factory=structlog.ReturnLoggerFactory())  # quiet: a test that wants the log captures it
 
@@ -50,14 +52,17 @@ def live(engine: FakeEngine | None = None, **options: Any) -> Iterator[Live]:
     """Serves a fake engine on a free port of this machine. `options` are those of ServerConfig."""
     engine = engine or FakeEngine()
     config = ServerConfig(**options)
-    server = uvicorn.Server(uvicorn.Config(build_app(engine, config), port=0, log_config=None))
+    shown = identity(config)
+    files: dict[str, Any] = {"ssl_certfile": shown.certificate, "ssl_keyfile": shown.key} if shown else {}
+    server = uvicorn.Server(uvicorn.Config(build_app(engine, config), port=0, log_config=None, **files))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
         eventually(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
-        url = f"http://127.0.0.1:{port}"
-        with httpx2.Client(base_url=url, timeout=20) as http:
+        url = f"{'https' if shown else 'http'}://127.0.0.1:{port}"
+        trusted = ssl.create_default_context(cafile=shown.certificate) if shown else True
+        with httpx2.Client(base_url=url, timeout=20, verify=trusted) as http:
             yield Live(url, engine, http)
     finally:
         server.should_exit = True

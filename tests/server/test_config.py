@@ -19,6 +19,7 @@ WRITTEN = {
     "tuple[str, ...]": ('["a", "b"]', ("a", "b")),
     "Mapping[str, str]": ('{ nova = "echo" }', {"nova": "echo"}),
 }
+PATHS = ("playground", "tls_cert", "tls_key")
 
 
 def written(folder: Path, text: str) -> Path:
@@ -28,7 +29,8 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_every_field_can_be_set(tmp_path: Path):
-    values = {field.name: WRITTEN[str(field.type)] for field in fields(ServerConfig) if field.name != "playground"}
+    values = {field.name: WRITTEN[str(field.type)] for field in fields(ServerConfig) if field.name not in PATHS}
+    values["tls_self_signed"] = ("false", False)  # it excludes the other two
     lines = [f"{name} = {text}" for name, (text, _) in values.items()]
     settings = read_settings(written(tmp_path, "\n".join([*lines, 'playground = "page"'])))
     assert settings == {**{name: value for name, (_, value) in values.items()}, "playground": tmp_path / "page"}
@@ -86,6 +88,21 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path):
 def test_a_number_that_makes_no_sense_is_named(name: str, value: Any):
     with pytest.raises(ValueError, match=name):
         ServerConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"tls_cert": Path("a")},
+        {"tls_key": Path("a")},
+        {"tls_self_signed": True, "tls_cert": Path("a"), "tls_key": Path("b")},
+        {"tls_self_signed": True, "host": "0.0.0.0", "api_keys": ("sk-x",)},
+    ],
+    ids=["no key", "no certificate", "two certificates", "open to the network"],
+)
+def test_settings_of_tls_that_contradict_each_other(settings: dict[str, Any]):
+    with pytest.raises(ValueError, match="tls_"):
+        ServerConfig(**settings)
 
 
 def test_nothing_and_no_limit_are_numbers_too():
