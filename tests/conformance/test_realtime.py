@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import time
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import openai
 import pytest
 from openai.types.realtime import RealtimeServerEvent
 
+from tests.conformance.dialogue import HEARD_S, RESULTS, SESSION, check, slow_server, spoken
 from tests.server.calls import hum, pcm
 from tests.server.live import Live
 
@@ -17,12 +20,14 @@ from tests.server.live import Live
 pytestmark = pytest.mark.filterwarnings("ignore:connect\\(\\) must be used:DeprecationWarning")
 
 
+def client_of(server: Live) -> openai.OpenAI:
+    url = f"{server.url}/v1"
+    return openai.OpenAI(base_url=url, websocket_base_url=url.replace("http", "ws"), api_key="sk-x")
+
+
 @pytest.fixture
 def client(server: Live):
-    client = openai.OpenAI(
-        base_url=f"{server.url}/v1", websocket_base_url=f"{server.url.replace('http', 'ws')}/v1", api_key="sk-x"
-    )
-    with client:
+    with client_of(server) as client:
         yield client
 
 
@@ -69,3 +74,40 @@ def test_a_tool_is_called_and_its_result_is_told(client: openai.OpenAI):
         connection.response.create()
         events = until(connection, "response.done")
     assert any(event.type == "response.output_text.done" for event in events)
+
+
+def test_a_spoken_conversation_with_a_tool_that_is_interrupted():
+    told: list[dict[str, Any]] = []
+    began_s: float | None = None  # the first result to be heard
+    sound, item_id, answers = b"", "", 0
+    with slow_server() as server, client_of(server) as client, client.realtime.connect(model="gpt-realtime") as call:
+        call.session.update(session=SESSION)  # pyright: ignore[reportArgumentType]
+        speak(call)
+        while answers < 4:
+            data = call.recv_bytes()
+            told.append(json.loads(data))
+            match call.parse_event(data):
+                case event if event.type == "response.function_call_arguments.done":
+                    result = RESULTS[answers // 2]
+                    item: Any = {"type": "function_call_output", "call_id": event.call_id, "output": result}
+                    call.conversation.item.create(item=item)
+                case event if event.type == "response.output_audio.delta" and answers == 1:
+                    sound += base64.b64decode(event.delta)
+                    item_id = event.item_id
+                    if began_s is None:
+                        began_s = time.monotonic()
+                        time.sleep(HEARD_S)
+                        speak(call)
+                case event if event.type == "input_audio_buffer.speech_started" and began_s is not None:
+                    heard_ms = min(1000 * (time.monotonic() - began_s), len(sound) / 48)
+                    call.conversation.item.truncate(item_id=item_id, content_index=0, audio_end_ms=int(heard_ms))
+                case event if event.type == "response.done":
+                    answers += 1
+                    if answers in (1, 3):
+                        call.response.create()
+        check(told, server)
+
+
+def speak(call: Any) -> None:
+    for piece in spoken():
+        call.input_audio_buffer.append(audio=base64.b64encode(piece).decode())

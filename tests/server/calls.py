@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from openai.types.realtime.realtime_server_event import RealtimeServerEvent
 from pydantic import TypeAdapter
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 from tests.server.live import Live
 
@@ -22,7 +23,7 @@ PUSH_TO_TALK = {"type": "realtime", "audio": {"input": {"turn_detection": None}}
 class Phone:
     """One call, seen from the client's side."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: Connection) -> None:
         self.socket = socket
 
     def say(self, type: str, **fields: Any) -> None:
