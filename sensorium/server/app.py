@@ -22,7 +22,7 @@ from sensorium.server.errors import APIError, from_validation
 from sensorium.server.logs import configure_logging
 from sensorium.server.metrics import Metrics
 from sensorium.server.models import model_routes
-from sensorium.server.realtime import Realtime
+from sensorium.server.realtime_route import Realtime
 
 __all__ = ["ServerConfig", "build_app"]
 

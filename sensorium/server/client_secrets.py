@@ -68,7 +68,9 @@ class ClientSecrets:
             raise APIError("Too many client secrets are in use.", status=429, type="requests")
         value, expires_at_s = f"{PREFIX}{secrets.token_hex(24)}", now_s + request.expires_after.seconds
         self._granted[value] = Granted(expires_at_s, request.session)
-        return {"value": value, "expires_at": expires_at_s, "session": session}
+        secret = {"value": value, "expires_at": expires_at_s}
+        # inside the session too, where openai-python before 2.0 looks for it
+        return {**secret, "session": {**session, "client_secret": secret}}
 
     def find(self, key: str) -> Granted | None:
         """What a key that has not expired stands for."""

@@ -1,4 +1,4 @@
-"""GET /v1/realtime: a conversation over a WebSocket, in the GA shape of OpenAI's Realtime API.
+"""A call: a conversation over a WebSocket, in the GA shape of OpenAI's Realtime API.
 
 One `Call` per socket. What the client says comes in as events, one after another; an answer is a task of its own, so
 that the client can go on speaking, and cut in. Nothing that a client sends ends the call: an event that cannot be
@@ -11,12 +11,11 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
 import structlog
-from fastapi import APIRouter
 from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
@@ -29,8 +28,6 @@ from sensorium.engine.request import (
     LiveEngine,
 )
 from sensorium.messages import Message, Text, tool_list
-from sensorium.server.chat_request import check_model
-from sensorium.server.client_secrets import ClientSecrets, Granted
 from sensorium.server.config import ServerConfig
 from sensorium.server.conversation import (
     Conversation,
@@ -41,7 +38,7 @@ from sensorium.server.conversation import (
     new_id,
     read_item,
 )
-from sensorium.server.errors import APIError, from_validation, internal, invalid, missing
+from sensorium.server.errors import APIError, from_validation, internal, invalid
 from sensorium.server.logs import describe
 from sensorium.server.media import MediaReader
 from sensorium.server.metrics import Metrics
@@ -70,67 +67,6 @@ from sensorium.server.realtime_session import check_response, check_session, cho
 from sensorium.server.realtime_thread import Thread
 
 log = structlog.get_logger()
-
-ROUTE = "/v1/realtime"
-SUBPROTOCOL = "realtime"
-
-
-class Realtime:
-    def __init__(self, engine: LiveEngine, config: ServerConfig, metrics: Metrics, decoders: Executor) -> None:
-        self._engine = engine
-        self._config = config
-        self._metrics = metrics
-        self._decoders = decoders
-        self._num_calls = 0
-        self.client_secrets = ClientSecrets(config, body_of=self._body_of)
-        self._listening = ThreadPoolExecutor(1, thread_name_prefix="sensorium-turns")
-
-    def close(self) -> None:
-        self._listening.shutdown(wait=False, cancel_futures=True)
-
-    def routes(self) -> APIRouter:
-        router = APIRouter()
-        router.add_api_websocket_route(ROUTE, self.answer)
-        router.include_router(self.client_secrets.routes())
-        return router
-
-    def _body_of(self, asked: SessionConfig | TranscriptionConfig) -> Json:
-        session = asked if isinstance(asked, SessionConfig) else asked.as_session()
-        check_session(session, self._engine.info, self._config)
-        transcribes = isinstance(asked, TranscriptionConfig)
-        head = {"id": new_id("sess"), "expires_at": 0}  # it has not begun
-        return session_body(session, head, model=session.model or self._engine.info.model, transcribes=transcribes)
-
-    async def answer(self, socket: WebSocket) -> None:
-        try:
-            intent = socket.query_params.get("intent", "conversation")
-            if intent not in ("conversation", "transcription"):
-                raise invalid("Supported are 'conversation' and 'transcription'.", "intent")
-            granted: Granted | None = socket.scope.get("state", {}).get("granted")
-            asked = granted.session if granted else None
-            if asked is None and intent == "transcription":
-                asked = TranscriptionConfig(type="transcription")
-            model = socket.query_params.get("model") or (
-                asked and (getattr(asked, "model", None) or self._engine.info.model)
-            )
-            if model is None:
-                raise missing("model")
-            check_model(model, self._engine.info, self._config, param="model")
-            if self._num_calls >= self._config.max_calls:
-                raise APIError("The server is busy. Please try again.", status=503, type="server_error")
-        except APIError as error:
-            await socket.send_denial_response(error.response())
-            return
-        await socket.accept(SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None)
-        self._num_calls += 1
-        threads = Threads(decoders=self._decoders, listening=self._listening)
-        call = Call(socket, self._engine, self._config, self._metrics, threads, model=model)
-        if asked is not None:
-            call.begin_as(asked)
-        try:
-            await call.run()
-        finally:
-            self._num_calls -= 1
 
 
 class Threads(NamedTuple):
@@ -302,6 +238,9 @@ class Call:
         if event.audio_end_ms > length_ms:
             message = f"Audio content of {length_ms}ms is already shorter than {event.audio_end_ms}ms"
             raise invalid(message, "audio_end_ms")
+        for reply in [reply for reply in self._replies.values() if item in reply.items]:
+            reply.cancel("client_cancelled")  # what is not heard any more need not be said
+            await reply.told.wait()
         known = item.key
         item.truncate(event.audio_end_ms, self._rate_hz)
         if not self.thread.lock.locked():
@@ -336,6 +275,8 @@ class Call:
             voice=chosen_voice(options, self.session, self._config),
         )
         self._replies[reply.id] = reply
+        if in_conversation:
+            self._microphone.answering()
         await reply.begin()
         task = self.spawn(self._run_reply(reply, items, options))
         reply.stop = task.cancel
@@ -355,6 +296,15 @@ class Call:
         return items
 
     async def _run_reply(self, reply: Reply, items: Sequence[Item], options: ResponseOptions) -> None:
+        try:
+            await self._make_reply(reply, items, options)
+        except (WebSocketDisconnect, TimeoutError):
+            pass  # nobody is left to tell
+        finally:
+            self._replies.pop(reply.id, None)
+            reply.told.set()
+
+    async def _make_reply(self, reply: Reply, items: Sequence[Item], options: ResponseOptions) -> None:
         """The engine's events, told as they come. However it ends, every part that was begun is told to be done."""
         error: APIError | None = None
         try:
@@ -365,14 +315,14 @@ class Call:
         except ContextLengthExceeded as exceeded:
             error = invalid(f"The conversation is too long: {exceeded}.", None, "context_length_exceeded")
         except (WebSocketDisconnect, TimeoutError):
-            return
+            raise
         except Exception as failure:
             log.error("realtime response failed", **describe(failure))
             error = internal()
-        finally:
-            self._replies.pop(reply.id, None)
         if reply.in_conversation:
             self._microphone.answered(reply.played_at_s)
+        await reply.close()
+        self._replies.pop(reply.id, None)  # before the client is told: it may ask for the next one at once
         await reply.finish(error)
         self._metrics.count_tokens(reply.usage)
 
@@ -412,7 +362,7 @@ class Call:
         self, reply: Reply, head: list[Message], items: Sequence[Item]
     ) -> AsyncGenerator[Event, None]:
         transcripts = Transcripts(items)
-        messages = [*head, *(item.message(self._rate_hz) for item in items)]
+        messages = [*head, *(item.message(self._rate_hz) for item in items)] or [Message(role="user", parts=())]
         events = self._engine.generate(messages, reply.params)
         assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
         async with aclosing(events):
@@ -426,7 +376,7 @@ class Call:
     async def _tell(self, reply: Reply, events: AsyncGenerator[Event, None]) -> None:
         async with aclosing(events):
             async for event in events:
-                self._has_spoken |= reply.params.modality == "audio"
+                self._has_spoken |= isinstance(event, AudioDelta)
                 await reply.add(event)
                 if isinstance(event, AudioDelta):
                     self._microphone.loudspeaker.play(event.waveform)

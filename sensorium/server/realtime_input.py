@@ -22,7 +22,7 @@ from sensorium.messages import Message
 from sensorium.server.config import ServerConfig
 from sensorium.server.conversation import Content, Conversation, Item, duration_ms, from_base64, new_id
 from sensorium.server.echo import PLAYED, Loudspeaker
-from sensorium.server.errors import invalid
+from sensorium.server.errors import APIError, invalid
 from sensorium.server.logs import describe
 from sensorium.server.realtime_events import ResponseOptions, SemanticVad, ServerVad, SessionConfig
 from sensorium.server.realtime_reply import CancelReason
@@ -69,6 +69,10 @@ class Microphone:
         """The last answer will have been played then (`time.monotonic`): from there on nobody speaks."""
         self._silent_since_s = played_at_s
 
+    def answering(self) -> None:
+        """An answer begins: nobody waits for the user."""
+        self._silent_since_s = None
+
     def _begin_turn(self) -> None:
         self._listening = False  # to the turn, from its first sample on
         self._deaf = False  # it is only kept
@@ -85,11 +89,17 @@ class Microphone:
             return
         loop = asyncio.get_running_loop()
         played = self.loudspeaker.last(len(heard) + PLAYED)
+        refusal: APIError | None = None
         for event in await loop.run_in_executor(self._detecting, self._buffer.turns.push, heard, played):
-            if isinstance(event, SpeechStarted):
-                await self._speech_started(event)
-            else:
-                await self._speech_stopped(event)
+            try:
+                if isinstance(event, SpeechStarted):
+                    await self._speech_started(event)
+                else:
+                    await self._speech_stopped(event)
+            except APIError as error:  # the turns after it are turns all the same
+                refusal = refusal or error
+        if refusal is not None:
+            raise refusal
         if self._buffer.turns.speaking:
             await self._listen(self._buffer.fresh())
             if self._is_over():
@@ -154,7 +164,7 @@ class Microphone:
         if not isinstance(detection, ServerVad) or not detection.idle_timeout_ms or self._silent_since_s is None:
             return
         silent_ms = 1000 * (monotonic() - self._silent_since_s)
-        if silent_ms < detection.idle_timeout_ms:
+        if silent_ms < detection.idle_timeout_ms or self._buffer.duration_ms < MIN_TURN_MS:
             return
         self._silent_since_s = None
         self._buffer.item_id = new_id("item")
@@ -182,13 +192,19 @@ class Microphone:
         await self._line.send("input_audio_buffer.speech_stopped", **fields)
         await self.commit(until_ms=event.at_ms)
         if detection.create_response and not self._line.transcribes:
-            await self._line.interrupt("turn_detected")
-            await self._line.respond(ResponseOptions())
+            if detection.interrupt_response:
+                await self._line.interrupt("turn_detected")
+            await self._line.respond(ResponseOptions())  # refused while an answer goes on
 
     async def commit(self, *, until_ms: int | None = None) -> None:
+        if until_ms is None and self._buffer.turns is not None and self._buffer.turns.speaking:
+            self._buffer.turns.stop()  # the client knows better: what is said from here on is the next turn
+            fields = {"audio_end_ms": self._buffer.end_ms, "item_id": self._buffer.item_id}
+            await self._line.send("input_audio_buffer.speech_stopped", **fields)
         waveform, fresh = self._buffer.cut(until_ms)
         length_ms = duration_ms(waveform, self._rate_hz)
         if length_ms < MIN_TURN_MS:
+            self._buffer.item_id = None
             await self._forget_turn()
             message = f"The input audio buffer holds {length_ms} ms of sound; a turn needs {MIN_TURN_MS} ms."
             raise invalid(message, None, "input_audio_buffer_commit_empty")

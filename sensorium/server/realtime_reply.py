@@ -34,7 +34,7 @@ CancelReason: TypeAlias = Literal["turn_detected", "client_cancelled"]
 
 
 class Reply:
-    """`begin`, then `add` for each event, then `finish`, whatever happened in between."""
+    """`begin`, then `add` for each event, then `close` and `finish`, whatever happened in between."""
 
     def __init__(
         self,
@@ -61,6 +61,7 @@ class Reply:
         self._open: Item | None = None  # the message under way
         self._encoder: WireEncoder | None = None
         self._ended: End | None = None
+        self._is_closing = False
         self._first_sound_s: float | None = None  # by the clock
         self._num_samples = 0  # of sound
 
@@ -102,7 +103,7 @@ class Reply:
         return self._session.tools if self._options.tools is None else self._options.tools
 
     def cancel(self, reason: CancelReason) -> None:
-        if self.cancelled is None:
+        if self.cancelled is None and not self._is_closing:
             self.cancelled = reason
             self.stop()
 
@@ -127,12 +128,14 @@ class Reply:
                 self._ended = event
                 self.usage = event.usage
 
-    async def finish(self, error: APIError | None) -> None:
-        """Ends what is open, and the response."""
+    async def close(self) -> None:
+        """Ends what is open. From here on it is too late to cancel."""
+        self._is_closing = True
         await self._close("completed" if self._ended is not None and self._ended.reason != "length" else "incomplete")
+
+    async def finish(self, error: APIError | None) -> None:
         await self._send("response.done", response=self._body(*self._outcome(error)))
         await self._send("rate_limits.updated", rate_limits=[])  # none are enforced
-        self.told.set()
 
     def _outcome(self, error: APIError | None) -> tuple[str, Json | None]:
         if error is not None:

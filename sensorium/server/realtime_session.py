@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sensorium.engine.request import EngineInfo
-from sensorium.server.chat_request import check_tool_choice, known_voice
+from sensorium.server.chat_request import check_model, check_tool_choice, known_voice
 from sensorium.server.config import ServerConfig
 from sensorium.server.conversation import Json
 from sensorium.server.errors import unsupported
@@ -30,6 +30,8 @@ def check_session(session: SessionConfig, info: EngineInfo, config: ServerConfig
             raise unsupported(f"session.{param}", what)
     if heard.transcription and heard.transcription.language not in (None, "en"):
         raise unsupported("session.audio.input.transcription.language", "only 'en' is understood")
+    if session.model is not None:  # every name of the served model is as good: the session keeps the one it began with
+        check_model(session.model, info, config, param="session.model")
     known_voice(said.voice, info, config, "session.audio.output.voice")
     check_tool_choice(session.tool_choice, "session.tool_choice")
 

@@ -59,6 +59,7 @@ def test_an_update_changes_only_what_it_names(server: Live):
         ({"type": "realtime", "output_modalities": ["text", "audio"]}, "session.output_modalities", None),
         ({"type": "realtime", "audio": {"output": {"voice": "nobody"}}}, "session.audio.output.voice", "invalid_value"),
         ({"type": "realtime", "audio": {"output": {"speed": 1.2}}}, "session.audio.output.speed", "unsupported_value"),
+        ({"type": "realtime", "model": "nobody"}, "session.model", "model_not_found"),
         ({"type": "realtime", "max_output_tokens": 5000}, "session.max_output_tokens", None),
         ({"type": "realtime", "tool_choice": "perhaps"}, "session.tool_choice", "invalid_value"),
         ({"type": "realtime", "prompt": {"id": "pmpt_1"}}, "session.prompt", "unsupported_value"),
@@ -277,6 +278,51 @@ def test_an_interrupted_answer_is_remembered_as_far_as_it_was_heard(server: Live
     assert said.transcript
     assert item["content"][0]["transcript"].startswith(said.transcript)
     assert 0 < len(said.transcript) < len(item["content"][0]["transcript"])
+
+
+def test_an_answer_that_is_truncated_while_it_is_made_ends_there():
+    with live(FakeEngine(delay_ms=40)) as server, phone(server) as call:
+        for cancels in (True, False):
+            call.user("one two three four five six")
+            call.say("response.create")
+            item_id = [call.until("response.output_audio.delta") for _ in range(3)][-1][-1]["item_id"]
+            if cancels:
+                call.say("response.cancel")
+            call.say("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=160)
+            events = call.until("conversation.item.truncated")
+            [done] = [event["response"] for event in events if event["type"] == "response.done"]
+            assert done["status_details"] == {"type": "cancelled", "reason": "client_cancelled"}
+        call.user("and then")
+        call.say("response.create", response={"output_modalities": ["text"]})
+        call.until("response.done")
+    for said in (server.engine.requests[-1].messages[at].parts[0] for at in (1, 3)):
+        assert isinstance(said, Audio)
+        assert said.duration_ms == 160
+        assert len((said.transcript or "").split()) == 1
+
+
+def test_an_answer_can_be_asked_for_as_soon_as_the_last_one_is_done(server: Live):
+    with phone(server) as call:
+        call.user("hi")
+        for _ in range(20):
+            call.say("response.create", response={"output_modalities": ["text"]})
+            assert "error" not in types(call.until("response.done"))
+
+
+def test_an_answer_to_nothing_at_all(server: Live):
+    with phone(server) as call:
+        for options in ({"input": []}, {"input": [], "conversation": "none"}):
+            call.say("response.create", response={**options, "output_modalities": ["text"]})
+            assert call.until("rate_limits.updated")[-2]["response"]["status"] == "completed"
+
+
+def test_the_voice_may_change_until_it_was_heard(server: Live):
+    change = {"type": "realtime", "audio": {"output": {"voice": "echo"}}}
+    with phone(server) as call:
+        call.user("call nobody {}")
+        call.say("response.create")  # which says nothing
+        call.until("rate_limits.updated")
+        call.ask("session.update", "session.updated", session=change)
 
 
 def test_what_no_client_should_send_is_answered_and_the_call_goes_on(server: Live):

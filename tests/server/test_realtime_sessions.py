@@ -27,6 +27,7 @@ def test_a_page_calls_with_a_secret_of_its_own():
         assert made["value"].startswith("ek_")
         assert 590 < made["expires_at"] - time.time() <= 600
         assert made["session"]["audio"]["output"]["voice"] == "echo"
+        assert made["session"]["client_secret"] == {"value": made["value"], "expires_at": made["expires_at"]}
         url = server.url.replace("http", "ws") + "/v1/realtime"
         offered: Any = ["realtime", f"openai-insecure-api-key.{made['value']}"]
         for _ in range(2):  # as often as wanted

@@ -163,3 +163,48 @@ def test_who_says_nothing_for_too_long_is_spoken_to(server: Live, monkeypatch: p
         ]
         assert events[0]["audio_end_ms"] - events[0]["audio_start_ms"] >= 1000
         assert events[0]["item_id"] == events[1]["item_id"]
+
+
+def test_a_turn_committed_by_the_client_ends_there_and_the_next_begins(server: Live):
+    detection = {"type": "server_vad", "create_response": False}
+    session = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}
+    sound = spoken()
+    with phone(server, session=session) as call:
+        stream(call, sound[: 24 * 1200])
+        started = call.until("input_audio_buffer.speech_started")[-1]
+        call.say("input_audio_buffer.commit")
+        events = call.until("conversation.item.done")
+        assert types(events)[:2] == ["input_audio_buffer.speech_stopped", "input_audio_buffer.committed"]
+        assert {event["item_id"] for event in events[:2]} == {started["item_id"]}
+        stream(call, sound[24 * 1200 :])
+        events = call.until("conversation.item.done")
+        assert types(events)[:2] == ["input_audio_buffer.speech_started", "input_audio_buffer.speech_stopped"]
+        assert events[0]["item_id"] == events[1]["item_id"] != started["item_id"]
+
+
+def test_a_turn_beside_an_answer_that_may_not_be_interrupted_is_not_answered():
+    detection = {"type": "server_vad", "interrupt_response": False}
+    session = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}
+    with live(FakeEngine(delay_ms=100)) as server, phone(server, session=session) as call:
+        call.user("a rather long sentence to repeat, and not to be interrupted in")
+        call.say("response.create")
+        call.until("response.output_audio.delta")
+        stream(call, spoken())
+        assert call.until("error")[-1]["error"]["code"] == "conversation_already_has_active_response"
+        assert call.until("response.done")[-1]["response"]["status"] == "completed"
+
+
+def test_nobody_is_asked_to_go_on_while_an_answer_is_made(monkeypatch: pytest.MonkeyPatch):
+    detection = {"type": "server_vad", "idle_timeout_ms": 5000}
+    session = {"type": "realtime", "output_modalities": ["text"], "audio": {"input": {"turn_detection": detection}}}
+    with live(FakeEngine(delay_ms=50)) as server, phone(server, session=session) as call:
+        call.user("hello")
+        call.say("response.create")
+        call.until("rate_limits.updated")
+        call.say("response.create")
+        call.until("response.created")
+        monkeypatch.setattr(realtime_input, "monotonic", lambda: time.monotonic() + 10_000)
+        stream(call, np.zeros(24 * 400, np.float32))
+        events = call.until("response.done")
+        assert "input_audio_buffer.timeout_triggered" not in types(events)
+        assert "error" not in types(events)
