@@ -24,6 +24,7 @@ from sensorium.server.realtime_events import (
     InputTextPart,
     NewItem,
 )
+from sensorium.server.stretch import Stretch
 
 FRAME_MS = 80  # of an engine's sound, as `Spoken` counts it
 
@@ -68,6 +69,7 @@ class Item:
     call: ToolCall | None = None
     call_output: str | None = None
     voice: str = ""  # of what the assistant says in it
+    speed: float = 1.0  # at which it is heard: an engine's sound of N ms takes N / speed
     revision: int = 0  # how often it was cut short
 
     @property
@@ -86,25 +88,33 @@ class Item:
         return {**head, "type": "message", "status": self.status, "role": self.role, "content": content}
 
     def with_sound(self, format: WireFormat, rate_hz: int) -> Json:
-        """As `wire`, with the sound of its parts in base64: the answer to `conversation.item.retrieve`."""
+        """As `wire`, with the sound of its parts as it was heard, in base64: the answer to
+        `conversation.item.retrieve`."""
         body = self.wire()
         for part, shown in zip(self.content, body.get("content", ()), strict=False):
             if part.waveform is not None:
-                data = WireEncoder(format, rate_hz).push(part.waveform, last=True)
+                heard = Stretch(self.speed, rate_hz).push(part.waveform, last=True)
+                data = WireEncoder(format, rate_hz).push(heard, last=True)
                 shown["audio"] = base64.b64encode(data).decode()
         return body
+
+    def heard_ms(self, rate_hz: int) -> int:
+        """How long a listener hears the sound of a spoken part."""
+        waveform = self.content[0].waveform
+        return 0 if waveform is None else round(1000 * len(waveform) / rate_hz / self.speed)
 
     def truncate(self, audio_end_ms: int, rate_hz: int) -> None:
         """Keeps what was heard of a spoken part by then: its sound, and the words that had begun to be said."""
         part = self.content[0]
         assert part.waveform is not None
-        if self.status == "completed" and audio_end_ms >= duration_ms(part.waveform, rate_hz):
+        if self.status == "completed" and audio_end_ms >= self.heard_ms(rate_hz):
             return  # all of it was heard
+        end_ms = audio_end_ms * self.speed  # on the clock of the engine's sound
         if self.status == "completed":  # by its last frame all its words have begun
             last_ms = duration_ms(part.waveform, rate_hz) - FRAME_MS
             part.spoken = [Spoken(piece.text, min(piece.start_ms, last_ms)) for piece in part.spoken]
-        part.waveform = part.waveform[: round(audio_end_ms * rate_hz / 1000)]
-        part.spoken = [piece for piece in part.spoken if piece.start_ms < audio_end_ms]
+        part.waveform = part.waveform[: round(end_ms * rate_hz / 1000)]
+        part.spoken = [piece for piece in part.spoken if piece.start_ms < end_ms]
         part.text = "".join(piece.text for piece in part.spoken)
         self.status = "incomplete"
         self.revision += 1

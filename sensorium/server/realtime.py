@@ -34,7 +34,6 @@ from sensorium.server.conversation import (
     Item,
     Json,
     Transcripts,
-    duration_ms,
     new_id,
     read_item,
 )
@@ -63,7 +62,7 @@ from sensorium.server.realtime_events import (
 )
 from sensorium.server.realtime_input import Microphone
 from sensorium.server.realtime_reply import CancelReason, Reply
-from sensorium.server.realtime_session import check_response, check_session, chosen_voice, session_body
+from sensorium.server.realtime_session import check_response, check_session, chosen_speed, chosen_voice, session_body
 from sensorium.server.realtime_thread import Thread
 
 log = structlog.get_logger()
@@ -206,6 +205,9 @@ class Call:
                 "session.audio.output.voice",
                 "cannot_update_voice",
             )
+        if self._replies and session.audio.output.speed != self.session.audio.output.speed:
+            message = "The speed cannot change while a response is in progress."
+            raise invalid(message, "session.audio.output.speed", "cannot_update_speed")
         self.transcribes = transcribes
         before, self.session = self.session.audio.input, session
         if session.audio.input != before:
@@ -233,8 +235,7 @@ class Call:
             raise invalid("Only spoken answers of the assistant can be truncated.", "item_id")
         if event.content_index != 0:
             raise invalid("Only content 0 can be truncated.", "content_index")
-        waveform = item.content[0].waveform
-        length_ms = duration_ms(waveform, self._rate_hz) if waveform is not None else 0
+        length_ms = item.heard_ms(self._rate_hz)
         if event.audio_end_ms > length_ms:
             message = f"Audio content of {length_ms}ms is already shorter than {event.audio_end_ms}ms"
             raise invalid(message, "audio_end_ms")
@@ -246,7 +247,7 @@ class Call:
         if not self.thread.lock.locked():
             await self._microphone.hear_again()
             async with self.thread.lock:
-                await self.thread.cut_short(item, known, event.audio_end_ms)
+                await self.thread.cut_short(item, known, event.audio_end_ms * item.speed)
         fields = {"item_id": item.id, "content_index": 0, "audio_end_ms": event.audio_end_ms}
         await self.send("conversation.item.truncated", **fields)
 
@@ -273,6 +274,7 @@ class Call:
             conversation=self.conversation if in_conversation else None,
             rate_hz=self._rate_hz,
             voice=chosen_voice(options, self.session, self._config),
+            speed=chosen_speed(options, self.session),
         )
         self._replies[reply.id] = reply
         if in_conversation:

@@ -29,6 +29,7 @@ from sensorium.server.conversation import Content, Conversation, Item, Json, Spo
 from sensorium.server.errors import APIError
 from sensorium.server.realtime_audio import WireEncoder
 from sensorium.server.realtime_events import FunctionTool, ResponseOptions, SessionConfig
+from sensorium.server.stretch import Stretch
 
 CancelReason: TypeAlias = Literal["turn_detected", "client_cancelled"]
 
@@ -45,6 +46,7 @@ class Reply:
         conversation: Conversation | None,
         rate_hz: int,
         voice: str,
+        speed: float,
     ) -> None:
         self.id = new_id("resp")
         self.told = asyncio.Event()  # that it is over
@@ -57,8 +59,10 @@ class Reply:
         self._conversation = conversation
         self._rate_hz = rate_hz
         self._voice = voice
+        self._speed = speed
         self._items: list[Item] = []
         self._open: Item | None = None  # the message under way
+        self._stretch: Stretch | None = None
         self._encoder: WireEncoder | None = None
         self._ended: End | None = None
         self._is_closing = False
@@ -69,11 +73,9 @@ class Reply:
     def played_at_s(self) -> float:
         """When a client that plays sound as it comes will have played all of it (`time.monotonic`)."""
         now_s = time.monotonic()
-        return (
-            now_s
-            if self._first_sound_s is None
-            else max(now_s, self._first_sound_s + self._num_samples / self._rate_hz)
-        )
+        if self._first_sound_s is None:
+            return now_s
+        return max(now_s, self._first_sound_s + self._num_samples / self._rate_hz / self._speed)
 
     @property
     def in_conversation(self) -> bool:
@@ -166,10 +168,11 @@ class Reply:
         item, part = await self._part("output_audio")
         assert part.waveform is not None
         assert self._encoder is not None
+        assert self._stretch is not None
         part.waveform = np.concatenate((part.waveform, waveform))
         self._first_sound_s = self._first_sound_s or time.monotonic()
         self._num_samples += len(waveform)
-        await self._send_sound(item, self._encoder.push(waveform))
+        await self._send_sound(item, self._encoder.push(self._stretch.push(waveform)))
 
     async def _send_sound(self, item: Item, data: bytes) -> None:
         if data:
@@ -181,10 +184,13 @@ class Reply:
         if self._open is not None and self._open.content[-1].kind != kind:
             await self._close("completed")
         if self._open is None:
-            self._open = Item(id=new_id("item"), role="assistant", status="in_progress", voice=self._voice)
+            self._open = Item(
+                id=new_id("item"), role="assistant", status="in_progress", voice=self._voice, speed=self._speed
+            )
             await self._begin_item(self._open)
             waveform = np.zeros(0, np.float32) if kind == "output_audio" else None
             self._open.content.append(Content(kind=kind, waveform=waveform))
+            self._stretch = Stretch(self._speed, self._rate_hz)
             self._encoder = WireEncoder(self._format, self._rate_hz)
             part = {"type": "audio", "transcript": ""} if kind == "output_audio" else {"type": "text", "text": ""}
             await self._send("response.content_part.added", **self._where(self._open), part=part)
@@ -197,7 +203,9 @@ class Reply:
         part, where = item.content[-1], self._where(item)
         if part.kind == "output_audio":
             assert self._encoder is not None
-            await self._send_sound(item, self._encoder.flush())
+            assert self._stretch is not None
+            rest = self._stretch.push(np.zeros(0, np.float32), last=True)
+            await self._send_sound(item, self._encoder.push(rest, last=True))
             await self._send("response.output_audio.done", **where)
             await self._send("response.output_audio_transcript.done", **where, transcript=part.text)
             told = {"type": "audio", "transcript": part.text}

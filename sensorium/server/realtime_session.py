@@ -18,7 +18,6 @@ def check_session(session: SessionConfig, info: EngineInfo, config: ServerConfig
         (session.include, "include", "log probabilities are not available"),
         (heard.noise_reduction, "audio.input.noise_reduction", "sound is heard as it comes"),
         (heard.transcription and heard.transcription.prompt, "audio.input.transcription.prompt", "cannot be steered"),
-        (said.speed != 1.0, "audio.output.speed", "only 1.0 is supported"),
         (
             not isinstance(session.truncation, str),
             "truncation",
@@ -50,8 +49,6 @@ def check_response(options: ResponseOptions, info: EngineInfo, config: ServerCon
     if options.prompt is not None:
         raise unsupported("response.prompt", "stored prompts are not available")
     if options.audio is not None:
-        if options.audio.output.speed != 1.0:
-            raise unsupported("response.audio.output.speed", "only 1.0 is supported")
         known_voice(options.audio.output.voice, info, config, "response.audio.output.voice")
     if options.tool_choice is not None:
         check_tool_choice(options.tool_choice, "response.tool_choice")
@@ -63,3 +60,9 @@ def chosen_voice(options: ResponseOptions, session: SessionConfig, config: Serve
     voice = chosen or session.audio.output.voice
     assert isinstance(voice, str)
     return config.voice_aliases.get(voice, voice)
+
+
+def chosen_speed(options: ResponseOptions, session: SessionConfig) -> float:
+    audio = options.audio
+    is_chosen = audio is not None and "speed" in audio.output.model_fields_set
+    return audio.output.speed if audio is not None and is_chosen else session.audio.output.speed

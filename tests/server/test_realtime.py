@@ -58,7 +58,11 @@ def test_an_update_changes_only_what_it_names(server: Live):
         ({"type": "realtime", "voice": "echo"}, "session.voice", "unknown_parameter"),
         ({"type": "realtime", "output_modalities": ["text", "audio"]}, "session.output_modalities", None),
         ({"type": "realtime", "audio": {"output": {"voice": "nobody"}}}, "session.audio.output.voice", "invalid_value"),
-        ({"type": "realtime", "audio": {"output": {"speed": 1.2}}}, "session.audio.output.speed", "unsupported_value"),
+        (
+            {"type": "realtime", "audio": {"output": {"speed": 1.6}}},
+            "session.audio.output.speed",
+            "decimal_above_max_value",
+        ),
         ({"type": "realtime", "model": "nobody"}, "session.model", "model_not_found"),
         ({"type": "realtime", "max_output_tokens": 5000}, "session.max_output_tokens", None),
         ({"type": "realtime", "tool_choice": "perhaps"}, "session.tool_choice", "invalid_value"),
