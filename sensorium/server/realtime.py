@@ -28,6 +28,7 @@ from sensorium.engine.request import (
     LiveEngine,
 )
 from sensorium.messages import Message, Text, tool_list
+from sensorium.server import realtime_beta
 from sensorium.server.config import ServerConfig
 from sensorium.server.conversation import (
     Conversation,
@@ -85,7 +86,9 @@ class Call:
         threads: Threads,
         *,
         model: str,
+        beta: bool = False,
     ) -> None:
+        """`beta`: the client speaks the retired shape."""
         self._socket = socket
         self._engine = engine
         self._config = config
@@ -94,6 +97,7 @@ class Call:
         self._rate_hz = engine.info.sample_rate_hz
         self._id = new_id("sess")
         self._model = model
+        self._beta = beta
         self._expires_at = int(time.time()) + config.call_s
         self.session = SessionConfig(type="realtime")
         self.transcribes = False  # only: nothing is answered
@@ -113,6 +117,9 @@ class Call:
 
     async def run(self) -> None:
         await self.send("session.created", session=self._session_body())
+        if self._beta and not self.transcribes:
+            conversation = {"id": self.conversation.id, "object": "realtime.conversation"}
+            await self.send("conversation.created", conversation=conversation)
         try:
             async with asyncio.timeout(self._expires_at - time.time()):
                 while True:
@@ -129,7 +136,9 @@ class Call:
 
     async def send(self, type: str, **fields: Any) -> None:
         """One server event. Waits while the client is slow to read, and gives it up after a while."""
-        event = {"type": type, "event_id": new_id("event"), **fields}
+        event: Json | None = {"type": type, "event_id": new_id("event"), **fields}
+        if self._beta and (event := realtime_beta.from_ga(event)) is None:
+            return
         async with self._sending:
             if self._socket.application_state is not WebSocketState.CONNECTED:
                 raise WebSocketDisconnect
@@ -150,6 +159,8 @@ class Call:
             body = _parsed(received.get("text"))
             if isinstance(named := body.get("event_id"), str):
                 event_id = named[:512]
+            if self._beta:
+                body = realtime_beta.to_ga(body)
             await self._obey(client_event.validate_python(body))
         except ValidationError as error:
             await self._refuse(from_validation(error), event_id)

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from starlette.websockets import WebSocket
 
 from sensorium.engine.request import LiveEngine
+from sensorium.server import realtime_beta
 from sensorium.server.chat_request import check_model
 from sensorium.server.client_secrets import ClientSecrets, Granted
 from sensorium.server.config import ServerConfig
@@ -68,13 +69,22 @@ class Realtime:
         except APIError as error:
             await socket.send_denial_response(error.response())
             return
-        await socket.accept(SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None)
+        offered: list[str] = socket.scope["subprotocols"]
+        known = [name for name in (SUBPROTOCOL, realtime_beta.SUBPROTOCOL) if name in offered]
+        await socket.accept(known[0] if known else None)  # browsers hang up unless one of theirs is taken
         self._num_calls += 1
         threads = Threads(decoders=self._decoders, listening=self._listening)
-        call = Call(socket, self._engine, self._config, self._metrics, threads, model=model)
+        call = Call(
+            socket, self._engine, self._config, self._metrics, threads, model=model, beta=_asks_for_beta(socket)
+        )
         if asked is not None:
             call.begin_as(asked)
         try:
             await call.run()
         finally:
             self._num_calls -= 1
+
+
+def _asks_for_beta(socket: WebSocket) -> bool:
+    named = [name.strip() for name in socket.headers.get(realtime_beta.HEADER, "").split(",")]
+    return realtime_beta.HEADER_VALUE in named or realtime_beta.SUBPROTOCOL in socket.scope["subprotocols"]

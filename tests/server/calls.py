@@ -23,6 +23,8 @@ PUSH_TO_TALK = {"type": "realtime", "audio": {"input": {"turn_detection": None}}
 class Phone:
     """One call, seen from the client's side."""
 
+    server_event = SERVER_EVENT
+
     def __init__(self, socket: Connection) -> None:
         self.socket = socket
 
@@ -31,7 +33,7 @@ class Phone:
 
     def next(self) -> dict[str, Any]:
         event = json.loads(self.socket.recv(timeout=10))
-        SERVER_EVENT.validate_python(event)
+        self.server_event.validate_python(event)
         assert event["event_id"].startswith("event_")
         return event
 
