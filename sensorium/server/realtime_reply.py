@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
-import time
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -72,7 +72,7 @@ class Reply:
     @property
     def played_at_s(self) -> float:
         """When a client that plays sound as it comes will have played all of it (`time.monotonic`)."""
-        now_s = time.monotonic()
+        now_s = monotonic()
         if self._first_sound_s is None:
             return now_s
         return max(now_s, self._first_sound_s + self._num_samples / self._rate_hz / self._speed)
@@ -170,7 +170,7 @@ class Reply:
         assert self._encoder is not None
         assert self._stretch is not None
         part.waveform = np.concatenate((part.waveform, waveform))
-        self._first_sound_s = self._first_sound_s or time.monotonic()
+        self._first_sound_s = self._first_sound_s or monotonic()
         self._num_samples += len(waveform)
         await self._send_sound(item, self._encoder.push(self._stretch.push(waveform)))
 
