@@ -14,10 +14,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 from fastapi import APIRouter, Request
 from pydantic import Field, ValidationError
 
+from sensorium.server import realtime_beta
 from sensorium.server.body import read_json
 from sensorium.server.chat_request import Wire
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import APIError, from_validation
+from sensorium.server.errors import APIError, from_validation, invalid
 from sensorium.server.realtime_events import SessionConfig, SessionKind, TranscriptionConfig
 
 PREFIX = "ek_"
@@ -53,10 +54,41 @@ class ClientSecrets:
     def routes(self) -> APIRouter:
         router = APIRouter()
         router.add_api_route("/v1/realtime/client_secrets", self.create, methods=["POST"])
+        router.add_api_route("/v1/realtime/sessions", self.create_beta, methods=["POST"])
+        router.add_api_route("/v1/realtime/transcription_sessions", self.create_beta_transcription, methods=["POST"])
         return router
 
     async def create(self, http: Request) -> dict[str, Any]:
-        body = await read_json(http, self._config)
+        secret, session = self._grant(await read_json(http, self._config))
+        # inside the session too, where openai-python before 2.0 looks for it
+        return {**secret, "session": {**session, "client_secret": secret}}
+
+    async def create_beta(self, http: Request) -> dict[str, Any]:
+        """The retired shape of the same: a flat session that holds its secret."""
+        return self._grant_beta(await read_json(http, self._config), realtime_beta.realtime_to_ga)
+
+    async def create_beta_transcription(self, http: Request) -> dict[str, Any]:
+        return self._grant_beta(await read_json(http, self._config), realtime_beta.transcription_to_ga)
+
+    def _grant_beta(self, flat: Any, to_ga: Callable[[Any], Any]) -> dict[str, Any]:
+        if not isinstance(flat, dict):
+            raise invalid("A session is a JSON object.", None, "invalid_type")
+        asked = flat.get("client_secret")
+        # the two kinds of sessions call it differently
+        wanted = asked.get("expires_after", asked.get("expires_at")) if isinstance(asked, dict) else None
+        try:
+            body = {"session": to_ga(flat)}
+            secret, session = self._grant(body if wanted is None else {**body, "expires_after": wanted})
+        except APIError as error:
+            named = realtime_beta.error_from_ga(error.envelope()["error"])
+            param, message = named["param"] or "", named["message"]
+            error.param = param.removeprefix("session.") or None
+            error.message = message.replace(param, error.param) if error.param else message
+            raise
+        return {**realtime_beta.session_from_ga(session), "client_secret": secret}
+
+    def _grant(self, body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A new secret, and its session written out. Raises APIError for what cannot be obeyed."""
         try:
             request = ClientSecretRequest.model_validate(body)
         except ValidationError as error:
@@ -68,9 +100,7 @@ class ClientSecrets:
             raise APIError("Too many client secrets are in use.", status=429, type="requests")
         value, expires_at_s = f"{PREFIX}{secrets.token_hex(24)}", now_s + request.expires_after.seconds
         self._granted[value] = Granted(expires_at_s, request.session)
-        secret = {"value": value, "expires_at": expires_at_s}
-        # inside the session too, where openai-python before 2.0 looks for it
-        return {**secret, "session": {**session, "client_secret": secret}}
+        return {"value": value, "expires_at": expires_at_s}, session
 
     def find(self, key: str) -> Granted | None:
         """What a key that has not expired stands for."""

@@ -184,12 +184,12 @@ def _item_from_ga(item: Any) -> Any:
 # --- what a client says
 
 
-def _realtime(session: Any) -> Any:
+def realtime_to_ga(session: Any) -> Any:
     nested = _nested(session, _SESSION, "session")
     return {"type": "realtime", **nested} if isinstance(nested, dict) else nested
 
 
-def _transcription(session: Any) -> Any:
+def transcription_to_ga(session: Any) -> Any:
     nested = _nested(session, _HEARD, "session")
     return {"type": "transcription", **nested} if isinstance(nested, dict) else nested
 
@@ -201,8 +201,8 @@ class _Said(NamedTuple):
 
 
 _CLIENT_EVENTS = {
-    "session.update": _Said("session.update", "session", _realtime),
-    "transcription_session.update": _Said("session.update", "session", _transcription),
+    "session.update": _Said("session.update", "session", realtime_to_ga),
+    "transcription_session.update": _Said("session.update", "session", transcription_to_ga),
     "response.create": _Said("response.create", "response", lambda options: _nested(options, _RESPONSE, "response")),
     "conversation.item.create": _Said("conversation.item.create", "item", _item_to_ga),
 }
@@ -235,7 +235,7 @@ _TRANSCRIPTION_EVENTS = {
 }
 
 
-def _session_from_ga(session: Json) -> Json:
+def session_from_ga(session: Json) -> Json:
     if session["type"] == "transcription":
         return _flat(session, _HEARD, "session")
     return {**_flat(session, _SESSION, "session"), "temperature": TEMPERATURE}
@@ -253,7 +253,7 @@ _BETA_NAMES = {
 }
 
 
-def _error_from_ga(error: Json) -> Json:
+def error_from_ga(error: Json) -> Json:
     """Its field by the name that the client gave it."""
     message, param = error["message"], error["param"] or ""
     for ga, beta in _BETA_NAMES.items():
@@ -263,10 +263,10 @@ def _error_from_ga(error: Json) -> Json:
 
 
 _FIELDS: Mapping[str, Callable[[Any], Any]] = {
-    "session": _session_from_ga,
+    "session": session_from_ga,
     "response": _response_from_ga,
     "item": _item_from_ga,
-    "error": _error_from_ga,
+    "error": error_from_ga,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import openai
@@ -111,3 +111,24 @@ def test_a_spoken_conversation_with_a_tool_that_is_interrupted():
 def speak(call: Any) -> None:
     for piece in spoken():
         call.input_audio_buffer.append(audio=base64.b64encode(piece).decode())
+
+
+def test_a_call_of_the_retired_beta(client: openai.OpenAI):
+    secret = client.beta.realtime.sessions.create(model="gpt-4o-realtime-preview", voice="echo").client_secret
+    with client.with_options(api_key=secret.value).beta.realtime.connect(model="gpt-4o-realtime-preview") as connection:
+        [created] = cast(list[Any], until(connection, "session.created"))
+        assert created.session.voice == "echo"
+        push_to_talk: Any = {"turn_detection": None, "modalities": ["audio", "text"], "speed": 1.5}
+        connection.session.update(session=push_to_talk)
+        until(connection, "session.updated")
+        for piece in np.array_split(hum(600), 6):
+            connection.input_audio_buffer.append(audio=pcm(piece))
+        connection.input_audio_buffer.commit()
+        connection.response.create()
+        events = cast(list[Any], until(connection, "response.done"))
+    sound = b"".join(base64.b64decode(e.delta) for e in events if e.type == "response.audio.delta")
+    transcript = "".join(e.delta for e in events if e.type == "response.audio_transcript.delta")
+    assert transcript.startswith("I got a clip of")
+    assert len(sound) == pytest.approx(len(transcript.split()) * 0.16 * 48_000 / 1.5, rel=0.02)
+    made = client.beta.realtime.transcription_sessions.create(input_audio_transcription={"model": "gpt-4o-transcribe"})
+    assert made.client_secret.value.startswith("ek_")

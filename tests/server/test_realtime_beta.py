@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from openai.types.beta.realtime import SessionCreateResponse
 from openai.types.beta.realtime.realtime_server_event import RealtimeServerEvent
 from openai.types.beta.realtime.transcription_session import TranscriptionSession
 from openai.types.beta.realtime.transcription_session_updated_event import TranscriptionSessionUpdatedEvent
@@ -250,3 +251,37 @@ def test_todays_clients_are_not_spoken_to_in_beta(server: Live):
         call = Phone(socket)
         assert "modalities" not in call.next()["session"]
         call.user("hello")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("sessions", {"voice": "nobody"}, "voice"),
+        ("sessions", {"output_audio_format": "mp3"}, "output_audio_format"),
+        (
+            "sessions",
+            {"client_secret": {"expires_after": {"anchor": "created_at", "seconds": 1}}},
+            "expires_after.seconds",
+        ),
+        ("transcription_sessions", {"turn_detection": {"type": "by_eye"}}, "turn_detection.type"),
+    ],
+)
+def test_a_secret_that_cannot_be_made(server: Live, path: str, body: Any, param: str):
+    answer = server.http.post(f"/v1/realtime/{path}", json=body)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["param"] == param
+    assert f"'{param}'" in error["message"]
+
+
+def test_a_secret_of_a_flat_session(server: Live):
+    asked: dict[str, Any] = {"model": "gpt-4o-realtime-preview", "modalities": ["text"]}
+    asked |= {"client_secret": {"expires_after": {"anchor": "created_at", "seconds": 10}}}
+    assert server.http.post("/v1/realtime/sessions", json=[asked]).status_code == 400
+    made = server.http.post("/v1/realtime/sessions", json=asked).json()
+    SessionCreateResponse.model_validate(made)
+    assert made["modalities"] == ["text"]
+    url = server.url.replace("http", "ws") + "/v1/realtime"
+    offered: Any = ["realtime", f"openai-insecure-api-key.{made['client_secret']['value']}", "openai-beta.realtime-v1"]
+    with connect(url, subprotocols=offered) as socket:
+        assert BetaPhone(socket).next()["session"]["modalities"] == ["text"]
