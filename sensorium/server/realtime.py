@@ -286,6 +286,7 @@ class Call:
             rate_hz=self._rate_hz,
             voice=chosen_voice(options, self.session, self._config),
             speed=chosen_speed(options, self.session),
+            played=self._microphone.loudspeaker.play,
         )
         self._replies[reply.id] = reply
         if in_conversation:
@@ -391,8 +392,6 @@ class Call:
             async for event in events:
                 self._has_spoken |= isinstance(event, AudioDelta)
                 await reply.add(event)
-                if isinstance(event, AudioDelta):
-                    self._microphone.loudspeaker.play(event.waveform)
                 if isinstance(event, End):
                     return
 

@@ -47,7 +47,9 @@ class Reply:
         rate_hz: int,
         voice: str,
         speed: float,
+        played: Callable[[np.ndarray], None],
     ) -> None:
+        """`played` is given the sound as the client hears it, at the engine's rate."""
         self.id = new_id("resp")
         self.told = asyncio.Event()  # that it is over
         self.stop: Callable[[], object] = lambda: None
@@ -60,6 +62,7 @@ class Reply:
         self._rate_hz = rate_hz
         self._voice = voice
         self._speed = speed
+        self._played = played
         self._items: list[Item] = []
         self._open: Item | None = None  # the message under way
         self._stretch: Stretch | None = None
@@ -172,7 +175,9 @@ class Reply:
         part.waveform = np.concatenate((part.waveform, waveform))
         self._first_sound_s = self._first_sound_s or monotonic()
         self._num_samples += len(waveform)
-        await self._send_sound(item, self._encoder.push(self._stretch.push(waveform)))
+        heard = self._stretch.push(waveform)
+        await self._send_sound(item, self._encoder.push(heard))
+        self._played(heard)
 
     async def _send_sound(self, item: Item, data: bytes) -> None:
         if data:
@@ -206,6 +211,7 @@ class Reply:
             assert self._stretch is not None
             rest = self._stretch.push(np.zeros(0, np.float32), last=True)
             await self._send_sound(item, self._encoder.push(rest, last=True))
+            self._played(rest)
             await self._send("response.output_audio.done", **where)
             await self._send("response.output_audio_transcript.done", **where, transcript=part.text)
             told = {"type": "audio", "transcript": part.text}

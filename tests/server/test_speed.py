@@ -12,6 +12,7 @@ import soxr
 
 from sensorium.engine.fake import FakeEngine
 from sensorium.messages import Audio
+from sensorium.server.echo import Loudspeaker
 from sensorium.server.stretch import Stretch
 from tests.server.calls import PUSH_TO_TALK, Phone, hum, phone
 from tests.server.live import Live, live
@@ -159,3 +160,12 @@ def test_the_speed_changes_between_turns_only():
         call.until("rate_limits.updated")
         told = call.ask("session.update", "session.updated", session=change)["session"]
         assert told["audio"]["output"]["speed"] == 0.5
+
+
+def test_the_echo_that_is_expected_is_of_what_was_heard(server: Live, monkeypatch: pytest.MonkeyPatch):
+    played: list[int] = []
+    monkeypatch.setattr(Loudspeaker, "play", lambda self, waveform: played.append(len(waveform)))
+    with phone(server, session=session(0.5)) as call:
+        call.user("one two three")
+        heard_ms = answer(call)[1]
+    assert 1000 * sum(played) / RATE_HZ == pytest.approx(heard_ms, abs=2)

@@ -1,0 +1,112 @@
+"""What happens at once in a call: answers beside each other, cut, cancelled and asked for again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sensorium.engine.fake import FakeEngine
+from sensorium.messages import Audio
+from tests.server.calls import Phone, phone, types
+from tests.server.live import Live, eventually, live
+
+
+def test_one_answer_at_a_time_and_others_beside_the_conversation():
+    with live(FakeEngine(delay_ms=20)) as server, phone(server) as call:
+        call.user("a rather long sentence to repeat")
+        call.say("response.create")
+        created = call.next()["response"]
+        assert call_error(call, "response.create") == (None, "conversation_already_has_active_response")
+        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "aside"}]}
+        options = {"conversation": "none", "input": [item], "output_modalities": ["text"]}
+        call.say("response.create", response=options)
+        done: dict[str, dict[str, Any]] = {}
+        while len(done) < 2:
+            event = call.next()
+            if event["type"] == "response.done":
+                done[event["response"]["id"]] = event["response"]
+        aside = next(response for id, response in done.items() if id != created["id"])
+        assert aside["conversation_id"] is None
+        assert aside["output"][0]["content"][0]["text"] == 'You said "aside".'
+        assert done[created["id"]]["status"] == "completed"
+
+
+def call_error(call: Phone, type: str) -> tuple[str | None, str | None]:
+    call.say(type)
+    error = next(event for event in iter(call.next, None) if event["type"] == "error")["error"]
+    return error["param"], error["code"]
+
+
+def test_a_cancelled_answer_ends_what_it_began():
+    with live(FakeEngine(delay_ms=20)) as server, phone(server) as call:
+        assert call.refused("response.cancel") == (None, "response_cancel_not_active")
+        call.user("a rather long sentence to repeat")
+        call.say("response.create")
+        call.until("response.output_audio.delta")
+        call.say("response.cancel")
+        events = call.until("response.done")
+        assert "response.output_audio.done" in types(events)
+        response = events[-1]["response"]
+        assert response["status"] == "cancelled"
+        assert response["status_details"] == {"type": "cancelled", "reason": "client_cancelled"}
+        assert response["output"][0]["status"] == "incomplete"
+        eventually(lambda: server.engine.num_cancelled == 1)
+
+
+def test_an_interrupted_answer_is_remembered_as_far_as_it_was_heard(server: Live):
+    with phone(server) as call:
+        call.user("one two three four five six")
+        call.say("response.create")
+        item = call.until("response.done")[-1]["response"]["output"][0]
+        call.next()
+        length_ms = 160 * len(item["content"][0]["transcript"].split())
+        assert call.refused("conversation.item.truncate", item_id=item["id"], content_index=0, audio_end_ms=60_000) == (
+            "audio_end_ms",
+            "invalid_value",
+        )
+        fields = {"item_id": item["id"], "content_index": 0, "audio_end_ms": length_ms // 2}
+        call.ask("conversation.item.truncate", "conversation.item.truncated", **fields)
+        call.user("and then")
+        call.say("response.create", response={"output_modalities": ["text"]})
+        call.until("response.done")
+    said = server.engine.requests[-1].messages[1].parts[0]
+    assert isinstance(said, Audio)
+    assert said.duration_ms == length_ms // 2
+    assert said.transcript
+    assert item["content"][0]["transcript"].startswith(said.transcript)
+    assert 0 < len(said.transcript) < len(item["content"][0]["transcript"])
+
+
+def test_an_answer_that_is_truncated_while_it_is_made_ends_there():
+    with live(FakeEngine(delay_ms=40)) as server, phone(server) as call:
+        for cancels in (True, False):
+            call.user("one two three four five six")
+            call.say("response.create")
+            item_id = [call.until("response.output_audio.delta") for _ in range(3)][-1][-1]["item_id"]
+            if cancels:
+                call.say("response.cancel")
+            call.say("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=160)
+            events = call.until("conversation.item.truncated")
+            [done] = [event["response"] for event in events if event["type"] == "response.done"]
+            assert done["status_details"] == {"type": "cancelled", "reason": "client_cancelled"}
+        call.user("and then")
+        call.say("response.create", response={"output_modalities": ["text"]})
+        call.until("response.done")
+    for said in (server.engine.requests[-1].messages[at].parts[0] for at in (1, 3)):
+        assert isinstance(said, Audio)
+        assert said.duration_ms == 160
+        assert len((said.transcript or "").split()) == 1
+
+
+def test_an_answer_can_be_asked_for_as_soon_as_the_last_one_is_done(server: Live):
+    with phone(server) as call:
+        call.user("hi")
+        for _ in range(20):
+            call.say("response.create", response={"output_modalities": ["text"]})
+            assert "error" not in types(call.until("response.done"))
+
+
+def test_an_answer_to_nothing_at_all(server: Live):
+    with phone(server) as call:
+        for options in ({"input": []}, {"input": [], "conversation": "none"}):
+            call.say("response.create", response={**options, "output_modalities": ["text"]})
+            assert call.until("rate_limits.updated")[-2]["response"]["status"] == "completed"
