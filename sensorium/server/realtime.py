@@ -294,6 +294,7 @@ class Call:
         await reply.begin()
         task = self.spawn(self._run_reply(reply, items, options))
         reply.stop = task.cancel
+        await asyncio.sleep(0)  # a task that is cancelled before its first step never tells that it is over
 
     async def _prompt_items(self, options: ResponseOptions) -> list[Item]:
         if options.input is None:

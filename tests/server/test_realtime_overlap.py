@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from sensorium.engine.fake import FakeEngine
 from sensorium.messages import Audio
-from tests.server.calls import Phone, phone, types
+from tests.server.calls import Phone, pcm, phone, types
 from tests.server.live import Live, eventually, live
+from tests.server.test_turns import spoken
 
 
 def test_one_answer_at_a_time_and_others_beside_the_conversation():
@@ -110,3 +113,19 @@ def test_an_answer_to_nothing_at_all(server: Live):
         for options in ({"input": []}, {"input": [], "conversation": "none"}):
             call.say("response.create", response={**options, "output_modalities": ["text"]})
             assert call.until("rate_limits.updated")[-2]["response"]["status"] == "completed"
+
+
+def test_an_answer_that_is_cancelled_before_it_has_begun_is_over(server: Live):
+    with phone(server) as call:
+        call.user("hi")
+        for _ in range(20):
+            call.say("response.create")
+            call.say("response.cancel")
+            call.until("response.done")
+
+
+def test_speech_that_comes_all_at_once_is_turns_like_any_other(server: Live):
+    with phone(server, session={"type": "realtime", "output_modalities": ["text"]}) as call:
+        call.say("input_audio_buffer.append", audio=pcm(np.concatenate([spoken(), spoken(), spoken()])))
+        done = [call.until("response.done")[-1]["response"]["status"] for _ in range(3)]
+    assert done == ["cancelled", "cancelled", "completed"]
