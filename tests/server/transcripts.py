@@ -31,7 +31,8 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 from sensorium.engine.fake import FakeEngine
 from sensorium.engine.request import Event, SamplingParams
@@ -128,7 +129,7 @@ def play(lines: Sequence[Line], *, anew: bool = False) -> list[Line]:
             return now if anew else now + _told(socket, names)
 
 
-def _told(socket: ClientConnection, names: Names, *, only_next: bool = False) -> list[Line]:
+def _told(socket: Connection, names: Names, *, only_next: bool = False) -> list[Line]:
     told: list[Line] = []
     while not (only_next and told):
         try:
