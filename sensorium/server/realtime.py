@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from concurrent.futures import Executor
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, NamedTuple
 
 import structlog
@@ -64,7 +64,7 @@ from sensorium.server.realtime_events import (
 from sensorium.server.realtime_input import Microphone
 from sensorium.server.realtime_reply import CancelReason, Reply
 from sensorium.server.realtime_session import check_response, check_session, chosen_speed, chosen_voice, session_body
-from sensorium.server.realtime_thread import Thread
+from sensorium.server.realtime_thread import KEPT_SHARE, Thread
 
 log = structlog.get_logger()
 
@@ -339,6 +339,8 @@ class Call:
         await reply.close()
         self._replies.pop(reply.id, None)  # before the client is told: it may ask for the next one at once
         await reply.finish(error)
+        if reply.in_conversation:
+            await self._make_room_ahead()
         self._metrics.count_tokens(reply.usage)
 
     async def _generate(self, reply: Reply, items: list[Item], options: ResponseOptions) -> None:
@@ -359,10 +361,30 @@ class Call:
             except ContextLengthExceeded:
                 if self.session.truncation == "disabled":
                     raise
-                if not (self.thread.make_room(items) if own else len(items) > 1):
+                if not (self.thread.make_room(items, *self._retention) if own else len(items) > 1):
                     raise
                 if not own:
                     del items[0]  # what was said last is what is answered
+
+    @property
+    def _retention(self) -> tuple[float, int | None]:
+        """The share of the positions that items keep where some must go, and how many they may take, if it is said."""
+        policy = self.session.truncation
+        if isinstance(policy, str):
+            return KEPT_SHARE, None
+        return policy.retention_ratio, policy.token_limits.post_instructions if policy.token_limits else None
+
+    async def _make_room_ahead(self) -> None:
+        """While the user listens: a conversation that is full would keep the next answer waiting."""
+        thread, items = self.thread, list(self.conversation)
+        kept_share, limit = self._retention
+        if self.session.truncation == "disabled" or thread.lock.locked() or thread.hears or not thread.is_tight(limit):
+            return
+        async with thread.lock:
+            while thread.make_room(items, kept_share, limit):
+                with suppress(ContextLengthExceeded):
+                    await thread.catch_up(self.head(), items)
+                    return
 
     async def _answer(self, reply: Reply, head: list[Message], items: Sequence[Item]) -> None:
         async with self.thread.lock:

@@ -18,11 +18,6 @@ def check_session(session: SessionConfig, info: EngineInfo, config: ServerConfig
         (session.include, "include", "log probabilities are not available"),
         (heard.noise_reduction, "audio.input.noise_reduction", "sound is heard as it comes"),
         (heard.transcription and heard.transcription.prompt, "audio.input.transcription.prompt", "cannot be steered"),
-        (
-            not isinstance(session.truncation, str),
-            "truncation",
-            "supported are 'auto' and 'disabled'",
-        ),
     )
     for asked_for, param, what in refusals:
         if asked_for:

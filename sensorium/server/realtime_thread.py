@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Hashable, Sequence
 from contextlib import aclosing
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -17,10 +18,14 @@ from sensorium.engine.request import Event, InputTranscriptDelta, LiveEngine, Ma
 from sensorium.messages import Message
 from sensorium.server.conversation import Item, Transcripts
 
+KEPT_SHARE = 0.6  # of the positions of all items, where some must go
+_NEEDED = 0.25  # of the context: a turn and its answer
+
 
 class _Read(NamedTuple):
     key: Hashable
     before: Mark  # items of one answer share it: half an answer can't be gone back to
+    num_free: int  # positions that were free before it
 
 
 class Thread:
@@ -30,9 +35,10 @@ class Thread:
         self.lock = asyncio.Lock()
         self._left_out: set[str] = set()  # ids of items that made room for later ones
         self._live = engine.converse()
+        self._size = self._live.num_free
         self._rate_hz = engine.info.sample_rate_hz
         self._read: list[_Read] = []
-        self._turn: Mark | None = None  # before the turn under way
+        self._turn: _Read | None = None  # the turn under way
 
     @property
     def hears(self) -> bool:
@@ -56,16 +62,33 @@ class Thread:
             same += 1
         await self._forget(same)
         for at in range(len(self._read), len(keys)):
-            before = await self._live.mark()
+            before, num_free = await self._live.mark(), self._live.num_free
             await (self._read_item(kept[at - 1]) if at else self._read_all(head))
-            self._read.append(_Read(keys[at], before))
+            self._read.append(_Read(keys[at], before, num_free))
 
-    def make_room(self, items: Sequence[Item]) -> bool:
-        """Leaves out the oldest items from now on, more than need be, so that not every turn begins by reading all the
-        others again. False if there is but one left."""
-        kept = self._kept(items)
-        self._left_out.update(item.id for item in kept[: max(1, len(kept) // 3)] if len(kept) > 1)
-        return len(kept) > 1
+    def is_tight(self, limit: int | None) -> bool:
+        """Whether the next turn might not fit any more, or the items take more positions than `limit`."""
+        return self._live.num_free < self._size * _NEEDED or (limit is not None and sum(self._sizes()) > limit)
+
+    def make_room(self, items: Sequence[Item], kept_share: float = KEPT_SHARE, limit: int | None = None) -> bool:
+        """Leaves out the oldest items from now on, until the others take but a share of the positions that they may
+        take: more than need be, so that not every turn begins by reading all of them again. False if but one is left.
+        """
+        kept, sizes = self._kept(items), self._sizes()
+        if len(kept) < 2:
+            return False
+        sizes += [max(sizes, default=1)] * (len(kept) - len(sizes))  # of those that were not read yet
+        allowed = limit if limit is not None else self._size
+        gone = 1
+        while gone < len(kept) - 1 and sum(sizes[gone:]) > kept_share * allowed:
+            gone += 1
+        self._left_out.update(item.id for item in kept[:gone])
+        return True
+
+    def _sizes(self) -> list[int]:
+        """The positions of each item that has been read."""
+        free = [read.num_free for read in self._read[1:]] + [self._live.num_free]
+        return [before - after for before, after in pairwise(free)]
 
     def _kept(self, items: Sequence[Item]) -> list[Item]:
         return [item for item in items if item.id not in self._left_out]
@@ -93,7 +116,7 @@ class Thread:
     async def listen(self, waveform: np.ndarray) -> None:
         """More of the user's turn. Raises ContextLengthExceeded when it does not fit; what came before is heard."""
         if self._turn is None:
-            self._turn = await self._live.mark()
+            self._turn = _Read(None, await self._live.mark(), self._live.num_free)
         await self._live.push(waveform)
 
     async def end_turn(self, item: Item) -> None:
@@ -101,12 +124,12 @@ class Thread:
         assert self._turn is not None
         await self._live.finish()
         item.content[0].text = self._live.transcript or None
-        self._read.append(_Read(item.key, self._turn))
+        self._read.append(self._turn._replace(key=item.key))
         self._turn = None
 
     async def drop_turn(self) -> None:
         if self._turn is not None:
-            await self._live.truncate(self._turn)
+            await self._live.truncate(self._turn.before)
             self._turn = None
 
     # --- the assistant's
@@ -118,14 +141,15 @@ class Thread:
             async for event in events:
                 yield event
 
-    async def mark(self) -> Mark:
-        return await self._live.mark()
+    async def mark(self) -> tuple[Mark, int]:
+        """A place to go back to, and the positions that are free there."""
+        return await self._live.mark(), self._live.num_free
 
-    async def answered(self, before: Mark, items: Sequence[Item]) -> None:
+    async def answered(self, before: tuple[Mark, int], items: Sequence[Item]) -> None:
         """What the last answer came to, since the mark; nothing remains of one that nobody was told of."""
-        self._read += [_Read(item.key, before) for item in items]
+        self._read += [_Read(item.key, *before) for item in items]
         if not items:
-            await self._live.truncate(before)
+            await self._live.truncate(before[0])
 
     async def cut_short(self, item: Item, known: Hashable, after_ms: float) -> None:
         """An answer was heard so far only; `known` is the key it had. If more was read since, `catch_up` sees to it."""

@@ -262,12 +262,37 @@ def test_the_oldest_items_make_room():
         call.say("response.create", response={"output_modalities": ["text"]})
         assert call.until("response.done")[-1]["response"]["status"] == "completed"
         call.next()
-        assert len(server.engine.requests[-1].messages) == 3
+        assert len(server.engine.requests[-1].messages) == 1  # more than need be made room
         call.ask("session.update", "session.updated", session={"type": "realtime", "truncation": "disabled"})
+        for _ in range(3):
+            call.user("one two three four")
         call.say("response.create", response={"output_modalities": ["text"]})
         response = call.until("response.done")[-1]["response"]
         assert response["status"] == "failed"
         assert response["status_details"]["error"]["code"] == "context_length_exceeded"
+
+
+def test_room_for_the_next_turn_is_made_while_the_user_listens():
+    """To the share that the session keeps, of what it allows."""
+    limits = {"post_instructions": 60}
+    for truncation, kept in (
+        ("auto", {12, 13, 14}),
+        ({"type": "retention_ratio", "retention_ratio": 0.4}, {7, 8, 9}),
+        ({"type": "retention_ratio", "retention_ratio": 0.9, "token_limits": limits}, {7, 8, 9}),
+        ("disabled", {20}),
+    ):
+        with live(FakeEngine(max_tokens=128)) as server, phone(server) as call:
+            call.ask("session.update", "session.updated", session={"type": "realtime", "truncation": truncation})
+            for _ in range(20):
+                call.user("one two three four five")
+            call.say("response.create", response={"output_modalities": ["text"]})
+            call.until("rate_limits.updated")
+            assert len(server.engine.requests[-1].messages) == 20
+            call.user("six")
+            call.say("response.create", response={"output_modalities": ["text"]})
+            assert call.until("response.done")[-1]["response"]["status"] == "completed"
+            num_kept = len(server.engine.requests[-1].messages) - 2  # of the first twenty: but an answer and a question
+            assert num_kept in kept, truncation
 
 
 def test_an_engine_that_fails_fails_one_answer():
