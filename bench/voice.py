@@ -7,6 +7,10 @@ where each ends. Of every turn: whether it was cut before its end (`early`) or n
 `answer_ms` from the end of speech (or from the commit, where the caller says that it is done) to the first sound; and
 whether a player would have run dry (`dry`). Every third answer is spoken into: `stop_ms` runs from the first sound of
 the interruption to the last sound of the answer. The last line is JSON.
+
+    python -m bench.voice --minutes 30 [--detection semantic_vad]
+
+holds one long call instead, and compares its last sixth with its first: answers' delays, and the server's memory.
 """
 
 from __future__ import annotations
@@ -17,10 +21,13 @@ import base64
 import contextlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 import soxr
 from websockets.asyncio.client import ClientConnection, connect
@@ -45,6 +52,7 @@ class Turns:
     """What a caller has seen, over all its turns."""
 
     answer_ms: list[float] = field(default_factory=list)
+    answered_at_s: list[float] = field(default_factory=list)  # of each, since the call began
     stop_ms: list[float] = field(default_factory=list)
     early: int = 0
     missed: int = 0
@@ -79,7 +87,7 @@ class Caller:
         self._detection = detection
         self._pace = pace  # seconds of the clock to a second of sound
         self._rng = np.random.default_rng(seed)
-        self._next_frame = time.perf_counter()
+        self._next_frame = self._begun_s = time.perf_counter()
         self._sent_ms = 0
         self._arrived: list[tuple[float, float]] = []  # when, and how many ms of the answer's sound
         self._sounding = asyncio.Event()
@@ -88,12 +96,15 @@ class Caller:
         self._num_expected = 0
         self._stopped_at_ms: list[int] = []
 
-    async def run(self, questions: list[np.ndarray]) -> Turns:
+    async def run(self, questions: Sequence[np.ndarray], *, until_s: float | None = None) -> Turns:
+        """Asks each of them; or, with `until_s` of the call, goes round until then."""
         audio = {"input": {"turn_detection": self._detection}}
         await self._say("session.update", session={"type": "realtime", "audio": audio})
         ears = asyncio.create_task(self._listen())
         try:
-            for index, question in enumerate(questions):
+            for index, question in enumerate(questions if until_s is None else cycle(questions)):
+                if until_s is not None and time.perf_counter() - self._begun_s > until_s:
+                    break
                 await self._turn(question, interrupt=index % 3 == 2)
         finally:
             ears.cancel()
@@ -121,6 +132,7 @@ class Caller:
         self.turns.early += early
         if not early:
             self.turns.answer_ms.append(1000 * (self._arrived[0][0] - ended))
+            self.turns.answered_at_s.append(self._arrived[0][0] - self._begun_s)
         interrupted = interrupt and not early and self._detection is not None and not self._done.is_set()
         if interrupted:
             begun = time.perf_counter()
@@ -206,6 +218,26 @@ async def measure(address: str, *, calls: int, turns: int, detection: str, pace:
     return together
 
 
+async def long_call(address: str, *, minutes: float, detection: str, pace: float = 1.0) -> dict[str, Any]:
+    """One call; its first and last sixth, the whole of it, and what the server's memory did."""
+    before = memory_mib(address)
+    until_s = 60 * minutes * pace
+    async with connect(f"ws://{address}/v1/realtime?model=gpt-realtime", max_size=None) as socket:
+        seen = await Caller(socket, DETECTIONS[detection], pace=pace, seed=0).run(questions(0, 60), until_s=until_s)
+    at_s = np.array(seen.answered_at_s)
+    parts = {"first": at_s < until_s / 6, "last": at_s >= until_s * 5 / 6}
+    delays = np.array(seen.answer_ms)
+    sixths = {name: percentiles("answer_ms", delays[rows].tolist()) for name, rows in parts.items()}
+    return {"minutes": minutes, **sixths, "whole": seen.figures(), "memory_mib": [before, memory_mib(address)]}
+
+
+def memory_mib(address: str) -> float:
+    """The server's resident memory."""
+    lines = httpx2.get(f"http://{address}/metrics").text.splitlines()
+    (line,) = (line for line in lines if line.startswith("process_resident_memory_bytes"))
+    return round(float(line.split()[1]) / 2**20, 1)
+
+
 def plot(results: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
     import matplotlib
 
@@ -233,11 +265,18 @@ def main() -> None:
     parser.add_argument("--calls", type=int, nargs="+", default=[1])
     parser.add_argument("--turns", type=int, default=8, help="of each call")
     parser.add_argument("--detection", nargs="+", choices=DETECTIONS, default=list(DETECTIONS))
+    parser.add_argument("--minutes", type=float, help="one call of this length")
     parser.add_argument("--plot", type=Path, help="a picture of the answers' delays by the number of calls")
     options = parser.parse_args()
     results: dict[str, dict[str, dict[str, float]]] = {}
     with serving(options.checkpoint, threads=options.threads) as address:
         asyncio.run(measure(address, calls=1, turns=1, detection="push_to_talk"))  # to warm up
+        if options.minutes is not None:
+            for detection in options.detection:
+                call = asyncio.run(long_call(address, minutes=options.minutes, detection=detection))
+                told = {"model": str(options.checkpoint), "threads": options.threads, "detection": detection}
+                print(json.dumps({"bench": "voice, one long call", **told, **call}))
+            return
         for detection in options.detection:
             for calls in options.calls:
                 seen = asyncio.run(measure(address, calls=calls, turns=options.turns, detection=detection))

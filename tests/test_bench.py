@@ -30,6 +30,15 @@ def test_latency_fills_its_table(fake_server: str):
         assert ("ttfa_ms_p50" in row) is label.endswith("speech")
 
 
+def test_a_long_call_is_compared_with_its_beginning(fake_server: str):
+    address = fake_server.removeprefix("http://")
+    told = asyncio.run(voice.long_call(address, minutes=3, detection="push_to_talk", pace=0.05))
+    assert told["whole"]["turns"] > 3
+    assert told["whole"]["missed"] == 0
+    assert told["first"]["answer_ms_p50"] > 0
+    assert all(mib > 50 for mib in told["memory_mib"])
+
+
 @pytest.mark.parametrize("detection", voice.DETECTIONS)
 def test_voice_fills_its_table(fake_server: str, detection: str, tmp_path: Path):
     address = fake_server.removeprefix("http://")

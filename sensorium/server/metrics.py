@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from sensorium.engine.request import Usage
 
@@ -12,6 +12,7 @@ _LATENCY_MS = (10, 25, 50, 75, 100, 150, 200, 250, 320, 500, 750, 1000, 2000, 50
 class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)  # memory, processor time, open files
         self.requests = Counter(
             "sensorium_requests", "HTTP requests answered.", ["method", "route", "status"], registry=self.registry
         )
