@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from sensorium.training import distributed
-from sensorium.training.pipeline import run
+from sensorium.training.pipeline import check_start, run
 from sensorium.training.recipe import Recipe, begin
 
 
@@ -39,6 +39,7 @@ def train(recipe: Recipe, *stages: Recipe) -> None:
         parser.error("--keep-tokenizers needs --start")
     recipe = replace(recipe, start=options.start, keep_tokenizers=options.keep_tokenizers, seed=options.seed)
     try:
+        check_start(recipe)
         begin(recipe, out, num_ranks=num_ranks(options.device, options.processes))
     except ValueError as error:
         parser.error(str(error))

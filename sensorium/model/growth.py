@@ -47,20 +47,25 @@ _RULES = (
 _MAY_GROW = ("num_layers", "hidden_size", "num_heads")
 
 
+def check_growth(config: ModelConfig, given: ModelConfig) -> None:
+    """Raises ValueError, naming the field, if a network of the shape `given` cannot grow into one of `config`: if it is
+    larger, or more than layers, width and heads differ."""
+    for name in ModelConfig.__dataclass_fields__:
+        ours, theirs = getattr(config, name), getattr(given, name)
+        if ours != theirs and not (name in _MAY_GROW and ours > theirs):
+            raise ValueError(f"a network of {name} {theirs!r} cannot grow into one of {ours!r}")
+    if config.ffn != "shared" and config.hidden_size != given.hidden_size:
+        raise ValueError(f"a network of ffn {config.ffn!r} cannot grow wider")
+
+
 @torch.no_grad()
 def grow(model: Transformer, given: Transformer) -> None:
     """Fills a freshly made `model` with the weights of a network that is as large or smaller, so that it computes the
-    same. Raises ValueError, naming the field, where it is not, or where more than layers, width and heads differ.
+    same. Raises ValueError as `check_growth` does.
     """
-    config, given_config = model.config, given.config
-    for name in ModelConfig.__dataclass_fields__:
-        ours, theirs = getattr(config, name), getattr(given_config, name)
-        if ours != theirs and not (name in _MAY_GROW and ours > theirs):
-            raise ValueError(f"a network of {name} {theirs!r} cannot grow into one of {ours!r}")
-    if config.ffn != "shared" and config.hidden_size != given_config.hidden_size:
-        raise ValueError(f"a network of ffn {config.ffn!r} cannot grow wider")
+    check_growth(model.config, given.config)
     weights = given.state_dict()
-    s = (config.hidden_size / given_config.hidden_size) ** 0.5
+    s = (model.config.hidden_size / given.config.hidden_size) ** 0.5
     for name, own in model.state_dict().items():
         if name not in weights:
             continue  # a further layer, which begins as identity

@@ -15,6 +15,7 @@ decoders    those of both tokenizers go on alone, on the documents' answers in t
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -27,11 +28,11 @@ from sensorium.data import corpus
 from sensorium.data.encoding import encode_documents
 from sensorium.data.generators.speech import Split
 from sensorium.data.packing import Curriculum, EncodedDocuments, Packing
-from sensorium.model.config import from_depth
-from sensorium.model.growth import grow
+from sensorium.model.config import ModelConfig, from_depth
+from sensorium.model.growth import check_growth, grow
 from sensorium.model.transformer import Transformer
-from sensorium.tokenizers.audio import AudioTokenizer
-from sensorium.tokenizers.image import ImageTokenizer
+from sensorium.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
+from sensorium.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from sensorium.tokenizers.release import Release, ReleaseConfig
 from sensorium.tokenizers.stream import collate_inputs, collate_labels
 from sensorium.tokenizers.text import TextTokenizer
@@ -55,7 +56,9 @@ HELD_OUT_BATCHES = 4
 
 
 def run(recipe: Recipe, out: Path, *, device: str) -> Release:
-    """Everything, in order; returns the release it also saves to `out/release`. Raises ValueError as `begin` does."""
+    """Everything, in order; returns the release it also saves to `out/release`. Raises ValueError as `check_start` and
+    `begin` do."""
+    check_start(recipe)
     begin(recipe, out, num_ranks=distributed.num_ranks())
     if distributed.rank() == 0:
         build_corpora(recipe, out)
@@ -84,6 +87,16 @@ def run(recipe: Recipe, out: Path, *, device: str) -> Release:
     if distributed.rank() == 0:
         release.save(out / "release")
     return release
+
+
+def check_start(recipe: Recipe) -> None:
+    """Raises ValueError, hours before the network begins, if it cannot grow out of that of the release to go on from."""
+    if recipe.start is None:
+        return
+    given = ReleaseConfig.from_dict(json.loads((recipe.start / "config.json").read_text("utf-8")))
+    kept = recipe.keep_tokenizers
+    configs = (given.audio, given.image) if kept else (recipe.audio.config, recipe.image.config)
+    check_growth(network_config(recipe.network, *configs)[1], given.model)
 
 
 def build_corpora(recipe: Recipe, out: Path) -> None:
@@ -230,18 +243,7 @@ def new_release(recipe: Recipe, text: TextTokenizer, audio: AudioTokenizer, imag
     """Trained tokenizers and a network of the recipe's depth: a fresh one, or one grown from that of the release to go
     on from. Raises ValueError if that cannot grow into it."""
     stage = recipe.network
-    vocabulary = Vocabulary(
-        text_tokens=stage.text_tokens, audio_codes=audio.semantic.num_codes, image_codes=image.quantizer.num_codes
-    )
-    model_config = from_depth(
-        stage.depth,
-        vocab_size=vocabulary.size,
-        audio_start=vocabulary.audio_start,
-        image_start=vocabulary.image_start,
-        num_image_residuals=image.config.num_residuals,
-        image_residual_size=image.residual.num_codes,
-        **stage.model,
-    )
+    vocabulary, model_config = network_config(stage, audio.config, image.config)
     config = ReleaseConfig(
         model=model_config,
         name=f"sensorium-{recipe.name}",
@@ -256,6 +258,27 @@ def new_release(recipe: Recipe, text: TextTokenizer, audio: AudioTokenizer, imag
     if recipe.start is not None:
         grow(model, Release.load(recipe.start).model)
     return Release(config=config, text=text, audio_tokenizer=audio, image_tokenizer=image, model=model)
+
+
+def network_config(
+    stage: NetworkStage, audio: AudioTokenizerConfig, image: ImageTokenizerConfig
+) -> tuple[Vocabulary, ModelConfig]:
+    """The symbols and the shape of the recipe's network."""
+    vocabulary = Vocabulary(
+        text_tokens=stage.text_tokens,
+        audio_codes=math.prod(audio.semantic_levels),
+        image_codes=math.prod(image.levels),
+    )
+    model_config = from_depth(
+        stage.depth,
+        vocab_size=vocabulary.size,
+        audio_start=vocabulary.audio_start,
+        image_start=vocabulary.image_start,
+        num_image_residuals=image.num_residuals,
+        image_residual_size=math.prod(image.residual_levels),
+        **stage.model,
+    )
+    return vocabulary, model_config
 
 
 def network_optimizer(model: Transformer, stage: NetworkStage) -> MuonAdamW:

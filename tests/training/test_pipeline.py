@@ -369,6 +369,10 @@ def test_a_run_goes_on_from_a_release(finished: Path, tmp_path: Path) -> None:
     with torch.no_grad():
         logits, old = (model.symbol_head(model(inputs)) for model in (grown, release.model.eval()))
     torch.testing.assert_close(logits, old, rtol=1e-3, atol=1e-3)
+    smaller = replace(TOY.network, model=TOY.network.model | {"num_layers": 1})
+    with pytest.raises(ValueError, match="num_layers 2 cannot grow into one of 1"):
+        run(replace(recipe, network=smaller), tmp_path / "smaller", device="cpu")
+    assert not (tmp_path / "smaller").exists(), "refused before anything is made"
 
 
 def test_a_run_may_keep_the_tokenizers_of_the_release(
