@@ -90,7 +90,7 @@ def run(recipe: Recipe, out: Path, *, device: str) -> Release:
 
 
 def check_start(recipe: Recipe) -> None:
-    """Raises ValueError, hours before the network begins, if it cannot grow out of that of the release to go on from."""
+    """Raises ValueError, hours before the network begins, if it cannot grow out of the one to go on from."""
     if recipe.start is None:
         return
     given = ReleaseConfig.from_dict(json.loads((recipe.start / "config.json").read_text("utf-8")))
