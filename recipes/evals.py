@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import Progress
+from torch.nn import functional as F
 
 from recipes.samples import LEARNED_FROM, REAL, SAMPLES, SEED, say
 from sensorium.data.sources import data_root
@@ -103,9 +104,10 @@ def round_trip(codec: AudioTokenizer) -> Callable[[Audio], Audio]:
     def through(audio: Audio) -> Audio:
         assert audio.sample_rate_hz == codec.config.sample_rate_hz
         encoder, decoder = AudioEncoderStream(codec), AudioDecoderStream(codec)
-        samples = torch.from_numpy(audio.waveform)
+        lag = codec.config.hop  # of the decoder's overlap
+        samples = F.pad(torch.from_numpy(audio.waveform), (0, lag))
         frames = torch.cat([encoder.push(samples).codes[0], encoder.flush().codes[0]])
-        waveform = torch.cat((decoder.push(frames), decoder.flush()))[codec.config.hop :]  # it lags by its overlap
+        waveform = torch.cat((decoder.push(frames), decoder.flush()))[lag : len(samples)]
         return Audio(waveform=waveform.numpy(), sample_rate_hz=audio.sample_rate_hz)
 
     return through
