@@ -62,9 +62,9 @@ class Thread:
             same += 1
         await self._forget(same)
         for at in range(len(self._read), len(keys)):
-            before, num_free = await self._live.mark(), self._live.num_free
+            here = await self.mark()
             await (self._read_item(kept[at - 1]) if at else self._read_all(head))
-            self._read.append(_Read(keys[at], before, num_free))
+            self._read.append(here._replace(key=keys[at]))
 
     def is_tight(self, limit: int | None) -> bool:
         """Whether the next turn might not fit any more, or the items take more positions than `limit`."""
@@ -116,7 +116,7 @@ class Thread:
     async def listen(self, waveform: np.ndarray) -> None:
         """More of the user's turn. Raises ContextLengthExceeded when it does not fit; what came before is heard."""
         if self._turn is None:
-            self._turn = _Read(None, await self._live.mark(), self._live.num_free)
+            self._turn = await self.mark()
         await self._live.push(waveform)
 
     async def end_turn(self, item: Item) -> None:
@@ -141,15 +141,15 @@ class Thread:
             async for event in events:
                 yield event
 
-    async def mark(self) -> tuple[Mark, int]:
-        """A place to go back to, and the positions that are free there."""
-        return await self._live.mark(), self._live.num_free
+    async def mark(self) -> _Read:
+        """What is read from here on, which has no key yet."""
+        return _Read(None, await self._live.mark(), self._live.num_free)
 
-    async def answered(self, before: tuple[Mark, int], items: Sequence[Item]) -> None:
+    async def answered(self, here: _Read, items: Sequence[Item]) -> None:
         """What the last answer came to, since the mark; nothing remains of one that nobody was told of."""
-        self._read += [_Read(item.key, *before) for item in items]
+        self._read += [here._replace(key=item.key) for item in items]
         if not items:
-            await self._live.truncate(before[0])
+            await self._live.truncate(here.before)
 
     async def cut_short(self, item: Item, known: Hashable, after_ms: float) -> None:
         """An answer was heard so far only; `known` is the key it had. If more was read since, `catch_up` sees to it."""

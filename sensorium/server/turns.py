@@ -112,7 +112,8 @@ class TurnDetector:
             if played is not None and probability >= self._config.threshold - _RELEASE:
                 until = len(played) - (len(heard) - end)
                 reference = played[until - PLAYED : until]
-                onset_windows = _DOUBTFUL_WINDOWS if has_just_begun(reference) else _ONSET_WINDOWS
+                if has_just_begun(reference):
+                    onset_windows = _DOUBTFUL_WINDOWS
                 if self._echo.is_echo(heard[end - HEARD : end], reference):
                     self._num_echoes += 1
                     probability = 0.0

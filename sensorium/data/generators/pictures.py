@@ -59,6 +59,8 @@ def patch_labels(picture: Scene | WordPicture | IconPicture | DigitPicture | Fig
     The last axis holds an index of `LABEL_THINGS`, whether the thing begins in this column, and an index of
     `LABEL_COLOURS`, -1 where no words name the colour.
     """
+    if not picture.regions:
+        return unknown_labels()
     labels = np.zeros((GRID, GRID * LABEL_COLUMNS, 3), dtype=np.int8)
     labels[..., 2] = _UNKNOWN
     if isinstance(picture, Scene):
@@ -70,7 +72,7 @@ def patch_labels(picture: Scene | WordPicture | IconPicture | DigitPicture | Fig
         labels[rows, columns.start, 1] = 1
         if region.colour:
             labels[rows, columns, 2] = LABEL_COLOURS.index(region.colour)
-    return labels.reshape(GRID, GRID, LABEL_COLUMNS, 3) if picture.regions else unknown_labels()
+    return labels.reshape(GRID, GRID, LABEL_COLUMNS, 3)
 
 
 def unknown_labels() -> np.ndarray:
