@@ -34,6 +34,16 @@ app = typer.Typer(
 Checkpoint = Annotated[Path, typer.Option(help="A folder with weights; the released ones by default.")]
 Fake = Annotated[bool, typer.Option("--fake", help="Scripted answers instead of a network, to test clients with.")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads of the network. Small ones decode best on one.")]
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option("--config", exists=True, dir_okay=False, help="Settings in TOML; the options given here win."),
+]
+State = Annotated[
+    Path | None, typer.Option(envvar="SENSORIUM_STATE", help="The folder of what is to outlive the server.")
+]
+DatabaseUrl = Annotated[
+    str | None, typer.Option(envvar="SENSORIUM_DATABASE", help="postgresql://... instead of a file in that folder.")
+]
 
 
 @app.command()
@@ -45,14 +55,13 @@ def serve(
     checkpoint: Checkpoint = RELEASED,
     fake: Fake = False,
     threads: Threads = 1,
-    file: Annotated[
-        Path | None,
-        typer.Option("--config", exists=True, dir_okay=False, help="Settings in TOML; the options given here win."),
-    ] = None,
+    file: SettingsFile = None,
     api_key: Annotated[
         list[str] | None,
         typer.Option(envvar="SENSORIUM_API_KEYS", help="A key that clients must show; give it again for more keys."),
     ] = None,
+    state: State = None,
+    database: DatabaseUrl = None,
     tls_self_signed: Annotated[
         bool, typer.Option("--tls-self-signed", help="HTTPS and WSS on this machine, with a certificate made for it.")
     ] = False,
@@ -60,14 +69,11 @@ def serve(
     tls_key: Annotated[Path | None, typer.Option(help="The certificate's key (PEM).")] = None,
 ) -> None:
     """Serve the OpenAI API and the playground over HTTP, or over HTTPS."""
-    import uvicorn
-
-    from sensorium.server.app import build_app
     from sensorium.server.config import ServerConfig, read_settings
-    from sensorium.server.hangup import drop_unread
     from sensorium.server.tls import identity
 
     options = {"host": host, "port": port, "api_keys": tuple(api_key) if api_key else None}
+    options |= {"state": state, "database": database}
     options |= {"tls_self_signed": tls_self_signed or None, "tls_cert": tls_cert, "tls_key": tls_key}
     given = {name: value for name, value in options.items() if value is not None}
     try:
@@ -75,25 +81,7 @@ def serve(
         shown = identity(config)
     except ValueError as error:
         _fail(str(error))
-    engine = _load_engine(checkpoint, fake=fake, threads=threads)
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list | None = None) -> None:
-            await super().startup(sockets)
-            if self.started:
-                listeners = [listener for server in self.servers for listener in server.sockets]
-                for listener in listeners:
-                    drop_unread(listener, config.send_timeout_s)
-                _announce(engine.info.model, config, shown, listeners[0].getsockname()[1])
-
-    edge = build_app(engine, config)
-    settings = {"log_level": "warning", "ws_max_size": config.max_event_bytes}
-    if shown is not None:
-        settings |= {"ssl_certfile": shown.certificate, "ssl_keyfile": shown.key}
-    server = Server(uvicorn.Config(edge, host=config.host, port=config.port, **settings))
-    server.run()
-    if not server.started:
-        raise typer.Exit(1)
+    _serve(_load_engine(checkpoint, fake=fake, threads=threads), config, shown)
 
 
 @app.command()
@@ -199,14 +187,46 @@ def _load_engine(checkpoint: Path, *, fake: bool, threads: int) -> LiveEngine:
         _fail(f"the weights at {checkpoint} can't be used: {error}")
 
 
+def _serve(engine: LiveEngine, config: ServerConfig, shown: Identity | None) -> None:
+    import uvicorn
+
+    from sensorium.server.app import build_app
+    from sensorium.server.hangup import drop_unread
+
+    try:
+        edge = build_app(engine, config)
+    except ValueError as error:
+        _fail(str(error))
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                listeners = [listener for server in self.servers for listener in server.sockets]
+                for listener in listeners:
+                    drop_unread(listener, config.send_timeout_s)
+                _announce(engine.info.model, config, shown, listeners[0].getsockname()[1])
+
+    settings = {"log_level": "warning", "ws_max_size": config.max_event_bytes}
+    if shown is not None:
+        settings |= {"ssl_certfile": shown.certificate, "ssl_keyfile": shown.key}
+    server = Server(uvicorn.Config(edge, host=config.host, port=config.port, **settings))
+    server.run()
+    if not server.started:
+        raise typer.Exit(1)
+
+
 def _announce(model: str, config: ServerConfig, shown: Identity | None, port: int) -> None:
     url = f"{'https' if shown else 'http'}://{'127.0.0.1' if config.host == '0.0.0.0' else config.host}:{port}"
     key = " -H 'authorization: Bearer YOUR_KEY'" if config.api_keys else ""
     own = shown.certificate if shown and config.tls_self_signed else None
     trust = f" --cacert {shlex.quote(str(own))}" if own else ""
     told = f"\nClients trust {own} by NODE_EXTRA_CA_CERTS or SSL_CERT_FILE.\n" if own else ""
+    open_to = "shows one of its keys" if config.api_keys else "is on this machine, without a key"
+    kept = "is kept" if config.state or config.database else "ends with the server (--state FOLDER keeps it)"
     typer.echo(f"""\
 {model} is ready at {url} (the playground; Ctrl-C stops it)
+Whoever {open_to}, may use it. What it is asked to store {kept}.
 {told}
 curl {url}/v1/chat/completions{trust} -H 'content-type: application/json'{key} \\
   -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "what is two plus three"}}]}}'

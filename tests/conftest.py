@@ -1,4 +1,4 @@
-"""What every test may rely on: no network, one CPU thread, and a served fake where a client needs a server."""
+"""What every test may rely on: no network, one CPU thread, a served fake where clients need a server, databases."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks are fastest on one thread, and tests share the machine
 
+import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import psycopg
 import pytest
 
+from tests.postgres import folder_of_programs, postgres
 from tests.serving import serve
 
 
@@ -43,3 +46,32 @@ def fake_server() -> Iterator[str]:
     """The URL of a server with scripted answers."""
     with serve("--fake") as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Iterator[str]:
+    if folder_of_programs() is None:
+        pytest.skip("needs PostgreSQL's server: apt-get install postgresql")
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture
+def new_postgres(postgres_cluster: str) -> Callable[[], str]:
+    """Makes an empty database, and gives its URL."""
+
+    def make() -> str:
+        name = f"test_{secrets.token_hex(6)}"
+        with psycopg.connect(postgres_cluster, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return postgres_cluster.replace("/postgres?", f"/{name}?")
+
+    return make
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path) -> str:
+    """An empty database that outlives its connections, of every kind in turn."""
+    if request.param == "postgres":
+        return request.getfixturevalue("new_postgres")()
+    return f"sqlite:///{tmp_path}/state/sensorium.db"

@@ -33,6 +33,7 @@ runner = CliRunner()
 OPTIONS = {
     "serve": [
         *("--host", "--port", "--checkpoint", "--fake", "--threads", "--config", "--api-key"),
+        *("--state", "--database"),
         *("--tls-self-signed", "--tls-cert", "--tls-key"),
     ],
     "chat": [
@@ -223,6 +224,34 @@ def test_serve_names_a_wrong_setting(text: str, message: str, served_config: lis
     assert message in result.output
     assert "Traceback" not in result.output
     assert served_config == []
+
+
+def test_serve_says_who_may_use_it_and_what_it_keeps(fake_server: str, tmp_path: Path):
+    for options, told in (
+        ([], "on this machine, without a key, may use it. What it is asked to store ends with the server"),
+        (["--api-key", "sk-x", "--state", str(tmp_path)], "one of its keys, may use it. What it is asked to store is"),
+    ):
+        command = [sys.executable, "-m", "sensorium.cli", "serve", "--fake", "--port", "0", *options]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(2)]
+            process.terminate()
+        assert told in lines[1]
+    assert (tmp_path / "sensorium.db").exists()
+
+
+def test_serve_names_a_state_that_cannot_be_opened(tmp_path: Path):
+    (tmp_path / "file").touch()
+    for options, message in (
+        (["--state", str(tmp_path / "file")], "the state folder"),
+        (["--database", "mysql://host/name", "--state", str(tmp_path)], "'mysql' is not known"),
+        (["--database", "postgresql://someone@127.0.0.1:1/name", "--state", str(tmp_path)], "can't be opened"),
+        (["--database", "postgresql://someone@127.0.0.1:1/name"], "database holds no files"),
+    ):
+        result = runner.invoke(app, ["serve", "--fake", *options])
+        assert result.exit_code == 2
+        assert message in result.output
+        assert "Traceback" not in result.output
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux drops such connections")

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from sensorium.engine.request import LiveEngine, SamplingParams
 from sensorium.messages import Message, Text
+from sensorium.platform.state import State
 from sensorium.server.chat import Chat
 from sensorium.server.config import ServerConfig
 from sensorium.server.edge import Edge
@@ -30,7 +31,11 @@ _LOCAL_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 
 
 def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
-    """The ASGI application that serves `engine`. It closes the engine when it stops."""
+    """The ASGI application that serves `engine`. It closes the engine when it stops.
+
+    Raises ValueError where the state can't be opened.
+    """
+    state = State.open(config.state, database=config.database, objects=config.objects)
     metrics = Metrics()
     # of its own: the threads that asyncio shares out are many, and a decode may take a quarter of a gigabyte
     decoders = ThreadPoolExecutor(config.max_concurrent_decodes, thread_name_prefix="sensorium-decode")
@@ -47,9 +52,11 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
         realtime.close()
         decoders.shutdown(wait=False, cancel_futures=True)
         await engine.close()
+        state.close()
 
     app = FastAPI(lifespan=lifespan, redirect_slashes=False, openapi_url=None)
     app.state.ready = False
+    app.state.store, app.state.objects = state.store, state.objects
     app.include_router(chat.routes())
     app.include_router(realtime.routes())
     app.include_router(model_routes(engine.info, config))

@@ -70,8 +70,8 @@ _MAY_BE_ZERO = ("port", "max_images", "max_audio_s", "spoken_reply_ttl_s", "spok
 class ServerConfig:
     """How the edge behaves. `read_settings` takes the same names from a file.
 
-    Raises ValueError for a number that makes no sense, when the edge would be open to the network without a key, and
-    for settings of TLS that contradict each other.
+    Raises ValueError for a number that makes no sense, when the edge would be open to the network without a key, for a
+    database whose files would go nowhere, and for settings of TLS that contradict each other.
     """
 
     host: str = "127.0.0.1"
@@ -81,6 +81,10 @@ class ServerConfig:
     tls_key: Path | None = None
     tls_self_signed: bool = False  # HTTPS with a certificate for this machine's own names
     cors_origins: tuple[str, ...] = ()  # besides pages served from this machine; "*" for any
+
+    state: Path | None = None  # the folder of what is kept; without it nothing outlives the server
+    database: str | None = field(default=None, repr=False)  # postgresql://USER:PASSWORD@HOST/NAME; a file in `state`
+    objects: str | None = None  # s3://BUCKET/PREFIX, for files and sound; a folder in `state`
 
     model_aliases: tuple[str, ...] = GPT_4O_FAMILY
     voice_aliases: Mapping[str, str] = field(default_factory=lambda: VOICE_ALIASES)
@@ -122,6 +126,8 @@ class ServerConfig:
         if not self.api_keys and not is_loopback(self.host):
             keys = "api_keys (--api-key KEY sets one, or SENSORIUM_API_KEYS in the environment)"
             raise ValueError(f"host {self.host!r} is open to the network: set {keys}, or listen on 127.0.0.1")
+        if self.database and not (self.state or self.objects):
+            raise ValueError("database holds no files: set state (a folder) or objects (s3://...) too, where they go")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key belong together: set both, or neither")
         if self.tls_self_signed and self.tls_cert is not None:
@@ -168,6 +174,7 @@ _KINDS = {
     "Mapping[str, str]": "a table of texts",
     "Path": "a path in quotes",
     "Path | None": "a path in quotes",
+    "str | None": "a text in quotes",
 }
 
 
@@ -178,7 +185,7 @@ def _read(value: Any, kind: str, *, where: str, folder: Path) -> Any:
             return value
         case _, bool():
             pass  # no number, though Python takes it for one
-        case ("int", int()) | ("str", str()):
+        case ("int", int()) | (("str" | "str | None"), str()):
             return value
         case "float", int() | float():
             return float(value)

@@ -22,6 +22,7 @@ from sensorium.server.metrics import Metrics
 
 log = structlog.get_logger()
 
+DEFAULT_PROJECT = "proj_default"
 CLIENT_CLOSED_REQUEST = 499  # never sent: for the log and the metrics of requests whose client went or stopped reading
 
 # Scripts, styles and pictures of the playground come from here and from nowhere else.
@@ -60,6 +61,7 @@ class Edge:
         request_id = f"req_{secrets.token_hex(16)}"
         figures: dict[str, float] = {}
         scope.setdefault("state", {})["log"] = figures
+        scope["state"]["project"] = DEFAULT_PROJECT
         status = 0
 
         async def send_with_headers(message: Message) -> None:

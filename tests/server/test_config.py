@@ -13,13 +13,14 @@ from tests.serving import ROOT
 
 WRITTEN = {
     "str": ('"::1"', "::1"),
+    "str | None": ('"sqlite://"', "sqlite://"),
     "int": ("7", 7),
     "float": ("7", 7.0),
     "bool": ("true", True),
     "tuple[str, ...]": ('["a", "b"]', ("a", "b")),
     "Mapping[str, str]": ('{ nova = "echo" }', {"nova": "echo"}),
 }
-PATHS = ("playground", "tls_cert", "tls_key")
+PATHS = ("playground", "state", "tls_cert", "tls_key")
 
 
 def written(folder: Path, text: str) -> Path:
@@ -103,6 +104,13 @@ def test_a_number_that_makes_no_sense_is_named(name: str, value: Any):
 def test_settings_of_tls_that_contradict_each_other(settings: dict[str, Any]):
     with pytest.raises(ValueError, match="tls_"):
         ServerConfig(**settings)
+
+
+def test_a_database_wants_a_place_for_files():
+    with pytest.raises(ValueError, match="database holds no files") as caught:
+        ServerConfig(database="postgresql://user:secret@host/name")
+    assert "secret" not in str(caught.value)
+    assert "secret" not in repr(ServerConfig(database="postgresql://user:secret@host/name", state=Path("a")))
 
 
 def test_nothing_and_no_limit_are_numbers_too():

@@ -1,0 +1,62 @@
+"""The tables of the database, in one dialect-neutral schema; `migrations/` makes them, a test compares the two.
+
+Bodies are JSON in a text column: no database needs to look inside, and what JSON allows that PostgreSQL's own types
+refuse (the character NUL) goes through. What is filtered by has a column, or a row of `labels`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+
+# so that every index and constraint has the same name on every database, and migrations can name it
+schema = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_Counted = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up a column of this very type only
+
+objects = Table(
+    "objects",
+    schema,
+    Column("seq", _Counted, primary_key=True, autoincrement=True),  # the order in which they were made
+    Column("project", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("id", String, nullable=False),
+    Column("created_at", BigInteger, nullable=False),  # seconds since 1970
+    Column("expires_at", BigInteger),
+    Column("model", String),
+    Column("metadata", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    UniqueConstraint("project", "kind", "id"),
+    Index(None, "project", "kind", "created_at", "seq"),
+    Index(None, "project", "kind", "model", "created_at", "seq"),
+    Index(None, "expires_at"),
+    sqlite_autoincrement=True,  # a number is never given twice, even after the newest object is deleted
+)
+
+# a row for every key and value of an object's metadata, as a digest: of one size, whatever the text
+labels = Table(
+    "labels",
+    schema,
+    Column("digest", String(32), primary_key=True),
+    Column("object", _Counted, ForeignKey("objects.seq", ondelete="CASCADE"), primary_key=True),
+    Index(None, "object"),
+)
+
+# what an object holds in order: a conversation's items, a response's input
+items = Table(
+    "items",
+    schema,
+    Column("seq", _Counted, primary_key=True, autoincrement=True),
+    Column("object", _Counted, ForeignKey("objects.seq", ondelete="CASCADE"), nullable=False),
+    Column("id", String, nullable=False),
+    Column("body", Text, nullable=False),
+    UniqueConstraint("object", "id"),
+    Index(None, "object", "seq"),
+    sqlite_autoincrement=True,
+)
