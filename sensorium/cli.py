@@ -1,4 +1,4 @@
-"""The command line: serve, chat, train, eval, card, shrink, version.
+"""The command line: serve, keys, chat, train, eval, card, shrink, version.
 
 Every command imports what it needs inside itself, so that `sensorium --help` answers at once and a missing extra
 breaks only the command that needs it.
@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -18,6 +19,7 @@ import typer
 
 if TYPE_CHECKING:
     from sensorium.engine.request import LiveEngine
+    from sensorium.platform.state import State
     from sensorium.server.config import ServerConfig
     from sensorium.server.tls import Identity
 
@@ -30,6 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="One network that reads, hears, sees, speaks and draws: serve it, talk to it, train it.",
 )
+keys = typer.Typer(no_args_is_help=True, help="The keys to a server: make, list and revoke them.")
+app.add_typer(keys, name="keys")
 
 Checkpoint = Annotated[Path, typer.Option(help="A folder with weights; the released ones by default.")]
 Fake = Annotated[bool, typer.Option("--fake", help="Scripted answers instead of a network, to test clients with.")]
@@ -38,7 +42,7 @@ SettingsFile = Annotated[
     Path | None,
     typer.Option("--config", exists=True, dir_okay=False, help="Settings in TOML; the options given here win."),
 ]
-State = Annotated[
+StateFolder = Annotated[
     Path | None, typer.Option(envvar="SENSORIUM_STATE", help="The folder of what is to outlive the server.")
 ]
 DatabaseUrl = Annotated[
@@ -60,7 +64,7 @@ def serve(
         list[str] | None,
         typer.Option(envvar="SENSORIUM_API_KEYS", help="A key that clients must show; give it again for more keys."),
     ] = None,
-    state: State = None,
+    state: StateFolder = None,
     database: DatabaseUrl = None,
     tls_self_signed: Annotated[
         bool, typer.Option("--tls-self-signed", help="HTTPS and WSS on this machine, with a certificate made for it.")
@@ -82,6 +86,75 @@ def serve(
     except ValueError as error:
         _fail(str(error))
     _serve(_load_engine(checkpoint, fake=fake, threads=threads), config, shown)
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="What people tell the key by.")],
+    admin: Annotated[bool, typer.Option("--admin", help="A key to /v1/organization, and to nothing else.")] = False,
+    project: Annotated[
+        str | None, typer.Option(help="Whose key: a project's id or name; it is made if there is none.")
+    ] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="What it may do, e.g. api.chat.write; everything by default.")
+    ] = None,
+    expires_days: Annotated[int | None, typer.Option(min=1, help="Never by default.")] = None,
+    state: StateFolder = None,
+    database: DatabaseUrl = None,
+    file: SettingsFile = None,
+) -> None:
+    """Make a key and show it, this once."""
+    import asyncio
+
+    from sensorium.platform.keys import new_key
+    from sensorium.server.access import check_scopes
+
+    if admin and (project or scope):
+        _fail("an admin key belongs to no project and has no scopes")
+    try:
+        check_scopes(scope or [])
+    except ValueError as error:
+        _fail(str(error))
+    opened = _open_state(state, database, file)
+    owner = None if admin else asyncio.run(opened.projects.named(project))
+    expires_at = None if expires_days is None else int(time.time()) + 86_400 * expires_days
+    made = new_key(name, project=owner and owner.id, scopes=scope or (), expires_at=expires_at)
+    asyncio.run(opened.keys.add(made))
+    opened.close()
+    typer.echo(f"{made.key.id} opens {owner.name if owner else '/v1/organization'}. It is shown only now:", err=True)
+    typer.echo(made.secret)
+
+
+@keys.command("list")
+def list_keys(state: StateFolder = None, database: DatabaseUrl = None, file: SettingsFile = None) -> None:
+    """Show every key that was made: its id, its end, whose it is, its name."""
+    import asyncio
+
+    opened = _open_state(state, database, file)
+    for key in asyncio.run(opened.keys.all()):
+        until = "" if key.expires_at is None else time.strftime(" until %Y-%m-%d", time.gmtime(key.expires_at))
+        typer.echo(f"{key.id}  {key.redacted}  {key.project or 'admin'}{until}  {key.name}")
+    opened.close()
+
+
+@keys.command("revoke")
+def revoke_key(
+    id: Annotated[str, typer.Argument(help="As `sensorium keys list` shows it.")],
+    state: StateFolder = None,
+    database: DatabaseUrl = None,
+    file: SettingsFile = None,
+) -> None:
+    """Take a key back: within seconds it opens nothing."""
+    import asyncio
+
+    opened = _open_state(state, database, file)
+    found = next((key for key in asyncio.run(opened.keys.all()) if key.id == id), None)
+    if found is not None:
+        asyncio.run(opened.keys.delete(id, project=found.project))
+    opened.close()
+    if found is None:
+        _fail(f"there is no key {id!r}")
+    typer.echo(f"{found.redacted} opens nothing any more")
 
 
 @app.command()
@@ -187,6 +260,21 @@ def _load_engine(checkpoint: Path, *, fake: bool, threads: int) -> LiveEngine:
         _fail(f"the weights at {checkpoint} can't be used: {error}")
 
 
+def _open_state(folder: Path | None, database: str | None, file: Path | None) -> State:
+    """Where a server of the same options keeps things."""
+    from sensorium.platform.state import State
+    from sensorium.server.config import read_settings
+
+    try:
+        settings = read_settings(file) if file else {}
+        folder, database = folder or settings.get("state"), database or settings.get("database")
+        if folder is None and database is None:
+            _fail("keys are kept with the server's state: name it with --state, --database or --config")
+        return State.open(folder, database=database)
+    except ValueError as error:
+        _fail(str(error))
+
+
 def _serve(engine: LiveEngine, config: ServerConfig, shown: Identity | None) -> None:
     import uvicorn
 
@@ -205,7 +293,8 @@ def _serve(engine: LiveEngine, config: ServerConfig, shown: Identity | None) -> 
                 listeners = [listener for server in self.servers for listener in server.sockets]
                 for listener in listeners:
                     drop_unread(listener, config.send_timeout_s)
-                _announce(engine.info.model, config, shown, listeners[0].getsockname()[1])
+                keys_needed = edge.state.keys_needed
+                _announce(engine.info.model, config, shown, listeners[0].getsockname()[1], keys_needed=keys_needed)
 
     settings = {"log_level": "warning", "ws_max_size": config.max_event_bytes}
     if shown is not None:
@@ -216,13 +305,13 @@ def _serve(engine: LiveEngine, config: ServerConfig, shown: Identity | None) -> 
         raise typer.Exit(1)
 
 
-def _announce(model: str, config: ServerConfig, shown: Identity | None, port: int) -> None:
+def _announce(model: str, config: ServerConfig, shown: Identity | None, port: int, *, keys_needed: bool) -> None:
     url = f"{'https' if shown else 'http'}://{'127.0.0.1' if config.host == '0.0.0.0' else config.host}:{port}"
-    key = " -H 'authorization: Bearer YOUR_KEY'" if config.api_keys else ""
+    key = " -H 'authorization: Bearer YOUR_KEY'" if keys_needed else ""
     own = shown.certificate if shown and config.tls_self_signed else None
     trust = f" --cacert {shlex.quote(str(own))}" if own else ""
     told = f"\nClients trust {own} by NODE_EXTRA_CA_CERTS or SSL_CERT_FILE.\n" if own else ""
-    open_to = "shows one of its keys" if config.api_keys else "is on this machine, without a key"
+    open_to = "shows one of its keys" if keys_needed else "is on this machine, without a key"
     kept = "is kept" if config.state or config.database else "ends with the server (--state FOLDER keeps it)"
     typer.echo(f"""\
 {model} is ready at {url} (the playground; Ctrl-C stops it)

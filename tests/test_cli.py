@@ -36,6 +36,9 @@ OPTIONS = {
         *("--state", "--database"),
         *("--tls-self-signed", "--tls-cert", "--tls-key"),
     ],
+    "keys create": ["--admin", "--project", "--scope", "--expires-days", "--state", "--database", "--config"],
+    "keys list": ["--state", "--database", "--config"],
+    "keys revoke": ["--state", "--database", "--config"],
     "chat": [
         *("--url", "--api-key", "--checkpoint", "--fake", "--threads"),
         *("--audio-in", "--image", "--audio-out", "--image-out", "--voice", "--temperature", "--seed"),
@@ -51,9 +54,13 @@ OPTIONS = {
 def test_the_options_are_these():
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
+    commands = dict(group.commands)
+    keys = commands.pop("keys")
+    assert isinstance(keys, TyperGroup)
+    commands |= {f"keys {name}": command for name, command in keys.commands.items()}
     offered = {
         name: [option.opts[0] for option in command.params if isinstance(option, TyperOption)]
-        for name, command in group.commands.items()
+        for name, command in commands.items()
     }
     assert offered == OPTIONS
 
@@ -238,6 +245,47 @@ def test_serve_says_who_may_use_it_and_what_it_keeps(fake_server: str, tmp_path:
             process.terminate()
         assert told in lines[1]
     assert (tmp_path / "sensorium.db").exists()
+
+
+def test_keys_are_made_listed_and_revoked(tmp_path: Path):
+    def keys(*words: str, status: int = 0) -> str:
+        result = runner.invoke(app, ["keys", *words, "--state", str(tmp_path)])
+        assert result.exit_code == status, result.output
+        return result.stdout if status == 0 else result.output
+
+    admin = keys("create", "first", "--admin").strip()
+    mine = keys("create", "mine", "--project", "Lab", "--scope", "api.chat.write", "--expires-days", "3").strip()
+    again = keys("create", "yours", "--project", "Lab").strip()
+    assert (admin[:9], mine[:8], again[:8]) == ("sk-admin-", "sk-proj-", "sk-proj-")
+    listed = keys("list").splitlines()
+    assert [line.split()[-1] for line in listed] == ["first", "mine", "yours"]
+    assert "admin" in listed[0]
+    assert "until" in listed[1]
+    assert listed[1].split()[2] == listed[2].split()[2]  # of one project
+    assert not any(secret in "".join(listed) for secret in (admin, mine, again))
+    assert "opens nothing" in keys("revoke", listed[1].split()[0])
+    assert len(keys("list").splitlines()) == 2
+    assert "there is no key" in keys("revoke", "key_nothing", status=2)
+    assert "belongs to no project" in keys("create", "x", "--admin", "--project", "Lab", status=2)
+    assert "there is no scope 'api.chat'" in keys("create", "x", "--scope", "api.chat", status=2)
+    nowhere = runner.invoke(app, ["keys", "list"], env={"SENSORIUM_STATE": "", "SENSORIUM_DATABASE": ""})
+    assert nowhere.exit_code == 2
+    assert "--state" in nowhere.output
+
+
+def test_serve_asks_for_the_keys_of_its_state(tmp_path: Path):
+    refused = runner.invoke(app, ["serve", "--fake", "--host", "0.0.0.0", "--state", str(tmp_path)])
+    assert refused.exit_code == 2
+    assert "there is no key" in refused.output
+    made = runner.invoke(app, ["keys", "create", "mine", "--state", str(tmp_path)])
+    with serve("--fake", "--state", str(tmp_path)) as url:
+        request = urllib.request.Request(f"{url}/v1/models")
+        with pytest.raises(urllib.error.HTTPError, match="401") as caught:
+            urllib.request.urlopen(request, timeout=10)
+        caught.value.close()
+        request.add_header("authorization", f"Bearer {made.stdout.strip()}")
+        with urllib.request.urlopen(request, timeout=10) as response:
+            assert response.status == 200
 
 
 def test_serve_names_a_state_that_cannot_be_opened(tmp_path: Path):

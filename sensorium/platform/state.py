@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sensorium.platform.database import IN_MEMORY, Database
+from sensorium.platform.keys import Keys, any_keys
 from sensorium.platform.objects import ObjectStorage
+from sensorium.platform.projects import Projects
 from sensorium.platform.store import Store
 
 
@@ -19,6 +21,9 @@ class State:
     database: Database
     store: Store
     objects: ObjectStorage
+    keys: Keys
+    projects: Projects
+    has_keys: bool  # when it was opened
 
     @classmethod
     def open(cls, folder: Path | None = None, *, database: str | None = None, objects: str | None = None) -> State:
@@ -28,7 +33,14 @@ class State:
         """
         storage = ObjectStorage.open(objects) if objects else _storage(folder)
         opened = Database.open(database or (f"sqlite:///{folder / 'sensorium.db'}" if folder else IN_MEMORY))
-        return cls(database=opened, store=Store(opened), objects=storage)
+        return cls(
+            database=opened,
+            store=Store(opened),
+            objects=storage,
+            keys=Keys(opened),
+            projects=Projects(opened),
+            has_keys=opened.write_now(any_keys),
+        )
 
     @property
     def outlives_process(self) -> bool:

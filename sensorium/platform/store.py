@@ -14,22 +14,19 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, Row, Select, delete, insert, or_, select, tuple_
+from sqlalchemy import Connection, Row, delete, insert, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from sensorium.platform.database import Database
+from sensorium.platform.pages import MAX_ID_CHARS, Order, Page, UnknownCursor, can_be_id, fetch_page
 from sensorium.platform.tables import items, labels, objects
 
-Order = Literal["asc", "desc"]
-AnySelect = Select[*tuple[Any, ...]]
+__all__ = ["Item", "Order", "Page", "Store", "StoredObject", "UnknownCursor"]
 
-MAX_ID_CHARS = 512  # what a key of PostgreSQL's index holds, with room
 _SWEEP_EVERY_S = 60.0
 _EVICTED_AT_ONCE = 100  # objects
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +46,6 @@ class Item(NamedTuple):
     body: Mapping[str, Any]
 
 
-class Page(NamedTuple, Generic[T]):
-    data: list[T]
-    has_more: bool
-
-
-class UnknownCursor(ValueError):
-    """`after` names nothing in this list."""
-
-
 class Store:
     def __init__(self, database: Database, *, max_memory_bytes: int = 2**28) -> None:
         """A database in memory drops its oldest objects when it takes more than `max_memory_bytes`."""
@@ -71,7 +59,7 @@ class Store:
         Raises ValueError for ids that are too long or no text, and for items of one id.
         """
         for id in (object.id, *(item.id for item in held or ())):
-            if not _can_be_id(id):
+            if not can_be_id(id):
                 raise ValueError(f"an id must be a text of 1 to {MAX_ID_CHARS} characters")
         _check_distinct(held or ())
 
@@ -108,7 +96,7 @@ class Store:
 
     async def delete(self, kind: str, id: str, project: str) -> bool:
         """Whether it was there. Its items go with it."""
-        if not _can_be_id(id):
+        if not can_be_id(id):
             return False
         statement = delete(objects).where(*_is(kind, id, project))
         return await self._database.write(lambda connection: connection.execute(statement).rowcount > 0)
@@ -128,7 +116,7 @@ class Store:
 
         Raises UnknownCursor.
         """
-        if model is not None and not _can_be_id(model):
+        if model is not None and not can_be_id(model):
             return Page([], False)
         query = select(objects).where(objects.c.project == project, objects.c.kind == kind, *_alive())
         if model is not None:
@@ -137,24 +125,19 @@ class Store:
             labelled = select(labels.c.object).where(labels.c.digest == _digest(key, value))
             query = query.where(objects.c.seq.in_(labelled))
 
-        def work(connection: Connection) -> Page[StoredObject]:
-            start = None
-            if after is not None:
-                place = select(objects.c.created_at, objects.c.seq).where(*_is(kind, after, project))
-                if not _can_be_id(after) or (start := connection.execute(place).one_or_none()) is None:
-                    raise UnknownCursor(f"there is no {kind} {after!r}")
-            page = _page(query, (objects.c.created_at, objects.c.seq), start, limit, order)
-            rows = connection.execute(page).all()
-            return Page([_object(row) for row in rows[:limit]], len(rows) > limit)
-
-        return await self._database.read(work)
+        scope = [objects.c.project == project, objects.c.kind == kind, *_alive()]
+        return await self._database.read(
+            lambda connection: fetch_page(
+                connection, query, _object, table=objects, scope=scope, after=after, limit=limit, order=order
+            )
+        )
 
     async def append(self, kind: str, id: str, project: str, held: Sequence[Item]) -> bool:
         """Puts items behind those of an object, all or none of them. Whether there is such an object.
 
         Raises ValueError if an id is there already, is too long or no text.
         """
-        if not all(_can_be_id(item.id) for item in held):
+        if not all(can_be_id(item.id) for item in held):
             raise ValueError(f"an id must be a text of 1 to {MAX_ID_CHARS} characters")
         _check_distinct(held)
 
@@ -189,24 +172,19 @@ class Store:
         def work(connection: Connection) -> Page[Item] | None:
             if (seq := _seq(connection, kind, id, project)) is None:
                 return None
-            start = None
-            if after is not None:
-                place = select(items.c.seq).where(items.c.object == seq, items.c.id == after)
-                if not _can_be_id(after) or (start := connection.execute(place).one_or_none()) is None:
-                    raise UnknownCursor(f"there is no item {after!r}")
-            query = select(items.c.id, items.c.body).where(items.c.object == seq)
-            rows = connection.execute(_page(query, (items.c.seq,), start, limit, order)).all()
-            return Page([Item(row.id, json.loads(row.body)) for row in rows[:limit]], len(rows) > limit)
+            query = select(items).where(scope := items.c.object == seq)
+            return fetch_page(
+                connection, query, _item, table=items, scope=[scope], after=after, limit=limit, order=order
+            )
 
         return await self._database.read(work)
 
     async def item(self, kind: str, id: str, project: str, item_id: str) -> Item | None:
         def work(connection: Connection) -> Item | None:
-            if not _can_be_id(item_id) or (seq := _seq(connection, kind, id, project)) is None:
+            if not can_be_id(item_id) or (seq := _seq(connection, kind, id, project)) is None:
                 return None
-            query = select(items.c.id, items.c.body).where(items.c.object == seq, items.c.id == item_id)
-            row = connection.execute(query).one_or_none()
-            return Item(row.id, json.loads(row.body)) if row else None
+            row = connection.execute(select(items).where(items.c.object == seq, items.c.id == item_id)).one_or_none()
+            return _item(row) if row else None
 
         return await self._database.read(work)
 
@@ -214,7 +192,7 @@ class Store:
         """Whether it was there."""
 
         def work(connection: Connection) -> bool:
-            if not _can_be_id(item_id) or (seq := _seq(connection, kind, id, project)) is None:
+            if not can_be_id(item_id) or (seq := _seq(connection, kind, id, project)) is None:
                 return False
             return connection.execute(delete(items).where(items.c.object == seq, items.c.id == item_id)).rowcount > 0
 
@@ -233,11 +211,6 @@ class Store:
                 return
 
 
-def _can_be_id(id: str) -> bool:
-    """Whether every database can hold it: PostgreSQL has no NUL, and neither has half a surrogate pair."""
-    return 0 < len(id) <= MAX_ID_CHARS and "\0" not in id and not any("\ud800" <= char <= "\udfff" for char in id)
-
-
 def _check_distinct(held: Sequence[Item]) -> None:
     if len({item.id for item in held}) < len(held):
         raise ValueError("two items have the same id")
@@ -252,7 +225,7 @@ def _alive() -> list[Any]:
 
 
 def _find(connection: Connection, kind: str, id: str, project: str, *, lock: bool = False) -> StoredObject | None:
-    if not _can_be_id(id):
+    if not can_be_id(id):
         return None
     query = select(objects).where(*_is(kind, id, project))
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
@@ -260,7 +233,7 @@ def _find(connection: Connection, kind: str, id: str, project: str, *, lock: boo
 
 
 def _seq(connection: Connection, kind: str, id: str, project: str, *, lock: bool = False) -> int | None:
-    if not _can_be_id(id):
+    if not can_be_id(id):
         return None
     query = select(objects.c.seq).where(*_is(kind, id, project))
     return connection.execute(query.with_for_update() if lock else query).scalar_one_or_none()
@@ -277,6 +250,10 @@ def _object(row: Row[Any]) -> StoredObject:
         model=row.model,
         expires_at=row.expires_at,
     )
+
+
+def _item(row: Row[Any]) -> Item:
+    return Item(row.id, json.loads(row.body))
 
 
 def _upsert(connection: Connection, object: StoredObject) -> int:
@@ -311,14 +288,6 @@ def _append(connection: Connection, seq: int, held: Sequence[Item]) -> None:
     if held:
         rows = [{"object": seq, "id": item.id, "body": json.dumps(item.body)} for item in held]
         connection.execute(insert(items), rows)
-
-
-def _page(query: AnySelect, key: tuple[Column[Any], ...], start: Any, limit: int, order: Order) -> AnySelect:
-    """The rows behind `start` in the order of `key`, and one more, which tells whether there are more."""
-    if start is not None:
-        behind, place = tuple_(*key), tuple_(*start)
-        query = query.where(behind > place if order == "asc" else behind < place)
-    return query.order_by(*(column if order == "asc" else column.desc() for column in key)).limit(limit + 1)
 
 
 def _bytes_in_memory(connection: Connection) -> int:

@@ -60,3 +60,51 @@ items = Table(
     Index(None, "object", "seq"),
     sqlite_autoincrement=True,
 )
+
+projects = Table(
+    "projects",
+    schema,
+    Column("seq", _Counted, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("archived_at", BigInteger),
+    UniqueConstraint("id"),
+    sqlite_autoincrement=True,
+)
+
+service_accounts = Table(
+    "service_accounts",
+    schema,
+    Column("seq", _Counted, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False),
+    Column("project", String, ForeignKey("projects.id"), nullable=False),
+    Column("name", String, nullable=False),
+    Column("role", String, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("id"),
+    Index(None, "project"),
+    sqlite_autoincrement=True,
+)
+
+# of a key itself nothing is kept but its digest, and as much as people need to tell it from others
+api_keys = Table(
+    "api_keys",
+    schema,
+    Column("seq", _Counted, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("redacted", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("project", String, ForeignKey("projects.id")),  # none: an admin key
+    Column("service_account", String, ForeignKey("service_accounts.id", ondelete="CASCADE")),
+    Column("scopes", Text, nullable=False),  # a JSON list; empty: everything
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("last_used_at", BigInteger),
+    UniqueConstraint("id"),
+    UniqueConstraint("digest"),
+    Index(None, "project"),
+    Index(None, "service_account"),
+    sqlite_autoincrement=True,
+)

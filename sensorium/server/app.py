@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from sensorium.engine.request import LiveEngine, SamplingParams
 from sensorium.messages import Message, Text
 from sensorium.platform.state import State
+from sensorium.server.access import Doorkeeper
 from sensorium.server.chat import Chat
 from sensorium.server.config import ServerConfig
 from sensorium.server.edge import Edge
@@ -23,6 +24,7 @@ from sensorium.server.errors import APIError, from_validation
 from sensorium.server.logs import configure_logging
 from sensorium.server.metrics import Metrics
 from sensorium.server.models import model_routes
+from sensorium.server.organization import Organization
 from sensorium.server.realtime_route import Realtime
 
 __all__ = ["ServerConfig", "build_app"]
@@ -36,6 +38,11 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     Raises ValueError where the state can't be opened.
     """
     state = State.open(config.state, database=config.database, objects=config.objects)
+    try:
+        doorkeeper = Doorkeeper.of(config, state)
+    except ValueError:
+        state.close()
+        raise
     metrics = Metrics()
     # of its own: the threads that asyncio shares out are many, and a decode may take a quarter of a gigabyte
     decoders = ThreadPoolExecutor(config.max_concurrent_decodes, thread_name_prefix="sensorium-decode")
@@ -57,9 +64,11 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     app = FastAPI(lifespan=lifespan, redirect_slashes=False, openapi_url=None)
     app.state.ready = False
     app.state.store, app.state.objects = state.store, state.objects
+    app.state.keys_needed = doorkeeper.keys_needed
     app.include_router(chat.routes())
     app.include_router(realtime.routes())
     app.include_router(model_routes(engine.info, config))
+    app.include_router(Organization(state.keys, state.projects, config).routes())
     _add_operations(app, metrics)
     if (config.playground / "index.html").is_file():
         app.frontend("/", directory=config.playground, fallback=None)
@@ -68,7 +77,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     about = {"metrics": metrics, "model": engine.info.model, "client_secrets": realtime.client_secrets}
-    app.add_middleware(Edge, config=config, **about)
+    app.add_middleware(Edge, config=config, doorkeeper=doorkeeper, **about)
     app.add_middleware(  # outermost, so that a browser may read errors too
         CORSMiddleware,
         allow_origins=config.cors_origins,

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field, ValidationError
 
 from sensorium.server import realtime_beta
+from sensorium.server.access import Access
 from sensorium.server.body import read_json
 from sensorium.server.chat_request import Wire
 from sensorium.server.config import ServerConfig
@@ -37,6 +38,7 @@ class ClientSecretRequest(Wire):
 
 class Granted(NamedTuple):
     expires_at_s: int  # seconds since 1970
+    access: Access  # of whoever asked for it
     session: SessionConfig | TranscriptionConfig
 
 
@@ -59,18 +61,20 @@ class ClientSecrets:
         return router
 
     async def create(self, http: Request) -> dict[str, Any]:
-        secret, session = self._grant(await read_json(http, self._config))
+        secret, session = self._grant(await read_json(http, self._config), http.state.access)
         # inside the session too, where openai-python before 2.0 looks for it
         return {**secret, "session": {**session, "client_secret": secret}}
 
     async def create_beta(self, http: Request) -> dict[str, Any]:
         """The retired shape of the same: a flat session that holds its secret."""
-        return self._grant_beta(await read_json(http, self._config), realtime_beta.realtime_to_ga)
+        body = await read_json(http, self._config)
+        return self._grant_beta(body, realtime_beta.realtime_to_ga, http.state.access)
 
     async def create_beta_transcription(self, http: Request) -> dict[str, Any]:
-        return self._grant_beta(await read_json(http, self._config), realtime_beta.transcription_to_ga)
+        body = await read_json(http, self._config)
+        return self._grant_beta(body, realtime_beta.transcription_to_ga, http.state.access)
 
-    def _grant_beta(self, flat: Any, to_ga: Callable[[Any], Any]) -> dict[str, Any]:
+    def _grant_beta(self, flat: Any, to_ga: Callable[[Any], Any], access: Access) -> dict[str, Any]:
         if not isinstance(flat, dict):
             raise invalid("A session is a JSON object.", None, "invalid_type")
         asked = flat.get("client_secret")
@@ -78,7 +82,7 @@ class ClientSecrets:
         wanted = asked.get("expires_after", asked.get("expires_at")) if isinstance(asked, dict) else None
         try:
             body = {"session": to_ga(flat)}
-            secret, session = self._grant(body if wanted is None else {**body, "expires_after": wanted})
+            secret, session = self._grant(body if wanted is None else {**body, "expires_after": wanted}, access)
         except APIError as error:
             named = realtime_beta.error_from_ga(error.envelope()["error"])
             param, message = named["param"] or "", named["message"]
@@ -87,7 +91,7 @@ class ClientSecrets:
             raise
         return {**realtime_beta.session_from_ga(session), "client_secret": secret}
 
-    def _grant(self, body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _grant(self, body: Any, access: Access) -> tuple[dict[str, Any], dict[str, Any]]:
         """A new secret, and its session written out. Raises APIError for what cannot be obeyed."""
         try:
             request = ClientSecretRequest.model_validate(body)
@@ -99,7 +103,7 @@ class ClientSecrets:
         if len(self._granted) >= MAX_SECRETS:
             raise APIError("Too many client secrets are in use.", status=429, type="requests")
         value, expires_at_s = f"{PREFIX}{secrets.token_hex(24)}", now_s + request.expires_after.seconds
-        self._granted[value] = Granted(expires_at_s, request.session)
+        self._granted[value] = Granted(expires_at_s, access, request.session)
         return {"value": value, "expires_at": expires_at_s}, session
 
     def find(self, key: str) -> Granted | None:

@@ -123,7 +123,8 @@ class ServerConfig:
                 raise ValueError(f"{name} is {value}: it must be more than 0")
         if self.port > _MAX_PORT:
             raise ValueError(f"port is {self.port}: ports end at {_MAX_PORT}")
-        if not self.api_keys and not is_loopback(self.host):
+        # where there is a database, the keys may be there: the server looks when it has opened it
+        if not (self.api_keys or self.state or self.database) and not is_loopback(self.host):
             keys = "api_keys (--api-key KEY sets one, or SENSORIUM_API_KEYS in the environment)"
             raise ValueError(f"host {self.host!r} is open to the network: set {keys}, or listen on 127.0.0.1")
         if self.database and not (self.state or self.objects):

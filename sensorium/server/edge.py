@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hmac
 import secrets
 import time
-from urllib.parse import urlsplit
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -13,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
+from sensorium.server.access import Doorkeeper, authorization, host_name
 from sensorium.server.client_secrets import PREFIX, ClientSecrets, Granted
 from sensorium.server.config import ServerConfig, is_loopback
 from sensorium.server.errors import APIError, internal
@@ -22,7 +21,6 @@ from sensorium.server.metrics import Metrics
 
 log = structlog.get_logger()
 
-DEFAULT_PROJECT = "proj_default"
 CLIENT_CLOSED_REQUEST = 499  # never sent: for the log and the metrics of requests whose client went or stopped reading
 
 # Scripts, styles and pictures of the playground come from here and from nowhere else.
@@ -34,11 +32,19 @@ _CONTENT_SECURITY_POLICY = (
 
 class Edge:
     def __init__(
-        self, app: ASGIApp, *, config: ServerConfig, metrics: Metrics, model: str, client_secrets: ClientSecrets
+        self,
+        app: ASGIApp,
+        *,
+        config: ServerConfig,
+        metrics: Metrics,
+        model: str,
+        client_secrets: ClientSecrets,
+        doorkeeper: Doorkeeper,
     ) -> None:
         self._app = app
         self._client_secrets = client_secrets
         self._config = config
+        self._doorkeeper = doorkeeper
         self._metrics = metrics
         self._num_answering = 0
         self._headers = {
@@ -61,7 +67,6 @@ class Edge:
         request_id = f"req_{secrets.token_hex(16)}"
         figures: dict[str, float] = {}
         scope.setdefault("state", {})["log"] = figures
-        scope["state"]["project"] = DEFAULT_PROJECT
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -91,7 +96,7 @@ class Edge:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Lets a request in, or refuses it. Returns whether its client went away."""
         try:
-            self._admit(scope)
+            await self._admit(scope)
         except APIError as error:
             await error.response()(scope, receive, send)
             return False
@@ -108,10 +113,8 @@ class Edge:
         started_s = time.perf_counter()
         try:
             granted = self._granted(scope)
-            if granted is not None:
-                scope.setdefault("state", {})["granted"] = granted
-            else:
-                self._check_caller(scope)
+            access = granted.access if granted else await self._doorkeeper.admit(scope)
+            scope.setdefault("state", {}).update(granted=granted, access=access, project=access.project)
             self._check_origin(Headers(scope=scope).get("origin"))
         except APIError as error:
             await error.response()(scope, receive, send)
@@ -124,8 +127,7 @@ class Edge:
 
     def _granted(self, scope: Scope) -> Granted | None:
         """What a client secret opens, if the caller has shown one. Raises APIError if it is not valid any more."""
-        authorization = Headers(scope=scope).get("authorization") or _key_of_subprotocols(scope)
-        key = authorization.partition(" ")[2].strip()
+        key = authorization(scope).partition(" ")[2].strip()
         if not key.startswith(PREFIX) or key in self._config.api_keys:
             return None
         if (granted := self._client_secrets.find(key)) is None:
@@ -136,34 +138,16 @@ class Edge:
         """A browser lets any page open a socket anywhere, and says only whose page it was."""
         if origin is None or "*" in self._config.cors_origins or origin in self._config.cors_origins:
             return
-        if not is_loopback(_host_name(origin.partition("://")[2])):
+        if not is_loopback(host_name(origin.partition("://")[2])):
             raise APIError("Pages of this origin may not connect here.", status=403)
 
-    def _check_caller(self, scope: Scope) -> None:
-        headers = Headers(scope=scope)
-        if not self._config.api_keys:
-            # a web page whose name is made to point at this machine is of the same origin, but says its own name
-            if not is_loopback(_host_name(headers.get("host", ""))):
-                raise APIError("Without API keys this server answers on localhost only.", status=403)
-        elif scope["path"].startswith("/v1/") or scope["path"] == "/metrics":
-            self._check_key(headers.get("authorization") or _key_of_subprotocols(scope))
-
-    def _admit(self, scope: Scope) -> None:
-        self._check_caller(scope)
+    async def _admit(self, scope: Scope) -> None:
+        access = await self._doorkeeper.admit(scope)
+        scope["state"].update(access=access, project=access.project)
         if scope["method"] == "POST" and self._num_answering >= self._config.max_concurrent_requests:
             raise APIError(
                 "The server is busy. Please try again.", status=503, type="server_error", headers={"retry-after": "1"}
             )
-
-    def _check_key(self, authorization: str) -> None:
-        scheme, _, key = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not key:
-            message = "You did not provide an API key: send the header 'Authorization: Bearer <key>'."
-            raise APIError(message, status=401)
-        # every key is compared in full, so that the time taken tells nothing about any of them
-        matches = [hmac.compare_digest(key.strip().encode(), known.encode()) for known in self._config.api_keys]
-        if not any(matches):
-            raise APIError("The API key is not valid here.", status=401, code="invalid_api_key")
 
     def _record(self, scope: Scope, status: int, request_id: str, figures: dict[str, float]) -> None:
         route = getattr(scope.get("route"), "path", "other")  # a template, never what a client wrote
@@ -171,21 +155,3 @@ class Edge:
         self._metrics.requests.labels(method, route, status).inc()
         self._metrics.request_ms.labels(route).observe(figures["elapsed_ms"])
         log.info("request", request_id=request_id, method=method, route=route, status=status, **figures)
-
-
-_KEY_SUBPROTOCOL = "openai-insecure-api-key."
-
-
-def _key_of_subprotocols(scope: Scope) -> str:
-    """Browsers cannot set headers on a socket: their clients offer the key as a subprotocol."""
-    offered: list[str] = scope.get("subprotocols") or []
-    keys = [name.removeprefix(_KEY_SUBPROTOCOL) for name in offered if name.startswith(_KEY_SUBPROTOCOL)]
-    return f"Bearer {keys[0]}" if keys else ""
-
-
-def _host_name(host: str) -> str:
-    """A Host header without its port."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
