@@ -38,6 +38,7 @@ class OmniEngine:
             max_tokens=config.model.max_seq_len,
             sample_rate_hz=config.audio.sample_rate_hz,
             voices=VOICES,
+            num_text_tokens=release.text.num_tokens,
             created=config.created,
             limits={"image_tokens": config.image.num_patches, "audio_tokens_per_s": config.audio.frame_rate_hz},
         )

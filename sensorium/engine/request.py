@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,16 @@ from sensorium.messages import Message
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
 ToolChoice: TypeAlias = Literal["none", "auto", "required"]
 
+ANY_OBJECT = '{"type":"object"}'  # the schema of any JSON object
+
+
+@dataclass(frozen=True, kw_only=True)
+class Function:
+    """A function that may be called. `parameters` is the JSON Schema, as text, that the arguments of a call keep to."""
+
+    name: str
+    parameters: str = ANY_OBJECT
+
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingParams:
@@ -23,6 +33,11 @@ class SamplingParams:
 
     `temperature` 0 is greedy for text; audio and image codes are always sampled (with their own temperatures),
     since a greedy signal degenerates. The same seed gives the same answer.
+
+    With `document`, a JSON Schema as text, a written answer is one JSON document that keeps to it, and no picture.
+    With `functions` only these are called, with arguments that keep to their schemas; without, a call is what the
+    network makes it. The penalties (of what the answer already holds, by count and once) and `token_bias` shape text
+    tokens, before the temperature does. `top_logprobs` asks for a `TokenLogprob` per written token, with so many others.
     """
 
     modality: Literal["text", "audio"] = "text"
@@ -33,6 +48,13 @@ class SamplingParams:
     seed: int = 0
     stop: tuple[str, ...] = ()
     tool_choice: ToolChoice = "auto"
+    functions: tuple[Function, ...] = ()
+    max_calls: int | None = None
+    document: str | None = None
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    token_bias: tuple[tuple[int, float], ...] = ()  # (id of a text token, what is added to its logit)
+    top_logprobs: int | None = None  # None: no log probabilities at all
     audio_temperature: float = 0.3
     image_temperature: float = 0.5
     guidance_scale: float = 2.0  # how far a drawing is pushed towards its words; 1 is not at all
@@ -60,11 +82,23 @@ class Usage:
         return self.output_text + self.output_audio + self.output_image
 
 
+class TokenLogprob(NamedTuple):
+    """A text token and how likely it was: see `Sampler` for among what. `top` are the likeliest, whichever came."""
+
+    bytes: bytes
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextDelta:
-    """More text of a written answer."""
+    """More text of a written answer.
+
+    `logprobs`, if they were asked for, are of the tokens whose text begins in this delta.
+    """
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +174,7 @@ class EngineInfo:
     max_tokens: int
     sample_rate_hz: int
     voices: tuple[str, ...]
+    num_text_tokens: int = 0  # ids of text tokens are 0 .. num_text_tokens - 1
     created: int = 0
     limits: dict[str, float] = field(default_factory=dict)
 
