@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
+from sensorium.engine.constraint import Constraints
 from sensorium.engine.events import EventWriter, TranscriptWriter
-from sensorium.engine.grammar import MAX_CAPTION_TOKENS, SPARE_TRANSCRIPT_TOKENS, Alphabet, Grammar
+from sensorium.engine.grammar import MAX_CAPTION_TOKENS, MAX_PARTS, SPARE_TRANSCRIPT_TOKENS, Alphabet, Grammar, Rules
 from sensorium.engine.request import End, FinishReason, SamplingParams, Usage
 from sensorium.engine.runner import Runner
 from sensorium.engine.sampling import Sampler
@@ -31,6 +32,7 @@ class Network:
     release: Release
     runner: Runner
     alphabet: Alphabet
+    constraints: Constraints
 
     @classmethod
     def of(cls, release: Release) -> Self:
@@ -41,13 +43,20 @@ class Network:
             num_patches=config.image.num_patches,
             first_tokens=config.render.first_tokens,
         )
-        return cls(release=release, runner=Runner(release.model), alphabet=alphabet)
+        constraints = Constraints(release.text)
+        return cls(release=release, runner=Runner(release.model), alphabet=alphabet, constraints=constraints)
 
     def answer_grammar(self, params: SamplingParams) -> Grammar:
-        """Raises ValueError for an unknown voice."""
-        return Grammar.answer(
-            self.alphabet, modality=params.modality, voice=params.voice, tool_choice=params.tool_choice
+        """Takes milliseconds for a schema that was not met before. Raises ValueError for an unknown voice, and for a
+        schema that cannot be kept to."""
+        calls = params.tool_choice != "none" and params.functions
+        rules = Rules(
+            tool_choice=params.tool_choice,
+            max_calls=MAX_PARTS if params.max_calls is None else params.max_calls,
+            document=None if params.document is None else self.constraints.document(params.document),
+            call=self.constraints.call(params.functions) if calls else None,
         )
+        return Grammar.answer(self.alphabet, modality=params.modality, voice=params.voice, rules=rules)
 
 
 def read(network: Network, sequence: Sequence, pieces: list[Piece]) -> Steps:
@@ -84,6 +93,7 @@ def write(network: Network, sequence: Sequence, grammar: Grammar, params: Sampli
         plain = Sequence(network.runner)
         plain.append(_without_words(sequence.stream))
     spent = _input_usage(sequence.stream, network.release)
+    grammar.limit(_room(sequence, params))
     writer = EventWriter(network.release, stop=params.stop, partial_images=params.partial_images)
     for symbol in sequence.generate(grammar, Sampler(params), plain=plain):
         yield from writer.push(symbol)
@@ -106,6 +116,11 @@ def write(network: Network, sequence: Sequence, grammar: Grammar, params: Sampli
             cached=cached,
         ),
     )
+
+
+def _room(sequence: Sequence, params: SamplingParams) -> int:
+    """Positions that the answer may take; the symbols that open and close its parts are not among `max_tokens`."""
+    return sequence.num_free if params.max_tokens is None else min(sequence.num_free, params.max_tokens + 2)
 
 
 def _without_words(stream: Stream) -> Stream:

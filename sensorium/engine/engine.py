@@ -7,17 +7,18 @@ pieces -> read -> write -> events                       on the scheduler's threa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
 
 from sensorium.engine.answer import Network, num_positions, read, write
 from sensorium.engine.duplex import Listener, LiveConversation
+from sensorium.engine.grammar import Grammar
 from sensorium.engine.media_encoder import MediaEncoder
 from sensorium.engine.request import ContextLengthExceeded, EngineInfo, Event, SamplingParams
 from sensorium.engine.scheduler import Scheduler, Steps
@@ -26,6 +27,8 @@ from sensorium.messages import Audio, Image, Message, Text
 from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.render import Piece, encode_message
 from sensorium.tokenizers.vocab import VOICES
+
+T = TypeVar("T")
 
 
 class OmniEngine:
@@ -60,9 +63,10 @@ class OmniEngine:
         return engine
 
     async def generate(self, messages: Sequence[Message], params: SamplingParams) -> AsyncGenerator[Event, None]:
-        """Raises ContextLengthExceeded before any work, ValueError for what no stream can carry."""
+        """Raises ContextLengthExceeded before any work, ValueError for what no stream or answer can hold."""
         pieces = await self._encode(messages, 0)
-        async with aclosing(self._scheduler.run(self._answer(pieces, params))) as events:
+        grammar = await self._on_media_thread(self._network.answer_grammar, params)
+        async with aclosing(self._scheduler.run(self._answer(pieces, grammar, params))) as events:
             async for event in events:
                 yield event
 
@@ -80,15 +84,18 @@ class OmniEngine:
         picture = Image(pixels=np.zeros((size, size, 3), np.uint8))
         message = Message(role="user", parts=(Text(text="hi"), clip, picture))
         for modality in ("text", "audio"):
-            for _ in self._answer(self._pieces((message,), 0), SamplingParams(modality=modality, max_tokens=16)):
+            params = SamplingParams(modality=modality, max_tokens=16)
+            for _ in self._answer(self._pieces((message,), 0), self._network.answer_grammar(params), params):
                 pass
         listener = Listener(self._network, LiveSequence(self._network.runner))
         for _ in (*listener.push(clip.waveform), *listener.finish()):
             pass
 
     async def _encode(self, messages: Sequence[Message], num_before: int) -> list[Piece]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._media_thread, self._pieces, tuple(messages), num_before)
+        return await self._on_media_thread(self._pieces, tuple(messages), num_before)
+
+    async def _on_media_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._media_thread, work, *arguments)
 
     def _pieces(self, messages: tuple[Message, ...], num_before: int) -> list[Piece]:
         """Counts before it encodes: an over-long prompt costs nothing. `num_before` positions are taken already."""
@@ -101,8 +108,7 @@ class OmniEngine:
         encoded = [encode_message(message, audio=media.audio, image=media.image) for message in messages]
         return renderer.prompt(encoded, ())
 
-    def _answer(self, pieces: list[Piece], params: SamplingParams) -> Steps:
-        grammar = self._network.answer_grammar(params)
+    def _answer(self, pieces: list[Piece], grammar: Grammar, params: SamplingParams) -> Steps:
         sequence = LiveSequence(self._network.runner)
         yield from read(self._network, sequence, pieces)
         yield from write(self._network, sequence, grammar, params)

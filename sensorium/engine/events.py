@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +15,7 @@ from sensorium.engine.request import (
     ImageDelta,
     InputTranscriptDelta,
     TextDelta,
+    TokenLogprob,
     ToolCallEvent,
     TranscriptDelta,
 )
@@ -40,6 +42,7 @@ class EventWriter:
         self._stop = StopFilter(stop)
         self._shown = _shown(release.config.image.grid, partial_images)
         self._sound = AudioDecoderStream(release.audio_tokenizer)
+        self._scored = ScoredText(release)
         self._open()
 
     @property
@@ -53,6 +56,8 @@ class EventWriter:
             self.num_text += 1
             if symbol.state is State.SPEAK:
                 self._speak()
+            elif symbol.state is State.WRITE:
+                self._scored.note(symbol)
             yield from self._say(symbol.state, self._text.push(symbol.id - table.text_start))
         elif table.is_audio(symbol.id):
             self.num_frames += 1
@@ -102,12 +107,13 @@ class EventWriter:
             case State.CALL:
                 self._call += text
             case _:
+                self._scored.num_decoded += len(text)
                 yield from self._written(self._stop.push(text))
 
     def _written(self, text: str) -> Iterator[Event]:
         self.stopped = self._stop.met
         if text:
-            yield TextDelta(text=text)
+            yield TextDelta(text=text, logprobs=self._scored.release(len(text)))
 
     def _close(self, symbol: Symbol) -> Iterator[Event]:
         """A symbol that frames a part: what was open before it is complete."""
@@ -135,6 +141,36 @@ class EventWriter:
         if missing:
             pixels[len(self._codes) // tokenizer.config.grid * tokenizer.config.patch_size :] = GREY
         return ImageDelta(pixels=pixels, final=not missing)
+
+
+class ScoredText:
+    """Log probabilities of written tokens, kept until their text is let out; those of text that never is are dropped.
+
+    Text may leave later than its tokens: a character is split over several, or it may be the beginning of a stop text.
+    """
+
+    def __init__(self, release: Release) -> None:
+        self.num_decoded = 0  # characters
+        self._release = release
+        self._num_released = 0
+        self._waiting: deque[tuple[int, TokenLogprob]] = deque()  # (character at which its text begins, ..)
+
+    def note(self, symbol: Symbol) -> None:
+        if symbol.scores is not None:
+            top = tuple(TokenLogprob(self._bytes(other), logprob) for other, logprob in symbol.scores.top)
+            token = TokenLogprob(self._bytes(symbol.id), symbol.scores.logprob, top)
+            self._waiting.append((self.num_decoded, token))
+
+    def release(self, num_characters: int) -> tuple[TokenLogprob, ...]:
+        """The tokens whose text begins in the next so many characters."""
+        self._num_released += num_characters
+        released: list[TokenLogprob] = []
+        while self._waiting and self._waiting[0][0] < self._num_released:
+            released.append(self._waiting.popleft()[1])
+        return tuple(released)
+
+    def _bytes(self, symbol: int) -> bytes:
+        return self._release.text.token_bytes(symbol - self._release.vocabulary.text_start)
 
 
 class TranscriptWriter:

@@ -9,7 +9,8 @@
       call       <|call|> T.. <|/call|>
 
 The softmax picks the modality; the machine only takes away what no stream could mean. It also bounds what could go on
-for ever: a transcript, sound that has lost its text, text that has no sound, parts in one answer.
+for ever: a transcript, sound that has lost its text, text that has no sound, parts in one answer. Where the text of a
+part must keep to a schema (`Rules`), that decides which text may come, and when the part may end.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from sensorium.engine.constraint import Constraint
 from sensorium.engine.request import ToolChoice
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.vocab import NUM_SPECIALS, VOICES, Vocabulary
@@ -95,6 +97,16 @@ class Alphabet:
         return tuple(spans)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What an answer must keep to besides. `document` is for what is written, `call` for each call."""
+
+    tool_choice: ToolChoice = "auto"
+    max_calls: int = MAX_PARTS
+    document: Constraint | None = None
+    call: Constraint | None = None
+
+
 _OPENED_BY = {
     vocab.WRITE: State.WRITE,
     vocab.SPEAK: State.VOICE,
@@ -137,7 +149,7 @@ class Grammar:
         *,
         words: int = vocab.WRITE,
         voice: int = 0,
-        tool_choice: ToolChoice = "auto",
+        rules: Rules = Rules(),
         max_transcript: int = 0,
         until: int = vocab.END_AUDIO,
     ) -> None:
@@ -145,9 +157,10 @@ class Grammar:
         self.words = words  # the symbol that opens words: <|write|> or <|speak|>
         self.vocabulary = alphabet.vocabulary
         self._alphabet = alphabet
-        self.tool_choice: ToolChoice = tool_choice
+        self._rules = rules
         self._voice = voice
-        self._call = () if tool_choice == "none" else (vocab.CALL,)
+        self._num_calls = 0
+        self._room: int | None = None  # positions left for the answer
         self._max_transcript = max_transcript
         self._until = until
         self._num_parts = 0
@@ -165,11 +178,18 @@ class Grammar:
 
     @classmethod
     def answer(
-        cls, alphabet: Alphabet, *, modality: Literal["text", "audio"], voice: str, tool_choice: ToolChoice = "auto"
+        cls,
+        alphabet: Alphabet,
+        *,
+        modality: Literal["text", "audio"],
+        voice: str,
+        rules: Rules = Rules(),
     ) -> Grammar:
-        """Raises ValueError for an unknown voice."""
+        """Raises ValueError for an unknown voice, and for a document that should be spoken."""
+        if rules.document is not None and modality == "audio":
+            raise ValueError("a document is written, not spoken")
         words = vocab.SPEAK if modality == "audio" else vocab.WRITE
-        return cls(alphabet, State.OPEN, words=words, voice=vocab.voice_id(voice), tool_choice=tool_choice)
+        return cls(alphabet, State.OPEN, words=words, voice=vocab.voice_id(voice), rules=rules)
 
     @property
     def done(self) -> bool:
@@ -180,6 +200,26 @@ class Grammar:
         """Which patch of a picture comes next; None if none does."""
         drawing = self.state is State.DRAW and self._num_codes < self._alphabet.num_patches
         return self._num_codes if drawing else None
+
+    @property
+    def forms(self) -> tuple[int, ...]:
+        """The symbols that may open the first form of the answer; words of either kind count as one."""
+        if self._rules.tool_choice == "required":
+            return (vocab.CALL,)
+        return (vocab.WRITE, vocab.SPEAK, *self._image, *self._call)
+
+    @property
+    def _image(self) -> tuple[int, ...]:
+        return () if self._rules.document else (vocab.IMAGE,)
+
+    @property
+    def _call(self) -> tuple[int, ...]:
+        may_call = self._rules.tool_choice != "none" and self._num_calls < self._rules.max_calls
+        return (vocab.CALL,) if may_call else ()
+
+    def limit(self, room: int) -> None:
+        """The answer may take so many positions: a document or a call is brought to its end before."""
+        self._room = room
 
     def allow(self, room: int) -> None:
         """A live transcript may take so many more positions, and no more than frames heard so far can say."""
@@ -194,10 +234,10 @@ class Grammar:
                 more = self._num_text < self._max_transcript and self._text_run < MAX_LIVE_RUN
                 return spans(vocab.LISTEN, vocab.TURN, text=more)
             case State.OPEN:
-                if self.tool_choice == "required":
-                    return spans(vocab.CALL)
-                return spans(vocab.WRITE, vocab.SPEAK, vocab.IMAGE, *self._call)
+                return spans(*self.forms)
             case State.WRITE:
+                if self._rule:
+                    return self._legal_by_rule(self._rule, vocab.END)
                 return spans(*((vocab.END, vocab.IMAGE, *self._call) if self._num_text else ()), text=True)
             case State.VOICE:
                 return spans(self._voice)
@@ -206,16 +246,22 @@ class Grammar:
             case State.DRAW:
                 return spans(vocab.END_IMAGE) if self.patch is None else spans(image=True)
             case State.CALL:
+                if self._rule:
+                    return self._legal_by_rule(self._rule, vocab.END_CALL)
                 return spans(*((vocab.END_CALL,) if self._num_text else ()), text=True)
             case State.CLOSED:
-                more = () if self._num_parts >= MAX_PARTS else (self.words, vocab.IMAGE, *self._call)
+                more = () if self._num_parts >= MAX_PARTS else (self.words, *self._image, *self._call)
                 return spans(vocab.END, *more)
             case State.DONE:
                 return ()
 
     def push(self, symbol: int) -> None:
         table = self.vocabulary
+        if self._room is not None:
+            self._room -= 1
         if table.is_text(symbol):
+            if self._rule:
+                self._rule.push(symbol - table.text_start)
             self._num_text += 1
             self._text_run += 1
             self._frame_run = 0
@@ -237,6 +283,7 @@ class Grammar:
         elif symbol in _OPENED_BY:
             self.state = _OPENED_BY[symbol]
             self._num_parts += 1
+            self._num_calls += symbol == vocab.CALL
             self._open()
         else:
             assert symbol in (vocab.END_IMAGE, vocab.END_SPEAK, vocab.END_CALL), symbol
@@ -248,6 +295,15 @@ class Grammar:
         self._text_run = 0
         self._frame_run = 0
         self._text_complete = False
+        part = {State.WRITE: self._rules.document, State.CALL: self._rules.call}.get(self.state)
+        self._rule = part.fresh() if part else None
+
+    def _legal_by_rule(self, rule: Constraint, end: int) -> tuple[Span, ...]:
+        legal = np.zeros(self.vocabulary.audio_start, dtype=bool)
+        room = None if self._room is None else self._room - 1  # the end takes one
+        legal[NUM_SPECIALS : NUM_SPECIALS + self._alphabet.num_text_tokens] = rule.legal(room)
+        legal[end] = rule.complete
+        return (Span(Kind.LANGUAGE, 0, legal),)
 
     def _legal_in_speech(self) -> tuple[Span, ...]:
         spans = self._alphabet.spans

@@ -40,7 +40,7 @@ def generate(
             hiddens.append(last_hidden(model, plain))
         logits = sampler.guided(*(model.symbol_head(hidden).numpy() for hidden in hiddens))
         if grammar.state is State.OPEN:
-            choice = opening(logits, grammar.words, grammar.tool_choice)
+            choice = opening(logits, grammar.words, grammar.forms)
         else:
             choice = sampler.symbol(logits, grammar.legal())
         residuals = None
@@ -50,7 +50,7 @@ def generate(
         elif grammar.vocabulary.is_image(choice) and model.image_depth_head is not None:
             code = choice - grammar.vocabulary.image_start
             residuals = residual_codes(model.image_depth_head, hiddens, code, sampler.patch_code)
-        symbol = Symbol(choice, grammar.state, residuals, grammar.patch)
+        symbol = Symbol(choice, grammar.state, residuals, grammar.patch, sampler.scores)
         symbols.append(symbol)
         grammar.push(choice)
         stream.extend(symbol.stream())

@@ -37,7 +37,8 @@ class SamplingParams:
     With `document`, a JSON Schema as text, a written answer is one JSON document that keeps to it, and no picture.
     With `functions` only these are called, with arguments that keep to their schemas; without, a call is what the
     network makes it. The penalties (of what the answer already holds, by count and once) and `token_bias` shape text
-    tokens, before the temperature does. `top_logprobs` asks for a `TokenLogprob` per written token, with so many others.
+    tokens, before the temperature does. `top_logprobs` asks for a `TokenLogprob` per written token, with the
+    so many likeliest.
     """
 
     modality: Literal["text", "audio"] = "text"

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import NamedTuple
+
 import numpy as np
 
 from sensorium.engine.grammar import Kind, Span
-from sensorium.engine.request import SamplingParams, ToolChoice
+from sensorium.engine.request import SamplingParams
 from sensorium.tokenizers import vocab
+from sensorium.tokenizers.vocab import NUM_SPECIALS
+
+
+class Scores(NamedTuple):
+    """How likely a text symbol was, and the likeliest there: (symbol, log probability), falling."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...]
 
 
 class Sampler:
     """First the kind of symbol (text or sound, where both are legal), then one of that kind at its own temperature.
 
     So greedy text stays greedy while the sound beside it is sampled.
+
+    Penalties count the text symbols that this sampler drew; they and biases shift the logits of text symbols. `scores`
+    tells of the last symbol, if it was text and scores were asked for. They are the network's own: a log-softmax of its
+    logits over the text symbols that were legal there (symbols that end or open something are not among them), before
+    biases, penalties, temperature and top-p.
     """
 
     def __init__(self, params: SamplingParams) -> None:
+        self.scores: Scores | None = None
         self._params = params
         self._rng = np.random.default_rng(params.seed)
+        self._counts: Counter[int] = Counter()  # of text symbols
         self._temperatures = {
             Kind.LANGUAGE: params.temperature,
             Kind.AUDIO: params.audio_temperature,
@@ -26,17 +44,35 @@ class Sampler:
 
     def symbol(self, logits: np.ndarray, spans: tuple[Span, ...]) -> int:
         """(V,) logits -> one of the legal symbols."""
-        masked = [
-            np.where(span.legal, logits[span.start : span.start + len(span.legal)], -np.inf).astype(np.float32)
-            for span in spans
-        ]
+        masked = [np.where(span.legal, self._shaped(logits, span), -np.inf).astype(np.float32) for span in spans]
         chosen = 0
         if len(spans) > 1:
             masses = np.array([_log_sum_exp(part) for part in masked])
             chosen = self._draw(masses, self._params.temperature, 1.0)
         span, part = spans[chosen], masked[chosen]
         top_p = self._params.top_p if span.kind is Kind.LANGUAGE else 1.0
-        return span.start + self._draw(part, self._temperatures[span.kind], top_p)
+        symbol = span.start + self._draw(part, self._temperatures[span.kind], top_p)
+        is_text = span.kind is Kind.LANGUAGE and symbol >= NUM_SPECIALS
+        if is_text:
+            self._counts[symbol] += 1
+        scored = is_text and self._params.top_logprobs is not None
+        self.scores = _scores(logits, span, symbol, self._params.top_logprobs or 0) if scored else None
+        return symbol
+
+    def _shaped(self, logits: np.ndarray, span: Span) -> np.ndarray:
+        """(N,) of the span's symbols, with what the request adds to those of text."""
+        part = logits[span.start : span.start + len(span.legal)]
+        params = self._params
+        has_penalty = bool(params.frequency_penalty or params.presence_penalty) and bool(self._counts)
+        if span.kind is not Kind.LANGUAGE or not (has_penalty or params.token_bias):
+            return part
+        part = part.astype(np.float32)
+        if has_penalty:
+            symbols, counts = np.array(list(self._counts)), np.array(list(self._counts.values()))
+            part[symbols] -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
+        for index, bias in params.token_bias:
+            part[NUM_SPECIALS + index] += bias
+        return part
 
     def frame_code(self, logits: np.ndarray) -> int:
         """A residual code of a spoken frame."""
@@ -69,16 +105,26 @@ def probability(logits: np.ndarray, span: Span, symbol: int) -> float:
     return float(np.exp(logits[symbol] - _log_sum_exp(legal)))
 
 
-def opening(logits: np.ndarray, words: int, tool_choice: ToolChoice = "auto") -> int:
+def opening(logits: np.ndarray, words: int, forms: tuple[int, ...]) -> int:
     """The form an answer opens with: a picture or a call if the network finds it likelier than words of either kind.
 
-    `words` is the symbol for words that the request asks for, <|write|> or <|speak|>.
+    `words` is the symbol for words that the request asks for, <|write|> or <|speak|>; `forms` are those allowed.
     """
-    if tool_choice == "required":
-        return vocab.CALL
-    forms = (vocab.IMAGE,) if tool_choice == "none" else (vocab.IMAGE, vocab.CALL)
-    wordless = max(forms, key=lambda symbol: logits[symbol])
-    return words if np.logaddexp(logits[vocab.WRITE], logits[vocab.SPEAK]) >= logits[wordless] else wordless
+    wordless = [symbol for symbol in forms if symbol not in (vocab.WRITE, vocab.SPEAK)]
+    if not wordless:
+        return words
+    likeliest = max(wordless, key=lambda symbol: logits[symbol])
+    if words not in forms:
+        return likeliest
+    return words if np.logaddexp(logits[vocab.WRITE], logits[vocab.SPEAK]) >= logits[likeliest] else likeliest
+
+
+def _scores(logits: np.ndarray, span: Span, symbol: int, num_top: int) -> Scores:
+    symbols = NUM_SPECIALS + np.flatnonzero(span.legal[NUM_SPECIALS:])
+    logprobs = logits[symbols] - _log_sum_exp(logits[symbols])
+    order = np.argsort(-logprobs, kind="stable")[:num_top]
+    logprob = float(logprobs[np.searchsorted(symbols, symbol)])
+    return Scores(logprob, tuple((int(symbols[at]), float(logprobs[at])) for at in order))
 
 
 def _nucleus(weights: np.ndarray, top_p: float) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from sensorium.engine.grammar import Grammar, State
 from sensorium.engine.runner import Runner
-from sensorium.engine.sampling import Sampler, opening
+from sensorium.engine.sampling import Sampler, Scores, opening
 from sensorium.model.cache import KVCache
 from sensorium.tokenizers.stream import Stream
 
@@ -24,6 +24,7 @@ class Symbol(NamedTuple):
     state: State
     residuals: np.ndarray | None  # (R,) of an audio frame, or of a patch if patches have any
     patch: int | None  # of a picture
+    scores: Scores | None = None  # of a text symbol, if they were asked for
 
     def stream(self) -> Stream:
         """One position: the symbol with its content."""
@@ -115,11 +116,11 @@ class Sequence:
                 hiddens.append(plain.hidden())
             logits = sampler.guided(*(self.runner.logits(hidden) for hidden in hiddens))
             if grammar.state is State.OPEN:
-                choice = opening(logits, grammar.words, grammar.tool_choice)
+                choice = opening(logits, grammar.words, grammar.forms)
             else:
                 choice = sampler.symbol(logits, grammar.legal())
             draw = sampler.frame_code if patch is None else sampler.patch_code
-            symbol = Symbol(choice, grammar.state, self.runner.residuals(hiddens, choice, draw), patch)
+            symbol = Symbol(choice, grammar.state, self.runner.residuals(hiddens, choice, draw), patch, sampler.scores)
             grammar.push(choice)
             self.append_symbol(symbol)
             if plain is not None:

@@ -65,7 +65,7 @@ async def any_engine(request: pytest.FixtureRequest, eager: Release) -> AsyncIte
 @pytest.fixture(autouse=True)
 def in_words(monkeypatch: pytest.MonkeyPatch):
     """A random network might draw instead."""
-    monkeypatch.setattr(sensorium.engine.sequence, "opening", lambda logits, words, tool_choice: words)
+    monkeypatch.setattr(sensorium.engine.sequence, "opening", lambda logits, words, forms: words)
 
 
 def typed(role: str, text: str) -> Message:

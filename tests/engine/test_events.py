@@ -17,9 +17,11 @@ from sensorium.engine.request import (
     ImageDelta,
     InputTranscriptDelta,
     TextDelta,
+    TokenLogprob,
     ToolCallEvent,
     TranscriptDelta,
 )
+from sensorium.engine.sampling import Scores
 from sensorium.engine.sequence import Symbol
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.release import Release
@@ -193,3 +195,36 @@ def test_a_stop_filter_cuts_at_the_first_stop_however_the_text_comes(text: str, 
     assert stop_filter.met == bool(found)
     assert not any(stop in passed for stop in stops)
     assert text.startswith(passed)
+
+
+@pytest.mark.parametrize("stop", [(), ("🙂",), ("ve",), ("e 🙂 t",)])
+def test_log_probabilities_go_with_the_text_of_their_tokens(release: Release, stop: tuple[str, ...]):
+    """Characters are split over tokens, stop texts are held back and cut in the middle of tokens."""
+    text = "naïve 🙂 text, naïve"
+    start = release.vocabulary.text_start
+    ids = [index for word in text.split(" ") for index in release.text.spell(word + " ")]
+    symbols = [
+        Symbol(start + index, State.WRITE, None, None, Scores(-0.1 * at, ((start + index, -0.1 * at),)))
+        for at, index in enumerate(ids)
+    ]
+    writer = EventWriter(release, stop=stop)
+    events = push_all(writer, [control(vocab.WRITE), *symbols, control(vocab.END, State.WRITE)])
+    told = [token for event in events if isinstance(event, TextDelta) for token in event.logprobs]
+    written = joined(events, TextDelta)
+    assert b"".join(token.bytes for token in told).decode().startswith(written)
+    assert len(told) == len(written.encode())  # of single bytes, so that none is cut in the middle
+    assert [token.logprob for token in told] == [-0.1 * at for at in range(len(told))]
+    assert all(token.top[0].bytes == token.bytes for token in told)
+    for event in events:
+        if isinstance(event, TextDelta):
+            assert event.logprobs, "each piece of text has its tokens"
+
+
+def test_a_token_that_a_stop_text_cuts_is_told(release: Release):
+    whole = next(index for index in range(release.text.num_tokens) if len(release.text.token_bytes(index)) > 2)
+    text = release.text.token_bytes(whole).decode()
+    scores = Scores(-0.5, ())
+    symbol = Symbol(release.vocabulary.text_start + whole, State.WRITE, None, None, scores)
+    writer = EventWriter(release, stop=(text[1:],))
+    events = push_all(writer, [control(vocab.WRITE), symbol])
+    assert events == [TextDelta(text=text[:1], logprobs=(TokenLogprob(text.encode(), -0.5),))]

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from sensorium.engine.constraint import Constraints
 from sensorium.engine.grammar import (
     FRAMES_PER_TOKEN,
     MAX_FRAME_RUN,
@@ -16,9 +17,12 @@ from sensorium.engine.grammar import (
     SPARE_TRANSCRIPT_TOKENS,
     Alphabet,
     Grammar,
+    Rules,
     closing,
 )
+from sensorium.engine.request import Function
 from sensorium.tokenizers import vocab
+from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.vocab import NUM_SPECIALS
 
 
@@ -219,7 +223,7 @@ def test_any_walk_ends_and_can_be_read(alphabet: Alphabet, modality: str, seed: 
 
 
 def test_without_tools_nothing_is_called(alphabet: Alphabet, t: int):
-    grammar = Grammar.answer(alphabet, modality="text", voice="alloy", tool_choice="none")
+    grammar = Grammar.answer(alphabet, modality="text", voice="alloy", rules=Rules(tool_choice="none"))
     assert kinds(alphabet, grammar) == {"write", "speak", "image"}
     grammar.push(vocab.WRITE)
     grammar.push(t)
@@ -227,5 +231,48 @@ def test_without_tools_nothing_is_called(alphabet: Alphabet, t: int):
 
 
 def test_a_required_call_comes_first(alphabet: Alphabet):
-    grammar = Grammar.answer(alphabet, modality="audio", voice="alloy", tool_choice="required")
+    grammar = Grammar.answer(alphabet, modality="audio", voice="alloy", rules=Rules(tool_choice="required"))
     assert kinds(alphabet, grammar) == {"call"}
+
+
+def test_a_document_is_all_that_is_written(alphabet: Alphabet, release: Release, t: int):
+    constraints = Constraints(release.text)
+    rules = Rules(document=constraints.document('{"enum": ["a"]}'), call=constraints.call((Function(name="f"),)))
+    grammar = Grammar.answer(alphabet, modality="text", voice="alloy", rules=rules)
+    assert kinds(alphabet, grammar) == {"write", "speak", "call"}  # no picture
+    grammar.push(vocab.WRITE)
+    assert {release.text.token_bytes(symbol - t) for symbol in legal(grammar)} == {b'"', b'"a', b'"a"'} & {
+        release.text.token_bytes(index) for index in range(release.text.num_tokens)
+    }
+    for byte in b'"a"':
+        assert t + release.text.spell(chr(byte))[0] in legal(grammar)
+        grammar.push(t + release.text.spell(chr(byte))[0])
+    assert kinds(alphabet, grammar) == {"end"}  # and no call behind it
+
+
+def test_a_document_is_not_spoken(release: Release, alphabet: Alphabet):
+    rules = Rules(document=Constraints(release.text).document("{}"))
+    with pytest.raises(ValueError, match="spoken"):
+        Grammar.answer(alphabet, modality="audio", voice="alloy", rules=rules)
+
+
+def test_only_so_many_calls(alphabet: Alphabet, t: int):
+    grammar = Grammar.answer(alphabet, modality="text", voice="alloy", rules=Rules(max_calls=2))
+    for _ in range(2):
+        assert vocab.CALL in legal(grammar)
+        for symbol in (vocab.CALL, t, vocab.END_CALL):
+            grammar.push(symbol)
+    assert kinds(alphabet, grammar) == {"end", "write", "image"}
+
+
+def test_every_call_is_held_to_what_is_offered(alphabet: Alphabet, release: Release, t: int):
+    call = Constraints(release.text).call((Function(name="f"), Function(name="g")))
+    grammar = Grammar.answer(alphabet, modality="text", voice="alloy", rules=Rules(call=call))
+    for name in "fg":
+        grammar.push(vocab.CALL)
+        assert {release.text.token_bytes(symbol - t)[:1] for symbol in legal(grammar)} == {b"f", b"g"}
+        for index in release.text.spell(name + "\n{}"):
+            assert t + index in legal(grammar)
+            grammar.push(t + index)
+        assert kinds(alphabet, grammar) == {"/call"}
+        grammar.push(vocab.END_CALL)

@@ -66,6 +66,63 @@ def test_warm_text_and_sound_share_by_their_mass():
     np.testing.assert_allclose(found, np.exp(logits), atol=0.04)
 
 
+TEXT = 64  # where text begins
+WIDE = np.ones(TEXT + 4, dtype=bool)
+
+
+def wide(*text: float, end: float = -9.0) -> np.ndarray:
+    """Logits of the specials, of which the end is one, and of four text tokens."""
+    return np.array([*[end] * TEXT, *text], dtype=np.float32)
+
+
+def test_a_token_is_biased_before_the_temperature():
+    logits = wide(3.0, 2.0, 1.0, 0.0)
+    assert Sampler(SamplingParams(token_bias=((3, 100.0),))).symbol(logits, (span(legal=WIDE),)) == TEXT + 3
+    assert Sampler(SamplingParams(token_bias=((0, -100.0), (2, 1.5)))).symbol(logits, (span(legal=WIDE),)) == TEXT + 2
+    params = SamplingParams(temperature=1.0, token_bias=((0, -100.0),))
+    assert draws(params, logits, span(legal=WIDE))[TEXT] == 0.0
+    assert logits[TEXT] == 3.0  # the caller's logits are not written to
+
+
+def test_penalties_count_what_was_drawn():
+    logits = wide(3.0, 2.5, 0.0, 0.0)
+
+    def drawn(count: int, **penalties: float) -> list[int]:
+        sampler = Sampler(SamplingParams(**penalties))  # pyright: ignore[reportArgumentType]
+        return [sampler.symbol(logits, (span(legal=WIDE),)) - TEXT for _ in range(count)]
+
+    assert drawn(4) == [0, 0, 0, 0]
+    assert drawn(5, presence_penalty=1.0) == [0, 1, 0, 0, 0]  # once, however often it came
+    assert drawn(6, frequency_penalty=1.0) == [0, 1, 0, 1, 0, 1]
+    assert drawn(3, frequency_penalty=-2.0) == [0, 0, 0]
+
+
+def test_the_end_of_an_answer_is_not_penalised():
+    logits = wide(0.0, 0.0, 0.0, 0.0, end=2.0)
+    sampler = Sampler(SamplingParams(frequency_penalty=2.0))
+    assert [sampler.symbol(logits, (span(legal=WIDE),)) for _ in range(3)] == [0, 0, 0]
+
+
+def test_scores_are_the_networks_own_among_legal_text():
+    logits = wide(*np.log([0.4, 0.3, 0.2, 0.1]), end=5.0)
+    legal = WIDE.copy()
+    legal[:TEXT] = False
+    legal[TEXT] = False
+    shaped = SamplingParams(temperature=1.7, top_p=0.9, token_bias=((3, 50.0),), presence_penalty=1.0, top_logprobs=2)
+    sampler = Sampler(shaped)
+    assert sampler.symbol(logits, (span(legal=legal),)) == TEXT + 3
+    assert sampler.scores is not None
+    assert np.exp(sampler.scores.logprob) == pytest.approx(0.1 / 0.6)
+    assert [symbol for symbol, _ in sampler.scores.top] == [TEXT + 1, TEXT + 2]
+    assert [np.exp(logprob) for _, logprob in sampler.scores.top] == pytest.approx([0.5, 1 / 3])
+    ended = Sampler(shaped)
+    ended.symbol(logits, (span(legal=np.arange(TEXT + 4) < 9),))
+    assert ended.scores is None  # not text
+    quiet = Sampler(SamplingParams())
+    quiet.symbol(logits, (span(legal=legal),))
+    assert quiet.scores is None  # not asked for
+
+
 def test_each_kind_has_its_own_temperature():
     logits = np.array([0.0, 0.0, 0.0, 8.0], dtype=np.float32)
     params = SamplingParams(temperature=100.0, audio_temperature=0.0, image_temperature=1.0)
@@ -92,21 +149,25 @@ def test_guidance_moves_away_from_the_unconditional():
     np.testing.assert_allclose(Sampler(SamplingParams(guidance_scale=1.0)).guided(logits, plain), logits)
 
 
+FORMS = (vocab.WRITE, vocab.SPEAK, vocab.IMAGE, vocab.CALL)
+
+
 @pytest.mark.parametrize("words", [vocab.WRITE, vocab.SPEAK])
 def test_the_opening(words: int):
     logits = np.zeros(64, dtype=np.float32)
-    assert opening(logits, words) == words
+    assert opening(logits, words, FORMS) == words
     logits[vocab.IMAGE] = 0.5
-    assert opening(logits, words) == words  # words of both kinds together are still likelier
+    assert opening(logits, words, FORMS) == words  # words of both kinds together are still likelier
     logits[vocab.IMAGE] = 1.0
-    assert opening(logits, words) == vocab.IMAGE
+    assert opening(logits, words, FORMS) == vocab.IMAGE
     logits[vocab.CALL] = 2.0
-    assert opening(logits, words) == vocab.CALL
+    assert opening(logits, words, FORMS) == vocab.CALL
 
 
-def test_the_opening_obeys_the_tool_choice():
+def test_the_opening_is_one_of_the_forms_allowed():
     logits = np.zeros(64, dtype=np.float32)
-    assert opening(logits, vocab.WRITE, "required") == vocab.CALL
+    assert opening(logits, vocab.WRITE, (vocab.CALL,)) == vocab.CALL
     logits[vocab.CALL] = 9.0
-    assert opening(logits, vocab.WRITE, "none") == vocab.WRITE
-    assert opening(logits, vocab.WRITE, "auto") == vocab.CALL
+    assert opening(logits, vocab.WRITE, FORMS[:3]) == vocab.WRITE
+    assert opening(logits, vocab.WRITE, FORMS[:2]) == vocab.WRITE
+    assert opening(logits, vocab.WRITE, FORMS) == vocab.CALL
