@@ -34,6 +34,18 @@ _CLOSING = (
     (b"}]", b",:", b"n", b"0", b"123456789", b"tf", b"-", b'"', b"[", b"{"),
 )
 _CLOSING_STRING = ((b'"', _LETTERS, _MARKS), (b'"', b"@.:-/", _MARKS, _LETTERS))
+_NAMED = frozenset(("properties", "patternProperties", "$defs", "definitions"))  # keywords that hold schemas by name,
+_VALUES = frozenset(("const", "enum", "default", "examples"))  # and those that hold values
+_DATE = (
+    "[1-9][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)"
+    "|02-(0[1-9]|1[0-9]|2[0-8]))|[1-9][0-9](0[48]|[2468][048]|[13579][26])-02-29"
+)
+_TIME = r"([01][0-9]|2[0-3])(:[0-5][0-9]){2}([.][0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+_DATES = {
+    "date": _DATE,
+    "time": _TIME,
+    "date-time": f"({_DATE})T{_TIME}",
+}  # RFC 3339, but for leap seconds and years < 1000
 _UNRANKED, _ILLEGAL = 100, 101
 _SCATTER = 0x9E3779B1  # Knuth's multiplicative hash
 _QUOTE, _BACKSLASH = b'"\\'
@@ -223,22 +235,32 @@ def _with_options(schema: str) -> str:
     parsed = json.loads(schema)
     if not isinstance(parsed, dict):
         raise ValueError("a schema is an object")
-    _refuse_uncountable(parsed)
-    return json.dumps({**parsed, "x-guidance": _COMPILE_OPTIONS})
+    return json.dumps({**_narrowed(parsed), "x-guidance": _COMPILE_OPTIONS})
 
 
-def _refuse_uncountable(schema: object) -> None:
-    """llguidance counts the keys that are written. A key written twice is read once, so that a lower bound on keys
-    holds only where that many are required by name."""
+def _narrowed(schema: Any) -> Any:
+    """A schema of which llguidance keeps what it says.
+
+    llguidance counts the keys that are written. A key written twice is read once, so that a lower bound on keys holds
+    only where that many are required by name. Its dates may be the 30th of February, and in the year 0.
+    """
     if isinstance(schema, list):
-        for item in schema:
-            _refuse_uncountable(item)
-    if isinstance(schema, dict):
-        least, required = schema.get("minProperties"), schema.get("required")
-        if isinstance(least, int) and least > (len(required) if isinstance(required, list) else 0):
-            raise ValueError("minProperties is supported only up to the number of required properties")
-        for item in schema.values():
-            _refuse_uncountable(item)
+        return [_narrowed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    least, required = schema.get("minProperties"), schema.get("required")
+    if isinstance(least, int) and least > (len(required) if isinstance(required, list) else 0):
+        raise ValueError("minProperties is supported only up to the number of required properties")
+    narrow: dict[str, Any] = {}
+    for key, item in schema.items():
+        if key in _NAMED and isinstance(item, dict):
+            narrow[key] = {name: _narrowed(inner) for name, inner in item.items()}
+        else:
+            narrow[key] = item if key in _VALUES else _narrowed(item)
+    pattern = _DATES.get(schema["format"]) if isinstance(schema.get("format"), str) else None
+    if pattern is None:
+        return narrow
+    return {**narrow, "allOf": [*narrow.get("allOf", ()), {"pattern": f"^({pattern})$"}]}
 
 
 def _reason(error: str) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from sensorium.engine.answer import Network, num_positions, read, write
+from sensorium.engine.choices import merged
 from sensorium.engine.duplex import Listener, LiveConversation
 from sensorium.engine.grammar import Grammar
 from sensorium.engine.media_encoder import MediaEncoder
@@ -69,6 +70,24 @@ class OmniEngine:
         async with aclosing(self._scheduler.run(self._answer(pieces, grammar, params))) as events:
             async for event in events:
                 yield event
+
+    async def choices(
+        self, messages: Sequence[Message], params: Sequence[SamplingParams]
+    ) -> AsyncGenerator[tuple[int, Event], None]:
+        """Raises what `generate` does."""
+        pieces = await self._encode(messages, 0)
+        grammars = [await self._on_media_thread(self._network.answer_grammar, each) for each in params]
+        trunk = LiveSequence(self._network.runner)
+        async with aclosing(self._scheduler.run(read(self._network, trunk, pieces))) as heard:
+            async for event in heard:
+                yield 0, event
+        answers = [
+            self._scheduler.run(write(self._network, trunk.fork(), grammar, each))
+            for grammar, each in zip(grammars, params, strict=True)
+        ]
+        async with aclosing(merged(answers)) as events:
+            async for index, event in events:
+                yield index, event
 
     def converse(self) -> LiveConversation:
         return LiveConversation(self._network, self._scheduler, encode=self._encode)

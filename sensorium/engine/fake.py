@@ -5,6 +5,8 @@
     anything, and a tool call is required
                             calls the first tool on offer, once: a result that was just told it answers in words
     anything else           answers in words, written or spoken: what it read, heard and saw
+    anything else, and a schema is to be kept to
+                            answers with a short document that does
 
 It keeps the contract of the real engine: transcript ahead of sound, stop texts, token limits, usage, cancelling.
 In a live conversation it hears a word in every third of a second, and takes silence after sound for the end of a turn.
@@ -23,6 +25,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sensorium.engine.choices import merged
+from sensorium.engine.constraint import shortest_document
 from sensorium.engine.request import (
     AudioDelta,
     ContextLengthExceeded,
@@ -35,6 +39,7 @@ from sensorium.engine.request import (
     Mark,
     SamplingParams,
     TextDelta,
+    TokenLogprob,
     ToolCallEvent,
     TranscriptDelta,
     Usage,
@@ -76,6 +81,7 @@ class FakeEngine:
             max_tokens=max_tokens,
             sample_rate_hz=SAMPLE_RATE_HZ,
             voices=VOICES,
+            num_text_tokens=256,
             limits={"image_tokens": IMAGE_TOKENS, "audio_tokens_per_s": 1000 / FRAME_MS},
         )
         self.delay_ms = delay_ms
@@ -102,6 +108,13 @@ class FakeEngine:
             self.num_finished += finished
             self.num_cancelled += not finished
 
+    async def choices(
+        self, messages: Sequence[Message], params: Sequence[SamplingParams]
+    ) -> AsyncGenerator[tuple[int, Event], None]:
+        async with aclosing(merged([self.generate(messages, each) for each in params])) as events:
+            async for index, event in events:
+                yield index, event
+
     def converse(self) -> FakeConversation:
         return FakeConversation(self)
 
@@ -123,9 +136,10 @@ class FakeEngine:
             yield call
             yield End(reason="tool_calls", usage=_spent(prompt, text=2))
             return
-        words, reason = _shorten(_describe(messages, params), params)
+        said = _describe(messages, params) if params.document is None else shortest_document(params.document)
+        words, reason = _shorten(said, params)
         if params.modality == "text":
-            yield from (TextDelta(text=word) for word in words)
+            yield from (TextDelta(text=word, logprobs=_certain(word, params)) for word in words)
             yield End(reason=reason, usage=_spent(prompt, text=len(words)))
             return
         for index, word in enumerate(words):
@@ -246,6 +260,14 @@ class FakeConversation:
             raise RuntimeError("the user's turn is not finished")
 
 
+def _certain(word: str, params: SamplingParams) -> tuple[TokenLogprob, ...]:
+    """A word is a token, and there never was another."""
+    if params.top_logprobs is None:
+        return ()
+    token = TokenLogprob(word.encode(), 0.0)
+    return (token._replace(top=(token,) if params.top_logprobs else ()),)
+
+
 def _heard_word(number: int) -> str:
     return f"{' ' if number else ''}word{number + 1}"
 
@@ -256,7 +278,9 @@ def _call(messages: Sequence[Message], params: SamplingParams) -> ToolCallEvent 
     offers = [message.text.splitlines()[1:] for message in messages if message.text.startswith(tool_list(()).text)]
     if params.tool_choice != "required" or messages[-1].role == "tool" or not any(offers):
         return None
-    function = json.loads(offers[-1][0])
+    allowed = {function.name for function in params.functions}
+    offered = [json.loads(line) for line in offers[-1]]
+    function = next((each for each in offered if not allowed or each["name"] in allowed), offered[0])
     schema = function.get("parameters") or {}
     known = schema.get("properties", {})
     arguments = {name: _an_argument(known.get(name, {})) for name in schema.get("required", ())}

@@ -254,7 +254,13 @@ class Conversation(Protocol):
 
 
 class LiveEngine(Engine, Protocol):
-    """An engine that can also be talked to."""
+    """An engine that can also give several answers at once, and be talked to."""
+
+    def choices(
+        self, messages: Sequence[Message], params: Sequence[SamplingParams]
+    ) -> AsyncIterator[tuple[int, Event]]:
+        """Several answers at once to the same messages, which are read once; each event has its answer's number."""
+        ...
 
     def converse(self) -> Conversation:
         """A conversation in which nothing was said yet."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
@@ -18,8 +19,8 @@ from sensorium.engine.request import (
     AudioDelta,
     ContextLengthExceeded,
     End,
-    Engine,
     Event,
+    LiveEngine,
     SamplingParams,
     TextDelta,
     ToolCallEvent,
@@ -35,11 +36,14 @@ from sensorium.server.chat_reply import (
     DeltaWriter,
     Envelope,
     choice_body,
+    logprobs_body,
     message_body,
+    reason_body,
     server_sent,
     usage_body,
 )
-from sensorium.server.chat_request import ChatRequest, check_model, refuse_unsupported, sampling_params
+from sensorium.server.chat_request import ChatRequest, check_model, refuse_unsupported
+from sensorium.server.chat_sampling import sampling_params
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, context_exceeded, from_validation, internal
 from sensorium.server.hangup import EventStream
@@ -62,11 +66,16 @@ class _Job:
     received_s: float  # when its last byte came, on the monotonic clock
     log: dict[str, float]  # figures for the line that the log gets about this request
 
+    @property
+    def legacy(self) -> bool:
+        """Calls are asked for, and told, in the deprecated form."""
+        return bool(self.request.functions)
+
 
 class Chat:
     """Answers chat requests by an engine; media are decoded on `decoders`."""
 
-    def __init__(self, engine: Engine, config: ServerConfig, metrics: Metrics, decoders: Executor) -> None:
+    def __init__(self, engine: LiveEngine, config: ServerConfig, metrics: Metrics, decoders: Executor) -> None:
         self._engine = engine
         self._config = config
         self._metrics = metrics
@@ -96,23 +105,24 @@ class Chat:
         info = self._engine.info
         check_model(request.model, info, self._config)
         refuse_unsupported(request, self._config)
-        params = [sampling_params(request, info, self._config, choice=index) for index in range(request.n or 1)]
+        params = await asyncio.to_thread(sampling_params, request, info, self._config)  # compiles schemas
         media = MediaReader(self._config, info, self._decoders)
         messages = await to_messages(request.messages, request.offered_tools, media, self._replies)
         return _Job(request=request, messages=messages, params=params, received_s=received_s, log=http.state.log)
 
     async def _complete(self, job: _Job) -> bytes:
         format = job.request.audio.format if job.request.audio else None
-        choices, usages = [], []
-        for index, params in enumerate(job.params):
-            answer = Answer(params.voice)
-            async with aclosing(self._events(job, params)) as events:
-                async for event in events:
-                    answer.add(event)
-            message = await message_body(answer, format, self._replies)
-            choices.append(choice_body(index, message, answer.finish_reason))
-            usages.append(answer.usage)
-        return Envelope(job.request, self._engine.info).completion(choices, usage_body(usages))
+        answers = [Answer(params.voice) for params in job.params]
+        async with aclosing(self._events(job)) as events:
+            async for index, event in events:
+                answers[index].add(event)
+        choices = []
+        for index, answer in enumerate(answers):
+            message = await message_body(answer, format, self._replies, legacy=job.legacy)
+            logprobs = logprobs_body(answer.logprobs) if job.request.logprobs else None
+            choices.append(choice_body(index, message, reason_body(answer.finish_reason, legacy=job.legacy), logprobs))
+        usage = usage_body([answer.usage for answer in answers])
+        return Envelope(job.request, self._engine.info).completion(choices, usage)
 
     async def _stream(self, job: _Job) -> AsyncGenerator[bytes, None]:
         """Server-sent events. An error before the first of them is raised, a later one is told in the stream."""
@@ -133,50 +143,71 @@ class Chat:
 
     async def _chunks(self, job: _Job) -> AsyncGenerator[bytes, None]:
         envelope = Envelope(job.request, self._engine.info)
-        usages: list[Usage] = []
-        for index, params in enumerate(job.params):
-            answer = Answer(params.voice)
-            writer = DeltaWriter(answer, speaks=job.request.speaks, replies=self._replies)
-            opened = False
-            async with aclosing(self._events(job, params)) as events:
-                async for event in events:
-                    if not opened:
-                        yield envelope.chunk(index, writer.opening(event))
-                        opened = True
-                    answer.add(event)
-                    for delta in await writer.deltas(event):
-                        yield envelope.chunk(index, delta)
-            yield envelope.chunk(index, {}, answer.finish_reason)
-            usages.append(answer.usage)
+        answers = [Answer(params.voice) for params in job.params]
+        writers = [
+            DeltaWriter(answer, speaks=job.request.speaks, replies=self._replies, legacy=job.legacy)
+            for answer in answers
+        ]
+        opened: set[int] = set()
+        async with aclosing(self._events(job)) as events:
+            async for index, event in events:
+                answer, writer = answers[index], writers[index]
+                if index not in opened:
+                    opened.add(index)
+                    yield envelope.chunk(index, writer.opening(event))
+                answer.add(event)
+                logprobs = None
+                if job.request.logprobs and isinstance(event, TextDelta):
+                    logprobs = logprobs_body(event.logprobs)
+                for delta in await writer.deltas(event):
+                    yield envelope.chunk(index, delta, logprobs=logprobs)
+                if isinstance(event, End):
+                    yield envelope.chunk(index, {}, reason_body(answer.finish_reason, legacy=job.legacy))
         if job.request.include_usage:
-            yield envelope.last_chunk(usage_body(usages))
+            yield envelope.last_chunk(usage_body([answer.usage for answer in answers]))
 
-    async def _events(self, job: _Job, params: SamplingParams) -> AsyncGenerator[Event, None]:
-        """The engine's events: in time, counted, and its refusals in the contract's words. The last one is an End."""
+    async def _events(self, job: _Job) -> AsyncGenerator[tuple[int, Event], None]:
+        """The engine's events, each with the number of its choice: in time, counted, and its refusals in the contract's
+        words. The last one of every choice is an End."""
         waiting = {TextDelta: "ttft_ms", TranscriptDelta: "ttft_ms", AudioDelta: "ttfa_ms"}
-        num_calls = 0
-        max_calls = 1 if job.request.parallel_tool_calls is False else math.inf
-        offered = {tool.function.name for tool in job.request.offered_tools}
-        events = self._engine.generate(job.messages, params)
-        assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
+        num_calls, num_ended = Counter[int](), 0
+        max_calls = 1 if job.params[0].max_calls == 1 else math.inf
+        offered = {tool.function.name for tool in job.request.callable_tools}
+        events = self._answers(job)
         async with aclosing(events):
-            while True:
-                event = await self._next(events, job)
-                if params is job.params[0] and (figure := waiting.pop(type(event), None)):
+            while num_ended < len(job.params):
+                index, event = await self._next(events, job)
+                if index == 0 and (figure := waiting.pop(type(event), None)):
                     self._observe(figure, job)
-                if not isinstance(event, ToolCallEvent):
-                    yield event
-                elif event.name not in offered:
+                if isinstance(event, ToolCallEvent) and event.name not in offered:
                     # strict clients look the name up: one that they never gave would break them
                     self._metrics.unoffered_calls.inc()
                     log.warning("a call of a function that was not offered")  # its name may be a user's word
-                elif (num_calls := num_calls + 1) <= max_calls:
-                    yield event
+                    continue
+                num_calls[index] += isinstance(event, ToolCallEvent)
+                if isinstance(event, ToolCallEvent) and num_calls[index] > max_calls:
+                    continue
                 if isinstance(event, End):
+                    num_ended += 1
                     self._count(event.usage, job)
-                    return
+                yield index, event
 
-    async def _next(self, events: AsyncGenerator[Event, None], job: _Job) -> Event:
+    async def _answers(self, job: _Job) -> AsyncGenerator[tuple[int, Event], None]:
+        """One answer, or several from one reading of the messages."""
+        if len(job.params) > 1:
+            choices = self._engine.choices(job.messages, job.params)
+            assert isinstance(choices, AsyncGenerator), "an engine's answers must be closeable"
+            async with aclosing(choices):
+                async for index, event in choices:
+                    yield index, event
+            return
+        events = self._engine.generate(job.messages, job.params[0])
+        assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
+        async with aclosing(events):
+            async for event in events:
+                yield 0, event
+
+    async def _next(self, events: AsyncGenerator[tuple[int, Event], None], job: _Job) -> tuple[int, Event]:
         try:
             async with asyncio.timeout(job.received_s + self._config.request_timeout_s - time.monotonic()):
                 return await anext(events)

@@ -10,6 +10,7 @@ from sensorium.server.chat_request import (
     AssistantMessage,
     AudioPart,
     ContentPart,
+    FunctionMessage,
     ImagePart,
     RefusalPart,
     RequestMessage,
@@ -30,15 +31,18 @@ async def to_messages(
     for index, message in enumerate(said):
         param = f"messages[{index}]"
         parts: list[Part] = []
-        if not isinstance(message, ToolMessage) and message.name:
+        if not isinstance(message, ToolMessage | FunctionMessage) and message.name:
             parts.append(Text(text=f"{message.name}: "))  # the network knows roles only: a name is told in words
         parts += await _content(message.content, media, f"{param}.content")
         if isinstance(message, AssistantMessage):
             parts += await _assistant_parts(message, media, replies, param)
             call_ids.update(call.id for call in message.tool_calls or ())
-        if not isinstance(message, ToolMessage):
+        if not isinstance(message, ToolMessage | FunctionMessage):
             role = "system" if message.role == "developer" else message.role
             messages.append(Message(role=role, parts=tuple(parts)))
+            continue
+        if isinstance(message, FunctionMessage):
+            messages.append(Message(role="tool", parts=tuple(parts)))
             continue
         if message.tool_call_id not in call_ids:
             raise invalid("No earlier message calls a tool by this id.", f"{param}.tool_call_id")
@@ -83,6 +87,8 @@ async def _assistant_parts(
     parts += await _content(message.images, media, f"{param}.images")
     for call in message.tool_calls or ():
         parts.append(ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments))
+    if called := message.function_call:
+        parts.append(ToolCall(id="", name=called.name, arguments=called.arguments))
     if not parts and message.content is None:
         raise missing(f"{param}.content")
     return parts

@@ -27,6 +27,7 @@ from sensorium.engine.request import (
     FinishReason,
     ImageDelta,
     TextDelta,
+    TokenLogprob,
     ToolCallEvent,
     TranscriptDelta,
     Usage,
@@ -51,6 +52,7 @@ class Answer:
         self.sample_rate_hz = OUTPUT_RATE_HZ
         self.pictures: list[np.ndarray] = []  # each (H, W, 3) uint8
         self.calls: list[ToolCallEvent] = []
+        self.logprobs: list[TokenLogprob] = []
         self.usage = Usage()
         self._reason: FinishReason = "stop"
 
@@ -58,6 +60,7 @@ class Answer:
         match event:
             case TextDelta():
                 self.text += event.text
+                self.logprobs += event.logprobs
             case TranscriptDelta():
                 self.transcript += event.text
             case AudioDelta():
@@ -88,8 +91,11 @@ class Answer:
         )
 
 
-async def message_body(answer: Answer, format: SpeechFormat | None, replies: SpokenReplies) -> Json:
-    """`choices[i].message`. A spoken answer is encoded in `format` and kept in `replies`."""
+async def message_body(
+    answer: Answer, format: SpeechFormat | None, replies: SpokenReplies, *, legacy: bool = False
+) -> Json:
+    """`choices[i].message`. A spoken answer is encoded in `format` and kept in `replies`; with `legacy` a call is told
+    in the deprecated form."""
     spoken = answer.spoken if format else None
     written = answer.text or None if spoken or answer.calls else answer.text
     body: Json = {"role": "assistant", "content": written, "refusal": None, "annotations": []}
@@ -102,7 +108,9 @@ async def message_body(answer: Answer, format: SpeechFormat | None, replies: Spo
             "expires_at": replies.keep(id, spoken),
             "transcript": answer.transcript,
         }
-    if answer.calls:
+    if answer.calls and legacy:
+        body["function_call"] = {"name": answer.calls[0].name, "arguments": answer.calls[0].arguments}
+    elif answer.calls:
         body["tool_calls"] = [
             {"id": _call_id(), "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in answer.calls
@@ -115,8 +123,9 @@ async def message_body(answer: Answer, format: SpeechFormat | None, replies: Spo
 class DeltaWriter:
     """`choices[i].delta`, event by event. Sound goes out as pcm16, in pieces whose base64 may simply be joined."""
 
-    def __init__(self, answer: Answer, *, speaks: bool, replies: SpokenReplies) -> None:
+    def __init__(self, answer: Answer, *, speaks: bool, replies: SpokenReplies, legacy: bool = False) -> None:
         self._answer = answer
+        self._legacy = legacy
         self._speaks = speaks
         self._replies = replies
         self._pcm: Pcm16Stream | None = None
@@ -138,6 +147,9 @@ class DeltaWriter:
                 return self._sound(self._pcm.push(event.waveform))
             case ImageDelta(final=True):
                 return [{"images": [await _picture_body(event.pixels, len(self._answer.pictures) - 1)]}]
+            case ToolCallEvent() if self._legacy:
+                name = {"name": event.name, "arguments": ""}
+                return [{"function_call": name}, {"function_call": {"arguments": event.arguments}}]
             case ToolCallEvent():
                 index = len(self._answer.calls) - 1
                 name = {"name": event.name, "arguments": ""}
@@ -178,8 +190,8 @@ class Envelope:
             body["metadata"] = self._request.metadata
         return pydantic_core.to_json(body)
 
-    def chunk(self, index: int, delta: Json, finish_reason: FinishReason | None = None) -> bytes:
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    def chunk(self, index: int, delta: Json, finish_reason: str | None = None, logprobs: Json | None = None) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         return self._event([choice], None)
 
     def last_chunk(self, usage: Json) -> bytes:
@@ -201,8 +213,29 @@ def server_sent(body: Json) -> bytes:
     return b"data: " + pydantic_core.to_json(body) + b"\n\n"
 
 
-def choice_body(index: int, message: Json, finish_reason: FinishReason) -> Json:
-    return {"index": index, "message": message, "logprobs": None, "finish_reason": finish_reason}
+def choice_body(index: int, message: Json, finish_reason: str, logprobs: Json | None) -> Json:
+    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish_reason}
+
+
+def reason_body(reason: FinishReason, *, legacy: bool) -> str:
+    return "function_call" if legacy and reason == "tool_calls" else reason
+
+
+def logprobs_body(tokens: Sequence[TokenLogprob]) -> Json:
+    """`choices[i].logprobs`, of written text."""
+    content = [
+        {**_logprob_body(token), "top_logprobs": [_logprob_body(likely) for likely in token.top]} for token in tokens
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _logprob_body(token: TokenLogprob) -> Json:
+    """A token that is no whole text of its own is spelled as OpenAI spells it, `bytes:\\xf0\\x9f`."""
+    try:
+        text = token.bytes.decode()
+    except UnicodeDecodeError:
+        text = "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.bytes)
+    return {"token": text, "logprob": token.logprob, "bytes": list(token.bytes)}
 
 
 def usage_body(usages: Sequence[Usage]) -> Json:

@@ -6,12 +6,11 @@ ignore, and that change nothing about the answer itself.
 
 from __future__ import annotations
 
-import secrets
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from sensorium.engine.request import EngineInfo, SamplingParams, ToolChoice
+from sensorium.engine.request import EngineInfo, ToolChoice
 from sensorium.server.audio_out import SpeechFormat
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, invalid, missing, unsupported
@@ -21,10 +20,13 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
-def tagged_by(key: str) -> Discriminator:
-    """Picks a union's member by `key`. Tags wear angle brackets: `errors.path` leaves those out of a field's path."""
+def tagged_by(key: str, *, bare: str | None = None) -> Discriminator:
+    """Picks a union's member by `key`; a value that is a text is member `bare`. Tags wear angle brackets: `errors.path`
+    leaves those out of a field's path."""
 
     def tag(value: Any) -> str | None:
+        if bare and isinstance(value, str):
+            return bare
         name = value.get(key) if isinstance(value, dict) else getattr(value, key, None)  # models are written out too
         return f"<{name}>" if isinstance(name, str) else None
 
@@ -130,7 +132,7 @@ class AssistantMessage(Wire):
     audio: AudioReference | None = None
     images: list[ImagePart] | None = None
     tool_calls: list[ToolCallIn] | None = None
-    function_call: None = None
+    function_call: FunctionCall | None = None
     annotations: list[Any] | None = None
     parsed: Any = None  # from the official client's stream helper, as above
 
@@ -141,12 +143,21 @@ class ToolMessage(Wire):
     tool_call_id: str
 
 
+class FunctionMessage(Wire):
+    """The deprecated form of a tool's message."""
+
+    role: Literal["function"]
+    content: str
+    name: str
+
+
 RequestMessage: TypeAlias = Annotated[
     Annotated[SystemMessage, Tag("<system>")]
     | Annotated[SystemMessage, Tag("<developer>")]
     | Annotated[UserMessage, Tag("<user>")]
     | Annotated[AssistantMessage, Tag("<assistant>")]
-    | Annotated[ToolMessage, Tag("<tool>")],
+    | Annotated[ToolMessage, Tag("<tool>")]
+    | Annotated[FunctionMessage, Tag("<function>")],
     tagged_by("role"),
 ]
 
@@ -163,6 +174,37 @@ class Tool(Wire):
     function: FunctionDefinition
 
 
+class FunctionName(Wire):
+    name: str
+
+
+class NamedTool(Wire):
+    type: Literal["function"]
+    function: FunctionName
+
+
+class AllowedTools(Wire):
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Field(min_length=1)]
+
+
+class AllowedToolsChoice(Wire):
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
+_Choice: TypeAlias = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("<mode>")]
+    | Annotated[NamedTool, Tag("<function>")]
+    | Annotated[AllowedToolsChoice, Tag("<allowed_tools>")],
+    tagged_by("type", bare="<mode>"),
+]
+_LegacyChoice: TypeAlias = Annotated[
+    Annotated[Literal["none", "auto"], Tag("<mode>")] | Annotated[FunctionName, Tag("<name>")],
+    Discriminator(lambda value: "<mode>" if isinstance(value, str) else "<name>"),
+]
+
+
 class AudioOptions(Wire):
     voice: str | dict[str, Any]
     format: SpeechFormat
@@ -173,9 +215,16 @@ class StreamOptions(Wire):
     include_obfuscation: bool | None = None
 
 
+class JsonSchemaFormat(Wire):
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    strict: bool | None = None  # or not: an answer always keeps to its schema
+
+
 class ResponseFormat(Wire):
     type: Literal["text", "json_object", "json_schema"]
-    json_schema: dict[str, Any] | None = None
+    json_schema: JsonSchemaFormat | None = None
 
 
 class Prediction(Wire):
@@ -183,12 +232,12 @@ class Prediction(Wire):
     content: TextContent
 
 
+_Bias: TypeAlias = Annotated[float, Field(ge=-100, le=100)]
 _Penalty: TypeAlias = Annotated[float, Field(ge=-2, le=2)] | None
 _MetadataKey: TypeAlias = Annotated[str, Field(max_length=64)]
 _MetadataValue: TypeAlias = Annotated[str, Field(max_length=512)]
 _Stops: TypeAlias = Annotated[list[str], Field(max_length=4), Tag("<parts>")]
-_MAX_INT64 = 2**63 - 1
-OPENAI_TEMPERATURE = 1.0  # what the contract takes where a request says nothing
+MAX_INT64 = 2**63 - 1
 
 
 class ChatRequest(Wire):
@@ -204,23 +253,23 @@ class ChatRequest(Wire):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    seed: Annotated[int, Field(ge=-_MAX_INT64, le=_MAX_INT64)] | None = None
+    seed: Annotated[int, Field(ge=-MAX_INT64, le=MAX_INT64)] | None = None
     stop: Annotated[_Str | _Stops, _TEXT_OR_PARTS] | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tool_choice: _Choice | None = None
     parallel_tool_calls: bool | None = None
-    metadata: Annotated[dict[_MetadataKey, _MetadataValue], Field(max_length=16)] | None = None
-
-    # obeyed only where they ask for nothing: see refuse_unsupported
+    functions: Annotated[list[FunctionDefinition], Field(min_length=1, max_length=128)] | None = None  # deprecated
+    function_call: _LegacyChoice | None = None  # deprecated
     response_format: ResponseFormat | None = None
     frequency_penalty: _Penalty = None
     presence_penalty: _Penalty = None
-    logit_bias: dict[str, Any] | None = None
+    logit_bias: dict[str, _Bias] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    metadata: Annotated[dict[_MetadataKey, _MetadataValue], Field(max_length=16)] | None = None
+
+    # obeyed only where it asks for nothing: see refuse_unsupported
     store: bool | None = None
-    functions: list[Any] | None = None
-    function_call: Any = None
 
     # accepted and ignored, as the contract says: none of them changes what a correct answer is
     prediction: Prediction | None = None
@@ -244,33 +293,59 @@ class ChatRequest(Wire):
         return bool(self.stream_options and self.stream_options.include_usage)
 
     @property
+    def known_tools(self) -> list[Tool]:
+        """The request's tools, in the present form or in the deprecated one."""
+        return self.tools or [Tool(type="function", function=function) for function in self.functions or ()]
+
+    @property
+    def choice(self) -> ToolChoice | NamedTool | AllowedTools:
+        """What the request says about calls, the deprecated form included."""
+        if isinstance(self.function_call, FunctionName):
+            return NamedTool(type="function", function=self.function_call)
+        if isinstance(self.tool_choice, AllowedToolsChoice):
+            return self.tool_choice.allowed_tools
+        return self.tool_choice or self.function_call or "auto"
+
+    @property
     def call_policy(self) -> ToolChoice:
         """Without tools on offer there is nothing to call."""
-        if not self.tools or self.tool_choice == "none":
+        if not self.known_tools:
             return "none"
-        return "required" if self.tool_choice == "required" else "auto"
+        match self.choice:
+            case NamedTool():
+                return "required"
+            case AllowedTools(mode=mode):
+                return mode
+            case policy:
+                return policy
 
     @property
     def offered_tools(self) -> list[Tool]:
-        return [] if self.tool_choice == "none" else self.tools or []
+        """The tools that the network is told of."""
+        return [] if self.call_policy == "none" else self.known_tools
+
+    @property
+    def callable_tools(self) -> list[Tool]:
+        """Those that it may call."""
+        named = {tool.function.name for tool in self.named_tools}
+        return [tool for tool in self.offered_tools if not named or tool.function.name in named]
+
+    @property
+    def named_tools(self) -> list[NamedTool]:
+        """Those that the choice restricts calls to, if it does."""
+        match self.choice:
+            case NamedTool() as tool:
+                return [tool]
+            case AllowedTools(tools=tools):
+                return tools
+            case _:
+                return []
 
 
 def refuse_unsupported(request: ChatRequest, config: ServerConfig) -> None:
     """Raises APIError for the first field that asks for something this server cannot do."""
-    refusals = (
-        (request.functions or request.function_call, "functions", "use `tools` instead of the deprecated form"),
-        (request.frequency_penalty, "frequency_penalty", "only 0 is supported"),
-        (request.presence_penalty, "presence_penalty", "only 0 is supported"),
-        (request.logit_bias, "logit_bias", "token biases are not supported"),
-        (request.logprobs, "logprobs", "log probabilities are not available"),
-        (request.top_logprobs, "top_logprobs", "log probabilities are not available"),
-        (request.store, "store", "completions are not stored"),
-    )
-    for asked_for, param, what in refusals:
-        if asked_for:
-            raise unsupported(param, what)
-    if request.response_format and request.response_format.type != "text":
-        raise unsupported("response_format.type", "only 'text' is supported")
+    if request.store:
+        raise unsupported("store", "completions are not stored")
     if request.n and request.n > config.max_choices:
         message = f"Invalid 'n': at most {config.max_choices} choices are made for one request."
         raise invalid(message, "n", "integer_above_max_value")
@@ -281,16 +356,20 @@ def refuse_unsupported(request: ChatRequest, config: ServerConfig) -> None:
 
 
 def _refuse_tools(request: ChatRequest) -> None:
-    for index, tool in enumerate(request.tools or ()):
-        if tool.function.strict:
-            raise unsupported(f"tools[{index}].function.strict", "arguments cannot be held to a schema")
-    if not request.tools:
-        if request.tool_choice is not None:
-            raise invalid("'tool_choice' is only allowed when 'tools' are given.", "tool_choice")
-        if request.parallel_tool_calls is not None:
-            raise invalid("'parallel_tool_calls' is only allowed when 'tools' are given.", "parallel_tool_calls")
-    if request.tool_choice is not None:
-        check_tool_choice(request.tool_choice, "tool_choice")
+    if request.tools and request.functions:
+        raise invalid("Give 'tools' or the deprecated 'functions', not both.", "functions")
+    for field, needed, given in (
+        ("tool_choice", "tools", request.tools),
+        ("parallel_tool_calls", "tools", request.tools),
+        ("function_call", "functions", request.functions),
+    ):
+        if getattr(request, field) is not None and not given:
+            raise invalid(f"'{field}' is only allowed when '{needed}' are given.", field)
+    known = {tool.function.name for tool in request.known_tools}
+    for tool in request.named_tools:
+        if tool.function.name not in known:
+            field = "function_call" if request.functions else "tool_choice"
+            raise invalid(f"Invalid '{field}': no function '{tool.function.name[:64]}' is offered.", field)
 
 
 def check_tool_choice(choice: str | dict[str, Any], param: str) -> None:
@@ -312,38 +391,10 @@ def _refuse_audio(request: ChatRequest) -> None:
         raise unsupported("audio.format", "only 'pcm16' can be streamed")
     if request.speaks and request.stop:
         raise unsupported("stop", "stop texts end written answers only, not spoken ones")
-
-
-def sampling_params(request: ChatRequest, info: EngineInfo, config: ServerConfig, *, choice: int) -> SamplingParams:
-    """How the engine should make choice number `choice`. Without a seed every choice is a new roll of the dice.
-
-    Raises APIError for fields that contradict each other, and for an unknown voice.
-    """
-    defaults = SamplingParams()
-    if request.max_tokens is not None and request.max_completion_tokens is not None:
-        raise invalid("Give 'max_completion_tokens' or the deprecated 'max_tokens', not both.", "max_tokens")
-    stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
-    if "" in stops:
-        raise invalid("Invalid 'stop': an empty text would stop every answer at once.", "stop")
-    seed = secrets.randbits(62) if request.seed is None else request.seed + choice
-    return SamplingParams(
-        modality="audio" if request.speaks else "text",
-        voice=known_voice(request.audio.voice, info, config, "audio.voice") if request.audio else defaults.voice,
-        max_tokens=request.max_completion_tokens or request.max_tokens,
-        temperature=_temperature(request),
-        top_p=defaults.top_p if request.top_p is None else request.top_p,
-        seed=seed & _MAX_INT64,
-        stop=tuple(stops),
-        tool_choice=request.call_policy,
-    )
-
-
-def _temperature(request: ChatRequest) -> float:
-    """The likeliest words, unless the request says otherwise, or asks for what only dice can give."""
-    if request.temperature is not None:
-        return request.temperature
-    needs_dice = (request.top_p is not None and request.top_p < 1) or (request.n or 1) > 1
-    return OPENAI_TEMPERATURE if needs_dice else SamplingParams().temperature
+    if request.speaks and request.response_format and request.response_format.type != "text":
+        raise unsupported("response_format.type", "a document is written, not spoken: leave 'modalities' at text")
+    if request.speaks and request.logprobs:
+        raise unsupported("logprobs", "log probabilities are of written answers only, not of spoken ones")
 
 
 def known_voice(voice: object, info: EngineInfo, config: ServerConfig, param: str) -> str:

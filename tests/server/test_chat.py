@@ -11,8 +11,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from sensorium.engine.fake import FakeEngine
-from sensorium.engine.request import End, ToolCallEvent, Usage
+from sensorium.engine.request import End, TokenLogprob, ToolCallEvent, Usage
 from sensorium.server.audio_out import encode_speech
+from sensorium.server.chat_reply import logprobs_body
 from tests.server.live import Live, eventually, live
 from tests.server.samples import audio_part, data_url, image_part, picture, wav
 
@@ -121,6 +122,89 @@ def test_choices_share_their_prompt(server: Live):
             texts[choice["index"]] += choice["delta"].get("content") or ""
     assert texts == [choice["message"]["content"] for choice in body["choices"]]
     assert chunks[-1]["usage"] == body["usage"]
+
+
+def test_choices_are_made_at_once():
+    """Their chunks come by turns, and each choice ends once."""
+    with live(FakeEngine(delay_ms=2)) as server:
+        chunks = chunks_of(server.chat(n=3, stream=True).text)
+    order = [chunk["choices"][0]["index"] for chunk in chunks]
+    assert sorted(set(order)) == [0, 1, 2]
+    assert set(order[:4]) != {0}  # the first is not finished before the others begin
+    ended = [chunk["choices"][0]["index"] for chunk in chunks if chunk["choices"][0]["finish_reason"]]
+    assert sorted(ended) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_hangup_ends_all_choices(stream: bool):
+    with live(FakeEngine(), request_timeout_s=0.2) as server:
+        server.engine.delay_ms = 10_000
+        assert server.refusal(status=503, n=3, stream=stream) == (None, None)
+        eventually(lambda: server.engine.num_cancelled == 3)
+        assert server.engine.num_active == 0
+
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+    "required": ["name", "age"],
+}
+
+
+def test_a_document_is_the_content(server: Live):
+    format = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON, "strict": True}}
+    message = server.chat(response_format=format).json()["choices"][0]["message"]
+    assert json.loads(message["content"]) == {"name": "", "age": 0}
+    assert message["refusal"] is None
+    assert server.chat(response_format={"type": "json_object"}).json()["choices"][0]["message"]["content"] == "{}"
+
+
+def test_log_probabilities(server: Live):
+    plain = server.chat(logprobs=True, top_logprobs=1).json()["choices"][0]["logprobs"]
+    assert plain["refusal"] is None
+    assert [token["token"] for token in plain["content"]] == ["You", " said", ' "hi".']
+    first = plain["content"][0]
+    bare = {"token": "You", "logprob": 0.0, "bytes": [89, 111, 117]}
+    assert first == {**bare, "top_logprobs": [bare]}
+    chunks = chunks_of(server.chat(logprobs=True, stream=True).text)
+    streamed = [chunk["choices"][0] for chunk in chunks]
+    for choice in streamed:
+        assert bool(choice["logprobs"]) == bool(choice["delta"].get("content"))
+    tokens = [token for choice in streamed if choice["logprobs"] for token in choice["logprobs"]["content"]]
+    assert [(token["token"], token["top_logprobs"]) for token in tokens] == [("You", []), (" said", []), (' "hi".', [])]
+    assert server.chat().json()["choices"][0]["logprobs"] is None
+
+
+def test_a_token_that_is_part_of_a_character():
+    torn = TokenLogprob("🙂".encode()[:2], -1.0)
+    assert logprobs_body([torn])["content"] == [
+        {"token": "bytes:\\xf0\\x9f", "logprob": -1.0, "bytes": [240, 159], "top_logprobs": []}
+    ]
+
+
+def test_a_call_in_the_deprecated_form(server: Live):
+    functions = [{"name": "add"}]
+    choice = server.chat('call add {"a": 1}', functions=functions).json()["choices"][0]
+    assert choice["finish_reason"] == "function_call"
+    assert choice["message"]["function_call"] == {"name": "add", "arguments": '{"a": 1}'}
+    assert "tool_calls" not in choice["message"]
+    chunks = chunks_of(server.chat('call add {"a": 1}', functions=functions, stream=True).text)
+    assert [chunk["choices"][0]["delta"] for chunk in chunks[1:]] == [
+        {"function_call": {"name": "add", "arguments": ""}},
+        {"function_call": {"arguments": '{"a": 1}'}},
+        {},
+    ]
+    assert chunks[-1]["choices"][0]["finish_reason"] == "function_call"
+    assert server.chat(functions=functions).json()["choices"][0]["finish_reason"] == "stop"
+
+
+def test_a_function_that_may_not_be_called_is_not(server: Live):
+    tools = [*TOOLS, {"type": "function", "function": {"name": "sub"}}]
+    named = {"type": "function", "function": {"name": "sub"}}
+    choice = server.chat("hi", tools=tools, tool_choice=named).json()["choices"][0]
+    assert choice["message"]["tool_calls"][0]["function"]["name"] == "sub"
+    allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [named]}}
+    assert server.chat("call add {}", tools=tools, tool_choice=allowed).json()["choices"][0]["finish_reason"] == "stop"
 
 
 def test_finish_reasons(server: Live):

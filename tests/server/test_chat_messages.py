@@ -63,6 +63,17 @@ def test_tool_calls_and_their_results(server: Live):
     assert (told[2].role, told[2].text, told[2].tool_call_id) == ("tool", "3", "call_1")
 
 
+def test_a_call_and_its_result_in_the_deprecated_form(server: Live):
+    told = read(
+        server,
+        {"role": "user", "content": "add"},
+        {"role": "assistant", "content": None, "function_call": {"name": "add", "arguments": '{"a": 1}'}},
+        {"role": "function", "content": "3", "name": "add"},
+    )
+    assert told[1].parts == (ToolCall(id="", name="add", arguments='{"a": 1}'),)
+    assert (told[2].role, told[2].text) == ("tool", "3")
+
+
 def test_tools_are_told_first_as_json_lines(server: Live):
     tools = [
         {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}, "strict": False}},

@@ -1,18 +1,38 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from typing import Any
 
 import pytest
 
+from sensorium.engine.request import ANY_OBJECT
 from sensorium.server.chat_request import ChatRequest
+from sensorium.server.chat_sampling import NO_ARGUMENTS
 from tests.server.live import Live, live
 from tests.serving import ROOT
 
 SPOKEN = {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}
 FUNCTION = {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}
 TOOLS = [{"type": "function", "function": FUNCTION}]
+
+
+def held(schema: Any, **fields: Any) -> dict[str, Any]:
+    """The field that holds an answer to a schema."""
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "it", "schema": schema, **fields}}}
+
+
+def strict(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "add", "parameters": parameters, "strict": True}}
+
+
+def named(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
+def allowed(mode: str, *names: str) -> dict[str, Any]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [named(name) for name in names]}}
 
 
 def asked(server: Live, **fields: Any):
@@ -141,33 +161,48 @@ def test_the_guide_names_what_is_without_effect():
         ({**SPOKEN, "audio": {"voice": "hal", "format": "wav"}}, "audio.voice", "invalid_value"),
         ({**SPOKEN, "audio": {"voice": {"id": "voice_1"}, "format": "wav"}}, "audio.voice", "unsupported_value"),
         ({**SPOKEN, "stream": True}, "audio.format", "unsupported_value"),
-        ({"frequency_penalty": 0.5}, "frequency_penalty", "unsupported_value"),
         ({"frequency_penalty": 3}, "frequency_penalty", "decimal_above_max_value"),
-        ({"presence_penalty": -1}, "presence_penalty", "unsupported_value"),
-        ({"logit_bias": {"50256": -100}}, "logit_bias", "unsupported_value"),
-        ({"logprobs": True}, "logprobs", "unsupported_value"),
-        ({"top_logprobs": 5}, "top_logprobs", "unsupported_value"),
-        ({"top_logprobs": 21}, "top_logprobs", "integer_above_max_value"),
-        ({"response_format": {"type": "json_object"}}, "response_format.type", "unsupported_value"),
-        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format.type", "unsupported_value"),
+        ({"presence_penalty": "1"}, "presence_penalty", "invalid_type"),
+        ({"logit_bias": {"256": -100}}, "logit_bias.256", "invalid_value"),  # this engine's tokens are bytes
+        ({"logit_bias": {"-1": 1}}, "logit_bias.-1", "invalid_value"),
+        ({"logit_bias": {"foo": 0}}, "logit_bias.foo", "invalid_value"),
+        ({"logit_bias": {"9" * 5000: 0}}, "logit_bias." + "9" * 64, "invalid_value"),
+        ({"logit_bias": {"7": 101}}, "logit_bias.7", "decimal_above_max_value"),
+        ({"top_logprobs": 5}, "top_logprobs", "invalid_value"),
+        ({"top_logprobs": 21, "logprobs": True}, "top_logprobs", "integer_above_max_value"),
+        ({**SPOKEN, "logprobs": True}, "logprobs", "unsupported_value"),
         ({"response_format": {"type": "xml"}}, "response_format.type", "invalid_value"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "missing_required_parameter"),
+        (held({}, name="a b"), "response_format.json_schema.name", "invalid_value"),
+        (held({"not": {}}), "response_format.json_schema.schema", "unsupported_value"),
+        (held({"not": {}}, strict=False), "response_format.json_schema.schema", "unsupported_value"),
+        (held({"$ref": "#"}), "response_format.json_schema.schema", "unsupported_value"),
+        (held([]), "response_format.json_schema.schema", "invalid_type"),
+        ({**SPOKEN, "response_format": {"type": "json_object"}}, "response_format.type", "unsupported_value"),
         ({"store": True}, "store", "unsupported_value"),
         ({"metadata": {"k" * 65: "v"}}, "metadata." + "k" * 65 + ".[key]", "string_above_max_length"),
         ({"metadata": {"k": "v" * 513}}, "metadata.k", "string_above_max_length"),
         ({"metadata": {str(i): "" for i in range(17)}}, "metadata", "array_above_max_length"),
-        ({"functions": [FUNCTION]}, "functions", "unsupported_value"),
+        ({"functions": [FUNCTION], "tools": TOOLS}, "functions", "invalid_value"),
+        ({"functions": []}, "functions", "empty_array"),
+        ({"functions": [FUNCTION], "function_call": {"name": "sub"}}, "function_call", "invalid_value"),
+        ({"functions": [FUNCTION], "function_call": "perhaps"}, "function_call", "invalid_value"),
+        ({"function_call": "auto"}, "function_call", "invalid_value"),
+        ({"functions": [FUNCTION], "tool_choice": "auto"}, "tool_choice", "invalid_value"),
         ({"tool_choice": "auto"}, "tool_choice", "invalid_value"),
         ({"parallel_tool_calls": True}, "parallel_tool_calls", "invalid_value"),
         ({**SPOKEN, "stop": ["three"]}, "stop", "unsupported_value"),
-        ({"tools": TOOLS, "tool_choice": {"type": "function"}}, "tool_choice", "unsupported_value"),
+        ({"tools": TOOLS, "tool_choice": {"type": "function"}}, "tool_choice.function", "missing_required_parameter"),
+        ({"tools": TOOLS, "tool_choice": named("sub")}, "tool_choice", "invalid_value"),
+        ({"tools": TOOLS, "tool_choice": {"type": "custom"}}, "tool_choice.type", "invalid_value"),
+        ({"tools": TOOLS, "tool_choice": 3}, "tool_choice.type", "missing_required_parameter"),
+        ({"tools": TOOLS, "tool_choice": allowed("auto", "add", "sub")}, "tool_choice", "invalid_value"),
+        ({"tools": TOOLS, "tool_choice": allowed("none", "add")}, "tool_choice.allowed_tools.mode", "invalid_value"),
+        ({"tools": TOOLS, "tool_choice": allowed("auto")}, "tool_choice.allowed_tools.tools", "empty_array"),
         ({"tools": TOOLS, "tool_choice": "always"}, "tool_choice", "invalid_value"),
         ({"tools": [{"type": "custom"}]}, "tools[0].type", "invalid_value"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "invalid_value"),
-        (
-            {"tools": [{"type": "function", "function": {**FUNCTION, "strict": True}}]},
-            "tools[0].function.strict",
-            "unsupported_value",
-        ),
+        ({"tools": [strict({"not": {}})]}, "tools[0].function.parameters", "unsupported_value"),
         ({"service_tier": "gold"}, "service_tier", "invalid_value"),
     ],
 )
@@ -183,7 +218,7 @@ def test_every_bad_or_unsupported_field_is_named(server: Live, field: dict[str, 
         ([3], "messages[0].role", "missing_required_parameter"),
         ([{"content": "hi"}], "messages[0].role", "missing_required_parameter"),
         ([{"role": "king", "content": "hi"}], "messages[0].role", "invalid_value"),
-        ([{"role": "function", "name": "f", "content": "hi"}], "messages[0].role", "invalid_value"),
+        ([{"role": "function", "content": "hi"}], "messages[0].name", "missing_required_parameter"),
         ([{"role": "user"}], "messages[0].content", "missing_required_parameter"),
         ([{"role": "user", "content": None}], "messages[0].content", "invalid_type"),
         ([{"role": "user", "content": []}], "messages[0].content", "empty_array"),
@@ -232,8 +267,56 @@ def test_an_over_long_prompt_is_a_400_streamed_or_not():
         ({"tools": TOOLS, "tool_choice": "auto"}, "auto"),
         ({"tools": TOOLS, "tool_choice": "none"}, "none"),
         ({"tools": TOOLS, "tool_choice": "required"}, "required"),
+        ({"tools": TOOLS, "tool_choice": named("add")}, "required"),
+        ({"tools": TOOLS, "tool_choice": allowed("auto", "add")}, "auto"),
+        ({"tools": TOOLS, "tool_choice": allowed("required", "add")}, "required"),
+        ({"functions": [FUNCTION]}, "auto"),
+        ({"functions": [FUNCTION], "function_call": "none"}, "none"),
+        ({"functions": [FUNCTION], "function_call": {"name": "add"}}, "required"),
     ],
 )
 def test_tool_choice_reaches_the_engine(fields: dict, policy: str):
     request = ChatRequest.model_validate({"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], **fields})
     assert request.call_policy == policy
+
+
+def test_what_shapes_and_scores_tokens_reaches_the_engine(server: Live):
+    fields = {"frequency_penalty": 0.5, "presence_penalty": -2, "logit_bias": {"7": 100, "255": -0.5}}
+    params = asked(server, logprobs=True, top_logprobs=3, **fields).params
+    assert (params.frequency_penalty, params.presence_penalty) == (0.5, -2.0)
+    assert (params.token_bias, params.top_logprobs) == (((7, 100.0), (255, -0.5)), 3)
+    assert asked(server, logprobs=True).params.top_logprobs == 0
+    plain = asked(server, logprobs=False).params
+    assert (plain.top_logprobs, plain.token_bias, plain.frequency_penalty) == (None, (), 0.0)
+
+
+def test_schemas_reach_the_engine(server: Live):
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    assert json.loads(asked(server, **held(schema)).params.document or "") == schema
+    assert json.loads(asked(server, **held(schema, strict=True, description="An a.")).params.document or "") == schema
+    assert asked(server, response_format={"type": "json_object"}).params.document == ANY_OBJECT
+    assert asked(server, response_format={"type": "text"}).params.document is None
+
+
+def test_functions_reach_the_engine(server: Live):
+    other = {"type": "function", "function": {"name": "sub"}}
+    vague = {"type": "function", "function": {"name": "mul", "parameters": {"not": {}}}}
+    tools = [*TOOLS, other, vague]
+    params = asked(server, tools=tools).params
+    assert [function.name for function in params.functions] == ["add", "sub", "mul"]
+    assert params.functions[1].parameters == NO_ARGUMENTS
+    assert params.functions[2].parameters == ANY_OBJECT  # what cannot be kept to is not promised
+    assert params.max_calls is None
+    assert asked(server, tools=tools, parallel_tool_calls=False).params.max_calls == 1
+    for choice in (named("sub"), allowed("auto", "sub")):
+        assert [function.name for function in asked(server, tools=tools, tool_choice=choice).params.functions] == [
+            "sub"
+        ]
+    assert asked(server, tools=tools, tool_choice="none").params.functions == ()
+    old = asked(server, functions=[FUNCTION]).params
+    assert ([function.name for function in old.functions], old.max_calls) == (["add"], 1)
+
+
+def test_a_refused_schema_is_told_with_its_reason(server: Live):
+    response = server.chat(**held({"type": "array", "uniqueItems": True}))
+    assert "uniqueItems" in response.json()["error"]["message"]
