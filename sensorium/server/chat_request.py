@@ -8,35 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
 from sensorium.engine.request import EngineInfo, ToolChoice
 from sensorium.server.audio_out import SpeechFormat
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, invalid, missing, unsupported
-
-
-class Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
-
-
-def tagged_by(key: str, *, bare: str | None = None) -> Discriminator:
-    """Picks a union's member by `key`; a value that is a text is member `bare`. Tags wear angle brackets: `errors.path`
-    leaves those out of a field's path."""
-
-    def tag(value: Any) -> str | None:
-        if bare and isinstance(value, str):
-            return bare
-        name = value.get(key) if isinstance(value, dict) else getattr(value, key, None)  # models are written out too
-        return f"<{name}>" if isinstance(name, str) else None
-
-    tag.__name__ = key  # pydantic puts it into the error, from where it becomes part of `param`
-    return Discriminator(tag)
-
-
-# Content is a text or a list of parts.
-_TEXT_OR_PARTS = Discriminator(lambda value: "<parts>" if isinstance(value, list) else "<text>")
-_Str: TypeAlias = Annotated[str, Tag("<text>")]
+from sensorium.server.wire import TEXT_OR_PARTS, Metadata, TaggedStr, ToolName, Wire, tagged_by
 
 
 class TextPart(Wire):
@@ -83,9 +61,9 @@ _TextParts: TypeAlias = Annotated[list[TextPart], Field(min_length=1), Tag("<par
 _UserParts: TypeAlias = Annotated[list[UserPart], Field(min_length=1), Tag("<parts>")]
 _AssistantParts: TypeAlias = Annotated[list[AssistantPart], Field(min_length=1), Tag("<parts>")]
 
-TextContent: TypeAlias = Annotated[_Str | _TextParts, _TEXT_OR_PARTS]
-UserContent: TypeAlias = Annotated[_Str | _UserParts, _TEXT_OR_PARTS]
-AssistantContent: TypeAlias = Annotated[_Str | _AssistantParts, _TEXT_OR_PARTS]
+TextContent: TypeAlias = Annotated[TaggedStr | _TextParts, TEXT_OR_PARTS]
+UserContent: TypeAlias = Annotated[TaggedStr | _UserParts, TEXT_OR_PARTS]
+AssistantContent: TypeAlias = Annotated[TaggedStr | _AssistantParts, TEXT_OR_PARTS]
 
 
 class SystemMessage(Wire):
@@ -163,7 +141,7 @@ RequestMessage: TypeAlias = Annotated[
 
 
 class FunctionDefinition(Wire):
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    name: ToolName
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
@@ -216,7 +194,7 @@ class StreamOptions(Wire):
 
 
 class JsonSchemaFormat(Wire):
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    name: ToolName
     description: str | None = None
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
     strict: bool | None = None  # or not: an answer always keeps to its schema
@@ -234,8 +212,6 @@ class Prediction(Wire):
 
 _Bias: TypeAlias = Annotated[float, Field(ge=-100, le=100)]
 _Penalty: TypeAlias = Annotated[float, Field(ge=-2, le=2)] | None
-_MetadataKey: TypeAlias = Annotated[str, Field(max_length=64)]
-_MetadataValue: TypeAlias = Annotated[str, Field(max_length=512)]
 _Stops: TypeAlias = Annotated[list[str], Field(max_length=4), Tag("<parts>")]
 MAX_INT64 = 2**63 - 1
 
@@ -254,7 +230,7 @@ class ChatRequest(Wire):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-MAX_INT64, le=MAX_INT64)] | None = None
-    stop: Annotated[_Str | _Stops, _TEXT_OR_PARTS] | None = None
+    stop: Annotated[TaggedStr | _Stops, TEXT_OR_PARTS] | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     tool_choice: _Choice | None = None
     parallel_tool_calls: bool | None = None
@@ -266,7 +242,7 @@ class ChatRequest(Wire):
     logit_bias: dict[str, _Bias] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    metadata: Annotated[dict[_MetadataKey, _MetadataValue], Field(max_length=16)] | None = None
+    metadata: Metadata | None = None
 
     # obeyed only where it asks for nothing: see refuse_unsupported
     store: bool | None = None

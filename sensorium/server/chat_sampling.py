@@ -35,7 +35,7 @@ def sampling_params(request: ChatRequest, info: EngineInfo, config: ServerConfig
         "modality": "audio" if request.speaks else "text",
         "voice": voice,
         "max_tokens": request.max_completion_tokens or request.max_tokens,
-        "temperature": _temperature(request),
+        "temperature": chosen_temperature(request.temperature, request.top_p, num_choices=request.n),
         "top_p": defaults.top_p if request.top_p is None else request.top_p,
         "stop": tuple(stops),
         "tool_choice": request.call_policy,
@@ -107,9 +107,9 @@ def _document(format: ResponseFormat | None) -> str | None:
     return held_schema(format.json_schema.schema_, "response_format.json_schema.schema")
 
 
-def _temperature(request: ChatRequest) -> float:
+def chosen_temperature(temperature: float | None, top_p: float | None, *, num_choices: int | None = None) -> float:
     """The likeliest words, unless the request says otherwise, or asks for what only dice can give."""
-    if request.temperature is not None:
-        return request.temperature
-    needs_dice = (request.top_p is not None and request.top_p < 1) or (request.n or 1) > 1
+    if temperature is not None:
+        return temperature
+    needs_dice = (top_p is not None and top_p < 1) or (num_choices or 1) > 1
     return OPENAI_TEMPERATURE if needs_dice else SamplingParams().temperature

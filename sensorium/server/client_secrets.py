@@ -17,10 +17,10 @@ from pydantic import Field, ValidationError
 from sensorium.server import realtime_beta
 from sensorium.server.access import Access
 from sensorium.server.body import read_json
-from sensorium.server.chat_request import Wire
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, from_validation, invalid
 from sensorium.server.realtime_events import SessionConfig, SessionKind, TranscriptionConfig
+from sensorium.server.wire import Wire
 
 PREFIX = "ek_"
 MAX_SECRETS = 10_000

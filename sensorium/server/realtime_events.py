@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, Tag, TypeAdapter
 
-from sensorium.server.chat_request import Wire, tagged_by
+from sensorium.server.wire import Wire, tagged_by
 
 MAX_OUTPUT_TOKENS = 4096
 

@@ -1,0 +1,125 @@
+"""Asking the engine, for every endpoint alike: in time, counted, and its refusals in the contract's words."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+import structlog
+
+from sensorium.engine.request import (
+    AudioDelta,
+    ContextLengthExceeded,
+    End,
+    Event,
+    LiveEngine,
+    SamplingParams,
+    TextDelta,
+    ToolCallEvent,
+    TranscriptDelta,
+    Usage,
+)
+from sensorium.messages import Message
+from sensorium.server.config import ServerConfig
+from sensorium.server.errors import APIError, context_exceeded
+from sensorium.server.metrics import Metrics
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Question:
+    """What is asked of the engine for one request, which may want several answers to it."""
+
+    route: str
+    messages: Sequence[Message]
+    offered: frozenset[str] = frozenset()  # the functions that may be called
+    max_calls: float = math.inf
+    received_s: float  # when the request's last byte came, on the monotonic clock
+    log: dict[str, float] = field(default_factory=dict)  # figures for the line that the log gets about this request
+
+
+class Answering:
+    def __init__(self, engine: LiveEngine, config: ServerConfig, metrics: Metrics) -> None:
+        self._engine = engine
+        self._config = config
+        self._metrics = metrics
+
+    async def answer(self, question: Question, params: SamplingParams) -> AsyncGenerator[Event, None]:
+        """The engine's events, the last one an End. Raises APIError as `answers` does."""
+        async with aclosing(self.answers(question, (params,))) as events:
+            async for _, event in events:
+                yield event
+
+    async def answers(
+        self, question: Question, params: Sequence[SamplingParams]
+    ) -> AsyncGenerator[tuple[int, Event], None]:
+        """The engine's events, each with the number of its choice. The last one of every choice is an End.
+
+        Raises APIError for a prompt that is too long, and when the answer takes longer than the request may.
+        """
+        waiting = {TextDelta: "ttft_ms", TranscriptDelta: "ttft_ms", AudioDelta: "ttfa_ms"}
+        num_calls, num_ended = Counter[int](), 0
+        events = self._ask(question, params)
+        async with aclosing(events):
+            while num_ended < len(params):
+                index, event = await self._next(events, question)
+                if index == 0 and (figure := waiting.pop(type(event), None)):
+                    self._observe(figure, question)
+                if isinstance(event, ToolCallEvent) and event.name not in question.offered:
+                    # strict clients look the name up: one that they never gave would break them
+                    self._metrics.unoffered_calls.inc()
+                    log.warning("a call of a function that was not offered")  # its name may be a user's word
+                    continue
+                num_calls[index] += isinstance(event, ToolCallEvent)
+                if isinstance(event, ToolCallEvent) and num_calls[index] > question.max_calls:
+                    continue
+                if isinstance(event, End):
+                    num_ended += 1
+                    self._count(event.usage, question)
+                yield index, event
+
+    async def _ask(
+        self, question: Question, params: Sequence[SamplingParams]
+    ) -> AsyncGenerator[tuple[int, Event], None]:
+        """One answer, or several from one reading of the messages."""
+        if len(params) > 1:
+            choices = self._engine.choices(question.messages, params)
+            assert isinstance(choices, AsyncGenerator), "an engine's answers must be closeable"
+            async with aclosing(choices):
+                async for index, event in choices:
+                    yield index, event
+            return
+        events = self._engine.generate(question.messages, params[0])
+        assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
+        async with aclosing(events):
+            async for event in events:
+                yield 0, event
+
+    async def _next(self, events: AsyncGenerator[tuple[int, Event], None], question: Question) -> tuple[int, Event]:
+        try:
+            async with asyncio.timeout(question.received_s + self._config.request_timeout_s - time.monotonic()):
+                return await anext(events)
+        except TimeoutError:
+            headers = {"x-should-retry": "false"}  # it would take as long again
+            raise APIError("The answer took too long.", status=503, type="server_error", headers=headers) from None
+        except ContextLengthExceeded as error:
+            raise context_exceeded(str(error)) from None
+        except StopAsyncIteration:
+            raise RuntimeError("the engine's answer has no End") from None
+
+    def _observe(self, figure: str, question: Question) -> None:
+        elapsed_ms = 1000 * (time.monotonic() - question.received_s)
+        if figure not in question.log:
+            question.log[figure] = round(elapsed_ms, 1)
+            getattr(self._metrics, figure).labels(question.route).observe(elapsed_ms)
+
+    def _count(self, usage: Usage, question: Question) -> None:
+        self._metrics.count_tokens(usage)
+        question.log["input_tokens"] = usage.input_tokens
+        question.log["output_tokens"] = question.log.get("output_tokens", 0) + usage.output_tokens
