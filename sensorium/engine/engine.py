@@ -89,6 +89,10 @@ class OmniEngine:
             async for index, event in events:
                 yield index, event
 
+    async def count(self, messages: Sequence[Message]) -> int:
+        loop = asyncio.get_running_loop()
+        return num_positions(await loop.run_in_executor(self._media_thread, self._blank_pieces, tuple(messages)))
+
     def converse(self) -> LiveConversation:
         return LiveConversation(self._network, self._scheduler, encode=self._encode)
 
@@ -118,14 +122,18 @@ class OmniEngine:
 
     def _pieces(self, messages: tuple[Message, ...], num_before: int) -> list[Piece]:
         """Counts before it encodes: an over-long prompt costs nothing. `num_before` positions are taken already."""
-        renderer, media = self._release.renderer, self._media
-        blank = [encode_message(message, audio=media.blank_audio, image=media.blank_image) for message in messages]
-        pieces = renderer.prompt(blank, ())
-        num_tokens = num_before + num_positions(pieces)
+        num_tokens = num_before + num_positions(self._blank_pieces(messages))
         if num_tokens >= self.info.max_tokens:
             raise ContextLengthExceeded(num_tokens, self.info.max_tokens)
-        encoded = [encode_message(message, audio=media.audio, image=media.image) for message in messages]
-        return renderer.prompt(encoded, ())
+        audio, image = self._media.audio, self._media.image
+        encoded = [encode_message(message, audio=audio, image=image) for message in messages]
+        return self._release.renderer.prompt(encoded, ())
+
+    def _blank_pieces(self, messages: tuple[Message, ...]) -> list[Piece]:
+        """A prompt of the right length in which nothing is to be heard or seen."""
+        audio, image = self._media.blank_audio, self._media.blank_image
+        blank = [encode_message(message, audio=audio, image=image) for message in messages]
+        return self._release.renderer.prompt(blank, ())
 
     def _answer(self, pieces: list[Piece], grammar: Grammar, params: SamplingParams) -> Steps:
         sequence = LiveSequence(self._network.runner)

@@ -115,6 +115,9 @@ class FakeEngine:
             async for index, event in events:
                 yield index, event
 
+    async def count(self, messages: Sequence[Message]) -> int:
+        return _count_input(messages).input_tokens
+
     def converse(self) -> FakeConversation:
         return FakeConversation(self)
 

@@ -187,6 +187,10 @@ class Engine(Protocol):
 
     def generate(self, messages: Sequence[Message], params: SamplingParams) -> AsyncIterator[Event]: ...
 
+    async def count(self, messages: Sequence[Message]) -> int:
+        """Positions that messages take as a prompt, at the least: what is written down of media comes on top."""
+        ...
+
     async def close(self) -> None: ...
 
 

@@ -38,6 +38,7 @@ class Question:
 
     route: str
     messages: Sequence[Message]
+    prompt_param: str = "messages"  # the request's field that these come from
     offered: frozenset[str] = frozenset()  # the functions that may be called
     max_calls: float = math.inf
     received_s: float  # when the request's last byte came, on the monotonic clock
@@ -49,6 +50,10 @@ class Answering:
         self._engine = engine
         self._config = config
         self._metrics = metrics
+
+    async def count(self, messages: Sequence[Message]) -> int:
+        """Tokens that messages take as a prompt, at the least."""
+        return await self._engine.count(messages)
 
     async def answer(self, question: Question, params: SamplingParams) -> AsyncGenerator[Event, None]:
         """The engine's events, the last one an End. Raises APIError as `answers` does."""
@@ -109,7 +114,7 @@ class Answering:
             headers = {"x-should-retry": "false"}  # it would take as long again
             raise APIError("The answer took too long.", status=503, type="server_error", headers=headers) from None
         except ContextLengthExceeded as error:
-            raise context_exceeded(str(error)) from None
+            raise context_exceeded(str(error), question.prompt_param) from None
         except StopAsyncIteration:
             raise RuntimeError("the engine's answer has no End") from None
 

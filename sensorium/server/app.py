@@ -26,6 +26,7 @@ from sensorium.server.metrics import Metrics
 from sensorium.server.models import model_routes
 from sensorium.server.organization import Organization
 from sensorium.server.realtime_route import Realtime
+from sensorium.server.responses import Responses
 
 __all__ = ["ServerConfig", "build_app"]
 
@@ -47,6 +48,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     # of its own: the threads that asyncio shares out are many, and a decode may take a quarter of a gigabyte
     decoders = ThreadPoolExecutor(config.max_concurrent_decodes, thread_name_prefix="sensorium-decode")
     chat = Chat(engine, config, metrics, decoders)
+    responses = Responses(engine, config, metrics, decoders)
     realtime = Realtime(engine, config, metrics, decoders)
 
     @asynccontextmanager
@@ -66,6 +68,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     app.state.store, app.state.objects = state.store, state.objects
     app.state.keys_needed = doorkeeper.keys_needed
     app.include_router(chat.routes())
+    app.include_router(responses.routes())
     app.include_router(realtime.routes())
     app.include_router(model_routes(engine.info, config))
     app.include_router(Organization(state.keys, state.projects, config).routes())

@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import io
 import secrets
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import pydantic_core
 
 from sensorium.engine.request import (
@@ -35,6 +33,7 @@ from sensorium.engine.request import (
 from sensorium.messages import Audio
 from sensorium.server.audio_out import OUTPUT_RATE_HZ, Pcm16Stream, SpeechFormat, SpokenReplies, encode_speech
 from sensorium.server.chat_request import ChatRequest
+from sensorium.server.picture_out import picture_url
 
 Json = dict[str, Any]
 
@@ -277,10 +276,3 @@ def _call_id() -> str:
 async def _picture_body(pixels: np.ndarray, index: int) -> Json:
     url = await asyncio.to_thread(picture_url, pixels)
     return {"type": "image_url", "index": index, "image_url": {"url": url}}
-
-
-def picture_url(pixels: np.ndarray) -> str:
-    """(H, W, 3) uint8 -> a PNG data URL. Blocks for milliseconds: call it in a thread."""
-    file = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -56,8 +56,8 @@ def unsupported(param: str, what: str) -> APIError:
     return APIError(f"Unsupported value: '{param}': {what}.", param=param, code="unsupported_value")
 
 
-def context_exceeded(why: str) -> APIError:
-    return invalid(f"The messages are too long: {why}.", "messages", "context_length_exceeded")
+def context_exceeded(why: str, param: str = "messages") -> APIError:
+    return invalid(f"The prompt is too long: {why}.", param, "context_length_exceeded")
 
 
 def internal() -> APIError:

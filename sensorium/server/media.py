@@ -51,8 +51,11 @@ class MediaReader:
     What the engine's context cannot hold is not decoded either: that is known long before the engine is asked.
     """
 
-    def __init__(self, config: ServerConfig, info: EngineInfo, threads: Executor) -> None:
+    def __init__(
+        self, config: ServerConfig, info: EngineInfo, threads: Executor, *, prompt_param: str = "messages"
+    ) -> None:
         self._config = config
+        self._prompt_param = prompt_param  # the request's field that all of it is in
         self._sample_rate_hz = info.sample_rate_hz
         self._threads = threads
         self._num_images = 0
@@ -83,7 +86,7 @@ class MediaReader:
 
     def _exceeded(self) -> APIError:
         limit = f"the {self._max_tokens} tokens that this model's context holds"
-        return context_exceeded(f"their pictures and clips alone take more than {limit}")
+        return context_exceeded(f"its pictures and clips alone take more than {limit}", self._prompt_param)
 
     async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)

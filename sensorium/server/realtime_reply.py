@@ -24,9 +24,9 @@ from sensorium.engine.request import (
     Usage,
 )
 from sensorium.messages import ToolCall
-from sensorium.server.chat_reply import picture_url
 from sensorium.server.conversation import Content, Conversation, Item, Json, Spoken, new_id
 from sensorium.server.errors import APIError
+from sensorium.server.picture_out import picture_url
 from sensorium.server.realtime_audio import WireEncoder
 from sensorium.server.realtime_events import FunctionTool, ResponseOptions, SessionConfig
 from sensorium.server.stretch import Stretch

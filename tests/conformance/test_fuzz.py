@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sensorium.server.chat_request import ChatRequest
+from sensorium.server.responses_request import ResponseRequest
 from tests.server.live import Live, envelope
 from tests.server.samples import b64, data_url, picture, wav
 
@@ -25,6 +26,20 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=6,
 )
+ITEMS = st.sampled_from(
+    [
+        "hi",
+        {"role": "user", "content": "hi"},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]},
+        {"role": "user", "content": [{"type": "input_image", "image_url": data_url(picture())}]},
+        {"role": "assistant", "content": [{"type": "output_text", "text": "hi", "annotations": []}]},
+        {"type": "function_call", "call_id": "c", "name": "add", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "3"},
+        {"type": "image_generation_call", "id": "ig_1", "result": "AAAA", "status": "completed"},
+        {"type": "item_reference", "id": "msg_1"},
+    ]
+)
+TOOLS = st.sampled_from([{"type": "function", "name": "add"}, {"type": "image_generation"}])
 PARTS = st.sampled_from(
     [
         {"type": "text", "text": "hi"},
@@ -62,6 +77,17 @@ def requests(draw: st.DrawFn) -> Any:
     return draw(damaged(request) | st.just(request))
 
 
+@st.composite
+def asked_for_responses(draw: st.DrawFn) -> Any:
+    request: dict[str, Any] = {"model": "gpt-4o", "input": draw(st.text(max_size=5) | st.lists(ITEMS, max_size=3))}
+    if draw(st.booleans()):
+        choices = ["auto", "required", "none", {"type": "function", "name": "add"}]
+        request |= {"tools": draw(st.lists(TOOLS, max_size=2)), "tool_choice": draw(st.sampled_from(choices))}
+    for name in draw(st.lists(st.sampled_from(sorted(ResponseRequest.model_fields)), max_size=3)):
+        request.setdefault(name, draw(JSON))
+    return draw(damaged(request) | st.just(request))
+
+
 @settings(
     max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -69,6 +95,18 @@ def requests(draw: st.DrawFn) -> Any:
 def test_no_request_breaks_the_server(server: Live, request: Any):
     headers = {"content-type": "application/json"}
     response = server.http.post("/v1/chat/completions", content=json.dumps(request), headers=headers)
+    assert response.status_code in (200, 400, 404)
+    if response.status_code != 200:
+        envelope(response)
+
+
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(asked_for_responses())
+def test_no_request_for_a_response_breaks_the_server(server: Live, request: Any):
+    headers = {"content-type": "application/json"}
+    response = server.http.post("/v1/responses", content=json.dumps(request), headers=headers)
     assert response.status_code in (200, 400, 404)
     if response.status_code != 200:
         envelope(response)

@@ -267,6 +267,18 @@ async def test_the_longest_prompt_still_gets_an_answer(engine: OmniEngine):
     assert end_of(events).usage.input_tokens < 512
 
 
+async def test_a_count_is_what_the_prompt_takes(engine: OmniEngine):
+    messages = user("what is two plus three", Image(pixels=np.zeros((8, 8, 3), np.uint8)))
+    (*_, end) = await answer(engine, messages, SamplingParams(max_tokens=1))
+    assert isinstance(end, End)
+    counted = await engine.count(messages)
+    written_down = end.usage.input_tokens - counted
+    assert 0 <= written_down <= 64
+    (*_, end) = await answer(engine, user("hi"), SamplingParams(max_tokens=1))
+    assert isinstance(end, End)
+    assert await engine.count(user("hi")) == end.usage.input_tokens
+
+
 async def test_what_no_stream_can_carry_is_refused(engine: OmniEngine):
     with pytest.raises(ValueError, match="video"):
         await answer(engine, user(Video(frames=(PICTURE,), times_ms=(0.0,))), WARM)

@@ -30,6 +30,10 @@ class Live(NamedTuple):
         request = {"model": "gpt-4o", "messages": [{"role": "user", "content": content}], **fields}
         return self.http.post("/v1/chat/completions", json=request)
 
+    def respond(self, input: Any = "hi", **fields: Any) -> httpx2.Response:
+        """The same to the Responses API."""
+        return self.http.post("/v1/responses", json={"model": "gpt-4o", "input": input, **fields})
+
     def refusal(self, content: Any = "hi", *, status: int = 400, **fields: Any) -> tuple[str | None, str | None]:
         """`param` and `code` of the error that a request gets, and a check of everything that errors have in common."""
         response = self.chat(content, **fields)

@@ -1,0 +1,310 @@
+"""What POST /v1/responses may say: strict models of the contract's fields, and what becomes of each.
+
+A field is obeyed, or refused with an error naming it. Ignored are only those that the contract says to accept and
+ignore, and that change nothing about the answer itself.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Discriminator, Field, Tag
+
+from sensorium.engine.request import SamplingParams, ToolChoice
+from sensorium.server.chat_sampling import chosen_temperature
+from sensorium.server.errors import invalid, missing, unsupported
+from sensorium.server.responses_items import Items
+from sensorium.server.wire import TEXT_OR_PARTS, Metadata, TaggedStr, ToolName, Wire, tagged_by
+
+MIN_OUTPUT_TOKENS = 16
+
+
+class FunctionTool(Wire):
+    type: Literal["function"]
+    name: ToolName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ImageMask(Wire):
+    image_url: str | None = None
+    file_id: str | None = None
+
+
+class ImageTool(Wire):
+    """Drawing. The network draws in one size and one quality, so that of those only `auto` can be had."""
+
+    type: Literal["image_generation"]
+    model: str | None = None  # the network that answers is the one that draws
+    quality: Literal["low", "medium", "high", "auto"] = "auto"
+    size: str = "auto"
+    output_format: Literal["png", "webp", "jpeg"] = "png"
+    output_compression: Annotated[int, Field(ge=0, le=100)] = 100
+    moderation: Literal["auto", "low"] = "auto"
+    background: Literal["transparent", "opaque", "auto"] = "auto"
+    input_fidelity: Literal["high", "low"] | None = None
+    input_image_mask: ImageMask | None = None
+    partial_images: Annotated[int, Field(ge=0, le=3)] = 0
+    action: Literal["generate", "edit", "auto"] = "auto"
+
+
+Tool: TypeAlias = Annotated[
+    Annotated[FunctionTool, Tag("<function>")] | Annotated[ImageTool, Tag("<image_generation>")], tagged_by("type")
+]
+
+
+class NamedFunction(Wire):
+    type: Literal["function"]
+    name: str
+
+
+class NamedImageTool(Wire):
+    type: Literal["image_generation"]
+
+
+NamedTool: TypeAlias = Annotated[
+    Annotated[NamedFunction, Tag("<function>")] | Annotated[NamedImageTool, Tag("<image_generation>")],
+    tagged_by("type"),
+]
+
+
+class AllowedTools(Wire):
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Field(min_length=1)]
+
+
+def _choice_kind(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "<text>"
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return f"<{kind}>" if isinstance(kind, str) else None
+
+
+_choice_kind.__name__ = "type"
+
+ToolChoiceParam: TypeAlias = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("<text>")]
+    | Annotated[NamedFunction, Tag("<function>")]
+    | Annotated[NamedImageTool, Tag("<image_generation>")]
+    | Annotated[AllowedTools, Tag("<allowed_tools>")],
+    Discriminator(_choice_kind),
+]
+
+
+class TextFormat(Wire):
+    type: Literal["text"]
+
+
+class JsonObjectFormat(Wire):
+    type: Literal["json_object"]
+
+
+class JsonSchemaFormat(Wire):
+    type: Literal["json_schema"]
+    name: ToolName
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    description: str | None = None
+    strict: bool | None = None
+
+
+Format: TypeAlias = Annotated[
+    Annotated[TextFormat, Tag("<text>")]
+    | Annotated[JsonObjectFormat, Tag("<json_object>")]
+    | Annotated[JsonSchemaFormat, Tag("<json_schema>")],
+    tagged_by("type"),
+]
+
+
+class TextOptions(Wire):
+    format: Format | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+
+
+class Reasoning(Wire):
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+
+
+class StreamOptions(Wire):
+    include_obfuscation: bool | None = None
+
+
+Include: TypeAlias = Literal[
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+    "reasoning.encrypted_content",
+    "message.output_text.logprobs",
+]
+
+
+class Asked(Wire):
+    """What makes a prompt: the fields that POST /v1/responses shares with POST /v1/responses/input_tokens."""
+
+    input: Annotated[TaggedStr | Items, TEXT_OR_PARTS] | None = None
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: ToolChoiceParam | None = None
+    parallel_tool_calls: bool | None = None
+    text: TextOptions | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    reasoning: Reasoning | None = None  # accepted and ignored: there is none
+
+    @property
+    def functions(self) -> list[FunctionTool]:
+        """The functions on offer: all, or those that `tool_choice` leaves."""
+        functions = [tool for tool in self.tools or () if isinstance(tool, FunctionTool)]
+        match self.tool_choice:
+            case "none":
+                return []
+            case NamedFunction(name=name):
+                return [function for function in functions if function.name == name]
+            case AllowedTools(tools=tools):
+                allowed = {tool.name for tool in tools if isinstance(tool, NamedFunction)}
+                return [function for function in functions if function.name in allowed]
+        return functions
+
+    @property
+    def image_tool(self) -> ImageTool | None:
+        return next((tool for tool in self.tools or () if isinstance(tool, ImageTool)), None)
+
+    @property
+    def call_policy(self) -> ToolChoice:
+        """Without functions on offer there is nothing to call. One that is named is the only one on offer."""
+        if not self.functions:
+            return "none"
+        is_named = isinstance(self.tool_choice, NamedFunction)
+        is_required = isinstance(self.tool_choice, AllowedTools) and self.tool_choice.mode == "required"
+        return "required" if is_named or is_required or self.tool_choice == "required" else "auto"
+
+
+class ResponseRequest(Asked):
+    model: str
+
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    store: bool | None = None
+    background: bool | None = None
+    max_output_tokens: Annotated[int, Field(ge=MIN_OUTPUT_TOKENS)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    metadata: Metadata | None = None
+    include: list[Include] | None = None  # what is to be included has to be there: most of it never is
+
+    # obeyed only where they ask for nothing: see refuse_unsupported
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    max_tool_calls: int | None = None
+    prompt: Any = None
+    context_management: list[Any] | None = None
+    conversation: Any = None
+
+    # accepted and ignored, as the contract says: none of them changes what a correct answer is
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    moderation: dict[str, Any] | None = None
+
+
+def refuse_unsupported(request: ResponseRequest) -> None:
+    """Raises APIError for the first field that asks for something this server cannot do."""
+    refusals = (
+        (request.store, "store", "responses are not stored"),
+        (request.previous_response_id, "previous_response_id", "responses are not stored"),
+        (request.conversation, "conversation", "conversations are not stored"),
+        (request.background, "background", "responses are not stored"),
+        (request.max_tool_calls is not None, "max_tool_calls", "calls are not counted"),
+        (request.prompt, "prompt", "stored prompts are not available"),
+        (request.context_management, "context_management", "use `truncation` instead"),
+    )
+    for asked_for, param, what in refusals:
+        if asked_for:
+            raise unsupported(param, what)
+    if request.stream_options and not request.stream:
+        raise invalid("'stream_options' is only allowed when 'stream' is true.", "stream_options")
+    refuse_prompt(request)
+    if request.top_logprobs or "message.output_text.logprobs" in (request.include or ()):
+        raise unsupported("top_logprobs" if request.top_logprobs else "include", "log probabilities are not available")
+
+
+def refuse_prompt(asked: Asked) -> None:
+    """As `refuse_unsupported`, for the fields that make a prompt."""
+    if not asked.input and not asked.previous_response_id:
+        raise missing("input") if asked.input is None else invalid("'input' is empty.", "input")
+    _refuse_constraints(asked)
+    _refuse_tools(asked)
+
+
+def _refuse_constraints(asked: Asked) -> None:
+    """What only an engine can do that holds its words to a schema."""
+    if asked.text and asked.text.format and asked.text.format.type != "text":
+        raise unsupported("text.format.type", "only 'text' is supported")
+    for index, tool in enumerate(asked.tools or ()):
+        if isinstance(tool, FunctionTool) and tool.strict:
+            raise unsupported(f"tools[{index}].strict", "arguments cannot be held to a schema")
+
+
+def _refuse_tools(asked: Asked) -> None:
+    tools = asked.tools or []
+    for index, tool in enumerate(tools):
+        if isinstance(tool, ImageTool):
+            _refuse_image_tool(tool, f"tools[{index}]")
+    if sum(isinstance(tool, ImageTool) for tool in tools) > 1:
+        raise invalid("'image_generation' is offered more than once.", "tools")
+    match asked.tool_choice:
+        case "required" if not asked.functions:
+            raise invalid("'tool_choice' is 'required', but no function is offered.", "tool_choice")
+        case NamedImageTool():
+            raise unsupported("tool_choice.type", "a drawing cannot be forced: ask for one in words")
+        case NamedFunction(name=name):
+            _check_named([name], asked, "tool_choice.name")
+        case AllowedTools(tools=named):
+            names = [tool.name for tool in named if isinstance(tool, NamedFunction)]
+            _check_named(names, asked, "tool_choice.tools")
+            if asked.tool_choice.mode == "required" and not names:
+                raise unsupported("tool_choice.mode", "a drawing cannot be forced: ask for one in words")
+
+
+def _check_named(names: Sequence[str], asked: Asked, param: str) -> None:
+    known = {tool.name for tool in asked.tools or () if isinstance(tool, FunctionTool)}
+    for name in names:
+        if name not in known:
+            raise invalid("No function of this name is among the tools.", param)
+
+
+def _refuse_image_tool(tool: ImageTool, param: str) -> None:
+    refusals = (
+        (tool.quality != "auto", "quality", "only 'auto' is supported"),
+        (tool.size != "auto", "size", "pictures are drawn in one size, 'auto'"),
+        (tool.background == "transparent", "background", "pictures have an opaque background"),
+        (tool.input_fidelity, "input_fidelity", "pictures are seen in one size"),
+        (tool.input_image_mask, "input_image_mask", "pictures are drawn as a whole"),
+        (tool.action == "edit", "action", "whether a picture is changed or drawn anew is told in words"),
+    )
+    for asked_for, name, what in refusals:
+        if asked_for:
+            raise unsupported(f"{param}.{name}", what)
+
+
+def sampling_params(request: ResponseRequest) -> SamplingParams:
+    """How the engine should answer: by chance only where that was asked for, and then by a new roll of the dice."""
+    shows = request.stream or request.background
+    return SamplingParams(
+        max_tokens=request.max_output_tokens,
+        temperature=chosen_temperature(request.temperature, request.top_p),
+        top_p=SamplingParams().top_p if request.top_p is None else request.top_p,
+        seed=secrets.randbits(62),
+        tool_choice=request.call_policy,
+        partial_images=request.image_tool.partial_images if request.image_tool and shows else 0,
+    )
