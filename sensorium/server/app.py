@@ -19,6 +19,7 @@ from sensorium.platform.state import State
 from sensorium.server.access import Doorkeeper
 from sensorium.server.chat import Chat
 from sensorium.server.config import ServerConfig
+from sensorium.server.conversations import Conversations
 from sensorium.server.edge import Edge
 from sensorium.server.errors import APIError, from_validation
 from sensorium.server.logs import configure_logging
@@ -47,8 +48,8 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     metrics = Metrics()
     # of its own: the threads that asyncio shares out are many, and a decode may take a quarter of a gigabyte
     decoders = ThreadPoolExecutor(config.max_concurrent_decodes, thread_name_prefix="sensorium-decode")
-    chat = Chat(engine, config, metrics, decoders)
-    responses = Responses(engine, config, metrics, decoders)
+    chat = Chat(engine, config, metrics, decoders, state.store)
+    responses = Responses(engine, config, metrics, decoders, state.store)
     realtime = Realtime(engine, config, metrics, decoders)
 
     @asynccontextmanager
@@ -59,6 +60,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
         yield
         app.state.ready = False
         realtime.close()
+        await responses.close()
         decoders.shutdown(wait=False, cancel_futures=True)
         await engine.close()
         state.close()
@@ -69,6 +71,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     app.state.keys_needed = doorkeeper.keys_needed
     app.include_router(chat.routes())
     app.include_router(responses.routes())
+    app.include_router(Conversations(config, state.store).routes())
     app.include_router(realtime.routes())
     app.include_router(model_routes(engine.info, config))
     app.include_router(Organization(state.keys, state.projects, config).routes())

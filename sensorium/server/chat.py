@@ -10,11 +10,13 @@ from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
 
+import pydantic_core
 import structlog
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
 from sensorium.engine.request import End, LiveEngine, SamplingParams, TextDelta
+from sensorium.platform.store import Store
 from sensorium.server.answering import Answering, Question
 from sensorium.server.audio_out import SpokenReplies
 from sensorium.server.body import read_json
@@ -23,6 +25,7 @@ from sensorium.server.chat_reply import (
     Answer,
     DeltaWriter,
     Envelope,
+    Json,
     choice_body,
     logprobs_body,
     message_body,
@@ -32,6 +35,7 @@ from sensorium.server.chat_reply import (
 )
 from sensorium.server.chat_request import ChatRequest, check_model, refuse_unsupported
 from sensorium.server.chat_sampling import sampling_params
+from sensorium.server.chat_stored import StoredCompletions, keep_completion
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, from_validation, internal
 from sensorium.server.hangup import EventStream
@@ -51,6 +55,8 @@ class _Job:
     request: ChatRequest
     question: Question
     params: Sequence[SamplingParams]  # one for each choice
+    said: Sequence[Json]  # the messages as they came
+    project: str
 
     @property
     def legacy(self) -> bool:
@@ -61,16 +67,20 @@ class _Job:
 class Chat:
     """Answers chat requests by an engine; media are decoded on `decoders`."""
 
-    def __init__(self, engine: LiveEngine, config: ServerConfig, metrics: Metrics, decoders: Executor) -> None:
+    def __init__(
+        self, engine: LiveEngine, config: ServerConfig, metrics: Metrics, decoders: Executor, store: Store
+    ) -> None:
         self._engine = engine
         self._config = config
         self._answering = Answering(engine, config, metrics)
         self._replies = SpokenReplies(ttl_s=config.spoken_reply_ttl_s, max_bytes=config.spoken_reply_bytes)
         self._decoders = decoders
+        self._store = store
 
     def routes(self) -> APIRouter:
         router = APIRouter()
         router.post(ROUTE)(self.create)
+        router.include_router(StoredCompletions(self._engine.info, self._config, self._store).routes())
         return router
 
     async def create(self, http: Request) -> Response:
@@ -102,21 +112,30 @@ class Chat:
             received_s=received_s,
             log=http.state.log,
         )
-        return _Job(request=request, question=question, params=params)
+        said, project = body["messages"], http.state.project
+        return _Job(request=request, question=question, params=params, said=said, project=project)
 
     async def _complete(self, job: _Job) -> bytes:
-        format = job.request.audio.format if job.request.audio else None
         answers = [Answer(params.voice) for params in job.params]
         async with aclosing(self._answering.answers(job.question, job.params)) as events:
             async for index, event in events:
                 answers[index].add(event)
+        completion = await self._completion(job, Envelope(job.request, self._engine.info), answers)
+        await self._keep(job, completion)
+        return pydantic_core.to_json(completion)
+
+    async def _completion(self, job: _Job, envelope: Envelope, answers: Sequence[Answer]) -> Json:
+        format = job.request.audio.format if job.request.audio else None
         choices = []
         for index, answer in enumerate(answers):
             message = await message_body(answer, format, self._replies, legacy=job.legacy)
             logprobs = logprobs_body(answer.logprobs) if job.request.logprobs else None
             choices.append(choice_body(index, message, reason_body(answer.finish_reason, legacy=job.legacy), logprobs))
-        usage = usage_body([answer.usage for answer in answers])
-        return Envelope(job.request, self._engine.info).completion(choices, usage)
+        return envelope.completion(choices, usage_body([answer.usage for answer in answers]))
+
+    async def _keep(self, job: _Job, completion: Json) -> None:
+        if job.request.store:
+            await keep_completion(self._store, job.project, completion, job.said, job.request.metadata)
 
     async def _stream(self, job: _Job) -> AsyncGenerator[bytes, None]:
         """Server-sent events. An error before the first of them is raised, a later one is told in the stream."""
@@ -143,6 +162,7 @@ class Chat:
             for answer in answers
         ]
         opened: set[int] = set()
+        num_ended = 0
         async with aclosing(self._answering.answers(job.question, job.params)) as events:
             async for index, event in events:
                 answer, writer = answers[index], writers[index]
@@ -155,6 +175,9 @@ class Chat:
                     logprobs = logprobs_body(event.logprobs)
                 for delta in await writer.deltas(event):
                     yield envelope.chunk(index, delta, logprobs=logprobs)
+                num_ended += isinstance(event, End)
+                if job.request.store and num_ended == len(answers):  # before the client knows that it is complete
+                    await self._keep(job, await self._completion(job, envelope, answers))
                 if isinstance(event, End):
                     yield envelope.chunk(index, {}, reason_body(answer.finish_reason, legacy=job.legacy))
         if job.request.include_usage:

@@ -183,11 +183,11 @@ class Envelope:
         }
         self._request = request
 
-    def completion(self, choices: Sequence[Json], usage: Json) -> bytes:
+    def completion(self, choices: Sequence[Json], usage: Json) -> Json:
         body = {**self._head, "object": "chat.completion", "choices": choices, "usage": usage}
         if self._request.metadata is not None:
             body["metadata"] = self._request.metadata
-        return pydantic_core.to_json(body)
+        return body
 
     def chunk(self, index: int, delta: Json, finish_reason: str | None = None, logprobs: Json | None = None) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}

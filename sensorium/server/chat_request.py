@@ -242,10 +242,8 @@ class ChatRequest(Wire):
     logit_bias: dict[str, _Bias] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    metadata: Metadata | None = None
-
-    # obeyed only where it asks for nothing: see refuse_unsupported
     store: bool | None = None
+    metadata: Metadata | None = None
 
     # accepted and ignored, as the contract says: none of them changes what a correct answer is
     prediction: Prediction | None = None
@@ -320,8 +318,6 @@ class ChatRequest(Wire):
 
 def refuse_unsupported(request: ChatRequest, config: ServerConfig) -> None:
     """Raises APIError for the first field that asks for something this server cannot do."""
-    if request.store:
-        raise unsupported("store", "completions are not stored")
     if request.n and request.n > config.max_choices:
         message = f"Invalid 'n': at most {config.max_choices} choices are made for one request."
         raise invalid(message, "n", "integer_above_max_value")

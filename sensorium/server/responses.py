@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic_core
 import structlog
@@ -17,19 +18,31 @@ from pydantic import ValidationError
 
 from sensorium.engine.request import EngineInfo, LiveEngine, SamplingParams
 from sensorium.messages import Message
+from sensorium.platform.store import Store
 from sensorium.server.answering import Answering, Question
 from sensorium.server.body import read_json
 from sensorium.server.chat_request import check_model
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, from_validation, internal
 from sensorium.server.hangup import EventStream
+from sensorium.server.listing import not_found
 from sensorium.server.logs import describe
 from sensorium.server.media import MediaReader
 from sensorium.server.metrics import Metrics
+from sensorium.server.responses_background import Background, Running
 from sensorium.server.responses_items import ItemReference, UserMessage
-from sensorium.server.responses_messages import Json, Placed, Turn, forget, opening, read_turns
+from sensorium.server.responses_kept import Kept, distinct, placed
+from sensorium.server.responses_messages import Json, Placed, Turn, forget, opening, read_turns, resource
 from sensorium.server.responses_reply import ResponseWriter, error_event, response_body, server_sent
-from sensorium.server.responses_request import Asked, ResponseRequest, refuse_unsupported, sampling_params
+from sensorium.server.responses_request import (
+    Asked,
+    CountRequest,
+    ResponseRequest,
+    refuse_prompt,
+    refuse_unsupported,
+    sampling_params,
+)
+from sensorium.server.responses_stored import StoredResponses
 
 log = structlog.get_logger()
 
@@ -45,42 +58,77 @@ class _Job:
     question: Question
     params: SamplingParams
     writer: ResponseWriter
+    kept: Kept
+    input_items: Sequence[Json]
+
+    async def keep(self, events: Sequence[Json] = ()) -> None:
+        """Writes down what the client will ask for again."""
+        body = self.writer.body
+        if self.request.store is not False:
+            await self.kept.save(body, self.input_items, events)
+        if self.request.conversation_id and body["status"] in ("completed", "incomplete"):
+            await self.kept.add_to(self.request.conversation_id, [*self.input_items, *body["output"]])
 
 
 class Responses:
     """Answers requests of the Responses API by an engine; media are decoded on `decoders`."""
 
-    def __init__(self, engine: LiveEngine, config: ServerConfig, metrics: Metrics, decoders: Executor) -> None:
+    def __init__(
+        self, engine: LiveEngine, config: ServerConfig, metrics: Metrics, decoders: Executor, store: Store
+    ) -> None:
         self._info: EngineInfo = engine.info
         self._config = config
         self._answering = Answering(engine, config, metrics)
         self._decoders = decoders
+        self._store = store
+        self._background = Background(max_running=config.max_concurrent_requests)
 
     def routes(self) -> APIRouter:
         router = APIRouter()
         router.post(ROUTE)(self.create)
+        router.post(f"{ROUTE}/input_tokens")(self.count)
+        router.include_router(StoredResponses(self._config, self._background, self._kept).routes())
         return router
+
+    async def close(self) -> None:
+        await self._background.close()
 
     async def create(self, http: Request) -> Response:
         job = await self._understand(http)
+        if job.request.background:
+            return await self._begin(job, http.state.project)
         if not job.request.stream:
             async with aclosing(self._answer(job)) as events:
                 async for _ in events:
                     pass
-            return Response(pydantic_core.to_json(job.writer.body), media_type="application/json")
+            return _json(job.writer.body)
         events = self._stream(job)
         # waiting for the first one leaves time to answer 400, which an over-long prompt deserves
         return EventStream(await anext(events), events)
 
+    async def count(self, http: Request) -> Response:
+        asked = _validated(await read_json(http, self._config), CountRequest)
+        if asked.model is not None:
+            check_model(asked.model, self._info, self._config, param="model")
+        refuse_prompt(asked)
+        messages, _ = await self._messages(asked, self._kept(http.state.project), None)
+        num_tokens = await self._answering.count(messages)
+        return _json({"object": "response.input_tokens", "input_tokens": num_tokens})
+
+    def _kept(self, project: str) -> Kept:
+        return Kept(self._store, project, max_items=self._info.max_tokens)
+
     async def _understand(self, http: Request) -> _Job:
         body = await read_json(http, self._config)
         received_s = time.monotonic()
-        request = _validated(body)
+        request = _validated(body, ResponseRequest)
         check_model(request.model, self._info, self._config, param="model")
         refuse_unsupported(request)
+        kept = self._kept(http.state.project)
+        messages, input_items = await self._messages(request, kept, request.max_output_tokens)
         question = Question(
             route=ROUTE,
-            messages=await self._messages(request),
+            messages=messages,
             prompt_param="input",
             offered=frozenset(function.name for function in request.functions),
             max_calls=1 if request.parallel_tool_calls is False else math.inf,
@@ -93,16 +141,33 @@ class Responses:
             image=request.image_tool,
             obfuscates=bool(options and options.include_obfuscation),
         )
-        return _Job(request=request, question=question, params=sampling_params(request), writer=writer)
+        return _Job(
+            request=request,
+            question=question,
+            params=sampling_params(request),
+            writer=writer,
+            kept=kept,
+            input_items=input_items,
+        )
 
-    async def _messages(self, request: ResponseRequest) -> list[Message]:
-        told = opening(request.instructions, request.functions)
-        may_forget = request.truncation == "auto"
+    async def _messages(
+        self, asked: Asked, kept: Kept, max_output_tokens: int | None
+    ) -> tuple[list[Message], list[Json]]:
+        """All that the engine is to read, and the request's own items as they are kept."""
+        before: list[Placed] = []
+        if asked.conversation_id:
+            before = placed("conversation", await kept.items_of(asked.conversation_id))
+        elif asked.previous_response_id:
+            before = placed("previous_response_id", await kept.thread(asked.previous_response_id))
+        own = await _own_items(asked, before, kept)
+        told = opening(asked.instructions, asked.functions)
+        may_forget = asked.truncation == "auto"
         media = MediaReader(self._config, self._info, self._decoders, prompt_param="input")
-        turns = await read_turns(_placed(request), media, may_forget=may_forget)
+        turns = await read_turns([*before, *own], media, may_forget=may_forget)
         if may_forget:
-            turns = await self._fitting(told, turns, request.max_output_tokens)
-        return [*told, *(message for turn in turns for message in turn.messages)]
+            turns = await self._fitting(told, turns, max_output_tokens)
+        messages = [*told, *(message for turn in turns for message in turn.messages)]
+        return messages, distinct([resource(item) for _, item in own])
 
     async def _fitting(self, told: Sequence[Message], turns: list[Turn], max_output_tokens: int | None) -> list[Turn]:
         """The newest turns, as many as leave room for an answer."""
@@ -113,6 +178,15 @@ class Responses:
             turns = forget(turns)
             sizes = [await self._answering.count(turns[0].messages), *sizes[2:]]
         return turns
+
+    async def _begin(self, job: _Job, project: str) -> Response:
+        """Answers in the background: the client is told at once, or follows the stream for as long as it likes."""
+        self._background.check_room()
+        running = Running(job.writer, job.writer.queued())
+        queued = copy.deepcopy(job.writer.body)
+        await job.kept.save(queued, job.input_items)
+        self._background.start(project, running, self._answer(job), job.keep)
+        return EventStream(b"", running.follow(-1)) if job.request.stream else _json(queued)
 
     async def _stream(self, job: _Job) -> AsyncGenerator[bytes, None]:
         """Server-sent events. An error before the first of them is raised, a later one is told in the stream."""
@@ -129,44 +203,64 @@ class Responses:
             yield server_sent(error_event(internal(), sent))
 
     async def _answer(self, job: _Job) -> AsyncGenerator[Json, None]:
-        """The stream's events. Errors are raised, but for those in the middle of a stream, which end the response."""
-        writer = job.writer
+        """The response's events; it is kept before the last of them is told.
+
+        Errors are raised, but for those that a client can only learn of from the response itself.
+        """
+        writer, in_background = job.writer, bool(job.request.background)
         begun = False
         try:
             async with aclosing(self._answering.answer(job.question, job.params)) as events:
                 async for event in events:
                     if not begun:
-                        for told in (*writer.created(), *writer.begun()):
+                        for told in (*([] if in_background else writer.created()), *writer.begun()):
                             yield told
                         begun = True
-                    for told in await writer.push(event):
+                    changes = await writer.push(event)
+                    if writer.is_over and not in_background:
+                        await job.keep()
+                    for told in changes:
                         yield told
         except Exception as error:
-            if not begun or not job.request.stream:
+            if writer.is_over or not (in_background or (begun and job.request.stream)):
                 raise
             if not isinstance(error, APIError):
                 log.error("answer failed", **describe(error))
-            for told in writer.failed(error if isinstance(error, APIError) else internal()):
+            changes = writer.failed(error if isinstance(error, APIError) else internal())
+            if not in_background:
+                await job.keep()
+            for told in changes:
                 yield told
 
 
-def _validated(body: Any) -> ResponseRequest:
+A = TypeVar("A", bound=Asked)
+
+
+def _validated(body: Any, model: type[A]) -> A:
     try:
-        return ResponseRequest.model_validate(body)
+        return model.model_validate(body)
     except ValidationError as error:
         raise from_validation(error) from None
 
 
-def _placed(asked: Asked) -> list[Placed]:
-    """The input, whose text alone is a user's message."""
+async def _own_items(asked: Asked, before: Sequence[Placed], kept: Kept) -> list[Placed]:
+    """The input, whose text alone is a user's message, with what it refers to in its place."""
     if isinstance(asked.input, str):
         return [Placed("input", UserMessage(role="user", content=asked.input))]
-    placed = [Placed(f"input[{index}]", item) for index, item in enumerate(asked.input or ())]
-    for param, item in placed:
+    known = {getattr(item, "id", None): item for _, item in before}
+    own: list[Placed] = []
+    for index, item in enumerate(asked.input or ()):
+        param = f"input[{index}]"
         if isinstance(item, ItemReference):
-            raise missing_item(f"{param}.id")
-    return placed
+            referred = known.get(item.id)
+            if referred is None and (body := await kept.output_item(item.id)) is not None:
+                referred = placed(param, [body])[0].item
+            if referred is None:
+                raise not_found("Item", item.id, f"{param}.id")
+            item = referred
+        own.append(Placed(param, item))
+    return own
 
 
-def missing_item(param: str) -> APIError:
-    return APIError("There is no such item.", status=404, param=param)
+def _json(body: Json) -> Response:
+    return Response(pydantic_core.to_json(body), media_type="application/json")

@@ -12,6 +12,9 @@ from sensorium.server.wire import TEXT_OR_PARTS, TaggedStr, Wire, tagged_by
 Status: TypeAlias = Literal["in_progress", "completed", "incomplete"]
 
 
+ItemId: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
+
+
 class InputText(Wire):
     type: Literal["input_text"]
     text: str
@@ -76,7 +79,7 @@ class _Message(Wire):
     """What messages of all roles may hold besides their content; `type` may be left out."""
 
     type: Literal["message"] = "message"
-    id: str | None = None
+    id: ItemId | None = None
     status: Status | None = None
     phase: Literal["commentary", "final_answer"] | None = None
 
@@ -112,7 +115,7 @@ class FunctionCall(Wire):
     call_id: CallId
     name: str
     arguments: str
-    id: str | None = None
+    id: ItemId | None = None
     status: Status | None = None
     caller: None = None
     namespace: None = None
@@ -123,7 +126,7 @@ class FunctionCallOutput(Wire):
     type: Literal["function_call_output"]
     call_id: CallId
     output: Annotated[TaggedStr | _ResultParts, TEXT_OR_PARTS]
-    id: str | None = None
+    id: ItemId | None = None
     status: Status | None = None
     name: str | None = None
     caller: None = None
@@ -134,7 +137,7 @@ class ImageGenerationCall(Wire):
     """A picture of an earlier answer. Clients send it back whole: what is read of it is the picture."""
 
     type: Literal["image_generation_call"]
-    id: str
+    id: ItemId
     result: str | None
     status: Literal["in_progress", "completed", "generating", "failed"] | None = None
     action: str | None = None

@@ -53,6 +53,7 @@ def response_body(request: ResponseRequest, info: EngineInfo, *, id: str | None 
         "temperature": params.temperature,
         "text": {"format": format, "verbosity": (text and text.verbosity) or "medium"},
         "tool_choice": choice if isinstance(choice, str) else choice.model_dump() if choice else "auto",
+        **({"conversation": {"id": request.conversation_id}} if request.conversation_id else {}),
         "tools": [_tool_body(tool) for tool in request.tools or ()],
         "top_logprobs": 0,
         "top_p": params.top_p,

@@ -146,12 +146,20 @@ Include: TypeAlias = Literal[
 ]
 
 
+_TEXT_OR_NAMED = Discriminator(lambda value: "<text>" if isinstance(value, str) else "<named>")
+
+
+class NamedConversation(Wire):
+    id: str
+
+
 class Asked(Wire):
     """What makes a prompt: the fields that POST /v1/responses shares with POST /v1/responses/input_tokens."""
 
     input: Annotated[TaggedStr | Items, TEXT_OR_PARTS] | None = None
     instructions: str | None = None
     previous_response_id: str | None = None
+    conversation: Annotated[TaggedStr | Annotated[NamedConversation, Tag("<named>")], _TEXT_OR_NAMED] | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     tool_choice: ToolChoiceParam | None = None
     parallel_tool_calls: bool | None = None
@@ -174,6 +182,11 @@ class Asked(Wire):
         return functions
 
     @property
+    def conversation_id(self) -> str | None:
+        named = self.conversation
+        return named.id if isinstance(named, NamedConversation) else named
+
+    @property
     def image_tool(self) -> ImageTool | None:
         return next((tool for tool in self.tools or () if isinstance(tool, ImageTool)), None)
 
@@ -185,6 +198,12 @@ class Asked(Wire):
         is_named = isinstance(self.tool_choice, NamedFunction)
         is_required = isinstance(self.tool_choice, AllowedTools) and self.tool_choice.mode == "required"
         return "required" if is_named or is_required or self.tool_choice == "required" else "auto"
+
+
+class CountRequest(Asked):
+    """What POST /v1/responses/input_tokens may say."""
+
+    model: str | None = None
 
 
 class ResponseRequest(Asked):
@@ -205,7 +224,6 @@ class ResponseRequest(Asked):
     max_tool_calls: int | None = None
     prompt: Any = None
     context_management: list[Any] | None = None
-    conversation: Any = None
 
     # accepted and ignored, as the contract says: none of them changes what a correct answer is
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None = None
@@ -220,10 +238,6 @@ class ResponseRequest(Asked):
 def refuse_unsupported(request: ResponseRequest) -> None:
     """Raises APIError for the first field that asks for something this server cannot do."""
     refusals = (
-        (request.store, "store", "responses are not stored"),
-        (request.previous_response_id, "previous_response_id", "responses are not stored"),
-        (request.conversation, "conversation", "conversations are not stored"),
-        (request.background, "background", "responses are not stored"),
         (request.max_tool_calls is not None, "max_tool_calls", "calls are not counted"),
         (request.prompt, "prompt", "stored prompts are not available"),
         (request.context_management, "context_management", "use `truncation` instead"),
@@ -231,6 +245,8 @@ def refuse_unsupported(request: ResponseRequest) -> None:
     for asked_for, param, what in refusals:
         if asked_for:
             raise unsupported(param, what)
+    if request.background and request.store is False:
+        raise invalid("'background' is only allowed when 'store' is not false.", "background")
     if request.stream_options and not request.stream:
         raise invalid("'stream_options' is only allowed when 'stream' is true.", "stream_options")
     refuse_prompt(request)
@@ -240,7 +256,10 @@ def refuse_unsupported(request: ResponseRequest) -> None:
 
 def refuse_prompt(asked: Asked) -> None:
     """As `refuse_unsupported`, for the fields that make a prompt."""
-    if not asked.input and not asked.previous_response_id:
+    if asked.previous_response_id and asked.conversation_id:
+        message = "Give 'previous_response_id' or 'conversation', not both."
+        raise invalid(message, "previous_response_id", "mutually_exclusive_parameters")
+    if not asked.input and not asked.previous_response_id and not asked.conversation_id:
         raise missing("input") if asked.input is None else invalid("'input' is empty.", "input")
     _refuse_constraints(asked)
     _refuse_tools(asked)

@@ -134,3 +134,91 @@ async def test_an_agent_with_a_tool(server: Live, streamed: bool):
             result = await Runner.run(agent, "how is it outside", run_config=config)
     assert asked == ["word"]
     assert result.final_output == 'You said "sunny".'
+
+
+# --- state
+
+
+def test_a_kept_response(client: openai.OpenAI):
+    first = client.responses.create(model="gpt-4o", input="one", metadata={"a": "b"})
+    second = client.responses.create(model="gpt-4o", input="two", previous_response_id=first.id)
+    assert client.responses.retrieve(first.id) == first
+    items: Any = client.responses.input_items.list(second.id, limit=1, order="asc")
+    texts = [item.content[0].text for item in items]  # the client goes on from page to page
+    assert texts == ["one", 'You said "one".', "two"]
+    client.responses.delete(first.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(first.id)
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.create(model="gpt-4o", input="three", previous_response_id=second.id)
+    assert caught.value.code == "previous_response_not_found"
+
+
+def test_counting(client: openai.OpenAI):
+    counted = client.responses.input_tokens.count(model="gpt-4o", input="one two three")
+    assert (counted.object, counted.input_tokens) == ("response.input_tokens", 3)
+
+
+def test_the_background():
+    with live() as server, openai.OpenAI(base_url=f"{server.url}/v1", api_key="sk-x") as client:
+        server.engine.delay_ms = 20
+        begun = client.responses.create(model="gpt-4o", input="a b c", background=True)
+        assert begun.status == "queued"
+        eventually(lambda: client.responses.retrieve(begun.id).status == "completed")
+        assert client.responses.retrieve(begun.id).output_text == 'You said "a b c".'
+        long = client.responses.create(model="gpt-4o", input="word " * 500, background=True)
+        assert client.responses.cancel(long.id).status == "cancelled"
+
+
+def test_a_broken_stream_is_taken_up_again():
+    with live() as server, openai.OpenAI(base_url=f"{server.url}/v1", api_key="sk-x") as client:
+        server.engine.delay_ms = 20
+        stream = client.responses.create(model="gpt-4o", input="a b c", background=True, stream=True)
+        seen: list[Any] = []
+        for event in stream:
+            seen.append(event)
+            if event.type == "response.output_text.delta":
+                break
+        stream.close()
+        again = {"stream": True, "starting_after": seen[-1].sequence_number}
+        rest: Any = client.responses.retrieve(seen[0].response.id, **again)
+        seen += rest
+        assert seen[-1].response.output_text == 'You said "a b c".'
+        assert [event.sequence_number for event in seen] == list(range(len(seen)))
+
+
+def test_a_conversation(client: openai.OpenAI):
+    made = client.conversations.create(metadata={"a": "b"}, items=[{"role": "developer", "content": "Be brief."}])
+    client.responses.create(model="gpt-4o", input="one", conversation=made.id)
+    added: Any = client.conversations.items.create(made.id, items=[{"role": "user", "content": "two"}])
+    assert [item.type for item in client.conversations.items.list(made.id, limit=2)] == ["message"] * 4
+    item: Any = client.conversations.items.retrieve(added.data[0].id, conversation_id=made.id)
+    assert item.content[0].text == "two"
+    client.conversations.items.delete(item.id, conversation_id=made.id)
+    assert len(list(client.conversations.items.list(made.id))) == 3
+    assert client.conversations.update(made.id, metadata={"c": "d"}).metadata == {"c": "d"}
+    assert client.conversations.retrieve(made.id).id == made.id
+    assert client.conversations.delete(made.id).deleted
+
+
+def test_stored_completions(client: openai.OpenAI):
+    said: Any = [{"role": "user", "content": "hi"}]
+    made = [
+        client.chat.completions.create(model="gpt-4o", messages=said, store=True, metadata={"run": "conformance"})
+        for _ in range(3)
+    ]
+    listed = client.chat.completions.list(limit=2, metadata={"run": "conformance"}, model="gpt-4o")
+    assert [completion.id for completion in listed] == [completion.id for completion in made]
+    id = made[0].id
+    assert client.chat.completions.update(id, metadata={"run": "other"}).id == id
+    assert client.chat.completions.retrieve(id).choices == made[0].choices
+    assert client.chat.completions.delete(id).deleted
+
+
+def test_the_messages_of_a_stored_completion(server: Live):
+    """Not by the client that checks: it takes what was asked for an answer, whose role is `assistant`."""
+    said: Any = [{"role": "user", "content": "hi"}]
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="sk-x") as client:
+        id = client.chat.completions.create(model="gpt-4o", messages=said, store=True).id
+        (message,) = client.chat.completions.messages.list(id)
+        assert (message.role, message.content) == ("user", "hi")

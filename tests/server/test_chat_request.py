@@ -179,7 +179,6 @@ def test_the_guide_names_what_is_without_effect():
         (held({"$ref": "#"}), "response_format.json_schema.schema", "unsupported_value"),
         (held([]), "response_format.json_schema.schema", "invalid_type"),
         ({**SPOKEN, "response_format": {"type": "json_object"}}, "response_format.type", "unsupported_value"),
-        ({"store": True}, "store", "unsupported_value"),
         ({"metadata": {"k" * 65: "v"}}, "metadata." + "k" * 65 + ".[key]", "string_above_max_length"),
         ({"metadata": {"k": "v" * 513}}, "metadata.k", "string_above_max_length"),
         ({"metadata": {str(i): "" for i in range(17)}}, "metadata", "array_above_max_length"),

@@ -75,7 +75,8 @@ def check_order(events: list[dict[str, Any]]) -> None:
     items: dict[int, dict[str, Any]] = {}
     done: dict[int, dict[str, Any]] = {}
     for event in events[:-1]:
-        kind, index = event["type"], event.get("output_index")
+        kind = event["type"]
+        index: Any = event.get("output_index")
         if kind == "response.output_item.added":
             assert index == len(items) == len(done)  # one after the other, each done before the next
             items[index] = event["item"]

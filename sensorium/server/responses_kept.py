@@ -1,0 +1,137 @@
+"""What is kept of responses and conversations, and how a request finds what was said before.
+
+A response is kept with its own input items; those of the responses before it are found by `previous_response_id`, so
+that what is deleted is gone from every thread. A conversation holds its items itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from sensorium.platform.store import Item as Held
+from sensorium.platform.store import Store, StoredObject
+from sensorium.server.errors import APIError, invalid
+from sensorium.server.listing import not_found
+from sensorium.server.responses_items import Item
+from sensorium.server.responses_messages import Json, Placed, new_id
+
+RESPONSE, CONVERSATION = "response", "conversation"
+_EVENTS, _OUTPUT_ITEM = "response_events", "response_item"
+KEPT_S = 30 * 86_400  # responses; conversations stay until they are deleted
+_ITEM: TypeAdapter[Item] = TypeAdapter(Item)
+
+
+class Kept:
+    """One project's responses and conversations. `max_items`: no prompt could hold more, so no more are looked for."""
+
+    def __init__(self, store: Store, project: str, *, max_items: int) -> None:
+        self._store = store
+        self._project = project
+        self._max_items = max_items
+
+    # --- responses
+
+    async def save(self, body: Json, input_items: Sequence[Json] | None = None, events: Sequence[Json] = ()) -> None:
+        """Writes a response, over what was kept of it before. Without `input_items` those there are stay."""
+        id, created_at = body["id"], int(body["created_at"])
+        about: Any = {"project": self._project, "created_at": created_at, "expires_at": created_at + KEPT_S}
+        held = None if input_items is None else [Held(item["id"], item) for item in input_items]
+        stored = StoredObject(kind=RESPONSE, id=id, body=body, model=body["model"], metadata=body["metadata"], **about)
+        await self._store.put(stored, held)
+        if events:
+            await self._store.put(StoredObject(kind=_EVENTS, id=id, body={"events": list(events)}, **about))
+        for item in body["output"]:
+            await self._store.put(StoredObject(kind=_OUTPUT_ITEM, id=item["id"], body={"response": id}, **about))
+
+    async def response(self, id: str) -> Json:
+        found = await self._store.get(RESPONSE, id, self._project)
+        if found is None:
+            raise not_found("Response", id)
+        return dict(found.body)
+
+    async def events(self, id: str) -> list[Json] | None:
+        found = await self._store.get(_EVENTS, id, self._project)
+        return found.body["events"] if found else None
+
+    async def delete_response(self, id: str) -> None:
+        body = await self.response(id)
+        for item in body["output"]:
+            await self._store.delete(_OUTPUT_ITEM, item["id"], self._project)
+        await self._store.delete(_EVENTS, id, self._project)
+        await self._store.delete(RESPONSE, id, self._project)
+
+    async def input_items(self, body: Json) -> list[Json]:
+        """What was put to a response, oldest first: the thread before it, then its own input.
+
+        Of a conversation only what was added to it: the rest is there.
+        """
+        before = await self.thread(body["previous_response_id"]) if body["previous_response_id"] else []
+        return [*before, *await self._own_items(body["id"])]
+
+    async def thread(self, last: str) -> list[Json]:
+        """The items of a response, those it gave included, and of all before it. Raises APIError if one is gone."""
+        newest_first: list[list[Json]] = []
+        id: str | None = last
+        num_items = 0
+        while id is not None and num_items <= self._max_items:
+            found = await self._store.get(RESPONSE, id, self._project)
+            if found is None:
+                message = f"Previous response with id '{id[:100]}' not found."
+                raise APIError(message, param="previous_response_id", code="previous_response_not_found")
+            if found.body["status"] in ("queued", "in_progress"):
+                raise invalid("The previous response is not complete yet.", "previous_response_id")
+            newest_first.append([*await self._own_items(id), *found.body["output"]])
+            num_items += len(newest_first[-1])
+            id = found.body["previous_response_id"]
+        return [item for items in reversed(newest_first) for item in items]
+
+    async def _own_items(self, id: str) -> list[Json]:
+        page = await self._store.items(RESPONSE, id, self._project, limit=self._max_items + 1)
+        return [dict(item.body) for item in page.data] if page else []
+
+    async def output_item(self, id: str) -> Json | None:
+        """An item that a kept response gave."""
+        found = await self._store.get(_OUTPUT_ITEM, id, self._project)
+        response = await self._store.get(RESPONSE, found.body["response"], self._project) if found else None
+        output = response.body["output"] if response else ()
+        return next((item for item in output if item["id"] == id), None)
+
+    # --- conversations
+
+    async def items_of(self, conversation_id: str) -> list[Json]:
+        """The newest items of a conversation, oldest first."""
+        page = await self._store.items(
+            CONVERSATION, conversation_id, self._project, limit=self._max_items + 1, order="desc"
+        )
+        if page is None:
+            raise not_found("Conversation", conversation_id, "conversation")
+        return [dict(item.body) for item in reversed(page.data)]
+
+    async def add_to(self, conversation_id: str, added: Sequence[Json]) -> None:
+        """Puts items behind those of a conversation, if it is still there; those of a known id get a new one."""
+        try:
+            held = [Held(item["id"], item) for item in added]
+            await self._store.append(CONVERSATION, conversation_id, self._project, held)
+        except ValueError:
+            renamed = [{**item, "id": new_id(item["type"])} for item in added]
+            held = [Held(item["id"], item) for item in renamed]
+            await self._store.append(CONVERSATION, conversation_id, self._project, held)
+
+
+def placed(param: str, items: Sequence[Json]) -> list[Placed]:
+    """Kept items, to be read again."""
+    return [Placed(param, _ITEM.validate_python(item)) for item in items]
+
+
+def distinct(items: Sequence[Json]) -> list[Json]:
+    """The items, each with an id that no other has."""
+    known: set[str] = set()
+    renamed: list[Json] = []
+    for item in items:
+        id = new_id(item["type"]) if item["id"] in known else item["id"]
+        known.add(id)
+        renamed.append({**item, "id": id})
+    return renamed

@@ -1,0 +1,102 @@
+"""What was asked before: GET, DELETE, cancel and the input items of responses under /v1/responses/{id}."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import Field
+
+from sensorium.server.config import ServerConfig
+from sensorium.server.errors import invalid
+from sensorium.server.hangup import EventStream
+from sensorium.server.listing import PageQuery, Query, page_of, read_query
+from sensorium.server.responses_background import Background
+from sensorium.server.responses_kept import Kept
+from sensorium.server.responses_messages import Json
+from sensorium.server.responses_reply import server_sent
+from sensorium.server.responses_request import Include
+
+_GRACE_S = 60.0  # after its deadline, a response of a server that has died is given up
+
+
+class ResponseQuery(Query):
+    include: list[Include] | None = None  # as of a request: what there is of it is there anyway
+    stream: bool = False
+    starting_after: Annotated[int, Field(ge=0)] | None = None
+    include_obfuscation: bool | None = None  # the events are as they were made
+
+
+class ItemsQuery(PageQuery):
+    include: list[Include] | None = None
+
+
+class StoredResponses:
+    def __init__(self, config: ServerConfig, background: Background, kept: Callable[[str], Kept]) -> None:
+        self._config = config
+        self._background = background
+        self._kept = kept
+
+    def routes(self) -> APIRouter:
+        router = APIRouter(prefix="/v1/responses")
+        router.get("/{id}")(self.retrieve)
+        router.delete("/{id}")(self.delete)
+        router.post("/{id}/cancel")(self.cancel)
+        router.get("/{id}/input_items")(self.input_items)
+        return router
+
+    async def retrieve(self, http: Request, id: str) -> Response:
+        query = read_query(http, ResponseQuery)
+        body = await self._current(http.state.project, id)
+        if query.stream:
+            after = -1 if query.starting_after is None else query.starting_after
+            return EventStream(b"", await self._events(http.state.project, id, after))
+        if query.starting_after is not None:
+            raise invalid("'starting_after' is only allowed when 'stream' is true.", "starting_after")
+        return JSONResponse(body)
+
+    async def delete(self, http: Request, id: str) -> Response:
+        await self._background.cancel(http.state.project, id)
+        await self._kept(http.state.project).delete_response(id)
+        return JSONResponse({"id": id, "object": "response", "deleted": True})
+
+    async def cancel(self, http: Request, id: str) -> Response:
+        body = await self._current(http.state.project, id)
+        if not body["background"]:
+            raise invalid("Only responses made in the background can be cancelled.", None)
+        if self._background.find(http.state.project, id):
+            await self._background.cancel(http.state.project, id)
+            body = await self._current(http.state.project, id)
+        elif body["status"] in ("queued", "in_progress"):
+            raise invalid("This response is made by another server.", None)
+        return JSONResponse(body)
+
+    async def input_items(self, http: Request, id: str) -> Response:
+        query = read_query(http, ItemsQuery)
+        kept = self._kept(http.state.project)
+        return JSONResponse(page_of(await kept.input_items(await kept.response(id)), query))
+
+    async def _current(self, project: str, id: str) -> Json:
+        if running := self._background.find(project, id):
+            return running.writer.body
+        body = await self._kept(project).response(id)
+        deadline_s = body["created_at"] + self._config.request_timeout_s + _GRACE_S
+        if body["status"] in ("queued", "in_progress") and time.time() > deadline_s:
+            return {**body, "status": "failed", "error": {"code": "server_error", "message": "The server was stopped."}}
+        return body
+
+    async def _events(self, project: str, id: str, after: int) -> AsyncGenerator[bytes, None]:
+        if running := self._background.find(project, id):
+            return running.follow(after)
+        events = await self._kept(project).events(id)
+        if events is None:
+            raise invalid("Only responses made in the background, and over or made here, can be streamed.", "stream")
+        return _replayed(events[after + 1 :])
+
+
+async def _replayed(events: Sequence[Json]) -> AsyncGenerator[bytes, None]:
+    for event in events:
+        yield server_sent(event)
