@@ -21,9 +21,9 @@ from sensorium.server.listing import (
     PageQuery,
     list_body,
     not_found,
-    read_query,
     unknown_cursor,
 )
+from sensorium.server.query import read_query
 from sensorium.server.wire import Metadata, Wire
 
 _KIND = "chat.completion"

@@ -17,7 +17,8 @@ from sensorium.platform.store import Store, StoredObject, UnknownCursor
 from sensorium.server.body import read_json
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import from_validation, invalid
-from sensorium.server.listing import Json, PageQuery, Query, list_body, not_found, read_query, unknown_cursor
+from sensorium.server.listing import Json, PageQuery, list_body, not_found, unknown_cursor
+from sensorium.server.query import Query, read_query
 from sensorium.server.responses_items import Item, ItemReference
 from sensorium.server.responses_kept import CONVERSATION, distinct
 from sensorium.server.responses_messages import resource
@@ -43,11 +44,11 @@ class ItemsRequest(Wire):
 
 
 class ItemQuery(Query):
-    include: list[Include] | None = None  # as of a response: what there is of it is there anyway
+    include: list[Include] = Field(default=[])  # as of a response: what there is of it is there anyway
 
 
 class ItemsQuery(PageQuery):
-    include: list[Include] | None = None
+    include: list[Include] = Field(default=[])
 
 
 R = TypeVar("R", bound=Wire)

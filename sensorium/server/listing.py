@@ -1,23 +1,17 @@
-"""Lists on the wire: the query that asks for a page of one, and the page."""
+"""Lists on the wire: what asks for a page of one, and the page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from sensorium.server.errors import APIError, from_validation, invalid
+from sensorium.server.errors import APIError, invalid
+from sensorium.server.query import Query
 from sensorium.server.wire import Metadata
 
 Json = dict[str, Any]
-
-
-class Query(BaseModel):
-    """What may stand behind the question mark. Not strict: all of it is text."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class PageQuery(Query):
@@ -29,38 +23,7 @@ class PageQuery(Query):
 class CompletionsQuery(PageQuery):
     order: Literal["asc", "desc"] = "asc"
     model: str | None = None
-    metadata: Metadata | None = None
-
-
-Q = TypeVar("Q", bound=Query)
-
-
-def read_query(http: Request, model: type[Q]) -> Q:
-    """The query by a model of it, in the official clients' spelling of lists and tables: `x[]=1`, `x[key]=1`.
-
-    Raises APIError naming the parameter at fault.
-    """
-    values: Json = {}
-    for name, value in http.query_params.multi_items():
-        base, bracket, key = name.partition("[")
-        key = key.removesuffix("]")
-        if not bracket and base not in values:
-            values[base] = [value] if _is_list(model, base) else value
-        elif not key and isinstance(values.setdefault(base, []), list):
-            values[base].append(value)
-        elif key and isinstance(values.setdefault(base, {}), dict):
-            values[base][key] = value
-        else:
-            raise invalid(f"'{base}' is given more than once.", base)
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise from_validation(error) from None
-
-
-def _is_list(model: type[Query], name: str) -> bool:
-    field = model.model_fields.get(name)
-    return field is not None and "list" in str(field.annotation)
+    metadata: Metadata = Field(default={})
 
 
 def list_body(data: Sequence[Json], *, has_more: bool) -> Json:

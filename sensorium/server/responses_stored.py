@@ -13,7 +13,8 @@ from pydantic import Field
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import invalid
 from sensorium.server.hangup import EventStream
-from sensorium.server.listing import PageQuery, Query, page_of, read_query
+from sensorium.server.listing import PageQuery, page_of
+from sensorium.server.query import Query, read_query
 from sensorium.server.responses_background import Background
 from sensorium.server.responses_kept import Kept
 from sensorium.server.responses_messages import Json
@@ -24,14 +25,14 @@ _GRACE_S = 60.0  # after its deadline, a response of a server that has died is g
 
 
 class ResponseQuery(Query):
-    include: list[Include] | None = None  # as of a request: what there is of it is there anyway
+    include: list[Include] = Field(default=[])  # as of a request: what there is of it is there anyway
     stream: bool = False
     starting_after: Annotated[int, Field(ge=0)] | None = None
     include_obfuscation: bool | None = None  # the events are as they were made
 
 
 class ItemsQuery(PageQuery):
-    include: list[Include] | None = None
+    include: list[Include] = Field(default=[])
 
 
 class StoredResponses:
