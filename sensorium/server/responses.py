@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import math
 import time
@@ -124,27 +125,28 @@ class Responses:
         request = _validated(body, ResponseRequest)
         check_model(request.model, self._info, self._config, param="model")
         refuse_unsupported(request)
+        params = await asyncio.to_thread(sampling_params, request)  # compiles schemas
         kept = self._kept(http.state.project)
         messages, input_items = await self._messages(request, kept, request.max_output_tokens)
         question = Question(
             route=ROUTE,
             messages=messages,
             prompt_param="input",
-            offered=frozenset(function.name for function in request.functions),
+            offered=frozenset(function.name for function in request.callable_functions),
             max_calls=1 if request.parallel_tool_calls is False else math.inf,
             received_s=received_s,
             log=http.state.log,
         )
         options = request.stream_options
         writer = ResponseWriter(
-            response_body(request, self._info),
+            response_body(request, params, self._info),
             image=request.image_tool,
             obfuscates=bool(options and options.include_obfuscation),
         )
         return _Job(
             request=request,
             question=question,
-            params=sampling_params(request),
+            params=params,
             writer=writer,
             kept=kept,
             input_items=input_items,

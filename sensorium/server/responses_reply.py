@@ -16,23 +16,23 @@ from typing import Any
 import numpy as np
 import pydantic_core
 
-from sensorium.engine.request import End, EngineInfo, Event, ImageDelta, TextDelta, ToolCallEvent, Usage
+from sensorium.engine.request import End, EngineInfo, Event, ImageDelta, SamplingParams, TextDelta, ToolCallEvent, Usage
+from sensorium.server.chat_reply import logprobs_body
 from sensorium.server.errors import APIError
 from sensorium.server.picture_out import encode_picture
 from sensorium.server.responses_messages import Json, new_id
-from sensorium.server.responses_request import ImageTool, ResponseRequest, sampling_params
+from sensorium.server.responses_request import ImageTool, ResponseRequest
 
 _OBFUSCATED_CHARS = 64  # what a delta and its padding come to, or a multiple of it
 
 
-def response_body(request: ResponseRequest, info: EngineInfo, *, id: str | None = None) -> Json:
+def response_body(request: ResponseRequest, params: SamplingParams, info: EngineInfo) -> Json:
     """A response of which nothing is there yet: what was asked, in effective values."""
-    params = sampling_params(request)
     text = request.text
     format = text.format.model_dump(by_alias=True, exclude_none=True) if text and text.format else {"type": "text"}
     choice = request.tool_choice
     body: Json = {
-        "id": id or f"resp_{secrets.token_hex(24)}",
+        "id": f"resp_{secrets.token_hex(24)}",
         "object": "response",
         "created_at": int(time.time()),
         "status": "in_progress",
@@ -55,7 +55,7 @@ def response_body(request: ResponseRequest, info: EngineInfo, *, id: str | None 
         "tool_choice": choice if isinstance(choice, str) else choice.model_dump() if choice else "auto",
         **({"conversation": {"id": request.conversation_id}} if request.conversation_id else {}),
         "tools": [_tool_body(tool) for tool in request.tools or ()],
-        "top_logprobs": 0,
+        "top_logprobs": request.top_logprobs or 0,
         "top_p": params.top_p,
         "truncation": request.truncation or "disabled",
         "usage": None,
@@ -114,7 +114,7 @@ class ResponseWriter:
     async def push(self, event: Event) -> list[Json]:
         match event:
             case TextDelta() if event.text:
-                return self._say(event.text)
+                return self._say(event.text, logprobs_body(event.logprobs)["content"])
             case ToolCallEvent():
                 return self._call(event)
             case ImageDelta():
@@ -138,11 +138,13 @@ class ResponseWriter:
 
     # --- items
 
-    def _say(self, text: str) -> list[Json]:
+    def _say(self, text: str, logprobs: list[Json]) -> list[Json]:
         events = self._open_message()
         part = self._item["content"][0]
         part["text"] += text
-        return [*events, self._of_part("response.output_text.delta", delta=text, logprobs=[], **self._padding(text))]
+        part["logprobs"] += logprobs
+        said = {"delta": text, "logprobs": logprobs, **self._padding(text)}
+        return [*events, self._of_part("response.output_text.delta", **said)]
 
     def _open_message(self) -> list[Json]:
         if self._open is not None and self._open["type"] == "message":
@@ -210,7 +212,7 @@ class ResponseWriter:
             case "message":
                 (part,) = item["content"]
                 events = [
-                    self._of_part("response.output_text.done", text=part["text"], logprobs=[]),
+                    self._of_part("response.output_text.done", text=part["text"], logprobs=part["logprobs"]),
                     self._of_part("response.content_part.done", part=part),
                 ]
             case "function_call":

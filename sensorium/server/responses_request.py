@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
 
-from sensorium.engine.request import SamplingParams, ToolChoice
-from sensorium.server.chat_sampling import chosen_temperature
+from sensorium.engine.request import ANY_OBJECT, Function, SamplingParams, ToolChoice
+from sensorium.server.chat_request import FunctionDefinition
+from sensorium.server.chat_sampling import chosen_temperature, held_schema, offered_function
 from sensorium.server.errors import invalid, missing, unsupported
 from sensorium.server.responses_items import Items
 from sensorium.server.wire import TEXT_OR_PARTS, Metadata, TaggedStr, ToolName, Wire, tagged_by
@@ -169,17 +170,22 @@ class Asked(Wire):
 
     @property
     def functions(self) -> list[FunctionTool]:
-        """The functions on offer: all, or those that `tool_choice` leaves."""
-        functions = [tool for tool in self.tools or () if isinstance(tool, FunctionTool)]
+        """The functions that the network is told of."""
+        if self.tool_choice == "none":
+            return []
+        return [tool for tool in self.tools or () if isinstance(tool, FunctionTool)]
+
+    @property
+    def callable_functions(self) -> list[FunctionTool]:
+        """Those that it may call."""
         match self.tool_choice:
-            case "none":
-                return []
             case NamedFunction(name=name):
-                return [function for function in functions if function.name == name]
+                names = {name}
             case AllowedTools(tools=tools):
-                allowed = {tool.name for tool in tools if isinstance(tool, NamedFunction)}
-                return [function for function in functions if function.name in allowed]
-        return functions
+                names = {tool.name for tool in tools if isinstance(tool, NamedFunction)}
+            case _:
+                return self.functions
+        return [function for function in self.functions if function.name in names]
 
     @property
     def conversation_id(self) -> str | None:
@@ -192,8 +198,8 @@ class Asked(Wire):
 
     @property
     def call_policy(self) -> ToolChoice:
-        """Without functions on offer there is nothing to call. One that is named is the only one on offer."""
-        if not self.functions:
+        """Without functions there is nothing to call."""
+        if not self.callable_functions:
             return "none"
         is_named = isinstance(self.tool_choice, NamedFunction)
         is_required = isinstance(self.tool_choice, AllowedTools) and self.tool_choice.mode == "required"
@@ -218,9 +224,9 @@ class ResponseRequest(Asked):
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     metadata: Metadata | None = None
     include: list[Include] | None = None  # what is to be included has to be there: most of it never is
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
     # obeyed only where they ask for nothing: see refuse_unsupported
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     max_tool_calls: int | None = None
     prompt: Any = None
     context_management: list[Any] | None = None
@@ -233,6 +239,10 @@ class ResponseRequest(Asked):
     prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
     prompt_cache_options: dict[str, Any] | None = None
     moderation: dict[str, Any] | None = None
+
+    @property
+    def wants_logprobs(self) -> bool:
+        return "message.output_text.logprobs" in (self.include or ())
 
 
 def refuse_unsupported(request: ResponseRequest) -> None:
@@ -250,8 +260,9 @@ def refuse_unsupported(request: ResponseRequest) -> None:
     if request.stream_options and not request.stream:
         raise invalid("'stream_options' is only allowed when 'stream' is true.", "stream_options")
     refuse_prompt(request)
-    if request.top_logprobs or "message.output_text.logprobs" in (request.include or ()):
-        raise unsupported("top_logprobs" if request.top_logprobs else "include", "log probabilities are not available")
+    if request.top_logprobs and not request.wants_logprobs:
+        message = "'top_logprobs' is only allowed when 'include' has 'message.output_text.logprobs'."
+        raise invalid(message, "top_logprobs")
 
 
 def refuse_prompt(asked: Asked) -> None:
@@ -261,17 +272,7 @@ def refuse_prompt(asked: Asked) -> None:
         raise invalid(message, "previous_response_id", "mutually_exclusive_parameters")
     if not asked.input and not asked.previous_response_id and not asked.conversation_id:
         raise missing("input") if asked.input is None else invalid("'input' is empty.", "input")
-    _refuse_constraints(asked)
     _refuse_tools(asked)
-
-
-def _refuse_constraints(asked: Asked) -> None:
-    """What only an engine can do that holds its words to a schema."""
-    if asked.text and asked.text.format and asked.text.format.type != "text":
-        raise unsupported("text.format.type", "only 'text' is supported")
-    for index, tool in enumerate(asked.tools or ()):
-        if isinstance(tool, FunctionTool) and tool.strict:
-            raise unsupported(f"tools[{index}].strict", "arguments cannot be held to a schema")
 
 
 def _refuse_tools(asked: Asked) -> None:
@@ -282,7 +283,7 @@ def _refuse_tools(asked: Asked) -> None:
     if sum(isinstance(tool, ImageTool) for tool in tools) > 1:
         raise invalid("'image_generation' is offered more than once.", "tools")
     match asked.tool_choice:
-        case "required" if not asked.functions:
+        case "required" if not asked.callable_functions:
             raise invalid("'tool_choice' is 'required', but no function is offered.", "tool_choice")
         case NamedImageTool():
             raise unsupported("tool_choice.type", "a drawing cannot be forced: ask for one in words")
@@ -317,7 +318,10 @@ def _refuse_image_tool(tool: ImageTool, param: str) -> None:
 
 
 def sampling_params(request: ResponseRequest) -> SamplingParams:
-    """How the engine should answer: by chance only where that was asked for, and then by a new roll of the dice."""
+    """How the engine should answer: by chance only where that was asked for, and then by a new roll of the dice.
+
+    Compiles schemas, which may take long: not for the event loop. Raises APIError for one that no answer can keep to.
+    """
     shows = request.stream or request.background
     return SamplingParams(
         max_tokens=request.max_output_tokens,
@@ -325,5 +329,30 @@ def sampling_params(request: ResponseRequest) -> SamplingParams:
         top_p=SamplingParams().top_p if request.top_p is None else request.top_p,
         seed=secrets.randbits(62),
         tool_choice=request.call_policy,
+        functions=_functions(request),
+        max_calls=1 if request.parallel_tool_calls is False else None,
+        document=_document(request.text.format if request.text else None),
+        top_logprobs=(request.top_logprobs or 0) if request.wants_logprobs else None,
         partial_images=request.image_tool.partial_images if request.image_tool and shows else 0,
     )
+
+
+def _functions(request: ResponseRequest) -> tuple[Function, ...]:
+    names = [function.name for function in request.callable_functions]
+    functions: list[Function] = []
+    for index, tool in enumerate(request.tools or ()):
+        if isinstance(tool, FunctionTool):
+            definition = FunctionDefinition(**tool.model_dump(exclude={"type"}))
+            function = offered_function(definition, f"tools[{index}]")
+            if tool.name in names:
+                functions.append(function)
+    return tuple(functions)
+
+
+def _document(format: Format | None) -> str | None:
+    match format:
+        case JsonObjectFormat():
+            return ANY_OBJECT
+        case JsonSchemaFormat():
+            return held_schema(format.schema_, "text.format.schema")
+    return None

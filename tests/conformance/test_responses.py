@@ -8,6 +8,7 @@ from typing import Any
 import openai
 import pytest
 from agents import Agent, ModelSettings, OpenAIResponsesModel, RunConfig, Runner, function_tool
+from pydantic import BaseModel
 
 from tests.server.live import Live, eventually, live
 from tests.server.samples import data_url, picture
@@ -115,7 +116,7 @@ async def test_an_agent_with_a_tool(server: Live, streamed: bool):
     """The loop of the Agents SDK: the model calls the function, is given its result, and answers in words."""
     asked: list[str] = []
 
-    @function_tool(strict_mode=False)
+    @function_tool
     def weather(city: str) -> str:
         """Says what the weather is in a city."""
         asked.append(city)
@@ -134,6 +135,19 @@ async def test_an_agent_with_a_tool(server: Live, streamed: bool):
             result = await Runner.run(agent, "how is it outside", run_config=config)
     assert asked == ["word"]
     assert result.final_output == 'You said "sunny".'
+
+
+class Weather(BaseModel):
+    city: str
+    degrees: int
+
+
+def test_an_answer_in_a_form(client: openai.OpenAI):
+    response = client.responses.parse(model="gpt-4o", input="how is it outside", text_format=Weather)
+    assert isinstance(response.output_parsed, Weather)
+    with client.responses.stream(model="gpt-4o", input="how is it outside", text_format=Weather) as stream:
+        stream.until_done()
+        assert isinstance(stream.get_final_response().output_parsed, Weather)
 
 
 # --- state

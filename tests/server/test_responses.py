@@ -324,7 +324,7 @@ def test_functions_are_told_first(server: Live):
 
 
 @pytest.mark.parametrize(
-    ("choice", "policy", "offered"),
+    ("choice", "policy", "callable"),
     [
         ("auto", "auto", ["add", "sub"]),
         ("required", "required", ["add", "sub"]),
@@ -332,23 +332,57 @@ def test_functions_are_told_first(server: Live):
         ({"type": "function", "name": "sub"}, "required", ["sub"]),
         ({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "add"}]}, "auto", ["add"]),
         (
-            {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "add"}]},
+            {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "sub"}]},
             "required",
-            ["add"],
+            ["sub"],
         ),
     ],
 )
-def test_tool_choice(server: Live, choice: Any, policy: str, offered: list[str]):
+def test_tool_choice(server: Live, choice: Any, policy: str, callable: list[str]):
     tools = [ADD, {**ADD, "name": "sub"}]
     body = respond(server, "hi", tools=tools, tool_choice=choice)
     request = server.engine.requests[-1]
     assert request.params.tool_choice == policy
+    assert [function.name for function in request.params.functions] == callable
     told = [message.text for message in request.messages if message.role == "system"]
-    assert [json.loads(line)["name"] for text in told for line in text.splitlines()[1:]] == offered
+    assert len(told) == (choice != "none")  # of all of them, so that the prompt stays the same
     assert body["tool_choice"] == choice
     assert [tool["name"] for tool in body["tools"]] == ["add", "sub"]
     if policy == "required":
-        assert body["output"][0]["name"] == offered[0]
+        assert body["output"][0]["name"] == callable[0]
+
+
+def test_one_call_where_several_are_not_wanted(server: Live):
+    respond(server, "hi", tools=[ADD], parallel_tool_calls=False)
+    assert server.engine.requests[-1].params.max_calls == 1
+
+
+def test_answers_keep_to_a_schema(server: Live):
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    format = {"type": "json_schema", "name": "sum", "schema": schema, "strict": True}
+    body = respond(server, "hi", text={"format": format})
+    assert body["text"]["format"] == format
+    document = server.engine.requests[-1].params.document
+    assert document is not None
+    assert json.loads(document) == schema
+    respond(server, "hi", text={"format": {"type": "json_object"}})
+    assert server.engine.requests[-1].params.document == '{"type":"object"}'
+    arguments = respond(server, "hi", tools=[{**ADD, "strict": True, "parameters": schema}])["tools"][0]
+    assert (arguments["strict"], arguments["parameters"]) == (True, schema)
+
+
+def test_log_probabilities(server: Live):
+    asked_for: Any = {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
+    body = respond(server, "hi", **asked_for)
+    part = body["output"][0]["content"][0]
+    assert part["logprobs"]
+    assert all(token["top_logprobs"] for token in part["logprobs"])
+    assert server.engine.requests[-1].params.top_logprobs == 2
+    assert "".join(token["token"] for token in part["logprobs"]) == part["text"]
+    events = stream(server, "hi", **asked_for)
+    deltas = [event for event in events if event["type"] == "response.output_text.delta"]
+    (done,) = [event for event in events if event["type"] == "response.output_text.done"]
+    assert [token for event in deltas for token in event["logprobs"]] == done["logprobs"] == part["logprobs"]
 
 
 def test_only_what_is_offered_is_called(server: Live):
@@ -426,8 +460,11 @@ def user(*content: Any) -> dict[str, Any]:
         ({"temperature": 3}, "temperature", "decimal_above_max_value"),
         ({"max_output_tokens": 15}, "max_output_tokens", "integer_below_min_value"),
         ({"metadata": {"a": 1}}, "metadata.a", "invalid_type"),
-        ({"top_logprobs": 2}, "top_logprobs", "unsupported_value"),
-        ({"include": ["message.output_text.logprobs"]}, "include", "unsupported_value"),
+        ({"top_logprobs": 2}, "top_logprobs", "invalid_value"),
+        ({"text": {"format": {"type": "json_schema", "name": "a", "schema": {"type": "string", "pattern": "(?=a)"}}}},
+         "text.format.schema", "unsupported_value"),
+        ({"text": {"format": {"type": "json_schema", "name": "a"}}}, "text.format.schema",
+         "missing_required_parameter"),
         ({"include": ["everything"]}, "include[0]", "invalid_value"),
         ({"stream_options": {"include_obfuscation": True}}, "stream_options", "invalid_value"),
         ({"max_tool_calls": 1}, "max_tool_calls", "unsupported_value"),
