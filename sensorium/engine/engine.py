@@ -19,9 +19,17 @@ import torch
 from sensorium.engine.answer import Network, num_positions, read, write
 from sensorium.engine.choices import merged
 from sensorium.engine.duplex import Listener, LiveConversation
+from sensorium.engine.embedding import NUM_FRAMING, embed
 from sensorium.engine.grammar import Grammar
 from sensorium.engine.media_encoder import MediaEncoder
-from sensorium.engine.request import ContextLengthExceeded, EngineInfo, Event, SamplingParams
+from sensorium.engine.request import (
+    ContextLengthExceeded,
+    Embedding,
+    EngineInfo,
+    Event,
+    SamplingParams,
+    TextTooLong,
+)
 from sensorium.engine.scheduler import Scheduler, Steps
 from sensorium.engine.sequence import Sequence as LiveSequence
 from sensorium.messages import Audio, Image, Message, Text
@@ -43,6 +51,7 @@ class OmniEngine:
             sample_rate_hz=config.audio.sample_rate_hz,
             voices=VOICES,
             num_text_tokens=release.text.num_tokens,
+            embedding_size=config.model.hidden_size,
             created=config.created,
             limits={"image_tokens": config.image.num_patches, "audio_tokens_per_s": config.audio.frame_rate_hz},
         )
@@ -90,8 +99,15 @@ class OmniEngine:
                 yield index, event
 
     async def count(self, messages: Sequence[Message]) -> int:
-        loop = asyncio.get_running_loop()
-        return num_positions(await loop.run_in_executor(self._media_thread, self._blank_pieces, tuple(messages)))
+        return num_positions(await self._on_media_thread(self._blank_pieces, tuple(messages)))
+
+    async def embed(self, texts: Sequence[str | Sequence[int]]) -> list[Embedding]:
+        tokens = await self._on_media_thread(self._text_tokens, texts)
+        found: list[Embedding] = []
+        async with aclosing(self._scheduler.run(embed(self._network, tokens, found))) as steps:
+            async for _ in steps:
+                pass
+        return found
 
     def converse(self) -> LiveConversation:
         return LiveConversation(self._network, self._scheduler, encode=self._encode)
@@ -128,6 +144,13 @@ class OmniEngine:
         audio, image = self._media.audio, self._media.image
         encoded = [encode_message(message, audio=audio, image=image) for message in messages]
         return self._release.renderer.prompt(encoded, ())
+
+    def _text_tokens(self, texts: Sequence[str | Sequence[int]]) -> list[Sequence[int]]:
+        tokens = [self._release.text.encode(text) if isinstance(text, str) else text for text in texts]
+        for index, text in enumerate(tokens):
+            if len(text) + NUM_FRAMING > self.info.max_tokens:
+                raise TextTooLong(index, len(text) + NUM_FRAMING, self.info.max_tokens)
+        return tokens
 
     def _blank_pieces(self, messages: tuple[Message, ...]) -> list[Piece]:
         """A prompt of the right length in which nothing is to be heard or seen."""

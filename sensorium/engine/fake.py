@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import zlib
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -30,6 +31,7 @@ from sensorium.engine.constraint import shortest_document
 from sensorium.engine.request import (
     AudioDelta,
     ContextLengthExceeded,
+    Embedding,
     End,
     EngineInfo,
     Event,
@@ -39,6 +41,7 @@ from sensorium.engine.request import (
     Mark,
     SamplingParams,
     TextDelta,
+    TextTooLong,
     TokenLogprob,
     ToolCallEvent,
     TranscriptDelta,
@@ -50,6 +53,7 @@ from sensorium.tokenizers.vocab import VOICES
 SAMPLE_RATE_HZ = 16_000
 FRAME_MS = 80
 IMAGE_TOKENS = 64
+EMBEDDING_SIZE = 32
 LEAD_WORDS = 1  # a spoken word's sound comes after the text of the next word
 FRAMES_PER_WORD = 2
 FRAME_SIZE = SAMPLE_RATE_HZ * FRAME_MS // 1000
@@ -81,6 +85,7 @@ class FakeEngine:
             max_tokens=max_tokens,
             sample_rate_hz=SAMPLE_RATE_HZ,
             voices=VOICES,
+            embedding_size=EMBEDDING_SIZE,
             num_text_tokens=256,
             limits={"image_tokens": IMAGE_TOKENS, "audio_tokens_per_s": 1000 / FRAME_MS},
         )
@@ -117,6 +122,14 @@ class FakeEngine:
 
     async def count(self, messages: Sequence[Message]) -> int:
         return _count_input(messages).input_tokens
+
+    async def embed(self, texts: Sequence[str | Sequence[int]]) -> list[Embedding]:
+        """Texts that share words are near each other; a token of its own is a word too."""
+        words = [text.split() if isinstance(text, str) else [str(token) for token in text] for text in texts]
+        for index, text in enumerate(words):
+            if len(text) > self.info.max_tokens:
+                raise TextTooLong(index, len(text), self.info.max_tokens)
+        return [Embedding(_embedding(text), len(text)) for text in words]
 
     def converse(self) -> FakeConversation:
         return FakeConversation(self)
@@ -334,6 +347,12 @@ def _picture(growth: float) -> np.ndarray:
     pixels = np.full((64, 64, 3), 255, np.uint8)
     pixels[16 : 16 + int(32 * growth), 16:48] = (255, 0, 0)
     return pixels
+
+
+def _embedding(words: Sequence[str]) -> np.ndarray:
+    seeds = [zlib.crc32(word.encode()) for word in words or [""]]
+    vector = np.sum([np.random.default_rng(seed).standard_normal(EMBEDDING_SIZE) for seed in seeds], axis=0)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
 def _count_input(messages: Sequence[Message]) -> Usage:

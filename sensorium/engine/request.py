@@ -163,6 +163,21 @@ class ContextLengthExceeded(ValueError):
         self.max_tokens = max_tokens
 
 
+class TextTooLong(ContextLengthExceeded):
+    """One of several texts does not fit: that of number `index`."""
+
+    def __init__(self, index: int, num_tokens: int, max_tokens: int) -> None:
+        super().__init__(num_tokens, max_tokens)
+        self.index = index
+
+
+class Embedding(NamedTuple):
+    """A text as a vector, (C,) float32 of length 1, and the positions it took."""
+
+    vector: np.ndarray
+    num_tokens: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineInfo:
     """What an edge needs to know of the model it serves.
@@ -176,6 +191,7 @@ class EngineInfo:
     sample_rate_hz: int
     voices: tuple[str, ...]
     num_text_tokens: int = 0  # ids of text tokens are 0 .. num_text_tokens - 1
+    embedding_size: int = 0
     created: int = 0
     limits: dict[str, float] = field(default_factory=dict)
 
@@ -189,6 +205,10 @@ class Engine(Protocol):
 
     async def count(self, messages: Sequence[Message]) -> int:
         """Positions that messages take as a prompt, at the least: what is written down of media comes on top."""
+        ...
+
+    async def embed(self, texts: Sequence[str | Sequence[int]]) -> list[Embedding]:
+        """What each text, or list of text tokens, means to the network. Raises TextTooLong before any work."""
         ...
 
     async def close(self) -> None: ...

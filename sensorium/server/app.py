@@ -18,9 +18,11 @@ from sensorium.messages import Message, Text
 from sensorium.platform.state import State
 from sensorium.server.access import Doorkeeper
 from sensorium.server.chat import Chat
+from sensorium.server.completions import Completions
 from sensorium.server.config import ServerConfig
 from sensorium.server.conversations import Conversations
 from sensorium.server.edge import Edge
+from sensorium.server.embeddings import Embeddings
 from sensorium.server.errors import APIError, from_validation
 from sensorium.server.logs import configure_logging
 from sensorium.server.metrics import Metrics
@@ -71,6 +73,8 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     app.state.keys_needed = doorkeeper.keys_needed
     app.include_router(chat.routes())
     app.include_router(responses.routes())
+    app.include_router(Completions(engine, config, metrics).routes())
+    app.include_router(Embeddings(engine, config, metrics).routes())
     app.include_router(Conversations(config, state.store).routes())
     app.include_router(realtime.routes())
     app.include_router(model_routes(engine.info, config))

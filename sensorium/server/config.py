@@ -50,6 +50,11 @@ GPT_4O_FAMILY = (
     "omni-moderation-2024-09-26",
     "computer-use-preview",
     "computer-use-preview-2025-03-11",
+    # what clients of the family use beside it
+    "text-embedding-3-small",
+    "text-embedding-3-large",
+    "text-embedding-ada-002",
+    "gpt-3.5-turbo-instruct",
 )
 
 # OpenAI's voices that the network has no symbol for, and the voice that speaks instead.
