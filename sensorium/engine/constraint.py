@@ -23,8 +23,9 @@ from sensorium.engine.request import Function
 # One space at most between the tokens of JSON: unbounded whitespace is where a hot sampler never ends.
 _COMPILE_OPTIONS = {"whitespace_pattern": " ?", "lenient": False, "coerce_one_of": False}
 _MAX_PARSED = 64  # grammars kept: clients send the same schema again and again
-_RESERVE_TOKENS = 16  # a document is closed when the room left is what that takes, and so much
-_PATIENCE = 4  # each token may make the shortest end longer by so much; if not, it is measured again later
+_RESERVE_TOKENS = 16  # a text is closed when the room left is what that takes, what a whole new one takes, and so much,
+_RESERVE_SHARE = 0.25  # but not before the last part of its room
+_PATIENCE = 4  # each token may make the way to the end longer by so much; if not, it is measured again later
 # A text is brought to its end by the first of these sets of bytes of which one may come. The two orders take turns:
 # what one would repeat for ever (zeros behind a point, letters before an @) the other leaves.
 _LETTERS = string.digits.encode() + string.ascii_letters.encode()
@@ -99,6 +100,7 @@ class Constraint:
         self._in_string = False
         self._escaped = False
         self._closing = False
+        self._reserve: int | None = None  # tokens; known with the room that there is
         self._unhurried = 0  # so many more tokens may come before the room left is looked at again
 
     def fresh(self) -> Self:
@@ -152,7 +154,13 @@ class Constraint:
         """The one token to take next on a short way to the end. Where several would do, a scattered one, the same each
         time: digits in any simple order might never come to a multiple of three."""
         only = np.zeros_like(legal)
-        if not self.complete:
+        if self.complete:
+            return only
+        if forced := self._matcher.compute_ff_bytes():
+            tokens = self._alphabet.bytes
+            ahead = [index for index in np.flatnonzero(legal) if forced.startswith(tokens[index])]
+            only[max(ahead, key=lambda index: len(tokens[index]))] = True
+        else:
             orders = self._alphabet.inside if self._in_string else self._alphabet.outside
             ranks = np.where(legal, orders[self._num_tokens % 2], _ILLEGAL)
             best = np.flatnonzero(ranks == ranks.min())
@@ -163,10 +171,12 @@ class Constraint:
         if self._unhurried > 0:
             self._unhurried -= 1
             return False
-        end = self.shortest(max(room - _RESERVE_TOKENS, 0))
+        if self._reserve is None:
+            self._reserve = min(_RESERVE_TOKENS + len(self.shortest(room) or ()), int(_RESERVE_SHARE * room))
+        end = self.shortest(max(room - self._reserve, 0))
         if end is None:
             return True
-        self._unhurried = (room - _RESERVE_TOKENS - len(end)) // _PATIENCE
+        self._unhurried = (room - self._reserve - len(end)) // _PATIENCE
         return self._unhurried == 0
 
 
