@@ -12,6 +12,7 @@ import json
 import re
 import string
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from functools import cache, lru_cache
 from typing import Any, Protocol, Self
 
@@ -22,6 +23,12 @@ from sensorium.engine.request import Function
 
 # One space at most between the tokens of JSON: unbounded whitespace is where a hot sampler never ends.
 _COMPILE_OPTIONS = {"whitespace_pattern": " ?", "lenient": False, "coerce_one_of": False}
+# Bounds of what a schema costs to compile: at these about a second of one core (5,000 properties took 19 s).
+MAX_SCHEMA_BYTES = 64 * 1024
+MAX_PROPERTIES = 1000
+MAX_DEPTH = 64
+MAX_MULTIPLE_OF = 1000  # above the fraction line: a number is told from no multiple by remembering the remainder
+_FIRST_TOKENS = 32  # written to see whether llguidance can go on
 _MAX_PARSED = 64  # grammars kept: clients send the same schema again and again
 _RESERVE_TOKENS = 16  # a text is closed when the room left is what that takes, what a whole new one takes, and so much,
 _RESERVE_SHARE = 0.25  # but not before the last part of its room
@@ -211,11 +218,14 @@ def of_bytes() -> Constraints:
 
 def check_schema(schema: Mapping[str, Any]) -> None:
     """Raises ValueError, with the reason, for a schema that an answer could not be held to. Takes milliseconds."""
-    constraint = of_bytes().document(json.dumps(schema))
     try:
-        constraint.legal()
+        constraint = of_bytes().document(json.dumps(schema))
+    except RecursionError:
+        raise ValueError(f"a schema may be nested {MAX_DEPTH} deep") from None
+    try:
+        constraint.shortest(_FIRST_TOKENS)
     except RuntimeError:
-        raise ValueError("no document keeps to this schema") from None
+        raise ValueError("no document keeps to this schema, or llguidance's limits are too tight for it") from None
 
 
 def shortest_document(schema: str, *, max_bytes: int = 4096) -> str:
@@ -242,31 +252,49 @@ def _call_grammar(functions: Sequence[Function]) -> str:
 
 def _with_options(schema: str) -> str:
     """The schema with our options, whatever options of llguidance it came with."""
+    if len(schema) > MAX_SCHEMA_BYTES:
+        raise ValueError(f"a schema may have {MAX_SCHEMA_BYTES} bytes")
     parsed = json.loads(schema)
     if not isinstance(parsed, dict):
         raise ValueError("a schema is an object")
+    if _num_properties(parsed) > MAX_PROPERTIES:
+        raise ValueError(f"a schema may have {MAX_PROPERTIES} properties")
     return json.dumps({**_narrowed(parsed), "x-guidance": _COMPILE_OPTIONS})
 
 
-def _narrowed(schema: Any) -> Any:
-    """A schema of which llguidance keeps what it says.
+def _num_properties(schema: Any) -> int:
+    if isinstance(schema, list):
+        return sum(map(_num_properties, schema))
+    if not isinstance(schema, dict):
+        return 0
+    own = sum(len(schema[key]) for key in ("properties", "required") if isinstance(schema.get(key), dict | list))
+    return own + sum(map(_num_properties, schema.values()))
+
+
+def _narrowed(schema: Any, depth: int = 0) -> Any:
+    """A schema of which llguidance keeps what it says. Raises ValueError if there is none.
 
     llguidance counts the keys that are written. A key written twice is read once, so that a lower bound on keys holds
     only where that many are required by name. Its dates may be the 30th of February, and in the year 0.
     """
+    if depth > MAX_DEPTH:
+        raise ValueError(f"a schema may be nested {MAX_DEPTH} deep")
     if isinstance(schema, list):
-        return [_narrowed(item) for item in schema]
+        return [_narrowed(item, depth + 1) for item in schema]
     if not isinstance(schema, dict):
         return schema
     least, required = schema.get("minProperties"), schema.get("required")
     if isinstance(least, int) and least > (len(required) if isinstance(required, list) else 0):
         raise ValueError("minProperties is supported only up to the number of required properties")
+    factor = schema.get("multipleOf")
+    if isinstance(factor, int | float) and abs(Fraction(str(factor)).numerator) > MAX_MULTIPLE_OF:
+        raise ValueError(f"multipleOf is supported up to {MAX_MULTIPLE_OF}")
     narrow: dict[str, Any] = {}
     for key, item in schema.items():
         if key in _NAMED and isinstance(item, dict):
-            narrow[key] = {name: _narrowed(inner) for name, inner in item.items()}
+            narrow[key] = {name: _narrowed(inner, depth + 1) for name, inner in item.items()}
         else:
-            narrow[key] = item if key in _VALUES else _narrowed(item)
+            narrow[key] = item if key in _VALUES else _narrowed(item, depth + 1)
     pattern = _DATES.get(schema["format"]) if isinstance(schema.get("format"), str) else None
     if pattern is None:
         return narrow

@@ -78,10 +78,10 @@ def test_random_schemas_are_kept_to(number: int, seed: int):
 def test_the_shipped_network_keeps_to_schemas(tmp_path: Path):
     """`python -m bench.structured` does this ten thousand times: docs/log.md."""
     held = Held(Release.load(RELEASED))
-    lines = [held.answer(number, max_tokens=96) for number in range(60)]
+    lines = [held.answer(number, max_tokens=96) for number in range(40)]
     assert [line for line in lines if line["outcome"] in ("invalid", "unsupported")] == []
     told = report(lines)
-    assert told["outcomes"]["valid"] > 50
+    assert told["outcomes"]["valid"] > 35
     assert told["valid_share"] == 1.0
     print_table(lines)
 
@@ -137,6 +137,13 @@ def test_a_document_is_closed_before_its_room_ends(release: Release, constraints
             assert is_valid(release.text.decode(ids), schema)
 
 
+def nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "null"}
+    for _ in range(depth):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
 @pytest.mark.parametrize("name", ["date", "time", "date-time"])
 @pytest.mark.parametrize("type", ["string", ["string", "null"]])
 def test_dates_are_days_that_there_are(release: Release, constraints: Constraints, name: str, type: Any):
@@ -179,6 +186,14 @@ def test_values_and_names_are_not_taken_for_schemas():
         ({"type": "object", "minProperties": 2}, "minProperties"),
         ({"type": "object", "properties": {"a": {"items": [{"minProperties": 1}]}}}, "minProperties"),
         ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "oneOf"),
+        ({"type": "integer", "multipleOf": 999983}, "multipleOf"),
+        ({"type": "number", "multipleOf": 1000.001}, "multipleOf"),
+        ({"type": "object", "properties": {f"p{number}": {} for number in range(1001)}}, "1000 properties"),
+        ({"type": "object", "required": [f"p{number}" for number in range(1001)]}, "1000 properties"),
+        ({"type": "object", "properties": {f"p{number}": {} for number in range(900)}}, "limits"),
+        ({"enum": ["a" * 70_000]}, "bytes"),
+        (nested(70), "deep"),
+        (nested(9000), "deep"),
         ({"not": {}, "x-guidance": {"lenient": True}}, "not"),  # our options are not the client's
     ],
 )

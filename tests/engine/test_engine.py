@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -21,6 +22,7 @@ from sensorium.engine.request import (
     ContextLengthExceeded,
     End,
     Event,
+    Function,
     ImageDelta,
     InputTranscriptDelta,
     SamplingParams,
@@ -295,6 +297,69 @@ async def test_a_conversation_goes_in_whole(engine: OmniEngine):
     usage = end_of(events).usage
     assert (usage.input_audio, usage.input_image) == (14, 64)
     assert usage.cached == Usage().cached == 0
+
+
+async def test_choices_are_what_each_would_be_alone(engine: OmniEngine, opens_with):
+    """One reading of the prompt, media and all; from there each goes its own way."""
+    opens_with(vocab.WRITE)
+    asked = user("what is two", CLIP, PICTURE)
+    params = [SamplingParams(temperature=1.0, seed=seed, max_tokens=20) for seed in (4, 5, 6)]
+    found: dict[int, list[Event]] = {0: [], 1: [], 2: []}
+    order: list[int] = []
+    async for index, event in engine.choices(asked, params):
+        found[index].append(event)
+        order.append(index)
+    alone = [await answer(engine, asked, each) for each in params]
+    heard = [event for event in alone[0] if isinstance(event, InputTranscriptDelta)]
+    assert values(found[0]) == values(alone[0])
+    for index in (1, 2):
+        assert values(found[index]) == values(alone[index][len(heard) :])  # what was heard is told once
+    begins = order[len(heard) :]
+    assert {0, 1, 2} == set(begins[:12]), "they take turns"
+
+
+async def test_choices_that_are_closed_stop(engine: OmniEngine, opens_with):
+    opens_with(vocab.SPEAK)
+    endless = SamplingParams(modality="audio", temperature=1.0)
+    choices = engine.choices(user("two"), [endless] * 3)
+    await anext(choices)
+    await choices.aclose()
+    assert end_of(await answer(engine, user("two"), WARM))  # the thread is free
+    with pytest.raises(ValueError, match="nova"):
+        await anext(engine.choices(user("two"), [WARM, SamplingParams(modality="audio", voice="nova")]))
+
+
+async def test_a_call_is_of_a_function_on_offer(engine: OmniEngine):
+    add = Function(name="add", parameters='{"type":"object","properties":{"a":{"enum":[1,2]}},"required":["a"]}')
+    for seed in range(4):
+        params = SamplingParams(
+            temperature=1.5, seed=seed, max_tokens=120, tool_choice="required", functions=(add,), max_calls=2
+        )
+        events = await answer(engine, user("add"), params)
+        calls = [event for event in events if isinstance(event, ToolCallEvent)]
+        assert 1 <= len(calls) <= 2
+        assert {call.name for call in calls} == {"add"}
+        assert all(json.loads(call.arguments)["a"] in (1, 2) for call in calls)
+
+
+async def test_a_document_and_its_log_probabilities(engine: OmniEngine):
+    schema = '{"type":"object","properties":{"a":{"enum":["x","y"]}},"required":["a"],"additionalProperties":false}'
+    params = SamplingParams(temperature=1.5, seed=2, document=schema, top_logprobs=3, tool_choice="none")
+    events = await answer(engine, user("what is two"), params)
+    deltas = [event for event in events if isinstance(event, TextDelta)]
+    text = "".join(delta.text for delta in deltas)
+    assert json.loads(text)["a"] in ("x", "y")
+    tokens = [token for delta in deltas for token in delta.logprobs]
+    assert b"".join(token.bytes for token in tokens).decode() == text
+    assert len(tokens) == end_of(events).usage.output_text
+    for token in tokens:
+        assert 1 <= len(token.top) <= 3  # of what the schema leaves
+        assert token.logprob <= token.top[0].logprob <= 0
+
+
+async def test_a_schema_that_cannot_be_kept_to_costs_no_step(engine: OmniEngine):
+    with pytest.raises(ValueError, match="not"):
+        await answer(engine, user("two"), SamplingParams(document='{"not": {}}'))
 
 
 async def test_a_loaded_release_is_ready(release: Release, tmp_path: Path):
