@@ -55,7 +55,7 @@ def client() -> Iterator[openai.OpenAI]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_an_answer_parses_into_a_model(client: openai.OpenAI, seed: int):
+def test_an_answer_parses_into_a_model(client: Any, seed: int):
     completion = client.chat.completions.parse(**{**HOT, "seed": seed}, response_format=Home, max_tokens=160)
     home = completion.choices[0].message.parsed
     assert completion.choices[0].finish_reason == "stop"
@@ -63,7 +63,7 @@ def test_an_answer_parses_into_a_model(client: openai.OpenAI, seed: int):
     assert home.lamps[0].colour in Colour
 
 
-def test_a_streamed_answer_parses_into_a_model(client: openai.OpenAI):
+def test_a_streamed_answer_parses_into_a_model(client: Any):
     with client.chat.completions.stream(**HOT, response_format=Lamp, max_tokens=60) as stream:
         kinds = {event.type for event in stream}
         completion = stream.get_final_completion()
@@ -71,14 +71,14 @@ def test_a_streamed_answer_parses_into_a_model(client: openai.OpenAI):
     assert isinstance(completion.choices[0].message.parsed, Lamp)
 
 
-def test_any_json_object(client: openai.OpenAI):
+def test_any_json_object(client: Any):
     for seed in range(4):
         fields = {**HOT, "seed": seed, "response_format": {"type": "json_object"}}
         content = client.chat.completions.create(**fields, max_tokens=80).choices[0].message.content
         assert isinstance(json.loads(content or ""), dict)
 
 
-def test_arguments_parse_into_a_model(client: openai.OpenAI):
+def test_arguments_parse_into_a_model(client: Any):
     tools = [openai.pydantic_function_tool(SwitchLight)]
     for seed in range(4):
         completion = client.chat.completions.parse(
@@ -89,7 +89,7 @@ def test_arguments_parse_into_a_model(client: openai.OpenAI):
         assert all(isinstance(call.function.parsed_arguments, SwitchLight) for call in calls)
 
 
-def test_a_named_function_is_called(client: openai.OpenAI):
+def test_a_named_function_is_called(client: Any):
     tools: Any = [{"type": "function", "function": {"name": name}} for name in ("red", "green", "blue")]
     for name in ("green", "blue"):
         choice: Any = {"type": "function", "function": {"name": name}}
@@ -108,7 +108,7 @@ def test_a_named_function_is_called(client: openai.OpenAI):
         assert {call.function.name for call in message.tool_calls or () if call.type == "function"} == {"blue"}
 
 
-def test_calls_one_or_several(client: openai.OpenAI):
+def test_calls_one_or_several(client: Any):
     """A bias towards nothing in particular: at this temperature the network often goes on to call again."""
     tools: Any = [{"type": "function", "function": {"name": "light"}}]
     counts: dict[bool, set[int]] = {}
@@ -120,7 +120,7 @@ def test_calls_one_or_several(client: openai.OpenAI):
     assert min(counts[True]) >= 1
 
 
-def test_log_probabilities_are_those_of_the_text(client: openai.OpenAI):
+def test_log_probabilities_are_those_of_the_text(client: Any):
     fields = {**HOT, "temperature": 0, "logprobs": True, "top_logprobs": 4, "tool_choice": openai.omit}
     choice = client.chat.completions.create(**fields).choices[0]
     assert choice.logprobs
@@ -139,7 +139,7 @@ def test_log_probabilities_are_those_of_the_text(client: openai.OpenAI):
     assert streamed == choice.logprobs.content
 
 
-def test_log_probabilities_stop_where_the_text_does(client: openai.OpenAI):
+def test_log_probabilities_stop_where_the_text_does(client: Any):
     fields = {**HOT, "temperature": 0, "logprobs": True}
     whole = client.chat.completions.create(**fields).choices[0]
     assert whole.message.content
@@ -154,7 +154,7 @@ def test_log_probabilities_stop_where_the_text_does(client: openai.OpenAI):
     assert (len(short.logprobs.content or ()) if short.logprobs else 0, short.finish_reason) == (2, "length")
 
 
-def test_a_bias_bans_a_token(client: openai.OpenAI):
+def test_a_bias_bans_a_token(client: Any):
     fields: Any = {**HOT, "temperature": 0, "logprobs": True, "max_tokens": 1}
     first = client.chat.completions.create(**fields).choices[0]
     assert first.logprobs
@@ -170,7 +170,7 @@ def test_a_bias_bans_a_token(client: openai.OpenAI):
     assert refused.value.param == "logit_bias.2048"
 
 
-def test_a_penalty_keeps_from_repeating(client: openai.OpenAI):
+def test_a_penalty_keeps_from_repeating(client: Any):
     schema = {"type": "string", "minLength": 60}
     format = {"type": "json_schema", "json_schema": {"name": "long", "schema": schema}}
     fields: Any = {**HOT, "temperature": 0, "logprobs": True, "response_format": format}
@@ -183,7 +183,7 @@ def test_a_penalty_keeps_from_repeating(client: openai.OpenAI):
     assert len(set(varied)) / len(varied) > len(set(plain)) / len(plain)
 
 
-def test_choices_and_a_seed(client: openai.OpenAI):
+def test_choices_and_a_seed(client: Any):
     def contents(**fields: Any) -> tuple[list[str | None], ChatCompletion]:
         completion = client.chat.completions.create(**{**HOT, "n": 3, "max_tokens": 8, **fields})
         return [choice.message.content for choice in completion.choices], completion
@@ -200,14 +200,14 @@ def test_choices_and_a_seed(client: openai.OpenAI):
     assert completion.usage.prompt_tokens == single.usage.prompt_tokens
 
 
-def test_a_schema_that_cannot_be_kept_to(client: openai.OpenAI):
+def test_a_schema_that_cannot_be_kept_to(client: Any):
     format: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"not": {}}}}
     with pytest.raises(openai.BadRequestError, match="not") as refused:
         client.chat.completions.create(**HOT, response_format=format)
     assert refused.value.param == "response_format.json_schema.schema"
 
 
-def test_a_prediction_costs_nothing(client: openai.OpenAI):
+def test_a_prediction_costs_nothing(client: Any):
     completion = client.chat.completions.create(**HOT, prediction={"type": "content", "content": "the light is on"})
     assert completion.usage
     assert completion.usage.completion_tokens_details
