@@ -14,6 +14,7 @@ from sensorium.platform.keys import Keys, any_keys
 from sensorium.platform.objects import ObjectStorage
 from sensorium.platform.projects import Projects
 from sensorium.platform.store import Store
+from sensorium.platform.usage import UsageLog
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,6 +24,7 @@ class State:
     objects: ObjectStorage
     keys: Keys
     projects: Projects
+    usage: UsageLog
     has_keys: bool  # when it was opened
 
     @classmethod
@@ -39,6 +41,7 @@ class State:
             objects=storage,
             keys=Keys(opened),
             projects=Projects(opened),
+            usage=UsageLog(opened),
             has_keys=opened.write_now(any_keys),
         )
 

@@ -6,7 +6,20 @@ refuse (the character NUL) goes through. What is filtered by has a column, or a 
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
 # so that every index and constraint has the same name on every database, and migrations can name it
 schema = MetaData(
@@ -107,4 +120,25 @@ api_keys = Table(
     Index(None, "project"),
     Index(None, "service_account"),
     sqlite_autoincrement=True,
+)
+
+# what was used, summed up for every minute: as many rows as there are minutes and kinds of use, not requests
+usage = Table(
+    "usage",
+    schema,
+    Column("minute", BigInteger, primary_key=True),  # its first second, since 1970
+    Column("kind", String(32), primary_key=True),  # the endpoint of /v1/organization/usage that tells it
+    Column("project", String, primary_key=True),
+    Column("api_key", String, primary_key=True),  # its id; empty: nobody asked for one
+    Column("model", String, primary_key=True),
+    Column("detail", String, primary_key=True),  # of pictures: size and source; else empty
+    Column("batch", Boolean, primary_key=True),
+    *(
+        Column(name, BigInteger, nullable=False, server_default=text("0"))
+        for name in (
+            *("requests", "input_text", "input_audio", "input_image", "cached"),
+            *("output_text", "output_audio", "output_image", "characters", "audio_ms", "images"),
+        )
+    ),
+    Index(None, "kind", "minute"),
 )

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
@@ -27,6 +28,7 @@ from sensorium.engine.request import (
 from sensorium.messages import Message
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, context_exceeded
+from sensorium.server.metering import Charge, Meter, audio_s
 from sensorium.server.metrics import Metrics
 
 log = structlog.get_logger()
@@ -41,15 +43,29 @@ class Question:
     prompt_param: str = "messages"  # the request's field that these come from
     offered: frozenset[str] = frozenset()  # the functions that may be called
     max_calls: float = math.inf
+    charge: Charge  # who asks has to enter it
     received_s: float  # when the request's last byte came, on the monotonic clock
     log: dict[str, float] = field(default_factory=dict)  # figures for the line that the log gets about this request
 
 
 class Answering:
-    def __init__(self, engine: LiveEngine, config: ServerConfig, metrics: Metrics) -> None:
+    def __init__(self, engine: LiveEngine, config: ServerConfig, metrics: Metrics, meter: Meter) -> None:
+        self.info = engine.info
         self._engine = engine
         self._config = config
         self._metrics = metrics
+        self._meter = meter
+
+    async def charge(
+        self, state: Any, model: str, prompts: Sequence[Sequence[Message]], params: Sequence[SamplingParams]
+    ) -> Charge:
+        """Reserves for the answers to each of `prompts`, to be used as a context around the work. `state` is the
+        request's. Raises APIError 429 where a limit is reached."""
+        # without a limit of its own an answer may be as long as it likes: what it takes is owed afterwards
+        answer_tokens = len(prompts) * sum(choice.max_tokens or 0 for choice in params)
+        prompt_tokens = len(params) * sum(self._meter.estimate_tokens(prompt) for prompt in prompts)
+        heard_s = sum(audio_s(prompt) for prompt in prompts)
+        return await self._meter.begin(state, model, tokens=prompt_tokens + answer_tokens, audio_s=heard_s)
 
     async def count(self, messages: Sequence[Message]) -> int:
         """Tokens that messages take as a prompt, at the least."""
@@ -126,5 +142,6 @@ class Answering:
 
     def _count(self, usage: Usage, question: Question) -> None:
         self._metrics.count_tokens(usage)
+        question.charge.add(usage)
         question.log["input_tokens"] = usage.input_tokens
         question.log["output_tokens"] = question.log.get("output_tokens", 0) + usage.output_tokens

@@ -15,8 +15,10 @@ from starlette.exceptions import HTTPException
 
 from sensorium.engine.request import LiveEngine, SamplingParams
 from sensorium.messages import Message, Text
+from sensorium.platform.limits import Limits
 from sensorium.platform.state import State
 from sensorium.server.access import Doorkeeper
+from sensorium.server.answering import Answering
 from sensorium.server.chat import Chat
 from sensorium.server.completions import Completions
 from sensorium.server.config import ServerConfig
@@ -25,6 +27,7 @@ from sensorium.server.edge import Edge
 from sensorium.server.embeddings import Embeddings
 from sensorium.server.errors import APIError, from_validation
 from sensorium.server.logs import configure_logging
+from sensorium.server.metering import Meter
 from sensorium.server.metrics import Metrics
 from sensorium.server.models import model_routes
 from sensorium.server.organization import Organization
@@ -50,9 +53,10 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     metrics = Metrics()
     # of its own: the threads that asyncio shares out are many, and a decode may take a quarter of a gigabyte
     decoders = ThreadPoolExecutor(config.max_concurrent_decodes, thread_name_prefix="sensorium-decode")
-    chat = Chat(engine, config, metrics, decoders, state.store)
-    responses = Responses(engine, config, metrics, decoders, state.store)
-    realtime = Realtime(engine, config, metrics, decoders)
+    meter = Meter(Limits(config.limits), state.usage, engine.info)
+    answering = Answering(engine, config, metrics, meter)
+    responses = Responses(answering, config, decoders, state.store)
+    realtime = Realtime(engine, config, metrics, decoders, meter)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
@@ -71,21 +75,22 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     app.state.ready = False
     app.state.store, app.state.objects = state.store, state.objects
     app.state.keys_needed = doorkeeper.keys_needed
-    app.include_router(chat.routes())
-    app.include_router(responses.routes())
-    app.include_router(Completions(engine, config, metrics).routes())
-    app.include_router(Embeddings(engine, config, metrics).routes())
-    app.include_router(Conversations(config, state.store).routes())
-    app.include_router(realtime.routes())
-    app.include_router(model_routes(engine.info, config))
-    app.include_router(Organization(state.keys, state.projects, config).routes())
+    for router in (
+        Chat(answering, config, decoders, state.store).routes(),
+        responses.routes(),
+        Conversations(config, state.store).routes(),
+        Completions(answering, config).routes(),
+        Embeddings(engine, config, metrics, meter).routes(),
+        realtime.routes(),
+        model_routes(engine.info, config),
+        Organization(state.keys, state.projects, config).routes(),
+    ):
+        app.include_router(router)
     _add_operations(app, metrics)
     if (config.playground / "index.html").is_file():
         app.frontend("/", directory=config.playground, fallback=None)
 
-    app.add_exception_handler(APIError, _api_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(HTTPException, _http_error)
+    _add_refusals(app)
     about = {"metrics": metrics, "model": engine.info.model, "client_secrets": realtime.client_secrets}
     app.add_middleware(Edge, config=config, doorkeeper=doorkeeper, **about)
     app.add_middleware(  # outermost, so that a browser may read errors too
@@ -107,6 +112,12 @@ async def _warm_up(engine: LiveEngine) -> None:
     async with aclosing(events):
         async for _ in events:
             pass
+
+
+def _add_refusals(app: FastAPI) -> None:
+    app.add_exception_handler(APIError, _api_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
 
 
 def _add_operations(app: FastAPI, metrics: Metrics) -> None:

@@ -15,7 +15,7 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
-from sensorium.engine.request import End, LiveEngine, SamplingParams, TextDelta
+from sensorium.engine.request import End, SamplingParams, TextDelta
 from sensorium.platform.store import Store
 from sensorium.server.answering import Answering, Question
 from sensorium.server.audio_out import SpokenReplies
@@ -41,7 +41,6 @@ from sensorium.server.errors import APIError, from_validation, internal
 from sensorium.server.hangup import EventStream
 from sensorium.server.logs import describe
 from sensorium.server.media import MediaReader
-from sensorium.server.metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -67,12 +66,10 @@ class _Job:
 class Chat:
     """Answers chat requests by an engine; media are decoded on `decoders`."""
 
-    def __init__(
-        self, engine: LiveEngine, config: ServerConfig, metrics: Metrics, decoders: Executor, store: Store
-    ) -> None:
-        self._engine = engine
+    def __init__(self, answering: Answering, config: ServerConfig, decoders: Executor, store: Store) -> None:
+        self._info = answering.info
         self._config = config
-        self._answering = Answering(engine, config, metrics)
+        self._answering = answering
         self._replies = SpokenReplies(ttl_s=config.spoken_reply_ttl_s, max_bytes=config.spoken_reply_bytes)
         self._decoders = decoders
         self._store = store
@@ -80,13 +77,15 @@ class Chat:
     def routes(self) -> APIRouter:
         router = APIRouter()
         router.post(ROUTE)(self.create)
-        router.include_router(StoredCompletions(self._engine.info, self._config, self._store).routes())
+        router.include_router(StoredCompletions(self._info, self._config, self._store).routes())
         return router
 
     async def create(self, http: Request) -> Response:
         job = await self._understand(http)
         if not job.request.stream:
-            return Response(await self._complete(job), media_type="application/json")
+            async with job.question.charge:
+                body = await self._complete(job)
+            return Response(body, media_type="application/json")
         events = self._stream(job)
         # waiting for the first one leaves time to answer 400, which an over-long prompt deserves
         return EventStream(await anext(events), events)
@@ -98,7 +97,7 @@ class Chat:
             request = ChatRequest.model_validate(body)
         except ValidationError as error:
             raise from_validation(error) from None
-        info = self._engine.info
+        info = self._info
         check_model(request.model, info, self._config)
         refuse_unsupported(request, self._config)
         params = await asyncio.to_thread(sampling_params, request, info, self._config)  # compiles schemas
@@ -107,6 +106,7 @@ class Chat:
         question = Question(
             route=ROUTE,
             messages=messages,
+            charge=await self._answering.charge(http.state, request.model, [messages], params),
             offered=frozenset(tool.function.name for tool in request.callable_tools),
             max_calls=1 if params[0].max_calls == 1 else math.inf,
             received_s=received_s,
@@ -120,7 +120,7 @@ class Chat:
         async with aclosing(self._answering.answers(job.question, job.params)) as events:
             async for index, event in events:
                 answers[index].add(event)
-        completion = await self._completion(job, Envelope(job.request, self._engine.info), answers)
+        completion = await self._completion(job, Envelope(job.request, self._info), answers)
         await self._keep(job, completion)
         return pydantic_core.to_json(completion)
 
@@ -141,7 +141,7 @@ class Chat:
         """Server-sent events. An error before the first of them is raised, a later one is told in the stream."""
         begun = False
         try:
-            async with aclosing(self._chunks(job)) as chunks:
+            async with job.question.charge, aclosing(self._chunks(job)) as chunks:
                 async for chunk in chunks:
                     begun = True
                     yield chunk
@@ -155,7 +155,7 @@ class Chat:
         yield b"data: [DONE]\n\n"
 
     async def _chunks(self, job: _Job) -> AsyncGenerator[bytes, None]:
-        envelope = Envelope(job.request, self._engine.info)
+        envelope = Envelope(job.request, self._info)
         answers = [Answer(params.voice) for params in job.params]
         writers = [
             DeltaWriter(answer, speaks=job.request.speaks, replies=self._replies, legacy=job.legacy)

@@ -18,7 +18,7 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, Tag, ValidationError
 
-from sensorium.engine.request import End, Event, ImageDelta, LiveEngine, SamplingParams, TextDelta, Usage
+from sensorium.engine.request import End, Event, ImageDelta, SamplingParams, TextDelta, Usage
 from sensorium.messages import Message, Text
 from sensorium.server.answering import Answering, Question
 from sensorium.server.body import read_json
@@ -29,7 +29,6 @@ from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, from_validation, internal, invalid, unsupported
 from sensorium.server.hangup import EventStream
 from sensorium.server.logs import describe
-from sensorium.server.metrics import Metrics
 from sensorium.server.picture_out import picture_url
 from sensorium.server.wire import TEXT_OR_PARTS, TaggedStr, Wire
 
@@ -101,10 +100,10 @@ class _Job:
 
 
 class Completions:
-    def __init__(self, engine: LiveEngine, config: ServerConfig, metrics: Metrics) -> None:
-        self._info = engine.info
+    def __init__(self, answering: Answering, config: ServerConfig) -> None:
+        self._info = answering.info
         self._config = config
-        self._answering = Answering(engine, config, metrics)
+        self._answering = answering
 
     def routes(self) -> APIRouter:
         router = APIRouter()
@@ -143,17 +142,21 @@ class Completions:
             "created": int(time.time()),
             "model": self._info.model,
         }
+        params = self._params(request)
+        prompts = [(Message(role="user", parts=(Text(text=prompt),)),) for prompt in request.prompts]
+        charge = await self._answering.charge(http.state, request.model, prompts, params)
         questions = [
             Question(
                 route=ROUTE,
-                messages=(Message(role="user", parts=(Text(text=prompt),)),),
+                messages=prompt,
                 prompt_param="prompt" if isinstance(request.prompt, str) else f"prompt[{index}]",
+                charge=charge,
                 received_s=received_s,
                 log=http.state.log,
             )
-            for index, prompt in enumerate(request.prompts)
+            for index, prompt in enumerate(prompts)
         ]
-        return _Job(request=request, questions=questions, params=self._params(request), head=head)
+        return _Job(request=request, questions=questions, params=params, head=head)
 
     def _params(self, request: CompletionRequest) -> list[SamplingParams]:
         defaults = SamplingParams()
@@ -176,10 +179,11 @@ class Completions:
         return [prompt if job.request.echo else "" for prompt in job.request.prompts for _ in job.params]
 
     async def _answers(self, job: _Job) -> AsyncGenerator[tuple[int, Event], None]:
-        for number, question in enumerate(job.questions):
-            async with aclosing(self._answering.answers(question, job.params)) as events:
-                async for choice, event in events:
-                    yield number * len(job.params) + choice, event
+        async with job.questions[0].charge:  # one for all
+            for number, question in enumerate(job.questions):
+                async with aclosing(self._answering.answers(question, job.params)) as events:
+                    async for choice, event in events:
+                        yield number * len(job.params) + choice, event
 
     async def _stream(self, job: _Job) -> AsyncGenerator[bytes, None]:
         """Server-sent events. An error before the first of them is raised, a later one is told in the stream."""

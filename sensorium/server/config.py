@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from sensorium.platform.limits import LimitRule
+from sensorium.platform.usage import PriceList
 
 PLAYGROUND = Path(__file__).parent.parent / "playground"
 
@@ -119,6 +122,9 @@ class ServerConfig:
     call_s: float = 3600.0
     max_event_bytes: int = 24 * _MIB  # one client event: 15 MiB of sound in base64, and some room
 
+    limits: tuple[LimitRule, ...] = ()  # the first that is for a key and a model holds
+    prices: PriceList = field(default_factory=PriceList)  # what /v1/organization/costs works with
+
     playground: Path = PLAYGROUND
 
     def __post_init__(self) -> None:
@@ -181,7 +187,16 @@ _KINDS = {
     "Path": "a path in quotes",
     "Path | None": "a path in quotes",
     "str | None": "a text in quotes",
+    "tuple[LimitRule, ...]": "a list of tables, each headed [[limits]]",
+    "PriceList": "a table of models and their prices",
 }
+
+
+def _told(read: Callable[[Any], Any], table: Any, where: str) -> Any:
+    try:
+        return read(table)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _read(value: Any, kind: str, *, where: str, folder: Path) -> Any:
@@ -199,6 +214,10 @@ def _read(value: Any, kind: str, *, where: str, folder: Path) -> Any:
             return folder / value
         case "tuple[str, ...]", list() if all(isinstance(item, str) for item in value):
             return tuple(value)
+        case "tuple[LimitRule, ...]", list() if all(isinstance(item, dict) for item in value):
+            return tuple(_told(LimitRule.read, item, where) for item in value)
+        case "PriceList", dict():
+            return _told(PriceList.read, value, where)
         case "Mapping[str, str]", dict() if all(isinstance(item, str) for item in value.values()):
             return value
     raise ValueError(f"{where} must be {_KINDS[kind]}")

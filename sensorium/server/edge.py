@@ -75,6 +75,7 @@ class Edge:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers.update(self._headers)
+                headers.update(scope["state"].get("limit_headers", {}))
                 headers["x-request-id"] = request_id
                 headers["openai-processing-ms"] = str(round(1000 * (time.perf_counter() - started_s)))
             await send(message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import math
 import time
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -17,11 +18,13 @@ from sensorium.server.body import read_json
 from sensorium.server.chat_request import check_model
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, context_exceeded, from_validation, invalid
+from sensorium.server.metering import Meter
 from sensorium.server.metrics import Metrics
 from sensorium.server.wire import TaggedStr, Wire
 
 ROUTE = "/v1/embeddings"
 MAX_INPUTS = 2048
+_CHARS_PER_TOKEN = 4  # about so many; a token that comes as such counts less, until what was used is known
 
 Json = dict[str, Any]
 _Token: TypeAlias = Annotated[int, Field(ge=0)]
@@ -65,10 +68,11 @@ class EmbeddingRequest(Wire):
 
 
 class Embeddings:
-    def __init__(self, engine: LiveEngine, config: ServerConfig, metrics: Metrics) -> None:
+    def __init__(self, engine: LiveEngine, config: ServerConfig, metrics: Metrics, meter: Meter) -> None:
         self._engine = engine
         self._config = config
         self._metrics = metrics
+        self._meter = meter
 
     def routes(self) -> APIRouter:
         router = APIRouter()
@@ -84,19 +88,25 @@ class Embeddings:
             raise from_validation(error) from None
         check_model(request.model, self._engine.info, self._config, param="model")
         self._check(request)
+        tokens = sum(math.ceil(len(text) / _CHARS_PER_TOKEN) for text in request.texts)
+        async with await self._meter.begin(http.state, request.model, tokens=tokens, kind="embeddings") as charge:
+            found = await self._embed(request, received_s)
+            usage = Usage(input_text=sum(embedding.num_tokens for embedding in found))
+            charge.add(usage)
+        self._metrics.count_tokens(usage)
+        http.state.log["input_tokens"] = usage.input_tokens
+        body = await asyncio.to_thread(self._body, request, found, usage)
+        return Response(body, media_type="application/json")
+
+    async def _embed(self, request: EmbeddingRequest, received_s: float) -> list[Embedding]:
         try:
             async with asyncio.timeout(received_s + self._config.request_timeout_s - time.monotonic()):
-                found = await self._engine.embed(request.texts)
+                return await self._engine.embed(request.texts)
         except TextTooLong as error:
             raise context_exceeded(str(error), request.param(error.index)) from None
         except TimeoutError:
             headers = {"x-should-retry": "false"}  # it would take as long again
             raise APIError("The answer took too long.", status=503, type="server_error", headers=headers) from None
-        usage = Usage(input_text=sum(embedding.num_tokens for embedding in found))
-        self._metrics.count_tokens(usage)
-        http.state.log["input_tokens"] = usage.input_tokens
-        body = await asyncio.to_thread(self._body, request, found, usage)
-        return Response(body, media_type="application/json")
 
     def _check(self, request: EmbeddingRequest) -> None:
         size = self._engine.info.embedding_size

@@ -41,6 +41,7 @@ from sensorium.server.conversation import (
 from sensorium.server.errors import APIError, from_validation, internal, invalid
 from sensorium.server.logs import describe
 from sensorium.server.media import MediaReader
+from sensorium.server.metering import Charge, Meter
 from sensorium.server.metrics import Metrics
 from sensorium.server.realtime_events import (
     BufferAppend,
@@ -84,6 +85,7 @@ class Call:
         config: ServerConfig,
         metrics: Metrics,
         threads: Threads,
+        meter: Meter,
         *,
         model: str,
         beta: bool = False,
@@ -94,6 +96,9 @@ class Call:
         self._config = config
         self._metrics = metrics
         self._threads = threads
+        self._meter = meter
+        self._prompt_tokens = 0  # of the last answer: the next one reads more
+        self._heard: set[str] = set()  # items whose sound has been charged for
         self._rate_hz = engine.info.sample_rate_hz
         self._id = new_id("sess")
         self._model = model
@@ -268,6 +273,7 @@ class Call:
         if self.transcribes:
             raise invalid("A transcription session has no responses.", None, "response_not_supported")
         check_response(options, self._engine.info, self._config)
+        await self._meter.prepare(self._socket.state, self._model)
         in_conversation = options.conversation == "auto"
         if in_conversation and any(reply.in_conversation for reply in self._replies.values()):
             raise invalid(
@@ -278,6 +284,9 @@ class Call:
         if len(self._replies) >= self._config.max_call_replies:
             raise APIError("Too many responses are under way in this call.", code="too_many_responses")
         items = await self._prompt_items(options)
+        limit = options.max_output_tokens or self.session.max_output_tokens
+        estimate = self._prompt_tokens + (0 if limit == "inf" else limit)
+        charge = self._meter.reserve(self._socket.state, self._model, tokens=estimate)
         reply = Reply(
             self.session,
             options,
@@ -292,7 +301,7 @@ class Call:
         if in_conversation:
             self._microphone.answering()
         await reply.begin()
-        task = self.spawn(self._run_reply(reply, items, options))
+        task = self.spawn(self._run_reply(reply, items, options, charge))
         reply.stop = task.cancel
         await asyncio.sleep(0)  # a task that is cancelled before its first step never tells that it is over
 
@@ -310,20 +319,22 @@ class Call:
                 items.append(await read_item(new, media, format=format, rate_hz=self._rate_hz, param=param))
         return items
 
-    async def _run_reply(self, reply: Reply, items: Sequence[Item], options: ResponseOptions) -> None:
+    async def _run_reply(self, reply: Reply, items: Sequence[Item], options: ResponseOptions, charge: Charge) -> None:
         try:
-            await self._make_reply(reply, items, options)
+            await self._make_reply(reply, items, options, charge)
         except (WebSocketDisconnect, TimeoutError):
             pass  # nobody is left to tell
         finally:
             self._replies.pop(reply.id, None)
             reply.told.set()
 
-    async def _make_reply(self, reply: Reply, items: Sequence[Item], options: ResponseOptions) -> None:
+    async def _make_reply(self, reply: Reply, items: Sequence[Item], options: ResponseOptions, charge: Charge) -> None:
         """The engine's events, told as they come. However it ends, every part that was begun is told to be done."""
         error: APIError | None = None
         try:
-            await self._generate(reply, list(items), options)
+            async with charge:
+                await self._generate(reply, list(items), options)
+                self._count(reply, items, charge)
         except asyncio.CancelledError:
             if reply.cancelled is None:
                 raise  # the call is over: nobody is left to tell
@@ -338,10 +349,17 @@ class Call:
             self._microphone.answered(reply.played_at_s)
         await reply.close()
         self._replies.pop(reply.id, None)  # before the client is told: it may ask for the next one at once
-        await reply.finish(error)
+        await reply.finish(error, charge.allowances())
         if reply.in_conversation:
             await self._make_room_ahead()
+
+    def _count(self, reply: Reply, items: Sequence[Item], charge: Charge) -> None:
         self._metrics.count_tokens(reply.usage)
+        self._prompt_tokens = reply.usage.input_tokens
+        new = [item for item in items if item.role == "user" and item.id not in self._heard]
+        self._heard.update(item.id for item in new)
+        waveforms = [part.waveform for item in new for part in item.content if part.waveform is not None]
+        charge.add(reply.usage, heard_s=sum(map(len, waveforms)) / self._rate_hz)
 
     async def _generate(self, reply: Reply, items: list[Item], options: ResponseOptions) -> None:
         """Answers from the call's own thread if it is about the conversation as it stands, else from nothing.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 from typing import Any, Literal, TypeAlias
 
@@ -24,6 +24,7 @@ from sensorium.engine.request import (
     Usage,
 )
 from sensorium.messages import ToolCall
+from sensorium.platform.limits import Allowance, Kind
 from sensorium.server.conversation import Content, Conversation, Item, Json, Spoken, new_id
 from sensorium.server.errors import APIError
 from sensorium.server.picture_out import picture_url
@@ -138,9 +139,14 @@ class Reply:
         self._is_closing = True
         await self._close("completed" if self._ended is not None and self._ended.reason != "length" else "incomplete")
 
-    async def finish(self, error: APIError | None) -> None:
+    async def finish(self, error: APIError | None, allowances: Mapping[Kind, Allowance]) -> None:
         await self._send("response.done", response=self._body(*self._outcome(error)))
-        await self._send("rate_limits.updated", rate_limits=[])  # none are enforced
+        told = {kind: allowances[kind] for kind in ("requests", "tokens") if kind in allowances}
+        limits = [
+            {"name": kind, "limit": limit, "remaining": remaining, "reset_seconds": round(reset_s, 3)}
+            for kind, (limit, remaining, reset_s) in told.items()
+        ]
+        await self._send("rate_limits.updated", rate_limits=limits)
 
     def _outcome(self, error: APIError | None) -> tuple[str, Json | None]:
         if error is not None:

@@ -14,6 +14,7 @@ from sensorium.server.client_secrets import ClientSecrets, Granted
 from sensorium.server.config import ServerConfig
 from sensorium.server.conversation import Json, new_id
 from sensorium.server.errors import APIError, invalid, missing
+from sensorium.server.metering import Meter
 from sensorium.server.metrics import Metrics
 from sensorium.server.realtime import Call, Threads
 from sensorium.server.realtime_events import SessionConfig, TranscriptionConfig
@@ -24,7 +25,10 @@ SUBPROTOCOL = "realtime"
 
 
 class Realtime:
-    def __init__(self, engine: LiveEngine, config: ServerConfig, metrics: Metrics, decoders: Executor) -> None:
+    def __init__(
+        self, engine: LiveEngine, config: ServerConfig, metrics: Metrics, decoders: Executor, meter: Meter
+    ) -> None:
+        self._meter = meter
         self._engine = engine
         self._config = config
         self._metrics = metrics
@@ -66,23 +70,35 @@ class Realtime:
             check_model(model, self._engine.info, self._config, param="model")
             if self._num_calls >= self._config.max_calls:
                 raise APIError("The server is busy. Please try again.", status=503, type="server_error")
+            close_session = self._meter.open_session(socket.state, model)
         except APIError as error:
             await socket.send_denial_response(error.response())
             return
+        self._num_calls += 1
+        try:
+            await self._call(socket, model, asked)
+        finally:
+            self._num_calls -= 1
+            close_session()
+
+    async def _call(self, socket: WebSocket, model: str, asked: SessionConfig | TranscriptionConfig | None) -> None:
         offered: list[str] = socket.scope["subprotocols"]
         known = [name for name in (SUBPROTOCOL, realtime_beta.SUBPROTOCOL) if name in offered]
         await socket.accept(known[0] if known else None)  # browsers hang up unless one of theirs is taken
-        self._num_calls += 1
         threads = Threads(decoders=self._decoders, listening=self._listening)
         call = Call(
-            socket, self._engine, self._config, self._metrics, threads, model=model, beta=_asks_for_beta(socket)
+            socket,
+            self._engine,
+            self._config,
+            self._metrics,
+            threads,
+            self._meter,
+            model=model,
+            beta=_asks_for_beta(socket),
         )
         if asked is not None:
             call.begin_as(asked)
-        try:
-            await call.run()
-        finally:
-            self._num_calls -= 1
+        await call.run()
 
 
 def _asks_for_beta(socket: WebSocket) -> bool:

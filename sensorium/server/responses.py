@@ -17,7 +17,7 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
-from sensorium.engine.request import EngineInfo, LiveEngine, SamplingParams
+from sensorium.engine.request import SamplingParams
 from sensorium.messages import Message
 from sensorium.platform.store import Store
 from sensorium.server.answering import Answering, Question
@@ -29,7 +29,6 @@ from sensorium.server.hangup import EventStream
 from sensorium.server.listing import not_found
 from sensorium.server.logs import describe
 from sensorium.server.media import MediaReader
-from sensorium.server.metrics import Metrics
 from sensorium.server.responses_background import Background, Running
 from sensorium.server.responses_items import ItemReference, UserMessage
 from sensorium.server.responses_kept import Kept, distinct, placed
@@ -74,12 +73,10 @@ class _Job:
 class Responses:
     """Answers requests of the Responses API by an engine; media are decoded on `decoders`."""
 
-    def __init__(
-        self, engine: LiveEngine, config: ServerConfig, metrics: Metrics, decoders: Executor, store: Store
-    ) -> None:
-        self._info: EngineInfo = engine.info
+    def __init__(self, answering: Answering, config: ServerConfig, decoders: Executor, store: Store) -> None:
+        self._info = answering.info
         self._config = config
-        self._answering = Answering(engine, config, metrics)
+        self._answering = answering
         self._decoders = decoders
         self._store = store
         self._background = Background(max_running=config.max_concurrent_requests)
@@ -126,11 +123,14 @@ class Responses:
         check_model(request.model, self._info, self._config, param="model")
         refuse_unsupported(request)
         params = await asyncio.to_thread(sampling_params, request)  # compiles schemas
+        if request.background:
+            self._background.check_room()
         kept = self._kept(http.state.project)
         messages, input_items = await self._messages(request, kept, request.max_output_tokens)
         question = Question(
             route=ROUTE,
             messages=messages,
+            charge=await self._answering.charge(http.state, request.model, [messages], [params]),
             prompt_param="input",
             offered=frozenset(function.name for function in request.callable_functions),
             max_calls=1 if request.parallel_tool_calls is False else math.inf,
@@ -183,7 +183,6 @@ class Responses:
 
     async def _begin(self, job: _Job, project: str) -> Response:
         """Answers in the background: the client is told at once, or follows the stream for as long as it likes."""
-        self._background.check_room()
         running = Running(job.writer, job.writer.queued())
         queued = copy.deepcopy(job.writer.body)
         await job.kept.save(queued, job.input_items)
@@ -212,7 +211,8 @@ class Responses:
         writer, in_background = job.writer, bool(job.request.background)
         begun = False
         try:
-            async with aclosing(self._answering.answer(job.question, job.params)) as events:
+            answer = self._answering.answer(job.question, job.params)
+            async with job.question.charge, aclosing(answer) as events:
                 async for event in events:
                     if not begun:
                         for told in (*([] if in_background else writer.created()), *writer.begun()):

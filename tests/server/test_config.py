@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from sensorium.platform.limits import LimitRule
+from sensorium.platform.usage import PriceList
 from sensorium.server.config import PLAYGROUND, ServerConfig, read_settings
 from tests.serving import ROOT
 
@@ -18,6 +20,8 @@ WRITTEN = {
     "float": ("7", 7.0),
     "bool": ("true", True),
     "tuple[str, ...]": ('["a", "b"]', ("a", "b")),
+    "tuple[LimitRule, ...]": ("[{ tokens_per_minute = 7 }]", (LimitRule(tokens_per_minute=7),)),
+    "PriceList": ('{ "*" = { images = 7 } }', PriceList(models={"*": {"images": 7.0}})),
     "Mapping[str, str]": ('{ nova = "echo" }', {"nova": "echo"}),
 }
 PATHS = ("playground", "state", "tls_cert", "tls_key")
@@ -58,6 +62,16 @@ def test_every_field_can_be_set(tmp_path: Path):
         ("playground = []", "'playground' must be a path in quotes"),
         ("[voice_aliases]\nnova = 3", "'voice_aliases' must be a table of texts"),
         ("[server]\nport = 3", "'server' is no setting"),
+        ("limits = 3", "'limits' must be a list of tables"),
+        ("[[limits]]\nrequests = 3", "'requests' is nothing that a limit has"),
+        ("[[limits]]\nsessions = 0", "sessions must be a whole number, 1 or more"),
+        ("[[limits]]\nsessions = true", "sessions must be a whole number, 1 or more"),
+        ("[[limits]]\nmodels = 'gpt-4o'", "models must be a list of texts"),
+        ("prices = 3", "'prices' must be a table"),
+        ("[prices]\ngpt-4o = 3", "'gpt-4o' must be a table of prices"),
+        ("[prices.gpt-4o]\ninput = 3", "'input' is nothing that has a price"),
+        ("[prices.gpt-4o]\nimages = -1", "the price of images must be a number, 0 or more"),
+        ("[prices.gpt-4o]\nimages = inf", "the price of images must be a number, 0 or more"),
         ("port = ", "is not TOML"),
     ],
 )
@@ -117,9 +131,11 @@ def test_nothing_and_no_limit_are_numbers_too():
     assert ServerConfig(port=0, max_images=0, max_audio_s=0.0, request_timeout_s=math.inf).port == 0
 
 
-def test_the_guides_file_is_one(tmp_path: Path):
-    guide = (ROOT / "docs" / "guides" / "installing.md").read_text()
-    examples = re.findall(r"^```toml\n(.*?)^```$", guide, re.M | re.S)
+def test_the_files_of_the_guides_are_ones(tmp_path: Path):
+    guides = [ROOT / "docs" / "guides" / name for name in ("installing.md", "operating.md")]
+    examples = [
+        found for guide in guides for found in re.findall(r"^```toml\n(.*?)^```$", guide.read_text(), re.M | re.S)
+    ]
     assert examples
     for example in examples:
         ServerConfig(**read_settings(written(tmp_path, example)))

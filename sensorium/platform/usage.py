@@ -1,0 +1,223 @@
+"""What was used: written down with every answer, and summed up by time, project, key and model.
+
+Prices are the operator's, and today's: costs are worked out when they are asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from sensorium.platform.database import Database
+from sensorium.platform.tables import usage
+
+UsageKind = Literal["completions", "embeddings", "audio_speeches", "audio_transcriptions", "images"]
+Group = Literal["project", "api_key", "model", "detail", "batch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Used:
+    """Stream positions (tokens) by modality, and what else is counted. `cached` are among the input's text."""
+
+    requests: int = 0
+    input_text: int = 0
+    input_audio: int = 0
+    input_image: int = 0
+    cached: int = 0
+    output_text: int = 0
+    output_audio: int = 0
+    output_image: int = 0
+    characters: int = 0  # spoken by /v1/audio/speech
+    audio_ms: int = 0  # written down by /v1/audio/transcriptions
+    images: int = 0
+
+    @property
+    def input_tokens(self) -> int:
+        return self.input_text + self.input_audio + self.input_image
+
+    @property
+    def output_tokens(self) -> int:
+        return self.output_text + self.output_audio + self.output_image
+
+
+COUNTERS = tuple(counter.name for counter in fields(Used))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One answer."""
+
+    kind: UsageKind
+    project: str
+    api_key: str  # its id; empty: nobody asked for one
+    model: str
+    used: Used
+    detail: str = ""  # of pictures, `size source`: "1024x1024 image.generation"
+    batch: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Empty: whatever it is."""
+
+    projects: Sequence[str] = ()
+    api_keys: Sequence[str] = ()
+    models: Sequence[str] = ()
+    details: Sequence[str] = ()
+    batch: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sum:
+    """What was used in one bucket of time by one group: the fields that it was not grouped by are None."""
+
+    start_time: int
+    kind: UsageKind
+    used: Used
+    project: str | None = None
+    api_key: str | None = None
+    model: str | None = None
+    detail: str | None = None
+    batch: bool | None = None
+
+
+class UsageLog:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def record(self, record: Record, *, at_s: int | None = None) -> None:
+        """Once it returns, it is written down. `at_s` is when, now by default."""
+        at_s = int(time.time()) if at_s is None else at_s
+        await self._database.write(lambda connection: _add(connection, record, at_s - at_s % 60))
+
+    async def sums(
+        self,
+        kinds: Sequence[UsageKind],
+        start_s: int,
+        end_s: int,
+        width_s: int,
+        *,
+        group_by: Sequence[Group] = (),
+        filter: Filter = Filter(),
+    ) -> list[Sum]:
+        """What was used from `start_s` until before `end_s`, in buckets of `width_s` that begin at multiples of it."""
+        bucket = (usage.c.minute - usage.c.minute % width_s).label("start_time")
+        groups = [usage.c.kind, *(usage.c[name] for name in group_by)]
+        counters = [func.sum(usage.c[name]).label(name) for name in COUNTERS]
+        query = select(bucket, *groups, *counters).where(
+            usage.c.kind.in_(kinds), usage.c.minute >= start_s, usage.c.minute < end_s
+        )
+        for column, wanted in (
+            (usage.c.project, filter.projects),
+            (usage.c.api_key, filter.api_keys),
+            (usage.c.model, filter.models),
+            (usage.c.detail, filter.details),
+        ):
+            if wanted:
+                query = query.where(column.in_([name for name in wanted if "\0" not in name]))
+        if filter.batch is not None:
+            query = query.where(usage.c.batch.is_(filter.batch))
+        query = query.group_by(bucket, *groups).order_by(bucket, *groups)
+        rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
+        return [_sum(row, group_by) for row in rows]
+
+    async def tokens_since(self, start_s: int, project: str, api_key: str, models: Sequence[str]) -> int:
+        """Used by a key, of the models that match one of these patterns."""
+        query = select(usage.c.model, *(func.sum(usage.c[name]).label(name) for name in COUNTERS)).where(
+            usage.c.minute >= start_s, usage.c.project == project, usage.c.api_key == api_key
+        )
+        query = query.group_by(usage.c.model)
+        rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
+        matching = [_used(row) for row in rows if any(fnmatchcase(row["model"], pattern) for pattern in models)]
+        return sum(used.input_tokens + used.output_tokens for used in matching)
+
+
+def _add(connection: Connection, record: Record, minute: int) -> None:
+    inserting = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    counted = {name: value for name, value in vars(record.used).items() if value}
+    key = {"minute": minute, **{name: getattr(record, name) for name in _KEY}}
+    statement = inserting(usage).values(**key, **counted)
+    if counted:
+        added = {name: usage.c[name] + value for name, value in counted.items()}
+        statement = statement.on_conflict_do_update(index_elements=list(usage.primary_key.columns), set_=added)
+        connection.execute(statement)
+
+
+_KEY = ("kind", "project", "api_key", "model", "detail", "batch")
+
+
+def _used(row: Mapping[Any, Any]) -> Used:
+    return Used(**{name: int(row[name]) for name in COUNTERS})
+
+
+def _sum(row: Mapping[Any, Any], group_by: Sequence[Group]) -> Sum:
+    grouped = {name: row[name] for name in group_by}
+    return Sum(start_time=row["start_time"], kind=row["kind"], used=_used(row), **grouped)
+
+
+# the counters that cost something, by the name that a price list has for them
+LINE_ITEMS = {
+    "input_tokens": "input_text",
+    "cached_input_tokens": "cached",
+    "input_audio_tokens": "input_audio",
+    "input_image_tokens": "input_image",
+    "output_tokens": "output_text",
+    "output_audio_tokens": "output_audio",
+    "output_image_tokens": "output_image",
+    "characters": "characters",
+    "seconds": "audio_ms",
+    "images": "images",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriceList:
+    """By model, or pattern such as `gpt-4o*`: what a million tokens or characters cost, a second or a picture.
+
+    The first pattern that matches holds; a line item that has no price costs nothing, cached tokens what others do.
+    """
+
+    currency: str = "usd"
+    models: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, table: Mapping[str, Any]) -> PriceList:
+        """From a table of the settings. Raises ValueError naming what is wrong with it."""
+        models: dict[str, dict[str, float]] = {}
+        for pattern, prices in table.items():
+            if pattern == "currency":
+                continue
+            if not isinstance(prices, dict):
+                raise ValueError(f"{pattern!r} must be a table of prices")
+            for name, price in prices.items():
+                if name not in LINE_ITEMS:
+                    raise ValueError(f"{name!r} is nothing that has a price; there are {', '.join(LINE_ITEMS)}")
+                if type(price) not in (int, float) or not 0 <= price < float("inf"):
+                    raise ValueError(f"the price of {name} must be a number, 0 or more")
+            models[pattern] = {name: float(price) for name, price in prices.items()}
+        currency = table.get("currency", "usd")
+        if not isinstance(currency, str):
+            raise ValueError("currency must be a text in quotes")
+        return cls(currency=currency, models=models)
+
+    def costs(self, model: str, used: Used) -> dict[str, tuple[float, float]]:
+        """Quantity and cost by line item, of those of which something was used."""
+        prices = next((of for pattern, of in self.models.items() if fnmatchcase(model, pattern)), {})
+        found: dict[str, tuple[float, float]] = {}
+        for item, counter in LINE_ITEMS.items():
+            quantity = float(getattr(used, counter))
+            if item == "input_tokens":
+                quantity -= used.cached
+            if item == "seconds":
+                quantity /= 1000
+            if quantity > 0:
+                fallback = prices.get("input_tokens", 0.0) if item == "cached_input_tokens" else 0.0
+                per = 1 if item in ("seconds", "images") else 1_000_000
+                found[item] = quantity, quantity / per * prices.get(item, fallback)
+        return found

@@ -1,0 +1,182 @@
+"""What a request may use and what it has used: reserved before the work starts, put right and written down after it.
+
+    async with await meter.begin(http.state, model, tokens=estimate) as charge:
+        ...
+        charge.add(end.usage)
+
+If the work fails, everything is given back. If the client goes in the middle, nobody knows what was used: what was
+reserved stays taken, and the request is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import calendar
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import structlog
+
+from sensorium.engine.request import EngineInfo, Usage
+from sensorium.messages import Audio, Image, Message, Text, ToolCall
+from sensorium.platform.limits import (
+    Allowance,
+    Caller,
+    Kind,
+    LimitReached,
+    Limits,
+    Reservation,
+    go_duration,
+    this_month,
+)
+from sensorium.platform.usage import Record, UsageKind, UsageLog, Used
+from sensorium.server.access import ANYONE, Access
+from sensorium.server.errors import APIError
+from sensorium.server.logs import describe
+
+log = structlog.get_logger()
+
+UNLIMITED = 2**31 - 1  # what is told where there is no limit: clients expect a number
+
+_CHARS_PER_TOKEN = 4
+_IMAGE_TOKENS = 64
+_AUDIO_TOKENS_PER_S = 12.5
+
+
+class Charge:
+    """One request's share. Used as a context, in which the work is done."""
+
+    def __init__(self, reservation: Reservation, usage: UsageLog, record: Callable[[Used], Record], info: EngineInfo):
+        self._reservation = reservation
+        self._usage = usage
+        self._record = record
+        self._audio_tokens_per_s = info.limits.get("audio_tokens_per_s", _AUDIO_TOKENS_PER_S)
+        self._used = Used(requests=1)
+        self._is_known = False
+        self._heard_s = 0.0
+
+    def add(self, usage: Usage | None = None, *, heard_s: float = 0.0, characters: int = 0, images: int = 0) -> None:
+        """More that was used. `heard_s` is sound that was taken in; what was spoken is counted by its tokens."""
+        self._is_known = True
+        self._heard_s += heard_s
+        more = vars(usage) if usage is not None else {}
+        extra = {"characters": characters, "audio_ms": round(1000 * heard_s), "images": images}
+        counted = {**more, **extra, "requests": 0}
+        self._used = Used(**{name: value + counted.get(name, 0) for name, value in vars(self._used).items()})
+
+    def allowances(self) -> Mapping[Kind, Allowance]:
+        return self._reservation.allowances()
+
+    async def __aenter__(self) -> Charge:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None):
+        went_away = isinstance(error, asyncio.CancelledError | GeneratorExit)
+        if error is not None and not went_away and not self._is_known:
+            self._reservation.settle(requests=0, tokens=0)
+            return
+        if self._is_known:
+            spoken_s = self._used.output_audio / self._audio_tokens_per_s
+            tokens = self._used.input_tokens + self._used.output_tokens
+            self._reservation.settle(tokens=tokens, audio_s=self._heard_s + spoken_s)
+        try:
+            await self._usage.record(self._record(self._used))
+        except Exception as failure:  # an answer that was made is not lost for it
+            log.error("usage was not written down", **describe(failure))
+
+
+class Meter:
+    def __init__(self, limits: Limits, usage: UsageLog, info: EngineInfo) -> None:
+        self._limits = limits
+        self._usage = usage
+        self._info = info
+
+    async def begin(
+        self, state: Any, model: str, *, tokens: int, audio_s: float = 0.0, kind: UsageKind = "completions"
+    ) -> Charge:
+        """Reserves for a request. `state` is the request's or the socket's: who asks, and what headers tell.
+
+        Raises APIError 429 where a limit is reached.
+        """
+        await self.prepare(state, model)
+        return self.reserve(state, model, tokens=tokens, audio_s=audio_s, kind=kind)
+
+    async def prepare(self, state: Any, model: str) -> None:
+        """Finds out what there is to know of the caller's quota, before `reserve`, which doesn't wait."""
+        caller = _caller(state)
+        if (rule := self._limits.untold_quota(caller, model)) is not None:
+            since_s = calendar.timegm(time.strptime(this_month(), "%Y-%m"))
+            used = await self._usage.tokens_since(since_s, caller.project, caller.key, rule.models)
+            if self._limits.untold_quota(caller, model) is not None:  # nobody has been faster
+                self._limits.begin_month(caller, model, used)
+
+    def reserve(
+        self, state: Any, model: str, *, tokens: int, audio_s: float = 0.0, kind: UsageKind = "completions"
+    ) -> Charge:
+        """As `begin`, where `prepare` has been waited for."""
+        caller = _caller(state)
+        try:
+            reservation = self._limits.reserve(caller, model, tokens=tokens, audio_s=audio_s)
+        except LimitReached as reached:
+            state.limit_headers = _headers(self._limits.allowances(caller, model))
+            raise _refusal(reached) from None
+        state.limit_headers = _headers(reservation.allowances())
+
+        def record(used: Used) -> Record:
+            return Record(kind=kind, project=caller.project, api_key=caller.key, model=model, used=used)
+
+        return Charge(reservation, self._usage, record, self._info)
+
+    def open_session(self, state: Any, model: str) -> Callable[[], None]:
+        """Counts a call until the function that it returns is called. Raises APIError 429."""
+        try:
+            return self._limits.open_session(_caller(state), model)
+        except LimitReached as reached:
+            raise _refusal(reached) from None
+
+    def estimate_tokens(self, messages: Sequence[Message]) -> int:
+        """About how many tokens a prompt takes, before it is rendered."""
+        parts = [part for message in messages for part in message.parts]
+        num_chars = sum(len(part.text) for part in parts if isinstance(part, Text))
+        num_chars += sum(len(part.name) + len(part.arguments) for part in parts if isinstance(part, ToolCall))
+        num_images = sum(isinstance(part, Image) for part in parts)
+        sound_tokens = audio_s(messages) * self._info.limits.get("audio_tokens_per_s", _AUDIO_TOKENS_PER_S)
+        picture_tokens = num_images * self._info.limits.get("image_tokens", _IMAGE_TOKENS)
+        return math.ceil(num_chars / _CHARS_PER_TOKEN + sound_tokens + picture_tokens)
+
+
+def _caller(state: Any) -> Caller:
+    access: Access = getattr(state, "access", ANYONE)
+    return Caller(access.key_id or "", access.project)
+
+
+def audio_s(messages: Iterable[Message]) -> float:
+    """How much sound there is in a prompt."""
+    return sum(part.duration_ms / 1000 for message in messages for part in message.parts if isinstance(part, Audio))
+
+
+def _refusal(reached: LimitReached) -> APIError:
+    kind, code = ("requests", "rate_limit_exceeded")
+    if reached.kind == "quota":
+        kind = code = "insufficient_quota"
+    elif reached.kind == "tokens":
+        kind = "tokens"
+    headers = {"x-should-retry": "false"}
+    if reached.retry_after_s is not None:
+        wait_ms = math.ceil(1000 * reached.retry_after_s)
+        headers = {"retry-after-ms": str(wait_ms), "retry-after": str(math.ceil(wait_ms / 1000))}
+    return APIError(str(reached), status=429, type=kind, code=code, headers=headers)
+
+
+def _headers(allowances: Mapping[Kind, Allowance]) -> dict[str, str]:
+    told: dict[str, str] = {}
+    kinds: tuple[Kind, ...] = ("requests", "tokens")
+    for kind in kinds:
+        allowance = allowances.get(kind, Allowance(UNLIMITED, UNLIMITED, 0.0))
+        told[f"x-ratelimit-limit-{kind}"] = str(allowance.limit)
+        told[f"x-ratelimit-remaining-{kind}"] = str(allowance.remaining)
+        told[f"x-ratelimit-reset-{kind}"] = go_duration(allowance.reset_s)
+    return told
