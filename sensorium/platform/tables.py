@@ -131,7 +131,8 @@ usage = Table(
     Column("project", String, primary_key=True),
     Column("api_key", String, primary_key=True),  # its id; empty: nobody asked for one
     Column("model", String, primary_key=True),
-    Column("detail", String, primary_key=True),  # of pictures: size and source; else empty
+    Column("size", String, primary_key=True),  # of pictures, `1024x1024`; else empty
+    Column("source", String, primary_key=True),  # of pictures, `image.generation`; else empty
     Column("batch", Boolean, primary_key=True),
     *(
         Column(name, BigInteger, nullable=False, server_default=text("0"))

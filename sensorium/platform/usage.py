@@ -18,7 +18,7 @@ from sensorium.platform.database import Database
 from sensorium.platform.tables import usage
 
 UsageKind = Literal["completions", "embeddings", "audio_speeches", "audio_transcriptions", "images"]
-Group = Literal["project", "api_key", "model", "detail", "batch"]
+Group = Literal["project", "api_key", "model", "size", "source", "batch"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,8 @@ class Record:
     api_key: str  # its id; empty: nobody asked for one
     model: str
     used: Used
-    detail: str = ""  # of pictures, `size source`: "1024x1024 image.generation"
+    size: str = ""  # of pictures, `1024x1024`
+    source: str = ""  # of pictures, `image.generation` or `image.edit`
     batch: bool = False
 
 
@@ -69,7 +70,8 @@ class Filter:
     projects: Sequence[str] = ()
     api_keys: Sequence[str] = ()
     models: Sequence[str] = ()
-    details: Sequence[str] = ()
+    sizes: Sequence[str] = ()
+    sources: Sequence[str] = ()
     batch: bool | None = None
 
 
@@ -78,12 +80,12 @@ class Sum:
     """What was used in one bucket of time by one group: the fields that it was not grouped by are None."""
 
     start_time: int
-    kind: UsageKind
     used: Used
     project: str | None = None
     api_key: str | None = None
     model: str | None = None
-    detail: str | None = None
+    size: str | None = None
+    source: str | None = None
     batch: bool | None = None
 
 
@@ -98,7 +100,7 @@ class UsageLog:
 
     async def sums(
         self,
-        kinds: Sequence[UsageKind],
+        kind: UsageKind | None,
         start_s: int,
         end_s: int,
         width_s: int,
@@ -106,18 +108,22 @@ class UsageLog:
         group_by: Sequence[Group] = (),
         filter: Filter = Filter(),
     ) -> list[Sum]:
-        """What was used from `start_s` until before `end_s`, in buckets of `width_s` that begin at multiples of it."""
+        """What was used from `start_s` until before `end_s`, in buckets of `width_s` that begin at multiples of it.
+
+        Only those in which something was used, in order; of every kind if none is named.
+        """
         bucket = (usage.c.minute - usage.c.minute % width_s).label("start_time")
-        groups = [usage.c.kind, *(usage.c[name] for name in group_by)]
+        groups = [usage.c[name] for name in group_by]
         counters = [func.sum(usage.c[name]).label(name) for name in COUNTERS]
-        query = select(bucket, *groups, *counters).where(
-            usage.c.kind.in_(kinds), usage.c.minute >= start_s, usage.c.minute < end_s
-        )
+        query = select(bucket, *groups, *counters).where(usage.c.minute >= start_s, usage.c.minute < end_s)
+        if kind is not None:
+            query = query.where(usage.c.kind == kind)
         for column, wanted in (
             (usage.c.project, filter.projects),
             (usage.c.api_key, filter.api_keys),
             (usage.c.model, filter.models),
-            (usage.c.detail, filter.details),
+            (usage.c.size, filter.sizes),
+            (usage.c.source, filter.sources),
         ):
             if wanted:
                 query = query.where(column.in_([name for name in wanted if "\0" not in name]))
@@ -149,7 +155,7 @@ def _add(connection: Connection, record: Record, minute: int) -> None:
         connection.execute(statement)
 
 
-_KEY = ("kind", "project", "api_key", "model", "detail", "batch")
+_KEY = ("kind", "project", "api_key", "model", "size", "source", "batch")
 
 
 def _used(row: Mapping[Any, Any]) -> Used:
@@ -158,7 +164,7 @@ def _used(row: Mapping[Any, Any]) -> Used:
 
 def _sum(row: Mapping[Any, Any], group_by: Sequence[Group]) -> Sum:
     grouped = {name: row[name] for name in group_by}
-    return Sum(start_time=row["start_time"], kind=row["kind"], used=_used(row), **grouped)
+    return Sum(start_time=int(row["start_time"]), used=_used(row), **grouped)
 
 
 # the counters that cost something, by the name that a price list has for them
@@ -213,7 +219,7 @@ class PriceList:
         for item, counter in LINE_ITEMS.items():
             quantity = float(getattr(used, counter))
             if item == "input_tokens":
-                quantity -= used.cached
+                quantity = max(0.0, quantity - used.cached)
             if item == "seconds":
                 quantity /= 1000
             if quantity > 0:

@@ -33,6 +33,7 @@ from sensorium.server.models import model_routes
 from sensorium.server.organization import Organization
 from sensorium.server.realtime_route import Realtime
 from sensorium.server.responses import Responses
+from sensorium.server.usage import UsageReports
 
 __all__ = ["ServerConfig", "build_app"]
 
@@ -83,6 +84,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
         Embeddings(engine, config, metrics, meter).routes(),
         realtime.routes(),
         model_routes(engine.info, config),
+        UsageReports(state.usage, config.prices).routes(),
         Organization(state.keys, state.projects, config).routes(),
     ):
         app.include_router(router)

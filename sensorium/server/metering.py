@@ -15,8 +15,9 @@ import calendar
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import structlog
 
@@ -49,23 +50,30 @@ _AUDIO_TOKENS_PER_S = 12.5
 class Charge:
     """One request's share. Used as a context, in which the work is done."""
 
-    def __init__(self, reservation: Reservation, usage: UsageLog, record: Callable[[Used], Record], info: EngineInfo):
+    def __init__(
+        self,
+        reservation: Reservation,
+        log: UsageLog,
+        record: Record,
+        *,
+        audio_s: float,
+        audio_tokens_per_s: float,
+    ) -> None:
+        """`record` is what is written down, with nothing used yet but a request; `audio_s` is heard in any case."""
         self._reservation = reservation
-        self._usage = usage
+        self._log = log
         self._record = record
-        self._audio_tokens_per_s = info.limits.get("audio_tokens_per_s", _AUDIO_TOKENS_PER_S)
-        self._used = Used(requests=1)
+        self._heard_s = audio_s
+        self._audio_tokens_per_s = audio_tokens_per_s
         self._is_known = False
-        self._heard_s = 0.0
 
     def add(self, usage: Usage | None = None, *, heard_s: float = 0.0, characters: int = 0, images: int = 0) -> None:
         """More that was used. `heard_s` is sound that was taken in; what was spoken is counted by its tokens."""
         self._is_known = True
         self._heard_s += heard_s
-        more = vars(usage) if usage is not None else {}
-        extra = {"characters": characters, "audio_ms": round(1000 * heard_s), "images": images}
-        counted = {**more, **extra, "requests": 0}
-        self._used = Used(**{name: value + counted.get(name, 0) for name, value in vars(self._used).items()})
+        more = {**(vars(usage) if usage is not None else {}), "characters": characters, "images": images}
+        used = {name: value + more.get(name, 0) for name, value in vars(self._record.used).items()}
+        self._record = replace(self._record, used=Used(**used))
 
     def allowances(self) -> Mapping[Kind, Allowance]:
         return self._reservation.allowances()
@@ -78,31 +86,39 @@ class Charge:
         if error is not None and not went_away and not self._is_known:
             self._reservation.settle(requests=0, tokens=0)
             return
+        used = self._record.used
         if self._is_known:
-            spoken_s = self._used.output_audio / self._audio_tokens_per_s
-            tokens = self._used.input_tokens + self._used.output_tokens
-            self._reservation.settle(tokens=tokens, audio_s=self._heard_s + spoken_s)
+            spoken_s = used.output_audio / self._audio_tokens_per_s
+            self._reservation.settle(tokens=used.input_tokens + used.output_tokens, audio_s=self._heard_s + spoken_s)
+        if self._record.kind == "audio_transcriptions":
+            used = replace(used, audio_ms=round(1000 * self._heard_s))
         try:
-            await self._usage.record(self._record(self._used))
+            await self._log.record(replace(self._record, used=used))
         except Exception as failure:  # an answer that was made is not lost for it
             log.error("usage was not written down", **describe(failure))
+
+
+class What(TypedDict, total=False):
+    kind: UsageKind  # "completions" by default
+    audio_s: float  # of sound that is heard
+    size: str  # of pictures, for kind "images"
+    source: str
 
 
 class Meter:
     def __init__(self, limits: Limits, usage: UsageLog, info: EngineInfo) -> None:
         self._limits = limits
         self._usage = usage
-        self._info = info
+        self._image_tokens = info.limits.get("image_tokens", _IMAGE_TOKENS)
+        self._audio_tokens_per_s = info.limits.get("audio_tokens_per_s", _AUDIO_TOKENS_PER_S)
 
-    async def begin(
-        self, state: Any, model: str, *, tokens: int, audio_s: float = 0.0, kind: UsageKind = "completions"
-    ) -> Charge:
+    async def begin(self, state: Any, model: str, *, tokens: int, **what: Unpack[What]) -> Charge:
         """Reserves for a request. `state` is the request's or the socket's: who asks, and what headers tell.
 
         Raises APIError 429 where a limit is reached.
         """
         await self.prepare(state, model)
-        return self.reserve(state, model, tokens=tokens, audio_s=audio_s, kind=kind)
+        return self.reserve(state, model, tokens=tokens, **what)
 
     async def prepare(self, state: Any, model: str) -> None:
         """Finds out what there is to know of the caller's quota, before `reserve`, which doesn't wait."""
@@ -113,22 +129,26 @@ class Meter:
             if self._limits.untold_quota(caller, model) is not None:  # nobody has been faster
                 self._limits.begin_month(caller, model, used)
 
-    def reserve(
-        self, state: Any, model: str, *, tokens: int, audio_s: float = 0.0, kind: UsageKind = "completions"
-    ) -> Charge:
+    def reserve(self, state: Any, model: str, *, tokens: int, **what: Unpack[What]) -> Charge:
         """As `begin`, where `prepare` has been waited for."""
         caller = _caller(state)
+        audio_s = what.get("audio_s", 0.0)
         try:
             reservation = self._limits.reserve(caller, model, tokens=tokens, audio_s=audio_s)
         except LimitReached as reached:
             state.limit_headers = _headers(self._limits.allowances(caller, model))
             raise _refusal(reached) from None
         state.limit_headers = _headers(reservation.allowances())
-
-        def record(used: Used) -> Record:
-            return Record(kind=kind, project=caller.project, api_key=caller.key, model=model, used=used)
-
-        return Charge(reservation, self._usage, record, self._info)
+        record = Record(
+            kind=what.get("kind", "completions"),
+            project=caller.project,
+            api_key=caller.key,
+            model=model,
+            size=what.get("size", ""),
+            source=what.get("source", ""),
+            used=Used(requests=1),
+        )
+        return Charge(reservation, self._usage, record, audio_s=audio_s, audio_tokens_per_s=self._audio_tokens_per_s)
 
     def open_session(self, state: Any, model: str) -> Callable[[], None]:
         """Counts a call until the function that it returns is called. Raises APIError 429."""
@@ -143,8 +163,8 @@ class Meter:
         num_chars = sum(len(part.text) for part in parts if isinstance(part, Text))
         num_chars += sum(len(part.name) + len(part.arguments) for part in parts if isinstance(part, ToolCall))
         num_images = sum(isinstance(part, Image) for part in parts)
-        sound_tokens = audio_s(messages) * self._info.limits.get("audio_tokens_per_s", _AUDIO_TOKENS_PER_S)
-        picture_tokens = num_images * self._info.limits.get("image_tokens", _IMAGE_TOKENS)
+        sound_tokens = audio_s(messages) * self._audio_tokens_per_s
+        picture_tokens = num_images * self._image_tokens
         return math.ceil(num_chars / _CHARS_PER_TOKEN + sound_tokens + picture_tokens)
 
 

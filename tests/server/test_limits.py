@@ -103,6 +103,10 @@ def test_sound_is_counted():
         assert response.status_code == 429
         assert "seconds of sound per min" in response.json()["error"]["message"]
         assert server.chat("hi").status_code == 200
+    with live(limits=(LimitRule(audio_s_per_minute=10),)) as server:
+        statuses = [server.chat([part]).status_code for _ in range(10)]
+        assert statuses[0] == 200
+        assert statuses[-1] == 429, "what was heard is not given back"
 
 
 def test_a_quota_outlives_the_server(tmp_path: Path):

@@ -19,11 +19,11 @@ def upgrade() -> None:
         "usage",
         sql.Column("minute", sql.BigInteger, nullable=False),
         sql.Column("kind", sql.String(32), nullable=False),
-        *(sql.Column(name, sql.String, nullable=False) for name in ("project", "api_key", "model", "detail")),
+        *(sql.Column(name, sql.String, nullable=False) for name in ("project", "api_key", "model", "size", "source")),
         sql.Column("batch", sql.Boolean, nullable=False),
         *(sql.Column(name, sql.BigInteger, nullable=False, server_default=sql.text("0")) for name in _COUNTERS),
         sql.PrimaryKeyConstraint(
-            *("minute", "kind", "project", "api_key", "model", "detail", "batch"), name="pk_usage"
+            *("minute", "kind", "project", "api_key", "model", "size", "source", "batch"), name="pk_usage"
         ),
     )
     op.create_index("ix_usage_kind_minute", "usage", ["kind", "minute"])

@@ -1,0 +1,113 @@
+"""The usage log on both databases, against sums made by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import pytest
+
+from sensorium.platform.database import Database
+from sensorium.platform.usage import Filter, Group, PriceList, Record, UsageLog, Used
+
+
+@pytest.fixture
+def log(database_url: str) -> Iterator[UsageLog]:
+    database = Database.open(database_url)
+    yield UsageLog(database)
+    database.close()
+
+
+def record(**fields: Any) -> Record:
+    used = Used(requests=1, input_text=10, output_text=5)
+    return Record(**{"kind": "completions", "project": "p", "api_key": "k", "model": "m", "used": used} | fields)
+
+
+async def test_sums_are_those_of_the_records(log: UsageLog):
+    random = Random(1)
+    records = [
+        (
+            record(
+                project=random.choice("pq"),
+                api_key=random.choice(["", "k", "l"]),
+                model=random.choice("mn"),
+                batch=random.random() < 0.5,
+                used=Used(requests=1, input_text=random.randrange(9), output_audio=random.randrange(9)),
+            ),
+            random.randrange(0, 3 * 3600),
+        )
+        for _ in range(60)
+    ]
+    await asyncio.gather(*(log.record(record, at_s=at_s) for record, at_s in records))
+    groupings: list[tuple[Group, ...]] = [(), ("project",), ("model", "api_key"), ("batch",)]
+    for groups in groupings:
+        for width_s in (60, 3600, 86_400):
+            expected: Counter[tuple] = Counter()
+            for made, at_s in records:
+                minute = at_s - at_s % 60
+                if 600 <= minute < 9000 and made.project == "p":
+                    key = (minute - minute % width_s, *(getattr(made, name) for name in groups))
+                    expected[key] += made.used.input_tokens + 1000 * made.used.output_tokens
+            sums = await log.sums(
+                "completions", 600, 9000, width_s, group_by=groups, filter=Filter(projects=["p", "none"])
+            )
+            found = {
+                (used.start_time, *(getattr(used, name) for name in groups)): used.used.input_tokens
+                + 1000 * used.used.output_tokens
+                for used in sums
+            }
+            assert found == expected
+            assert len(found) == len(sums)
+            assert [used.start_time for used in sums] == sorted(used.start_time for used in sums)
+
+
+async def test_filters(log: UsageLog):
+    await log.record(record(kind="images", size="64x64", source="image.edit", used=Used(requests=1, images=3)), at_s=60)
+    await log.record(record(kind="images", size="32x32", used=Used(requests=1, images=2)), at_s=60)
+    await log.record(record(batch=True), at_s=60)
+
+    async def total(**how: Any) -> int:
+        kind = how.pop("kind", None)
+        return sum(used.used.requests for used in await log.sums(kind, 0, 1000, 60, filter=Filter(**how)))
+
+    assert await total() == 3
+    assert await total(kind="images") == 2
+    assert await total(sizes=["64x64"]) == 1
+    assert await total(sources=["image.edit", "x"]) == 1
+    assert await total(batch=True) == 1
+    assert await total(batch=False) == 2
+    assert await total(models=["m"], api_keys=["k"]) == 3
+    assert await total(models=["\0"]) == 0
+
+
+async def test_what_a_key_has_used_since(log: UsageLog):
+    for at_s in (0, 60, 120):
+        await log.record(record(), at_s=at_s)
+        await log.record(record(model="other"), at_s=at_s)
+        await log.record(record(api_key="l"), at_s=at_s)
+    assert await log.tokens_since(60, "p", "k", ["*"]) == 60
+    assert await log.tokens_since(60, "p", "k", ["m*"]) == 30
+    assert await log.tokens_since(60, "q", "k", ["*"]) == 0
+
+
+def test_prices():
+    prices = PriceList(
+        models={
+            "gpt-4o-mini": {"input_tokens": 1.0},
+            "gpt-4o*": {"input_tokens": 2.0, "cached_input_tokens": 1.0, "output_audio_tokens": 80.0, "seconds": 0.5},
+        }
+    )
+    used = Used(requests=1, input_text=1_000_000, cached=250_000, output_audio=500, audio_ms=3000, output_text=7)
+    assert prices.costs("gpt-4o-audio-preview", used) == {
+        "input_tokens": (750_000, 1.5),
+        "cached_input_tokens": (250_000, 0.25),
+        "output_audio_tokens": (500, 0.04),
+        "output_tokens": (7, 0.0),
+        "seconds": (3, 1.5),
+    }
+    assert prices.costs("gpt-4o-mini", used)["cached_input_tokens"] == (250_000, 0.25)
+    assert {cost for _, cost in prices.costs("nano", used).values()} == {0.0}
+    assert prices.costs("gpt-4o", Used()) == {}
