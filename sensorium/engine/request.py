@@ -203,14 +203,6 @@ class Engine(Protocol):
 
     def generate(self, messages: Sequence[Message], params: SamplingParams) -> AsyncIterator[Event]: ...
 
-    async def count(self, messages: Sequence[Message]) -> int:
-        """Positions that messages take as a prompt, at the least: what is written down of media comes on top."""
-        ...
-
-    async def embed(self, texts: Sequence[str | Sequence[int]]) -> list[Embedding]:
-        """What each text, or list of text tokens, means to the network. Raises TextTooLong before any work."""
-        ...
-
     async def close(self) -> None: ...
 
 
@@ -284,6 +276,14 @@ class LiveEngine(Engine, Protocol):
         self, messages: Sequence[Message], params: Sequence[SamplingParams]
     ) -> AsyncIterator[tuple[int, Event]]:
         """Several answers at once to the same messages, which are read once; each event has its answer's number."""
+        ...
+
+    async def count(self, messages: Sequence[Message]) -> int:
+        """Positions that messages take as a prompt, at the least: what is written down of media comes on top."""
+        ...
+
+    async def embed(self, texts: Sequence[str | Sequence[int]]) -> list[Embedding]:
+        """What each text, or list of text tokens, means to the network. Raises TextTooLong before any work."""
         ...
 
     def converse(self) -> Conversation:

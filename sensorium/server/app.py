@@ -45,12 +45,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
 
     Raises ValueError where the state can't be opened.
     """
-    state = State.open(config.state, database=config.database, objects=config.objects)
-    try:
-        doorkeeper = Doorkeeper.of(config, state)
-    except ValueError:
-        state.close()
-        raise
+    state, doorkeeper = _open(config)
     metrics = Metrics()
     # of its own: the threads that asyncio shares out are many, and a decode may take a quarter of a gigabyte
     decoders = ThreadPoolExecutor(config.max_concurrent_decodes, thread_name_prefix="sensorium-decode")
@@ -104,6 +99,15 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
         expose_headers=["X-Request-ID", "Location"],
     )
     return app
+
+
+def _open(config: ServerConfig) -> tuple[State, Doorkeeper]:
+    state = State.open(config.state, database=config.database, objects=config.objects)
+    try:
+        return state, Doorkeeper.of(config, state)
+    except ValueError:
+        state.close()
+        raise
 
 
 async def _warm_up(engine: LiveEngine) -> None:

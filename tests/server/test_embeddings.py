@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from typing import Any
 
 import numpy as np
@@ -105,3 +106,12 @@ def test_the_official_client_gets_floats(server: Live):
         found = client.embeddings.create(model="text-embedding-3-small", input=["one", "two"])
         assert np.allclose([item.embedding for item in found.data], vectors(embed(server, ["one", "two"])), atol=1e-6)
         assert client.completions.create(model="gpt-3.5-turbo-instruct", prompt="hi").choices[0].text
+
+
+def test_what_was_used_is_told():
+    with live() as server:
+        embed(server, ["one two", "three"])
+        asked = {"start_time": int(time.time()) - 86_400}
+        buckets = server.http.get("/v1/organization/usage/embeddings", params=asked).json()["data"]
+        (used,) = [result for bucket in buckets for result in bucket["results"]]
+        assert (used["input_tokens"], used["num_model_requests"]) == (3, 1)
