@@ -49,6 +49,13 @@ class State:
     def outlives_process(self) -> bool:
         return not self.database.in_memory
 
+    async def aclose(self) -> None:
+        """Writes what is still to be written, and closes."""
+        try:
+            await self.usage.close()
+        finally:
+            self.close()
+
     def close(self) -> None:
         self.database.close()
 

@@ -1,21 +1,32 @@
-"""What was used: written down with every answer, and summed up by time, project, key and model.
+"""What was used: counted with every answer, and summed up by time, project, key and model.
+
+Counts are gathered and written once a second, or every answer would wait for the disk. A server that is killed forgets
+the last of them; one that is stopped, or asked, writes them first.
 
 Prices are the operator's, and today's: costs are worked out when they are asked for.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
+import structlog
 from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
 
 from sensorium.platform.database import Database
 from sensorium.platform.tables import usage
+
+_KEY = ("kind", "project", "api_key", "model", "size", "source", "batch")
+_WRITE_EVERY_S = 1.0
+
+log = structlog.get_logger()
 
 UsageKind = Literal["completions", "embeddings", "audio_speeches", "audio_transcriptions", "images"]
 Group = Literal["project", "api_key", "model", "size", "source", "batch"]
@@ -92,11 +103,47 @@ class Sum:
 class UsageLog:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._gathered: dict[tuple[Any, ...], dict[str, int]] = {}  # counters by the key of the row
+        self._writing: asyncio.Task[None] | None = None
 
-    async def record(self, record: Record, *, at_s: int | None = None) -> None:
-        """Once it returns, it is written down. `at_s` is when, now by default."""
+    def record(self, record: Record, *, at_s: int | None = None) -> None:
+        """Counts an answer. `at_s` is when, now by default."""
         at_s = int(time.time()) if at_s is None else at_s
-        await self._database.write(lambda connection: _add(connection, record, at_s - at_s % 60))
+        key = (at_s - at_s % 60, *(getattr(record, name) for name in _KEY))
+        self._gather(key, vars(record.used))
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write_soon())
+
+    async def flush(self) -> None:
+        """Everything that was counted is written down."""
+        gathered, self._gathered = self._gathered, {}
+        if not gathered:
+            return
+        try:
+            await self._database.write(lambda connection: _add(connection, gathered))
+        except BaseException:
+            for key, counted in gathered.items():
+                self._gather(key, counted)
+            raise
+
+    async def close(self) -> None:
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.wait([self._writing])
+        await self.flush()
+
+    def _gather(self, key: tuple[Any, ...], counted: Mapping[str, int]) -> None:
+        so_far = self._gathered.setdefault(key, dict.fromkeys(COUNTERS, 0))
+        for name in COUNTERS:
+            so_far[name] += counted[name]
+
+    async def _write_soon(self) -> None:
+        while self._gathered:
+            await asyncio.sleep(_WRITE_EVERY_S)
+            try:
+                await self.flush()
+            except SQLAlchemyError as error:  # the database may come back
+                log.error("usage is not written down yet", error=type(error).__name__)
 
     async def sums(
         self,
@@ -112,6 +159,7 @@ class UsageLog:
 
         Only those in which something was used, in order; of every kind if none is named.
         """
+        await self.flush()
         bucket = (usage.c.minute - usage.c.minute % width_s).label("start_time")
         groups = [usage.c[name] for name in group_by]
         counters = [func.sum(usage.c[name]).label(name) for name in COUNTERS]
@@ -135,6 +183,7 @@ class UsageLog:
 
     async def tokens_since(self, start_s: int, project: str, api_key: str, models: Sequence[str]) -> int:
         """Used by a key, of the models that match one of these patterns."""
+        await self.flush()
         query = select(usage.c.model, *(func.sum(usage.c[name]).label(name) for name in COUNTERS)).where(
             usage.c.minute >= start_s, usage.c.project == project, usage.c.api_key == api_key
         )
@@ -144,18 +193,14 @@ class UsageLog:
         return sum(used.input_tokens + used.output_tokens for used in matching)
 
 
-def _add(connection: Connection, record: Record, minute: int) -> None:
+def _add(connection: Connection, gathered: Mapping[tuple[Any, ...], Mapping[str, int]]) -> None:
     inserting = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    counted = {name: value for name, value in vars(record.used).items() if value}
-    key = {"minute": minute, **{name: getattr(record, name) for name in _KEY}}
-    statement = inserting(usage).values(**key, **counted)
-    if counted:
-        added = {name: usage.c[name] + value for name, value in counted.items()}
-        statement = statement.on_conflict_do_update(index_elements=list(usage.primary_key.columns), set_=added)
-        connection.execute(statement)
-
-
-_KEY = ("kind", "project", "api_key", "model", "size", "source", "batch")
+    statement = inserting(usage)
+    added = {name: usage.c[name] + statement.excluded[name] for name in COUNTERS}
+    statement = statement.on_conflict_do_update(index_elements=list(usage.primary_key.columns), set_=added)
+    # in one order everywhere, so that two servers never wait for each other's rows
+    rows = [dict(zip(("minute", *_KEY), key, strict=True)) | dict(gathered[key]) for key in sorted(gathered)]
+    connection.execute(statement, rows)
 
 
 def _used(row: Mapping[Any, Any]) -> Used:

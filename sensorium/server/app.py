@@ -65,7 +65,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
         await responses.close()
         decoders.shutdown(wait=False, cancel_futures=True)
         await engine.close()
-        state.close()
+        await state.aclose()
 
     app = FastAPI(lifespan=lifespan, redirect_slashes=False, openapi_url=None)
     app.state.ready = False

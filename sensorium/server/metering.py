@@ -19,8 +19,6 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypedDict, Unpack
 
-import structlog
-
 from sensorium.engine.request import EngineInfo, Usage
 from sensorium.messages import Audio, Image, Message, Text, ToolCall
 from sensorium.platform.limits import (
@@ -36,9 +34,6 @@ from sensorium.platform.limits import (
 from sensorium.platform.usage import Record, UsageKind, UsageLog, Used
 from sensorium.server.access import ANYONE, Access
 from sensorium.server.errors import APIError
-from sensorium.server.logs import describe
-
-log = structlog.get_logger()
 
 UNLIMITED = 2**31 - 1  # what is told where there is no limit: clients expect a number
 
@@ -92,10 +87,7 @@ class Charge:
             self._reservation.settle(tokens=used.input_tokens + used.output_tokens, audio_s=self._heard_s + spoken_s)
         if self._record.kind == "audio_transcriptions":
             used = replace(used, audio_ms=round(1000 * self._heard_s))
-        try:
-            await self._log.record(replace(self._record, used=used))
-        except Exception as failure:  # an answer that was made is not lost for it
-            log.error("usage was not written down", **describe(failure))
+        self._log.record(replace(self._record, used=used))
 
 
 class What(TypedDict, total=False):

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from random import Random
 from typing import Any
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from sensorium.platform.database import Database
 from sensorium.platform.usage import Filter, Group, PriceList, Record, UsageLog, Used
 
 
 @pytest.fixture
-def log(database_url: str) -> Iterator[UsageLog]:
+async def log(database_url: str) -> AsyncIterator[UsageLog]:
     database = Database.open(database_url)
-    yield UsageLog(database)
+    log = UsageLog(database)
+    yield log
+    await log.close()
     database.close()
 
 
@@ -41,7 +45,10 @@ async def test_sums_are_those_of_the_records(log: UsageLog):
         )
         for _ in range(60)
     ]
-    await asyncio.gather(*(log.record(record, at_s=at_s) for record, at_s in records))
+    for number, (made, at_s) in enumerate(records):
+        log.record(made, at_s=at_s)
+        if number % 20 == 7:
+            await log.flush()
     groupings: list[tuple[Group, ...]] = [(), ("project",), ("model", "api_key"), ("batch",)]
     for groups in groupings:
         for width_s in (60, 3600, 86_400):
@@ -65,9 +72,9 @@ async def test_sums_are_those_of_the_records(log: UsageLog):
 
 
 async def test_filters(log: UsageLog):
-    await log.record(record(kind="images", size="64x64", source="image.edit", used=Used(requests=1, images=3)), at_s=60)
-    await log.record(record(kind="images", size="32x32", used=Used(requests=1, images=2)), at_s=60)
-    await log.record(record(batch=True), at_s=60)
+    log.record(record(kind="images", size="64x64", source="image.edit", used=Used(requests=1, images=3)), at_s=60)
+    log.record(record(kind="images", size="32x32", used=Used(requests=1, images=2)), at_s=60)
+    log.record(record(batch=True), at_s=60)
 
     async def total(**how: Any) -> int:
         kind = how.pop("kind", None)
@@ -85,9 +92,9 @@ async def test_filters(log: UsageLog):
 
 async def test_what_a_key_has_used_since(log: UsageLog):
     for at_s in (0, 60, 120):
-        await log.record(record(), at_s=at_s)
-        await log.record(record(model="other"), at_s=at_s)
-        await log.record(record(api_key="l"), at_s=at_s)
+        log.record(record(), at_s=at_s)
+        log.record(record(model="other"), at_s=at_s)
+        log.record(record(api_key="l"), at_s=at_s)
     assert await log.tokens_since(60, "p", "k", ["*"]) == 60
     assert await log.tokens_since(60, "p", "k", ["m*"]) == 30
     assert await log.tokens_since(60, "q", "k", ["*"]) == 0
@@ -111,3 +118,34 @@ def test_prices():
     assert prices.costs("gpt-4o-mini", used)["cached_input_tokens"] == (250_000, 0.25)
     assert {cost for _, cost in prices.costs("nano", used).values()} == {0.0}
     assert prices.costs("gpt-4o", Used()) == {}
+
+
+async def test_counts_are_written_soon_and_when_the_log_closes(database_url: str):
+    database, other = Database.open(database_url), Database.open(database_url)
+    log, reader = UsageLog(database), UsageLog(other)
+    log.record(record(), at_s=0)
+    for _ in range(200):
+        await asyncio.sleep(0.05)
+        if await reader.sums(None, 0, 60, 60):
+            break
+    log.record(record(), at_s=0)
+    await log.close()
+    (used,) = await reader.sums(None, 0, 60, 60)
+    assert used.used == Used(requests=2, input_text=20, output_text=10)
+    database.close()
+    other.close()
+
+
+async def test_what_cannot_be_written_is_written_later(database_url: str):
+    database = Database.open(database_url)
+    log = UsageLog(database)
+    await database.write(lambda connection: connection.execute(text("ALTER TABLE usage RENAME TO gone")))
+    log.record(record(), at_s=0)
+    with pytest.raises(SQLAlchemyError):
+        await log.flush()
+    await database.write(lambda connection: connection.execute(text("ALTER TABLE gone RENAME TO usage")))
+    log.record(record(), at_s=0)
+    (used,) = await log.sums(None, 0, 60, 60)
+    assert used.used.requests == 2
+    await log.close()
+    database.close()

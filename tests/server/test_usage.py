@@ -41,10 +41,14 @@ def client(server: Live) -> openai.OpenAI:
 
 def write_down(request_state: Path, *records: tuple[int, Record], database: str | None = None) -> None:
     """Before the server is asked: at times of our own."""
-    state = State.open(request_state, database=database)
-    for at_s, record in records:
-        asyncio.run(state.usage.record(record, at_s=at_s))
-    state.close()
+
+    async def write() -> None:
+        state = State.open(request_state, database=database)
+        for at_s, record in records:
+            state.usage.record(record, at_s=at_s)
+        await state.aclose()
+
+    asyncio.run(write())
 
 
 def record(**fields: Any) -> Record:
