@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
 
-from bench import decode, latency, voice
+from bench import decode, latency, structured, voice
 from bench.untrained import untrained
 
 
@@ -49,3 +50,15 @@ def test_voice_fills_its_table(fake_server: str, detection: str, tmp_path: Path)
     assert figures["answer_ms_p50"] > 0
     voice.plot({detection: {"2": figures}}, tmp_path / "voice.png")
     assert (tmp_path / "voice.png").stat().st_size > 1000
+
+
+def test_a_structured_run_goes_on_where_it_stopped(capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    results = tmp_path / "results.jsonl"
+    for count in (2, 4):
+        command = ["structured", "--schemas", str(count), "--results", str(results), "--tokens", "40"]
+        monkeypatch.setattr("sys.argv", command)
+        structured.main()
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [line["schema"] for line in lines] == [0, 1, 2, 3]
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (told["bench"], told["schemas"], told["outcomes"]["invalid"]) == ("structured", 4, 0)

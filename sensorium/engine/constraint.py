@@ -296,9 +296,10 @@ def _narrowed(schema: Any, depth: int = 0) -> Any:
         else:
             narrow[key] = item if key in _VALUES else _narrowed(item, depth + 1)
     pattern = _DATES.get(schema["format"]) if isinstance(schema.get("format"), str) else None
-    if pattern is None:
+    others = narrow.get("allOf", [])
+    if pattern is None or not isinstance(others, list):
         return narrow
-    return {**narrow, "allOf": [*narrow.get("allOf", ()), {"pattern": f"^({pattern})$"}]}
+    return {**narrow, "allOf": [*others, {"pattern": f"^({pattern})$"}]}
 
 
 def _reason(error: str) -> str:

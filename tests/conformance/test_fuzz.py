@@ -88,6 +88,39 @@ def asked_for_responses(draw: st.DrawFn) -> Any:
     return draw(damaged(request) | st.just(request))
 
 
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"at": {"type": "string", "format": "date", "allOf": [{"minLength": 1}]}, "n": {"$ref": "#/$defs/n"}},
+    "required": ["at", "n"],
+    "minProperties": 2,
+    "$defs": {"n": {"anyOf": [{"type": "integer", "multipleOf": 3, "minimum": 0}, {"type": "null"}]}},
+}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": SCHEMA, "strict": True}}
+NAMED = {"type": "function", "function": {"name": "f"}}
+HELD: dict[str, Any] = {
+    "model": "gpt-4o",
+    "messages": [{"role": "user", "content": "hi"}],
+    "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA, "strict": True}},
+    "tools": [TOOL],
+    "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [NAMED]}},
+    "logit_bias": {"3": 1.5},
+    "logprobs": True,
+    "top_logprobs": 2,
+}
+
+
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(damaged(HELD))
+def test_no_schema_breaks_the_server(server: Live, request: Any):
+    headers = {"content-type": "application/json"}
+    response = server.http.post("/v1/chat/completions", content=json.dumps(request), headers=headers)
+    assert response.status_code in (200, 400, 404)
+    if response.status_code != 200:
+        envelope(response)
+
+
 @settings(
     max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -203,12 +203,18 @@ def test_a_schema_that_cannot_be_kept_to_is_refused(schema: dict[str, Any], why:
     assert "start:" not in str(refused.value)  # how we tell llguidance is not the client's business
 
 
+WORDS = ["object", "string", "integer", "array", "date", "#", "#/$defs/a", "a"]
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.dictionaries(
-        st.sampled_from(["type", "properties", "items", "enum", "$ref", "minLength", "pattern", "anyOf", "required"]),
+        st.sampled_from(
+            "type properties items enum $ref minLength pattern anyOf required format allOf multipleOf minProperties const "
+            "$defs prefixItems minimum".split()
+        ),
         st.recursive(
-            st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(WORDS),
             lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
             max_leaves=6,
         ),
