@@ -32,6 +32,7 @@ _FIRST_TOKENS = 32  # written to see whether llguidance can go on
 _MAX_PARSED = 64  # grammars kept: clients send the same schema again and again
 _RESERVE_TOKENS = 16  # a text is closed when the room left is what that takes, what a whole new one takes, and so much,
 _RESERVE_SHARE = 0.25  # but not before the last part of its room
+_LOOK_TOKENS = 256  # with more room than this nobody looks for the way to the end: that takes time of other answers
 _PATIENCE = 4  # each token may make the way to the end longer by so much; if not, it is measured again later
 # A text is brought to its end by the first of these sets of bytes of which one may come. The two orders take turns:
 # what one would repeat for ever (zeros behind a point, letters before an @) the other leaves.
@@ -82,7 +83,7 @@ class Bytes:
         return list(text.encode())
 
 
-class Alphabet:
+class TokenTable:
     """What the tokens of one tokenizer are to a constraint."""
 
     def __init__(self, text: Tokens) -> None:
@@ -100,9 +101,9 @@ class Constraint:
     Raises RuntimeError where llguidance gives up on a grammar (its limits on time and memory).
     """
 
-    def __init__(self, matcher: LLMatcher, alphabet: Alphabet) -> None:
+    def __init__(self, matcher: LLMatcher, table: TokenTable) -> None:
         self._matcher = matcher
-        self._alphabet = alphabet
+        self._table = table
         self._num_tokens = 0
         self._in_string = False
         self._escaped = False
@@ -132,7 +133,7 @@ class Constraint:
         if not self._matcher.consume_token(index):
             raise RuntimeError(f"a token broke its constraint: {self._matcher.get_error()}")
         self._num_tokens += 1
-        for byte in self._alphabet.bytes[index]:
+        for byte in self._table.bytes[index]:
             if self._escaped:
                 self._escaped = False
             elif byte == _QUOTE:
@@ -152,7 +153,7 @@ class Constraint:
 
     def _mask(self) -> np.ndarray:
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
-        legal = np.unpackbits(bits, count=len(self._alphabet.bytes), bitorder="little").view(bool)
+        legal = np.unpackbits(bits, count=len(self._table.bytes), bitorder="little").view(bool)
         if self._matcher.is_error() or not (self.complete or legal.any()):
             raise RuntimeError(f"a constraint leaves nothing to write: {self._matcher.get_error()}")
         return legal
@@ -164,17 +165,19 @@ class Constraint:
         if self.complete:
             return only
         if forced := self._matcher.compute_ff_bytes():
-            tokens = self._alphabet.bytes
+            tokens = self._table.bytes
             ahead = [index for index in np.flatnonzero(legal) if forced.startswith(tokens[index])]
             only[max(ahead, key=lambda index: len(tokens[index]))] = True
         else:
-            orders = self._alphabet.inside if self._in_string else self._alphabet.outside
+            orders = self._table.inside if self._in_string else self._table.outside
             ranks = np.where(legal, orders[self._num_tokens % 2], _ILLEGAL)
             best = np.flatnonzero(ranks == ranks.min())
             only[best[(self._num_tokens * _SCATTER >> 16) % len(best)]] = True
         return only
 
     def _is_short(self, room: int) -> bool:
+        if room > _LOOK_TOKENS:
+            return False
         if self._unhurried > 0:
             self._unhurried -= 1
             return False
@@ -192,7 +195,7 @@ class Constraints:
 
     def __init__(self, text: Tokens) -> None:
         self._tokenizer = _trie(text)
-        self._alphabet = Alphabet(text)
+        self._table = TokenTable(text)
         self._parsed = lru_cache(maxsize=_MAX_PARSED)(self._parse)
 
     def document(self, schema: str) -> Constraint:
@@ -207,7 +210,7 @@ class Constraints:
         matcher = LLMatcher(self._tokenizer, grammar(what), log_level=0)
         if matcher.is_error():
             raise ValueError(_reason(matcher.get_error()))
-        return Constraint(matcher, self._alphabet)
+        return Constraint(matcher, self._table)
 
 
 @cache

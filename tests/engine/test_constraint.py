@@ -171,6 +171,21 @@ def test_values_and_names_are_not_taken_for_schemas():
         assert is_valid(shortest_document(json.dumps(schema)), schema)
 
 
+def test_far_from_the_end_nothing_is_tried_out(constraints: Constraints, monkeypatch: pytest.MonkeyPatch):
+    """The way to the end is looked for on the thread that all answers share: not while there is plenty of room."""
+    tried: list[int] = []
+    shortest = Constraint.shortest
+    monkeypatch.setattr(Constraint, "shortest", lambda self, most: tried.append(most) or shortest(self, most))
+    constraint = constraints.document('{"type": "string"}')
+    constraint.legal(1000)
+    assert tried == []
+    for room in range(256, 56, -1):
+        index = int(np.flatnonzero(constraint.legal(room))[-1])
+        constraint.push(index)
+    assert 1 < len(tried) < 20
+    assert max(tried) <= 256
+
+
 @pytest.mark.parametrize(
     ("schema", "why"),
     [
@@ -210,8 +225,8 @@ WORDS = ["object", "string", "integer", "array", "date", "#", "#/$defs/a", "a"]
 @given(
     st.dictionaries(
         st.sampled_from(
-            "type properties items enum $ref minLength pattern anyOf required format allOf multipleOf minProperties const "
-            "$defs prefixItems minimum".split()
+            "type properties items enum $ref minLength pattern anyOf required format allOf multipleOf minProperties "
+            "const $defs prefixItems minimum".split()
         ),
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(WORDS),
