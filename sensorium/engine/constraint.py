@@ -278,7 +278,7 @@ def _narrowed(schema: Any, depth: int = 0) -> Any:
     """A schema of which llguidance keeps what it says. Raises ValueError if there is none.
 
     llguidance counts the keys that are written. A key written twice is read once, so that a lower bound on keys holds
-    only where that many are required by name. Its dates may be the 30th of February, and in the year 0.
+    only where that many are required by name. Its dates may be the 29th of February of any year, and in the year 0.
     """
     if depth > MAX_DEPTH:
         raise ValueError(f"a schema may be nested {MAX_DEPTH} deep")
