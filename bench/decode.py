@@ -61,7 +61,7 @@ class Ours:
         """The loop of `Sequence.generate`, with nothing but text legal, so that it does not end early."""
         sequence, sampler = self.prompt(), Sampler(SamplingParams())
         for _ in range(num_tokens):
-            choice = sampler.symbol(self.runner.logits(sequence.hidden()), self.alphabet.spans(text=True))
+            choice = sampler.symbol(sequence.logits(), self.alphabet.spans(text=True))
             sequence.append_symbol(Symbol(choice, State.WRITE, None, None))
 
     def speak(self, num_frames: int) -> None:
@@ -69,9 +69,8 @@ class Ours:
         sound = AudioDecoderStream(self.release.audio_tokenizer)
         start = self.release.vocabulary.audio_start
         for _ in range(num_frames):
-            hidden = sequence.hidden()
-            choice = sampler.symbol(self.runner.logits(hidden), self.alphabet.spans(audio=True))
-            residuals = self.runner.residuals([hidden], choice, sampler.frame_code)
+            choice = sampler.symbol(sequence.logits(), self.alphabet.spans(audio=True))
+            residuals = self.runner.residuals([sequence.hidden()], choice, sampler.frame_code)
             assert residuals is not None
             sequence.append_symbol(Symbol(choice, State.SPEAK, residuals, None))
             sound.push(torch.from_numpy(np.concatenate(([choice - start], residuals))).unsqueeze(0))

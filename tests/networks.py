@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from sensorium.engine.request import AudioDelta, End, Event, ImageDelta
 from sensorium.model.config import from_depth
 from sensorium.model.transformer import Transformer
 from sensorium.tokenizers.audio import AudioTokenizerConfig
@@ -58,3 +61,19 @@ def randomise(model: nn.Module) -> None:
             is_table = name.startswith("embed.") or "embedding" in name or ".first." in name or ".previous." in name
             parameter.normal_(std=1.0 if is_table else parameter.shape[-1] ** -0.5)
             parameter.copy_(parameter.bfloat16())
+
+
+def values(events: Iterable[Event]) -> list[Any]:
+    """Events as values that compare. What of a prompt other streams had computed is left out: it depends on them."""
+    return [_value(event) for event in events]
+
+
+def _value(event: Event) -> Any:
+    match event:
+        case AudioDelta():
+            return event.waveform.tolist()
+        case ImageDelta():
+            return event.pixels.tolist()
+        case End():
+            return replace(event, usage=replace(event.usage, cached=0))
+    return event

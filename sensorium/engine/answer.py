@@ -35,7 +35,8 @@ class Network:
     constraints: Constraints
 
     @classmethod
-    def of(cls, release: Release) -> Self:
+    def of(cls, release: Release, *, cached_positions: int | None = None, threads: int = 1) -> Self:
+        """`cached_positions` and `threads`: see `Runner`."""
         config = release.config
         alphabet = Alphabet(
             vocabulary=config.vocabulary,
@@ -43,8 +44,8 @@ class Network:
             num_patches=config.image.num_patches,
             first_tokens=config.render.first_tokens,
         )
-        constraints = Constraints(release.text)
-        return cls(release=release, runner=Runner(release.model), alphabet=alphabet, constraints=constraints)
+        runner = Runner(release.model, cached_positions=cached_positions, threads=threads)
+        return cls(release=release, runner=runner, alphabet=alphabet, constraints=Constraints(release.text))
 
     def answer_grammar(self, params: SamplingParams) -> Grammar:
         """Takes milliseconds for a schema that was not met before. Raises ValueError for an unknown voice, and for a
@@ -64,9 +65,6 @@ def read(network: Network, sequence: Sequence, pieces: list[Piece]) -> Steps:
     clip = 0
     for index, piece in enumerate(pieces):
         sequence.append(piece.stream)
-        while sequence.num_pending:
-            sequence.advance()
-            yield None
         if piece.until is None:
             continue
         room = sequence.num_free - num_positions(pieces[index + 1 :]) - 2  # the closing symbol, and one of the answer
@@ -74,10 +72,11 @@ def read(network: Network, sequence: Sequence, pieces: list[Piece]) -> Steps:
         length = min(room, len(piece.stream.heard) + SPARE_TRANSCRIPT_TOKENS if is_clip else MAX_CAPTION_TOKENS)
         grammar = Grammar.transcript(network.alphabet, max_tokens=length, until=piece.until)
         writer = TranscriptWriter(network.release, clip=clip)
-        for symbol in sequence.generate(grammar, Sampler(HEARING)):
+        sampler = Sampler(HEARING)
+        while not grammar.done and sequence.num_free:
+            symbol = yield from sequence.next(grammar, sampler)
             if is_clip:
                 yield from writer.push(symbol.id)
-            yield None
         clip += is_clip
 
 
@@ -86,8 +85,11 @@ def num_positions(pieces: Iterable[Piece]) -> int:
     return sum(len(piece.stream) + (piece.until is not None) for piece in pieces)
 
 
-def write(network: Network, sequence: Sequence, grammar: Grammar, params: SamplingParams, *, cached: int = 0) -> Steps:
-    """Answers a stream that ends with <|assistant|>. So many of its positions, `cached`, earlier answers have read."""
+def write(
+    network: Network, sequence: Sequence, grammar: Grammar, params: SamplingParams, *, cached: int | None = None
+) -> Steps:
+    """Answers a stream that ends with <|assistant|>. So many of its positions, `cached`, earlier answers have read; by
+    default those that were taken over from other streams."""
     plain = None
     if params.guidance_scale != 1.0:
         plain = Sequence(network.runner)
@@ -95,11 +97,12 @@ def write(network: Network, sequence: Sequence, grammar: Grammar, params: Sampli
     spent = _input_usage(sequence.stream, network.release)
     grammar.limit(_room(sequence, params))
     writer = EventWriter(network.release, stop=params.stop, partial_images=params.partial_images)
-    for symbol in sequence.generate(grammar, Sampler(params), plain=plain):
+    sampler = Sampler(params)
+    while not grammar.done and sequence.num_free:
+        symbol = yield from sequence.next(grammar, sampler, plain=plain)
         yield from writer.push(symbol)
         if writer.stopped or writer.num_output == params.max_tokens:
             break
-        yield None
     yield from writer.finish()
     reason: FinishReason = "stop" if grammar.done or writer.stopped else "length"
     if grammar.done and writer.num_calls:
@@ -113,7 +116,7 @@ def write(network: Network, sequence: Sequence, grammar: Grammar, params: Sampli
             output_text=writer.num_text,
             output_audio=writer.num_frames,
             output_image=writer.num_patches,
-            cached=cached,
+            cached=sequence.num_reused if cached is None else cached,
         ),
     )
 

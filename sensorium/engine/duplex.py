@@ -24,7 +24,8 @@ from sensorium.engine.events import TranscriptWriter
 from sensorium.engine.grammar import Grammar, State, closing
 from sensorium.engine.request import ContextLengthExceeded, Event, Mark, SamplingParams
 from sensorium.engine.sampling import Sampler, probability
-from sensorium.engine.scheduler import Scheduler, Steps
+from sensorium.engine.scheduler import Priority, Scheduler, Steps
+from sensorium.engine.sequence import Pending
 from sensorium.engine.sequence import Sequence as LiveSequence
 from sensorium.messages import Message
 from sensorium.tokenizers import vocab
@@ -91,9 +92,9 @@ class Listener:
             self._sequence.append_ids(vocab.TURN)
             self._grammar.push(vocab.TURN)
         self._grammar.allow(self._num_free + 1)  # <|turn|> is there already
-        for symbol in self._sequence.generate(self._grammar, self._sampler):
+        while not self._grammar.done and self._sequence.num_free:
+            symbol = yield from self._sequence.next(self._grammar, self._sampler)
             yield from self._writer.push(symbol.id)
-            yield None
 
     def heard(self) -> Heard:
         """For `rewind`, with the length of the sequence."""
@@ -138,9 +139,8 @@ class Listener:
     def _write(self) -> Steps:
         """Writes text for as long as the network prefers it to <|listen|> and <|turn|>."""
         while True:
-            while self._sequence.num_pending:
-                self._sequence.advance()
-                yield None
+            if self._sequence.num_pending:
+                yield Pending((self._sequence,))
             [span] = self._grammar.legal()
             logits = self._sequence.logits()
             symbol = self._sampler.symbol(logits, (span,))
@@ -216,7 +216,7 @@ class LiveConversation:
 
     async def answer(self, params: SamplingParams) -> AsyncGenerator[Event, None]:
         with self._alone():
-            async with aclosing(self._scheduler.run(self._answer(params))) as events:
+            async with aclosing(self._scheduler.run(self._answer(params), priority=Priority.CALL)) as events:
                 async for event in events:
                     yield event
 
@@ -312,7 +312,7 @@ class LiveConversation:
         self._sequence.append_ids(*symbols)
 
     async def _all(self, steps: Steps) -> list[Event]:
-        async with aclosing(self._scheduler.run(steps)) as events:
+        async with aclosing(self._scheduler.run(steps, priority=Priority.CALL)) as events:
             return [event async for event in events]
 
     @contextmanager

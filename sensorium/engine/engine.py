@@ -30,7 +30,7 @@ from sensorium.engine.request import (
     SamplingParams,
     TextTooLong,
 )
-from sensorium.engine.scheduler import Scheduler, Steps
+from sensorium.engine.scheduler import Scheduler, Steps, alone
 from sensorium.engine.sequence import Sequence as LiveSequence
 from sensorium.messages import Audio, Image, Message, Text
 from sensorium.tokenizers.release import Release
@@ -43,7 +43,8 @@ T = TypeVar("T")
 class OmniEngine:
     """Implements `LiveEngine`. Many answers may be under way at once: they share the weights, and no other state."""
 
-    def __init__(self, release: Release) -> None:
+    def __init__(self, release: Release, *, cached_positions: int | None = None, threads: int = 1) -> None:
+        """`cached_positions` and `threads`: see `Runner`."""
         config = release.config
         self.info = EngineInfo(
             model=config.name,
@@ -56,7 +57,7 @@ class OmniEngine:
             limits={"image_tokens": config.image.num_patches, "audio_tokens_per_s": config.audio.frame_rate_hz},
         )
         self._release = release
-        self._network = Network.of(release)
+        self._network = Network.of(release, cached_positions=cached_positions, threads=threads)
         self._media = MediaEncoder(release.audio_tokenizer, release.image_tokenizer)
         self._scheduler = Scheduler()
         self._media_thread = ThreadPoolExecutor(1, thread_name_prefix="sensorium-media")
@@ -114,6 +115,7 @@ class OmniEngine:
 
     async def close(self) -> None:
         await asyncio.to_thread(self._scheduler.close)
+        self._network.runner.close()
         self._media_thread.shutdown(cancel_futures=True)
 
     def warm_up(self) -> None:
@@ -124,10 +126,10 @@ class OmniEngine:
         message = Message(role="user", parts=(Text(text="hi"), clip, picture))
         for modality in ("text", "audio"):
             params = SamplingParams(modality=modality, max_tokens=16)
-            for _ in self._answer(self._pieces((message,), 0), self._network.answer_grammar(params), params):
+            for _ in alone(self._answer(self._pieces((message,), 0), self._network.answer_grammar(params), params)):
                 pass
         listener = Listener(self._network, LiveSequence(self._network.runner))
-        for _ in (*listener.push(clip.waveform), *listener.finish()):
+        for _ in (*alone(listener.push(clip.waveform)), *alone(listener.finish())):
             pass
 
     async def _encode(self, messages: Sequence[Message], num_before: int) -> list[Piece]:

@@ -1,46 +1,138 @@
-"""The arithmetic of one stream position, compiled by numba to loops over the weights.
+"""The arithmetic of stream positions, compiled by numba: many rows at once, each as if it were alone.
 
-One position at a time, a small network is all overhead: every operator of torch costs more than the arithmetic in it,
-and every weight is read once. So one compiled call does the whole step, and reads weights as bfloat16, the precision
-that releases store: half the bytes, exactly widened to float32 in registers. It runs outside Python's global lock.
+One position at a time, a small network is all overhead: every operator of torch costs more than the arithmetic in it.
+So one compiled call does a whole step, outside Python's global lock. Its rows are positions of any streams: of one
+prompt, of many answers. Weights are read as bfloat16, the precision that releases store, and exactly widened.
+
+A row's figures are the same to the last bit whatever rows share the call: every sum is taken in one fixed order. So an
+answer does not depend on the load, on what a cache held, or on where a prompt was cut.
 
 `Transformer.forward` says the same in torch; `tests/engine/test_runner.py` holds the two together.
-L layers, C hidden size, H heads, D head width, S positions of the cache, G feed-forward groups.
+B rows, L layers, C hidden size, H heads, D head width, G feed-forward groups, P panels of PANEL columns.
 """
 
 from __future__ import annotations
 
+from itertools import product as pairs
+from typing import Any
+
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 EPS = np.float32(np.finfo(np.float32).eps)  # what torch's rms_norm adds
 ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
+PANEL = 64  # columns of a matrix that lie together, one row of them after the other: a product reads them as a stream
+LANES = 16  # of a vector, which LLVM splits where the processor's are shorter; as many positions lie in a page
 
 
-@njit(inline="always")
-def widen(bits):
-    """bfloat16 bits -> float32: they are its upper half."""
-    return np.uint32(np.uint32(bits) << 16).view(np.float32)
+def panels(weight: np.ndarray) -> np.ndarray:
+    """(M, N) bfloat16 bits -> (P, M, PANEL), zeros behind the last column: how `product` reads a matrix."""
+    rows, columns = weight.shape
+    padded = np.zeros((rows, -(-columns // PANEL) * PANEL), weight.dtype)
+    padded[:, :columns] = weight
+    return np.ascontiguousarray(padded.reshape(rows, -1, PANEL).transpose(1, 0, 2))
 
 
-@njit(fastmath=True, nogil=True, cache=True)
-def product(x, weight, y):
-    """y (N,) = x (M,) @ weight (M, N), M a multiple of 4: four rows at a time, so that y is read less often."""
-    y[:] = ZERO
-    for row in range(0, weight.shape[0], 4):
-        a, b, c, d = x[row], x[row + 1], x[row + 2], x[row + 3]
-        for column in range(weight.shape[1]):
-            y[column] += (
-                a * widen(weight[row, column])
-                + b * widen(weight[row + 1, column])
-                + c * widen(weight[row + 2, column])
-                + d * widen(weight[row + 3, column])
+def _tile(rows: int, vectors: int, *, onto: bool = False, chains: int = 1) -> Any:
+    """Compiles y[row : row + rows, column : ..] = x[row : row + rows] @ weight[:, first : ..], LANES * vectors of both,
+    or adds it `onto` y. x, y (B, ..) float32, weight (M, N) float32 or bfloat16 bits; rows lie one behind the other.
+
+    Numba finds no vectors in the obvious loops: it cannot know that x, y and weight do not overlap. So this says them
+    outright. The sums stay in registers, and each takes its terms in the order of x. A lone sum would wait for itself
+    at every term: it is better taken in `chains`, of every so manieth term (M must be a multiple), added at the end.
+    """
+    vector, wide = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.IntType(32), LANES)
+    bits = ir.VectorType(ir.IntType(16), LANES)
+
+    @intrinsic
+    def tile(typing: Any, x: Any, weight: Any, y: Any, row: Any, first: Any, column: Any) -> Any:
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+            x, weights, y = (
+                context.make_array(kind)(context, builder, array)
+                for kind, array in zip(signature.args[:3], args[:3], strict=True)
             )
+            row, first, column = args[3:]
+            depth, width = cgutils.unpack_tuple(builder, weights.shape)
+            size = depth.type
+            name = f"llvm.fma.v{LANES}f32"
+            fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
+
+            def line(array: Any, number: int) -> Any:
+                length = cgutils.unpack_tuple(builder, array.shape)[1]
+                return builder.gep(array.data, [builder.mul(builder.add(row, size(number)), length)])
+
+            def vector_at(start: Any, number: int, kind: Any) -> Any:
+                return builder.bitcast(builder.gep(start, [size(number * LANES)]), kind.as_pointer())
+
+            def weight_at(start: Any, number: int) -> Any:
+                if weight.dtype is types.float32:
+                    return builder.load(vector_at(start, number, vector), align=4)
+                stored = builder.zext(builder.load(vector_at(start, number, bits), align=2), wide)
+                return builder.bitcast(builder.shl(stored, ir.Constant(wide, [16] * LANES)), vector)  # its upper half
+
+            numbers = [line(x, r) for r in range(rows)]
+            out = [builder.gep(line(y, r), [column]) for r in range(rows)]
+            zero = ir.Constant(vector, None)
+            places = list(pairs(range(rows), range(vectors)))
+            sums = {(*at, c): cgutils.alloca_once(builder, vector) for at in places for c in range(chains)}
+            for (r, v, c), total in sums.items():
+                builder.store(builder.load(vector_at(out[r], v, vector), align=4) if onto and not c else zero, total)
+            columns = builder.gep(weights.data, [first])
+            with cgutils.for_range(builder, builder.udiv(depth, size(chains))) as loop:
+                for c in range(chains):
+                    term = builder.add(builder.mul(loop.index, size(chains)), size(c))
+                    here = builder.gep(columns, [builder.mul(term, width)])
+                    factors = [weight_at(here, v) for v in range(vectors)]
+                    for r in range(rows):
+                        one = builder.load(builder.gep(numbers[r], [term]))
+                        alone = builder.insert_element(ir.Constant(vector, ir.Undefined), one, ir.IntType(32)(0))
+                        every = builder.shuffle_vector(alone, alone, ir.Constant(wide, [0] * LANES))
+                        for v in range(vectors):
+                            total = sums[r, v, c]
+                            builder.store(builder.call(fma, [every, factors[v], builder.load(total)]), total)
+            for r, v in places:
+                total = builder.load(sums[r, v, 0])
+                for c in range(1, chains):
+                    total = builder.fadd(total, builder.load(sums[r, v, c]))
+                builder.store(total, vector_at(out[r], v, vector), align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, weight, y, types.intp, types.intp, types.intp), generate
+
+    return tile
+
+
+# as many sums as registers hold, 16 vectors of them, or of a lone row all of a panel
+_eight_rows, _four_rows, _two_rows, _one_row = _tile(8, 2), _tile(4, 4), _tile(2, 4), _tile(1, 4)
+_scores, _mixture = _tile(1, 1, chains=8), _tile(1, 4, onto=True, chains=2)
+
+
+@njit(nogil=True, cache=True)
+def product(x, weight, y):
+    """y (B, P * PANEL) = x (B, M) @ weight (P, M, PANEL)."""
+    num_rows = x.shape[0]
+    for number in range(weight.shape[0]):
+        panel, column, row = weight[number], number * PANEL, 0
+        while row + 8 <= num_rows:
+            _eight_rows(x, panel, y, row, 0, column)
+            _eight_rows(x, panel, y, row, PANEL // 2, column + PANEL // 2)
+            row += 8
+        if row + 4 <= num_rows:
+            _four_rows(x, panel, y, row, 0, column)
+            row += 4
+        if row + 2 <= num_rows:
+            _two_rows(x, panel, y, row, 0, column)
+            row += 2
+        if row < num_rows:
+            _one_row(x, panel, y, row, 0, column)
 
 
 @njit(fastmath=True, nogil=True, cache=True)
 def norm(x, y):
-    """y = x over its root mean square; y may be x."""
+    """y (N,) = x over its root mean square; y may be x."""
     total = ZERO
     for i in range(len(x)):
         total += x[i] * x[i]
@@ -60,95 +152,163 @@ def rotate(x, cos, sin):
     norm(x, x)
 
 
+@njit(inline="always")
+def exponential(x):
+    """e^x in float32, for x within +-80: so a loop of it becomes vectors, which a call of the C library's would not.
+
+    2^(x / ln 2) by the whole part, which goes into the exponent's bits, and a polynomial of the rest (within 2e-7).
+    """
+    scaled = x * np.float32(1.4426950408889634)
+    whole = np.floor(scaled + np.float32(0.5))
+    rest = (scaled - whole) * np.float32(0.6931471805599453)
+    power = np.float32(1 / 720)
+    for coefficient in (1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0):
+        power = power * rest + np.float32(coefficient)
+    return power * np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
 @njit(fastmath=True, nogil=True, cache=True)
-def attend(query, keys, values, length, weights, mixed):
-    """mixed (D,): one head's look at positions 0 .. length of keys and values (S, D)."""
-    scale = ONE / np.sqrt(np.float32(len(query)))
+def attend(query, keys, values, pages, layer, head, length, weights, mixed):
+    """mixed (1, D): one head's query (1, D) looks at positions 0 .. length, which lie in `pages` of keys and values.
+
+    A page's keys lie feature by feature, so that its scores are one vector. `weights` (1, ..) has room for whole pages.
+    """
+    scale = ONE / np.sqrt(np.float32(query.shape[1]))
     total = ZERO
+    for start in range(0, length, LANES):
+        _scores(query, keys[pages[start // LANES], layer, head], weights, 0, 0, start)
+        for at in range(start, start + LANES):
+            # normed queries and keys keep a score within sqrt(D) = 8: no maximum need be taken off first
+            weights[0, at] = exponential(weights[0, at] * scale)
+    weights[0, length:] = ZERO  # the rest of the last page is anything
     for at in range(length):
-        score = ZERO
-        for i in range(len(query)):
-            score += query[i] * keys[at, i]
-        # normed queries and keys keep a score within sqrt(D) = 8: no maximum need be taken off first
-        weights[at] = np.exp(score * scale)
-        total += weights[at]
+        total += weights[0, at]
     mixed[:] = ZERO
-    for at in range(length):
-        weight = weights[at] / total
-        for i in range(len(query)):
-            mixed[i] += weight * values[at, i]
+    for start in range(0, length, LANES):
+        _mixture(weights[:, start : start + LANES], values[pages[start // LANES], layer, head], mixed, 0, 0, 0)
+    for i in range(mixed.shape[1]):
+        mixed[0, i] /= total
+
+
+@njit(fastmath=True, nogil=True, cache=True)
+def look_around(x, ids, at, pages, keys, values, cos, sin, gates, tables, table, layer, mixed):
+    """Attention of one layer: x (B, 3C) projected queries, keys and values -> mixed (B, C).
+
+    First all rows write their key and value, then all look: rows of one stream see those of it that share the call.
+    """
+    size = mixed.shape[1]
+    num_heads, dim = keys.shape[2], keys.shape[3]
+    for row in range(len(x)):
+        page, slot = pages[row, at[row] // LANES], at[row] % LANES
+        for head in range(num_heads):
+            start = head * dim
+            rotate(x[row, start : start + dim], cos[at[row]], sin[at[row]])
+            key = x[row, size + start : size + start + dim]
+            rotate(key, cos[at[row]], sin[at[row]])
+            for i in range(dim):
+                keys[page, layer, head, i, slot] = key[i]
+                values[page, layer, head, slot, i] = x[row, 2 * size + start + i]
+            if table >= 0:
+                opened = ZERO
+                for i in range(gates.shape[1]):
+                    opened += mixed[row, i] * gates[head, i]  # `mixed` still holds the layer's normed input
+                gate = TWO / (ONE + np.exp(-opened))
+                for i in range(dim):
+                    values[page, layer, head, slot, i] += gate * tables[table, ids[row], start + i]
+    for row in range(len(x)):
+        length = at[row] + 1
+        weights = np.empty((1, (length + LANES - 1) // LANES * LANES), np.float32)
+        for head in range(num_heads):
+            query, out = (
+                x[row : row + 1, head * dim : (head + 1) * dim],
+                mixed[row : row + 1, head * dim : (head + 1) * dim],
+            )
+            attend(query, keys, values, pages[row], layer, head, length, weights, out)
+
+
+@njit(fastmath=True, nogil=True, cache=True)
+def feed_forward(x, groups, ups, downs, y):
+    """y (B, C): each row of x through the feed-forward layer of its group, of G."""
+    for group in range(ups.shape[0]):
+        rows = np.nonzero(groups == group)[0]
+        if len(rows) == 0:
+            continue
+        taken = np.empty((len(rows), x.shape[1]), np.float32)
+        wide = np.empty((len(rows), ups.shape[1] * PANEL), np.float32)
+        given = np.empty((len(rows), downs.shape[1] * PANEL), np.float32)
+        for i, row in enumerate(rows):
+            taken[i] = x[row]
+        product(taken, ups[group], wide)
+        for i in range(len(rows)):
+            for j in range(wide.shape[1]):
+                wide[i, j] = max(wide[i, j], ZERO) ** 2
+        product(wide, downs[group], given)
+        for i, row in enumerate(rows):
+            y[row] = given[i]
 
 
 @njit(fastmath=True, nogil=True, cache=True)
 def step(
-    x,  # (C,) the embedded symbol; becomes the hidden state
-    extra,  # (L, C) its value embeddings
-    group,  # which feed-forward layer it takes, of G
-    at,  # its position
-    keys,  # (L, 1, H, S, D)
-    values,
+    x,  # (B, C) the embedded symbols; become the hidden states
+    ids,  # (B,) the symbols
+    groups,  # (B,) which feed-forward layer each takes, of G
+    at,  # (B,) their positions in their streams
+    pages,  # (B, N) the pages that hold each one's stream
+    keys,  # (pages, L, H, D, LANES)
+    values,  # (pages, L, H, LANES, D)
     cos,  # (S, D/2)
     sin,
     scales,  # (L, 2) of the residual stream and of the embedding
     gates,  # (L, H, gate channels)
-    projections,  # (L, C, 3C) bfloat16, like all below: query, key, value
-    outputs,  # (L, C, C)
-    ups,  # (L, G, C, 4C)
-    downs,  # (L, G, 4C, C)
+    tables,  # (K, V, C) value embeddings
+    table_of,  # (L,) which of them a layer has, or -1
+    projections,  # (L, P, C, PANEL) bfloat16 bits, like all below: query, key, value
+    outputs,  # (L, P, C, PANEL)
+    ups,  # (L, G, P, C, PANEL)
+    downs,  # (L, G, P, 4C, PANEL)
 ):
-    """The network on one position. Writes its key and value into the cache."""
-    num_layers, size = extra.shape
-    num_heads, dim = keys.shape[2], keys.shape[4]
-    normed = np.empty(size, np.float32)
-    query_key_value = np.empty(3 * size, np.float32)
-    mixed = np.empty(size, np.float32)
-    wide = np.empty(ups.shape[3], np.float32)
-    weights = np.empty(at + 1, np.float32)
-    norm(x, x)
+    """The network on B positions. Writes their keys and values into their pages."""
+    num_rows, size = x.shape
+    normed, given = np.empty((num_rows, size), np.float32), np.empty((num_rows, size), np.float32)
+    projected = np.empty((num_rows, 3 * size), np.float32)
+    for row in range(num_rows):
+        norm(x[row], x[row])
     first = x.copy()
-    for layer in range(num_layers):
-        for i in range(size):
-            x[i] = scales[layer, 0] * x[i] + scales[layer, 1] * first[i]
-        norm(x, normed)
-        product(normed, projections[layer], query_key_value)
-        for head in range(num_heads):
-            start = head * dim
-            query = query_key_value[start : start + dim]
-            key = query_key_value[size + start : size + start + dim]
-            rotate(query, cos[at], sin[at])
-            rotate(key, cos[at], sin[at])
-            opened = ZERO
-            for i in range(gates.shape[2]):
-                opened += normed[i] * gates[layer, head, i]
-            gate = TWO / (ONE + np.exp(-opened))
-            for i in range(dim):
-                keys[layer, 0, head, at, i] = key[i]
-                values[layer, 0, head, at, i] = query_key_value[2 * size + start + i] + gate * extra[layer, start + i]
-            attend(query, keys[layer, 0, head], values[layer, 0, head], at + 1, weights, mixed[start : start + dim])
-        product(mixed, outputs[layer], normed)
-        for i in range(size):
-            x[i] += normed[i]
-        norm(x, normed)
-        product(normed, ups[layer, group], wide)
-        for i in range(len(wide)):
-            wide[i] = max(wide[i], ZERO) ** 2
-        product(wide, downs[layer, group], normed)
-        for i in range(size):
-            x[i] += normed[i]
-    norm(x, x)
+    for layer in range(len(scales)):
+        for row in range(num_rows):
+            for i in range(size):
+                x[row, i] = scales[layer, 0] * x[row, i] + scales[layer, 1] * first[row, i]
+            norm(x[row], normed[row])
+        product(normed, projections[layer], projected)
+        look_around(
+            projected, ids, at, pages, keys, values, cos, sin, gates[layer], tables, table_of[layer], layer, normed
+        )
+        product(normed, outputs[layer], given)
+        for row in range(num_rows):
+            for i in range(size):
+                x[row, i] += given[row, i]
+            norm(x[row], normed[row])
+        feed_forward(normed, groups, ups[layer], downs[layer], given)
+        for row in range(num_rows):
+            for i in range(size):
+                x[row, i] += given[row, i]
+    for row in range(num_rows):
+        norm(x[row], x[row])
 
 
 @njit(fastmath=True, nogil=True, cache=True)
 def residual_logits(x, up, down, head, logits):
-    """One level of the depth head: x (d,), up (d, 2d), down (2d, d), head (d, N) -> logits (N,). Overwrites x."""
-    normed = np.empty(len(x), np.float32)
-    wide = np.empty(up.shape[1], np.float32)
-    norm(x, normed)
+    """One level of the depth head: x (B, d), up (P, d, PANEL), down, head -> logits (B, N). Overwrites x."""
+    normed, wide = np.empty_like(x), np.empty((len(x), up.shape[0] * PANEL), np.float32)
+    for row in range(len(x)):
+        norm(x[row], normed[row])
     product(normed, up, wide)
-    for i in range(len(wide)):
-        wide[i] = max(wide[i], ZERO) ** 2
+    for row in range(len(x)):
+        for i in range(wide.shape[1]):
+            wide[row, i] = max(wide[row, i], ZERO) ** 2
     product(wide, down, normed)
-    for i in range(len(x)):
-        x[i] += normed[i]
-    norm(x, normed)
+    for row in range(len(x)):
+        for i in range(x.shape[1]):
+            x[row, i] += normed[row, i]
+        norm(x[row], normed[row])
     product(normed, head, logits)

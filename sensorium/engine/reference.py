@@ -53,9 +53,9 @@ def generate(
         symbol = Symbol(choice, grammar.state, residuals, grammar.patch, sampler.scores)
         symbols.append(symbol)
         grammar.push(choice)
-        stream.extend(symbol.stream())
+        symbol.onto(stream)
         if plain is not None:
-            plain.extend(symbol.stream())
+            symbol.onto(plain)
     return symbols
 
 

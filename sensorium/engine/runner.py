@@ -1,43 +1,59 @@
-"""Runs the network for the engine: stretches of prompt with torch, single positions with the compiled kernels.
+"""Runs the network for the engine: many positions in one call, each as if it were alone.
 
-C hidden size, H heads, V vocabulary, R residual codes, d depth head width, L layers.
+B rows, C hidden size, V vocabulary, R residual codes, d depth head width, L layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sensorium.engine import kernels
+from sensorium.engine.kernels import PANEL
+from sensorium.engine.pages import PagedCache, PagePool
 from sensorium.model.attention import GATE_CHANNELS
-from sensorium.model.cache import KVCache
 from sensorium.model.embed import ResidualEmbedding, StreamEmbedding
 from sensorium.model.heads import DepthHead, DepthTransformer
 from sensorium.model.transformer import MLP, Block, GroupedMLP, Transformer
-from sensorium.tokenizers.stream import Stream, collate_inputs
+from sensorium.tokenizers.stream import Stream, between
+
+FEW_ROWS = 8  # of fewer, a second thread would cost more than it takes over
+CACHED_CONTEXTS = 16
+
+
+class Piece(NamedTuple):
+    """The next `length` positions of a stream: those behind what its cache holds, with room reserved for them there."""
+
+    stream: Stream
+    length: int
+    cache: PagedCache
 
 
 class Runner:
-    """A trained network, ready to run. Single positions see its matrices as bfloat16, which is what releases hold."""
+    """A trained network, ready to run. Its matrices are read as bfloat16, which is what releases hold."""
 
-    def __init__(self, model: Transformer) -> None:
+    def __init__(self, model: Transformer, *, cached_positions: int | None = None, threads: int = 1) -> None:
+        """`cached_positions`: of all streams together, by default sixteen full contexts. `threads`: one or two share
+        the rows of a call."""
         config = self.config = model.config
-        self._model = model.eval()
+        self.pool = PagePool(config, num_positions=cached_positions or CACHED_CONTEXTS * config.max_seq_len)
+        self._helper = ThreadPoolExecutor(1, thread_name_prefix="sensorium-rows") if threads > 1 else None
         self._embed = _Embedding(model.embed)
         blocks = [block for block in model.blocks if isinstance(block, Block)]
-        self._tables = {  # the value embeddings of the layers that have some
-            layer: _array(block.attention.value_embedding.weight)
-            for layer, block in enumerate(blocks)
-            if block.attention.value_embedding is not None
-        }
-        self._extra = np.zeros((config.num_layers, config.hidden_size), np.float32)
+        embeddings = [block.attention.value_embedding for block in blocks]
+        tables = [_array(embedding.weight) for embedding in embeddings if embedding is not None]
+        numbers = np.cumsum([embedding is not None for embedding in embeddings])
         self._cos, self._sin = _array(model.rope.cos), _array(model.rope.sin)
         self._weights = (
             np.stack((_array(model.residual_scale), _array(model.embed_scale)), axis=1),
             np.stack([_gate(block) for block in blocks]),
+            np.stack(tables) if tables else np.zeros((0, 0, 0), np.float32),
+            np.array([n - 1 if table is not None else -1 for n, table in zip(numbers, embeddings, strict=True)]),
             np.stack([_projections(block) for block in blocks]),
             np.stack([_matrix(block.attention.output.weight) for block in blocks]),
             np.stack([[_matrix(mlp.up.weight) for mlp in _mlps(block)] for block in blocks]),
@@ -47,42 +63,30 @@ class Runner:
         self._depth_head = _depth_head(model.depth_head)
         self._image_depth_head = _depth_head(model.image_depth_head) if model.image_depth_head else None
 
-    def new_cache(self) -> KVCache:
-        return self._model.new_cache()
+    def new_cache(self) -> PagedCache:
+        return PagedCache(self.pool)
 
-    @torch.inference_mode()
-    def prefill(self, stream: Stream, cache: KVCache) -> np.ndarray:
-        """Continues the cached stream by all of `stream`; returns the last position's hidden state (C,)."""
-        return self._model(collate_inputs([stream], self.config), cache)[0, -1].numpy()
+    def close(self) -> None:
+        if self._helper is not None:
+            self._helper.shutdown()
 
-    def step(
-        self,
-        symbol: int,
-        cache: KVCache,
-        *,
-        residuals: np.ndarray | None,
-        patch: int | None,
-        heard: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """Continues the cached stream by one of our own symbols, or by a frame just heard with its feature (F,).
-
-        Returns its hidden state (C,). Raises ValueError if the context is full.
-        """
-        if cache.length >= cache.max_seq_len:
-            raise ValueError(f"the context holds {cache.max_seq_len} positions, no more")
-        hidden = self._embed(symbol, residuals, patch, heard)
-        for layer, table in self._tables.items():
-            self._extra[layer] = table[symbol]
-        group = int(self.config.ffn == "per_group" and symbol >= self.config.audio_start)
-        keys, values = cache.keys.numpy(), cache.values.numpy()  # shared with torch
-        kernels.step(hidden, self._extra, group, cache.length, keys, values, self._cos, self._sin, *self._weights)
-        cache.advance(1)
-        return hidden
+    def forward(self, pieces: Sequence[Piece]) -> np.ndarray:
+        """Continues each stream by its piece, in one go; returns the hidden states of their last positions
+        (len(pieces), C). No two pieces may be of one stream."""
+        ends = np.cumsum([piece.length for piece in pieces])
+        middle = int(np.searchsorted(ends, ends[-1] / 2))
+        if self._helper is None or ends[-1] < FEW_ROWS or not 0 < middle < len(pieces):
+            hidden = self._rows(pieces)
+        else:
+            second = self._helper.submit(self._rows, pieces[middle:])
+            hidden = np.concatenate((self._rows(pieces[:middle]), second.result()))
+        for piece in pieces:
+            piece.cache.advance(piece.length)
+        return hidden[ends - 1]
 
     def logits(self, hidden: np.ndarray) -> np.ndarray:
-        """(C,) -> (V,) of the symbol that follows."""
-        logits = np.empty(self.config.vocab_size, np.float32)
-        kernels.product(hidden, self._head, logits)
+        """(B, C) -> (B, V) of the symbols that follow."""
+        logits = _product(hidden, self._head)[:, : self.config.vocab_size]
         return self.config.logit_cap * np.tanh(logits / self.config.logit_cap)
 
     def residuals(self, hiddens: Sequence[np.ndarray], symbol: int, draw: Callable[..., int]) -> np.ndarray | None:
@@ -97,34 +101,73 @@ class Runner:
             head, code = self._depth_head, symbol - self.config.audio_start
         return head(hiddens, code, draw) if head and code >= 0 else None
 
+    def _rows(self, pieces: Sequence[Piece]) -> np.ndarray:
+        """(B, C) the hidden states of all positions of these pieces."""
+        ids: list[int] = []
+        at: list[int] = []
+        for stream, length, cache in pieces:
+            ids += stream.ids[cache.length : cache.length + length]
+            at += range(cache.length, cache.length + length)
+        symbols, hidden, pool = np.array(ids), self._embed(ids, pieces), self.pool
+        pages = np.zeros((len(pieces), pool.pages_per_context), np.int64)
+        for row, piece in zip(pages, pieces, strict=True):
+            row[: piece.cache.num_pages] = piece.cache.pages
+        if len(ids) > len(pieces):
+            pages = np.repeat(pages, [piece.length for piece in pieces], axis=0)
+        groups = np.zeros_like(symbols) if self.config.ffn == "shared" else (symbols >= self.config.audio_start) * 1
+        kernels.step(
+            hidden, symbols, groups, np.array(at), pages, pool.keys, pool.values, self._cos, self._sin, *self._weights
+        )
+        return hidden
+
 
 class _Embedding:
-    """`StreamEmbedding` of one position: symbols, frames spoken or heard, drawn patches."""
+    """`StreamEmbedding` of the positions of some streams."""
 
     def __init__(self, embed: StreamEmbedding) -> None:
         self.symbol = _array(embed.symbol.weight)
         self.patch = _array(embed.patch.weight)
         self.frame_residual = _Residuals(embed.residual)
         self.patch_residual = _Residuals(embed.patch_residual) if embed.patch_residual else None
-        self.heard = _matrix(embed.heard.weight)
-        assert len(self.heard) % 4 == 0, "the kernel takes four rows at a time"
+        self.heard, self.seen = _matrix(embed.heard.weight), _matrix(embed.seen.weight)
 
-    def __call__(
-        self, symbol: int, residuals: np.ndarray | None, patch: int | None, heard: np.ndarray | None
-    ) -> np.ndarray:
-        x = self.symbol[symbol].copy()
-        if patch is not None:
-            x += self.patch[patch]
-        if residuals is not None:
-            table = self.frame_residual if patch is None else self.patch_residual
-            assert table is not None
-            x += table(residuals)
-        if heard is not None:
-            normed, projected = np.empty_like(heard), np.empty_like(x)
-            kernels.norm(heard, normed)
-            kernels.product(normed, self.heard, projected)
-            x += projected
+    def __call__(self, ids: list[int], pieces: Sequence[Piece]) -> np.ndarray:
+        """The symbols of all pieces, (B,), and what goes with them -> (B, C)"""
+        x = self.symbol[ids]
+        heard: list[tuple[int, np.ndarray]] = []
+        seen: list[tuple[int, np.ndarray]] = []
+        row = 0
+        for stream, length, cache in pieces:
+            first, stop, shift = cache.length, cache.length + length, row - cache.length
+            for at, residuals in between(stream.frames, first, stop):
+                x[shift + at] += self.frame_residual(residuals)
+            for at, patch in between(stream.patches, first, stop):
+                x[shift + at] += self.patch[patch]
+            for at, residuals in between(stream.patch_residuals, first, stop):
+                assert self.patch_residual is not None
+                x[shift + at] += self.patch_residual(residuals)
+            heard += [(shift + at, feature) for at, feature in between(stream.heard, first, stop)]
+            seen += [(shift + at, feature) for at, feature in between(stream.seen, first, stop)]
+            row += length
+        for features, weight in ((heard, self.heard), (seen, self.seen)):
+            if features:
+                rows, values = zip(*features, strict=True)
+                x[list(rows)] += _product(_normed(np.stack(values)), weight)
         return x
+
+
+def _normed(rows: np.ndarray) -> np.ndarray:
+    normed = np.ascontiguousarray(rows, np.float32)
+    for row in normed:
+        kernels.norm(row, row)
+    return normed
+
+
+def _product(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(B, M) by a matrix as `_matrix` lays it out -> (B, N), N a whole number of panels."""
+    y = np.empty((len(x), len(weight) * PANEL), np.float32)
+    kernels.product(x, weight, y)
+    return y
 
 
 class _Residuals:
@@ -145,26 +188,26 @@ class _DepthHead:
 
     def __init__(self, head: DepthHead) -> None:
         levels, size, width = head.hidden.shape
-        self.hidden = _bits(head.hidden.transpose(0, 1).reshape(size, levels * width))  # all levels in one product
+        self.width, self.residual_size = width, head.residual_size
+        every = head.hidden.transpose(0, 1).reshape(size, levels * width)  # all levels in one product
+        self.hidden = kernels.panels(_bits(every))
         self.first = _array(head.first.weight)
         self.previous = _array(head.previous.weight).reshape(levels - 1, head.residual_size, width)
-        self.levels = list(zip(_bits(head.up), _bits(head.down), _bits(head.logits), strict=True))
+        stacks = (_bits(head.up), _bits(head.down), _bits(head.logits))
+        self.levels = [tuple(map(kernels.panels, matrices)) for matrices in zip(*stacks, strict=True)]
         self.conditional = head.conditional
 
     def __call__(self, hiddens: Sequence[np.ndarray], code: int, draw: Callable[..., int]) -> np.ndarray:
-        starts = np.empty((len(hiddens), self.hidden.shape[1]), np.float32)
-        for hidden, start in zip(hiddens, starts, strict=True):
-            kernels.product(hidden, self.hidden, start)
-        starts = starts.reshape(len(hiddens), len(self.levels), -1)
+        starts = _product(np.stack(hiddens), self.hidden)[:, : len(self.levels) * self.width]
+        starts = starts.reshape(len(hiddens), len(self.levels), self.width)
         codes: list[int] = []
         context = np.zeros_like(self.first[0])
         for level, (up, down, head) in enumerate(self.levels):
             if self.conditional:
                 context = context + (self.previous[level - 1, codes[-1]] if level else self.first[code])
-            logits = np.empty((len(hiddens), head.shape[1]), np.float32)
-            for x, row in zip(starts[:, level], logits, strict=True):
-                kernels.residual_logits(x + context, up, down, head, row)
-            codes.append(draw(*logits))
+            logits = np.empty((len(hiddens), len(head) * PANEL), np.float32)
+            kernels.residual_logits(starts[:, level] + context, up, down, head, logits)
+            codes.append(draw(*logits[:, : self.residual_size]))
         return np.array(codes)
 
 
@@ -184,10 +227,9 @@ class _SlowDepthHead:
 
 
 def _projections(block: Block) -> np.ndarray:
-    """(C, 3C): query, key and value in one."""
+    """(P, C, PANEL): query, key and value in one."""
     attention = block.attention
-    linears = (attention.query, attention.key, attention.value)
-    return np.concatenate([_matrix(linear.weight) for linear in linears], axis=1)
+    return np.concatenate([_matrix(linear.weight) for linear in (attention.query, attention.key, attention.value)])
 
 
 def _gate(block: Block) -> np.ndarray:
@@ -202,8 +244,8 @@ def _mlps(block: Block) -> list[MLP]:
 
 
 def _matrix(weight: Tensor) -> np.ndarray:
-    """(out, in), as torch keeps a linear layer -> (in, out) bfloat16 bits."""
-    return _bits(weight.t())
+    """(out, in), as torch keeps a linear layer -> (P, in, PANEL) bfloat16 bits, as the kernels read it."""
+    return kernels.panels(_bits(weight.t()))
 
 
 def _bits(tensor: Tensor) -> np.ndarray:

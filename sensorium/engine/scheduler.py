@@ -1,8 +1,12 @@
-"""Several answers on one worker thread: each gets one step of the network in turn, so that none waits for another.
+"""Several answers on one worker thread: all that wait for the network share its next step, so none waits for another.
 
-A step is well under a millisecond for the sizes that run on a CPU, and a frame of sound lasts 80: taking turns serves
-tens of voices. The event loop never computes; what it gets goes through a bounded box per answer, and an answer whose
-reader is slow is passed over.
+An answer is written as if it were alone, and says where it cannot go on before something is computed (`Pending`).
+Then the positions that answers wait for, the next one of each and stretches of new prompts, go through the network in
+one call (continuous batching: Orca, OSDI 2022). The event loop never computes; what it gets goes through a bounded box
+per answer, and an answer whose reader is slow is passed over.
+
+Calls come before chats, then the earlier before the later. Where memory is short, streams that nobody is computing
+lose theirs first, then the latest; they go on later, with the same figures.
 """
 
 from __future__ import annotations
@@ -10,25 +14,43 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterator
+from enum import IntEnum
+from itertools import count
 
+from sensorium.engine.pages import OutOfPages, PagedCache
 from sensorium.engine.request import Event
+from sensorium.engine.runner import Piece
+from sensorium.engine.sequence import Pending, compute
+from sensorium.engine.sequence import Sequence as LiveSequence
 
 MAX_WAITING = 64  # events that an answer may be ahead of its reader
+STEP_ROWS = 256  # positions of one step
+PREFILL_ROWS = 96  # of them, of prompts: they must not hold up those who only wait for a symbol
+FEW_POSITIONS = 4  # so many are no prompt
 
-Steps = Generator[Event | None, None, None]
+Steps = Generator[Event | Pending | None, None, None]
+
+
+class Priority(IntEnum):
+    """Who is computed first: the sound of a call has a deadline."""
+
+    CALL = 0
+    CHAT = 1
 
 
 class Job:
-    """One answer under way. `steps` computes a little at each `next`, and gives an event when there is one."""
+    """One answer under way. `steps` gives events, waits for what must be computed, or lets others have their turn."""
 
-    def __init__(self, scheduler: Scheduler, steps: Steps) -> None:
+    def __init__(self, scheduler: Scheduler, steps: Steps, order: tuple[Priority, int]) -> None:
+        self.order = order
         self._scheduler = scheduler
         self._steps = steps
         self._loop = asyncio.get_running_loop()
         self._filled = asyncio.Event()
         self._events: deque[Event] = deque()
         self._error: BaseException | None = None
+        self._pending: tuple[LiveSequence, ...] = ()
         self._finished = False
         self._cancelled = False
 
@@ -54,26 +76,37 @@ class Job:
     # What follows runs on the worker thread.
 
     @property
+    def waits_for(self) -> list[LiveSequence]:
+        """What must be computed before it can go on."""
+        return [sequence for sequence in self._pending if sequence.num_pending]
+
+    @property
     def is_ready(self) -> bool:
-        return self._cancelled or len(self._events) < MAX_WAITING
+        return self._cancelled or bool(self.waits_for) or len(self._events) < MAX_WAITING
 
     def advance(self) -> bool:
-        """Takes a step; says whether there is more to do."""
-        if self._cancelled:
-            return self.end(None)
-        try:
-            event = next(self._steps)
-        except StopIteration:
-            return self.end(None)
-        except Exception as error:  # handed to whoever reads the answer; other answers go on
-            return self.end(error)
-        if event is not None:
-            self._events.append(event)
-            self._notify()
-        return True
+        """Goes on until something must be computed, or others have their turn; says whether there is more to do."""
+        while not self._cancelled:
+            if self.waits_for or len(self._events) >= MAX_WAITING:
+                return True
+            try:
+                item = next(self._steps)
+            except StopIteration:
+                return self.end(None)
+            except Exception as error:  # handed to whoever reads the answer; other answers go on
+                return self.end(error)
+            if item is None:
+                return True
+            if isinstance(item, Pending):
+                self._pending = item.sequences
+            else:
+                self._events.append(item)
+                self._notify()
+        return self.end(None)
 
     def end(self, error: Exception | None) -> bool:
         self._steps.close()
+        self._pending = ()
         self._error = error
         self._finished = True
         self._notify()
@@ -91,12 +124,13 @@ class Scheduler:
         self._jobs: list[Job] = []
         self._changed = threading.Condition()
         self._closed = False
+        self._arrivals = count()
         self._thread = threading.Thread(target=self._run, name="sensorium-engine", daemon=True)
         self._thread.start()
 
-    def submit(self, steps: Steps) -> Job:
+    def submit(self, steps: Steps, *, priority: Priority = Priority.CHAT) -> Job:
         """Starts an answer, to be read in the running event loop. Raises RuntimeError after `close`."""
-        job = Job(self, steps)
+        job = Job(self, steps, (priority, next(self._arrivals)))
         with self._changed:
             if self._closed:
                 raise RuntimeError("the engine is closed")
@@ -104,9 +138,9 @@ class Scheduler:
             self._changed.notify()
         return job
 
-    async def run(self, steps: Steps) -> AsyncGenerator[Event, None]:
+    async def run(self, steps: Steps, *, priority: Priority = Priority.CHAT) -> AsyncGenerator[Event, None]:
         """The events of an answer. Closing this cancels it. Raises what `submit` and the answer raise."""
-        job = self.submit(steps)
+        job = self.submit(steps, priority=priority)
         try:
             while (event := await job.next()) is not None:
                 yield event
@@ -127,6 +161,8 @@ class Scheduler:
     def _run(self) -> None:
         while jobs := self._ready_jobs():
             ended = [job for job in jobs if not job.advance()]
+            if pieces := choose(sorted(jobs, key=lambda job: job.order)):
+                compute(pieces)
             if ended:
                 with self._changed:
                     self._jobs = [job for job in self._jobs if job not in ended]
@@ -138,3 +174,50 @@ class Scheduler:
         with self._changed:
             self._changed.wait_for(lambda: self._closed or any(job.is_ready for job in self._jobs))
             return [] if self._closed else [job for job in self._jobs if job.is_ready]
+
+
+def choose(jobs: list[Job]) -> list[tuple[LiveSequence, Piece]]:
+    """What of the streams that these jobs wait for, the first ones first, is computed in the next step."""
+    waiting = [sequence for job in jobs for sequence in job.waits_for]
+    waiting.sort(key=lambda sequence: sequence.num_pending > FEW_POSITIONS)
+    chosen: list[tuple[LiveSequence, Piece]] = []
+    rows, prefill_rows = STEP_ROWS, PREFILL_ROWS
+    for number, sequence in enumerate(waiting):
+        is_prompt = sequence.num_pending > FEW_POSITIONS
+        limit = min(rows, prefill_rows) if is_prompt else rows
+        piece = _piece(sequence, limit, waiting[number + 1 :], waiting) if limit else None
+        if piece is not None:
+            chosen.append((sequence, piece))
+            rows -= piece.length
+            prefill_rows -= piece.length if is_prompt else 0
+    return chosen
+
+
+def _piece(sequence: LiveSequence, limit: int, later: list[LiveSequence], waiting: list[LiveSequence]) -> Piece | None:
+    """Room is made, if need be, by taking it from streams that nobody waits for, then from the last of the `later`."""
+    while True:
+        try:
+            return sequence.piece(limit)
+        except OutOfPages:
+            victim = _victim(sequence.cache, later, waiting)
+            if victim is None:
+                return None
+            victim.give_way()
+
+
+def _victim(cache: PagedCache, later: list[LiveSequence], waiting: list[LiveSequence]) -> PagedCache | None:
+    needed = {id(sequence.cache) for sequence in waiting}
+    idle = [other for other in cache.pool.caches if other.num_pages and id(other) not in needed]
+    if idle:
+        return min(idle, key=lambda other: other.last_used)
+    return next((other.cache for other in reversed(later) if other.cache.num_pages), None)
+
+
+def alone(steps: Steps) -> Iterator[Event]:
+    """The events of work that shares its steps of the network with no other."""
+    for item in steps:
+        if isinstance(item, Pending):
+            for sequence in item.sequences:
+                sequence.settle()
+        elif item is not None:
+            yield item

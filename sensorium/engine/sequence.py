@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple, Self
+from collections.abc import Generator, Iterable, Iterator
+from hashlib import blake2b
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 
 from sensorium.engine.grammar import Grammar, State
-from sensorium.engine.runner import Runner
+from sensorium.engine.pages import PAGE_POSITIONS, PagedCache
+from sensorium.engine.runner import Piece, Runner
 from sensorium.engine.sampling import Sampler, Scores, opening
-from sensorium.model.cache import KVCache
 from sensorium.tokenizers.stream import Stream
 
-PREFILL_POSITIONS = 64  # computed at once; between two such stretches other answers have their turn
-FEW_POSITIONS = 3  # up to so many positions go faster one by one, if they hold nothing seen
+Result = TypeVar("Result")
 
 
 class Symbol(NamedTuple):
@@ -26,26 +26,35 @@ class Symbol(NamedTuple):
     patch: int | None  # of a picture
     scores: Scores | None = None  # of a text symbol, if they were asked for
 
-    def stream(self) -> Stream:
-        """One position: the symbol with its content."""
-        stream = Stream()
-        stream.add(self.id)
+    def onto(self, stream: Stream) -> None:
+        """One more position: the symbol with its content."""
+        at = stream.add(self.id)
         if self.patch is not None:
-            stream.patches.append((0, self.patch))
+            stream.patches.append((at, self.patch))
         if self.residuals is not None:
             content = stream.frames if self.patch is None else stream.patch_residuals
-            content.append((0, self.residuals))
-        return stream
+            content.append((at, self.residuals))
+
+
+class Pending(NamedTuple):
+    """What work yields that cannot go on before all of these streams is computed. So many works share one step."""
+
+    sequences: tuple[Sequence, ...]
 
 
 class Sequence:
-    """`append` only notes what is to come; `advance` computes. So a fork or a truncation costs next to nothing."""
+    """`append` only notes what is to come; `compute` computes, for many at once. So a fork or a truncation costs next
+    to nothing, and what a stream's cache held may be taken away: it is computed again, to the same figures."""
 
-    def __init__(self, runner: Runner, *, stream: Stream | None = None, cache: KVCache | None = None) -> None:
+    def __init__(self, runner: Runner, *, stream: Stream | None = None, cache: PagedCache | None = None) -> None:
         self.runner = runner
         self.stream = stream or Stream()
-        self._cache = cache or runner.new_cache()
-        self._hidden: np.ndarray | None = None  # (C,) of the last computed position
+        self.cache = cache or runner.new_cache()
+        self.num_reused = 0  # positions that some other stream had computed
+        self._furthest = 0  # position that was ever computed
+        self._names: list[bytes] = []  # of the full pages
+        self._hidden: np.ndarray | None = None  # (C,) of the last position, once it is computed
+        self._logits: np.ndarray | None = None  # (V,) of what follows it
 
     def __len__(self) -> int:
         return len(self.stream)
@@ -53,12 +62,12 @@ class Sequence:
     @property
     def num_free(self) -> int:
         """Positions left in the context."""
-        return self._cache.max_seq_len - len(self.stream)
+        return self.runner.config.max_seq_len - len(self.stream)
 
     @property
     def num_pending(self) -> int:
-        """Positions appended, but not computed yet."""
-        return len(self.stream) - self._cache.length
+        """Positions that are not computed. While there are any, nothing is known of what follows."""
+        return len(self.stream) - self.cache.length
 
     def append(self, piece: Stream) -> None:
         """Raises ValueError if the context cannot hold it."""
@@ -73,59 +82,65 @@ class Sequence:
         self.append(piece)
 
     def append_symbol(self, symbol: Symbol) -> None:
-        self.append(symbol.stream())
+        """The context must not be full."""
+        assert self.num_free
+        symbol.onto(self.stream)
 
-    def advance(self) -> None:
-        """Computes the next pending positions, at most PREFILL_POSITIONS."""
-        start = self._cache.length
-        piece = self.stream.part(start, min(start + PREFILL_POSITIONS, len(self.stream)))
-        if len(piece) > FEW_POSITIONS or piece.seen:
-            self._hidden = self.runner.prefill(piece, self._cache)
-            return
-        residuals, patches, heard = dict(piece.frames + piece.patch_residuals), dict(piece.patches), dict(piece.heard)
-        for at, symbol in enumerate(piece.ids):
-            self._hidden = self.runner.step(
-                symbol, self._cache, residuals=residuals.get(at), patch=patches.get(at), heard=heard.get(at)
-            )
+    def piece(self, limit: int) -> Piece:
+        """The next pending positions, at most `limit`, with room reserved. Raises OutOfPages."""
+        self._reuse()
+        length = min(limit, self.num_pending)
+        self.cache.reserve(length)
+        return Piece(self.stream, length, self.cache)
 
     def hidden(self) -> np.ndarray:
         """The (C,) hidden state of the last position, computed now if it is not yet."""
-        assert len(self.stream), "an empty stream predicts nothing"
-        while self.num_pending:
-            self.advance()
-        if self._hidden is None:  # forgotten by a truncation
-            self._cache.truncate(len(self.stream) - 1)
-            self.advance()
+        self.settle()
         assert self._hidden is not None
         return self._hidden
 
     def logits(self) -> np.ndarray:
-        """(V,) of the symbol that follows."""
-        return self.runner.logits(self.hidden())
+        """(V,) of the symbol that follows, computed now if they are not yet."""
+        self.settle()
+        assert self._logits is not None
+        return self._logits
+
+    def settle(self) -> None:
+        """Computes what is pending, alone. Work on the scheduler yields `Pending` instead."""
+        assert len(self.stream), "an empty stream predicts nothing"
+        while self.num_pending:
+            compute([(self, self.piece(self.num_pending))])
+
+    def next(
+        self, grammar: Grammar, sampler: Sampler, *, plain: Sequence | None = None
+    ) -> Generator[Pending, None, Symbol]:
+        """Writes a symbol. The grammar must not be done, nor the context full.
+
+        It is handed out before the network reads it, so that sound leaves at once. `plain` is the same stream without
+        its condition; where it is given, pictures are guided away from it.
+        """
+        patch = grammar.patch
+        sources = (self,) if plain is None or patch is None else (self, plain)
+        if any(source.num_pending for source in sources):
+            yield Pending(sources)
+        logits = sampler.guided(*(source.logits() for source in sources))
+        if grammar.state is State.OPEN:
+            choice = opening(logits, grammar.words, grammar.forms)
+        else:
+            choice = sampler.symbol(logits, grammar.legal())
+        draw = sampler.frame_code if patch is None else sampler.patch_code
+        residuals = self.runner.residuals([source.hidden() for source in sources], choice, draw)
+        symbol = Symbol(choice, grammar.state, residuals, patch, sampler.scores)
+        grammar.push(choice)
+        self.append_symbol(symbol)
+        if plain is not None:
+            plain.append_symbol(symbol)
+        return symbol
 
     def generate(self, grammar: Grammar, sampler: Sampler, *, plain: Sequence | None = None) -> Iterator[Symbol]:
-        """Writes symbols until the grammar is done or the context is full, one step of the network for each.
-
-        A symbol is handed out before the network reads it, so that sound leaves at once. `plain` is the same stream
-        without its condition; where it is given, pictures are guided away from it.
-        """
+        """Writes symbols, computed alone, until the grammar is done or the context is full."""
         while not grammar.done and self.num_free:
-            hiddens = [self.hidden()]
-            patch = grammar.patch
-            if plain is not None and patch is not None:
-                hiddens.append(plain.hidden())
-            logits = sampler.guided(*(self.runner.logits(hidden) for hidden in hiddens))
-            if grammar.state is State.OPEN:
-                choice = opening(logits, grammar.words, grammar.forms)
-            else:
-                choice = sampler.symbol(logits, grammar.legal())
-            draw = sampler.frame_code if patch is None else sampler.patch_code
-            symbol = Symbol(choice, grammar.state, self.runner.residuals(hiddens, choice, draw), patch, sampler.scores)
-            grammar.push(choice)
-            self.append_symbol(symbol)
-            if plain is not None:
-                plain.append_symbol(symbol)
-            yield symbol
+            yield alone(self.next(grammar, sampler, plain=plain))
 
     def truncate(self, position: int) -> None:
         """Forgets everything from `position` on."""
@@ -133,11 +148,75 @@ class Sequence:
         if position == len(self.stream):
             return
         self.stream = self.stream.part(0, position)
-        self._cache.truncate(min(position, self._cache.length))
-        self._hidden = None
+        self.cache.truncate(min(max(position - 1, 0), self.cache.length))  # the last one's hidden state is not kept
+        del self._names[position // PAGE_POSITIONS :]
 
     def fork(self) -> Self:
         """A twin that goes its own way: the shared prefix is not computed again."""
-        twin = type(self)(self.runner, stream=self.stream.part(0, len(self.stream)), cache=self._cache.fork())
-        twin._hidden = self._hidden
+        twin = type(self)(self.runner, stream=self.stream.part(0, len(self.stream)), cache=self.cache.fork())
+        twin._names = self._names.copy()
+        twin._hidden, twin._logits, twin._furthest = self._hidden, self._logits, self._furthest
         return twin
+
+    def computed(self, start: int, hidden: np.ndarray) -> None:
+        """The positions from `start` to where the cache ends are; (C,) is the hidden state of the last."""
+        self._furthest = max(self._furthest, self.cache.length)
+        self._hidden = hidden
+        for number in range(start // PAGE_POSITIONS, self.cache.length // PAGE_POSITIONS):
+            self.cache.name(number, self._name(number))
+
+    def predicted(self, logits: np.ndarray) -> None:
+        """(V,) of the symbol that follows the last position."""
+        self._logits = logits
+
+    def _reuse(self) -> None:
+        """Takes up pages that other streams have left. The last position is computed in any case."""
+        while self.cache.length % PAGE_POSITIONS == 0 and self.num_pending > PAGE_POSITIONS:
+            if not self.cache.adopt(self._name(self.cache.length // PAGE_POSITIONS)):
+                return
+            if self.cache.length > self._furthest:
+                self.num_reused += PAGE_POSITIONS
+                self._furthest = self.cache.length
+
+    def _name(self, number: int) -> bytes:
+        """A digest of everything in the stream up to the end of that full page."""
+        while len(self._names) <= number:
+            start = len(self._names) * PAGE_POSITIONS
+            before = self._names[-1] if self._names else b""
+            self._names.append(_digest(before, self.stream.part(start, start + PAGE_POSITIONS)))
+        return self._names[number]
+
+
+def compute(pieces: Iterable[tuple[Sequence, Piece]]) -> None:
+    """One step of the network for pieces of several streams. Those that have nothing pending then know what follows."""
+    sequences, parts = zip(*pieces, strict=True)
+    runner: Runner = sequences[0].runner
+    starts = [part.cache.length for part in parts]
+    hidden = runner.forward(parts)
+    for sequence, start, state in zip(sequences, starts, hidden, strict=True):
+        sequence.computed(start, state)
+    complete = [row for row, sequence in enumerate(sequences) if not sequence.num_pending]
+    if complete:
+        for row, logits in zip(complete, runner.logits(hidden[complete]), strict=True):
+            sequences[row].predicted(logits)
+
+
+def alone(work: Generator[Pending, None, Result]) -> Result:
+    """The result of work that shares its steps with no other."""
+    while True:
+        try:
+            pending = next(work)
+        except StopIteration as end:
+            return end.value
+        for sequence in pending.sequences:
+            sequence.settle()
+
+
+def _digest(before: bytes, page: Stream) -> bytes:
+    digest = blake2b(before, digest_size=16)
+    digest.update(np.array(page.ids, np.int64).tobytes())
+    for name in ("frames", "patches", "patch_residuals", "heard", "seen"):
+        for at, content in getattr(page, name):
+            digest.update(f"{name} {at} ".encode())
+            digest.update(np.ascontiguousarray(content).tobytes())
+    return digest.digest()

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from sensorium.model.config import ModelConfig
 from sensorium.model.embed import StreamInputs
 
 IGNORE_INDEX = -100
+Content = TypeVar("Content", bound=tuple[int, Any])
 
 
 class OwnCodes(NamedTuple):
@@ -73,9 +74,9 @@ class Stream:
         """Positions start .. stop as a stream of their own."""
         part = Stream(ids=self.ids[start:stop], targets=self.targets[start:stop], weights=self.weights[start:stop])
         for theirs, mine in zip(part._content(), self._content(), strict=True):
-            theirs += [(at - start, content) for at, content in mine[_range(mine, start, stop)]]
+            theirs += [(at - start, content) for at, content in between(mine, start, stop)]
         for theirs, mine in zip(part._own(), self._own(), strict=True):
-            theirs += [OwnCodes(at - start, codes) for at, codes in mine[_range(mine, start, stop)]]
+            theirs += [OwnCodes(at - start, codes) for at, codes in between(mine, start, stop)]
         return part
 
     def _content(self) -> tuple[list, ...]:
@@ -143,10 +144,12 @@ def collate_labels(streams: Sequence[Stream], config: ModelConfig) -> StreamLabe
     )
 
 
-def _range(content: Sequence[tuple[int, object]], start: int, stop: int) -> slice:
-    """Which of the content, sorted by position, lies at positions start .. stop."""
+def between(content: Sequence[Content], start: int, stop: int) -> Sequence[Content]:
+    """What of the content, sorted by position, lies at positions start .. stop."""
+    if not content or content[-1][0] < start:
+        return ()
     first = bisect_left(content, start, key=itemgetter(0))
-    return slice(first, bisect_left(content, stop, lo=first, key=itemgetter(0)))
+    return content[first : bisect_left(content, stop, lo=first, key=itemgetter(0))]
 
 
 class _Flat(NamedTuple):

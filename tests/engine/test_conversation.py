@@ -35,6 +35,7 @@ from sensorium.messages import Audio, Message, Text
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.release import Release
 from tests.engine.test_duplex import eager_release
+from tests.networks import values
 
 FRAME = 1280
 HUM = (0.3 * np.sin(np.arange(8 * FRAME + 300) / 9)).astype(np.float32)
@@ -86,10 +87,6 @@ async def answer(conversation: Conversation, params: SamplingParams = WRITTEN) -
 
 def heard(events: list[Event]) -> str:
     return "".join(event.text for event in events if isinstance(event, InputTranscriptDelta))
-
-
-def values(events: list[Event]) -> list[object]:
-    return [event.waveform.tolist() if isinstance(event, AudioDelta) else event for event in events]
 
 
 def ids(conversation: Conversation) -> list[int]:
@@ -333,7 +330,7 @@ async def test_one_thing_at_a_time_and_never_on_the_event_loop(engine: OmniEngin
 
         return call
 
-    for method in ("step", "prefill", "logits"):
+    for method in ("forward", "logits"):
         monkeypatch.setattr(Runner, method, noting(getattr(Runner, method)))
     encode = engine._release.audio_tokenizer.encode
     monkeypatch.setattr(engine._release.audio_tokenizer, "encode", noting(encode))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from sensorium.engine.answer import Network, write
 from sensorium.engine.duplex import Listener
 from sensorium.engine.media_encoder import MediaEncoder
 from sensorium.engine.request import (
-    AudioDelta,
     ContextLengthExceeded,
     End,
     Event,
@@ -26,14 +24,14 @@ from sensorium.engine.request import (
     SamplingParams,
 )
 from sensorium.engine.runner import Runner
-from sensorium.engine.scheduler import Steps
+from sensorium.engine.scheduler import Steps, alone
 from sensorium.engine.sequence import Sequence
 from sensorium.messages import Audio, WordTime
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.render import EncodedAudio, EncodedMessage
 from sensorium.tokenizers.stream import Stream
-from tests.networks import random_release, randomise
+from tests.networks import random_release, randomise, values
 
 ROOT = Path(__file__).parent.parent.parent
 FRAME = 1280
@@ -81,7 +79,7 @@ def opened(network: Network, runner: Runner | None = None) -> Sequence:
 
 
 def done(steps: Steps) -> list[Event]:
-    return [event for event in steps if event is not None]
+    return list(alone(steps))
 
 
 def hear(listener: Listener, pieces: list[np.ndarray]) -> list[Event]:
@@ -173,8 +171,8 @@ class Teacher:
 
     def logits(self, hidden: np.ndarray) -> np.ndarray:
         assert self.sequence is not None
-        logits = np.zeros(self._runner.config.vocab_size, np.float32)
-        logits[self._targets[len(self.sequence)]] = 30.0
+        logits = np.zeros((len(hidden), self._runner.config.vocab_size), np.float32)
+        logits[:, self._targets[len(self.sequence)]] = 30.0
         return logits
 
 
@@ -245,10 +243,6 @@ def joined(events: list[Event]) -> str:
     return "".join(event.text for event in events if isinstance(event, InputTranscriptDelta))
 
 
-def values(events: Iterator[Event | None]) -> list[object]:
-    return [event.waveform.tolist() if isinstance(event, AudioDelta) else event for event in events if event]
-
-
 @pytest.mark.parametrize("modality", ["text", "audio"])
 def test_the_answer_to_a_live_turn_is_the_answer_to_its_symbols(network: Network, modality: str):
     params = SamplingParams(modality=modality, temperature=0.7, seed=2, max_tokens=24, tool_choice="none")  # pyright: ignore
@@ -256,7 +250,9 @@ def test_the_answer_to_a_live_turn_is_the_answer_to_its_symbols(network: Network
     hear(Listener(network, live), [sound()])
     live.append_ids(vocab.END, vocab.ASSISTANT)
     at_once.append(live.stream.part(0, len(live)))
-    found, expected = [values(write(network, each, network.answer_grammar(params), params)) for each in (live, at_once)]
+    found, expected = [
+        values(alone(write(network, each, network.answer_grammar(params), params))) for each in (live, at_once)
+    ]
     assert found == expected
     assert_same(live.stream, at_once.stream)
     assert len(found) > 5
@@ -277,7 +273,7 @@ def test_a_full_context_ends_the_turn_cleanly(some_network: Network):
     assert len(sequence) <= 512 - 3
     sequence.append_ids(vocab.END, vocab.ASSISTANT)
     params = SamplingParams()
-    *_, end = write(some_network, sequence, some_network.answer_grammar(params), params)
+    *_, end = alone(write(some_network, sequence, some_network.answer_grammar(params), params))
     assert isinstance(end, End)
     assert end.reason == "length"
     sequence.truncate(512 - 8)

@@ -8,7 +8,6 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +36,7 @@ from sensorium.messages import Audio, Image, Message, Part, Text, Video
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.stream import Stream
+from tests.networks import values
 
 WARM = SamplingParams(temperature=1.0, seed=4, max_tokens=40)
 SPOKEN = SamplingParams(modality="audio", voice="echo", seed=4, max_tokens=40)
@@ -67,18 +67,6 @@ def user(*parts: Part | str) -> list[Message]:
 
 async def answer(engine: OmniEngine, messages: list[Message], params: SamplingParams) -> list[Event]:
     return [event async for event in engine.generate(messages, params)]
-
-
-def values(events: list[Event]) -> list[Any]:
-    """Events as values that compare."""
-    return [
-        event.waveform.tolist()
-        if isinstance(event, AudioDelta)
-        else event.pixels.tolist()
-        if isinstance(event, ImageDelta)
-        else event
-        for event in events
-    ]
 
 
 def end_of(events: list[Event]) -> End:
@@ -236,7 +224,7 @@ async def test_the_network_never_runs_on_the_event_loop(engine: OmniEngine, monk
 
         return call
 
-    for method in ("step", "prefill", "logits", "residuals"):
+    for method in ("forward", "logits", "residuals"):
         monkeypatch.setattr(Runner, method, noting(getattr(Runner, method)))
     monkeypatch.setattr(engine._media, "audio", noting(engine._media.audio))
     monkeypatch.setattr(engine._media, "image", noting(engine._media.image))

@@ -1,4 +1,4 @@
-"""The fast step on fused weights gives what the modules give."""
+"""The compiled step gives what the modules give, and each row what it gives alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sensorium.engine.runner import Runner
+from sensorium.engine.runner import Piece, Runner
 from sensorium.model.transformer import Transformer
 from sensorium.tokenizers.stream import Stream, collate_inputs
 from sensorium.tokenizers.vocab import Vocabulary
@@ -53,21 +53,43 @@ def mixed_stream(num_image_residuals: int, length: int = 40) -> Stream:
     return stream
 
 
+def last_states(runner: Runner, stream: Stream, *lengths: int) -> np.ndarray:
+    """The hidden state at the end of every piece of these lengths."""
+    cache, start, states = runner.new_cache(), 0, []
+    for length in lengths:
+        cache.reserve(length)
+        states.append(runner.forward([Piece(stream, length, cache)])[0])
+        start += length
+    assert cache.length == start
+    return np.stack(states)
+
+
 def test_step_by_step_as_the_module(network: Transformer):
     stream = mixed_stream(network.config.num_image_residuals)
     with torch.inference_mode():
         hidden = network(collate_inputs([stream], network.config))[0]
         logits = network.symbol_head(hidden).numpy()
     runner = Runner(network)
-    cache = runner.new_cache()
-    residuals, patches, heard = dict(stream.frames + stream.patch_residuals), dict(stream.patches), dict(stream.heard)
-    runner.prefill(stream.part(0, 10), cache)  # from here on both write the same cache
-    for at in range(10, len(stream)):
-        content = {"residuals": residuals.get(at), "patch": patches.get(at), "heard": heard.get(at)}
-        state = runner.step(stream.ids[at], cache, **content)
-        np.testing.assert_allclose(state, hidden[at].numpy(), rtol=0, atol=ATOL)
-        np.testing.assert_allclose(runner.logits(state), logits[at], rtol=0, atol=ATOL)
-    assert cache.length == len(stream)
+    states = last_states(runner, stream, 10, *[1] * 30)
+    np.testing.assert_allclose(states, hidden[9:].numpy(), rtol=0, atol=ATOL)
+    np.testing.assert_allclose(runner.logits(states), logits[9:], rtol=0, atol=ATOL)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_rows_are_the_same_to_the_bit_whoever_shares_the_call(network: Transformer, threads: int):
+    """Pieces of many streams, of many lengths, in one call and each alone."""
+    whole = mixed_stream(network.config.num_image_residuals, 60)
+    bounds = [(0, 1), (3, 40), (5, 7), (0, 60), (11, 12), (20, 31), (2, 6), (30, 33), (1, 2), (8, 40)]
+    streams = [whole.part(*bound) for bound in bounds]
+    alone = np.stack([last_states(Runner(network), stream, len(stream))[0] for stream in streams])
+    runner = Runner(network, threads=threads)
+    pieces = [Piece(stream, len(stream), runner.new_cache()) for stream in streams]
+    for piece in pieces:
+        piece.cache.reserve(piece.length)
+    together = runner.forward(pieces)
+    runner.close()
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_array_equal(runner.logits(together)[4], runner.logits(alone[4:5])[0])
 
 
 @pytest.mark.parametrize("num_hiddens", [1, 2])
@@ -102,20 +124,11 @@ def test_text_has_no_residual_codes(network: Transformer):
     assert Runner(network).residuals([hidden], network.config.audio_start - 1, lambda logits: 0) is None
 
 
-def test_a_full_context_says_so(network: Transformer):
-    runner = Runner(network)
-    cache = network.new_cache(max_seq_len=2)
-    for _ in range(2):
-        runner.step(70, cache, residuals=None, patch=None)
-    with pytest.raises(ValueError, match="holds 2 positions"):
-        runner.step(70, cache, residuals=None, patch=None)
-
-
 def test_training_on_does_not_change_a_runner():
     network = random_network(VOCABULARY)
     runner = Runner(network)
-    before = runner.step(70, runner.new_cache(), residuals=None, patch=None)
+    before = last_states(runner, mixed_stream(0), 40)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
-    np.testing.assert_array_equal(runner.step(70, runner.new_cache(), residuals=None, patch=None), before)
+    np.testing.assert_array_equal(last_states(runner, mixed_stream(0), 40), before)

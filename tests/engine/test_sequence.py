@@ -10,10 +10,11 @@ import torch
 
 from sensorium.engine import reference
 from sensorium.engine.grammar import Alphabet, Grammar, State
+from sensorium.engine.pages import PAGE_POSITIONS
 from sensorium.engine.request import SamplingParams
 from sensorium.engine.runner import Runner
 from sensorium.engine.sampling import Sampler
-from sensorium.engine.sequence import Sequence, Symbol
+from sensorium.engine.sequence import Sequence, Symbol, alone, compute
 from sensorium.messages import Text
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.release import Release
@@ -172,13 +173,64 @@ def test_a_truncated_sequence_goes_on_as_if_nothing_had_been_there(
     assert first == second
 
 
-def test_chunked_prefill_equals_one_prefill(release: Release, runner: Runner):
+def test_a_stream_cut_anywhere_is_computed_to_the_same_figures(release: Release, runner: Runner):
     stream = prompt(release, Text(text="what is two plus three " * 8), picture(release), clip(release))
     assert len(stream) > 100
-    sequence = Sequence(runner)
-    sequence.append(stream)
-    whole = runner.prefill(stream, runner.new_cache())
-    np.testing.assert_allclose(sequence.hidden(), whole, rtol=0, atol=2e-5)
+    found = []
+    for limit in (1, 7, 16, 50, len(stream)):
+        sequence = Sequence(Runner(release.model))
+        sequence.append(stream)
+        while sequence.num_pending:
+            compute([(sequence, sequence.piece(limit))])
+        found.append((sequence.hidden(), sequence.logits()))
+    for hidden, logits in found[1:]:
+        np.testing.assert_array_equal(hidden, found[0][0])
+        np.testing.assert_array_equal(logits, found[0][1])
+    expected = reference.last_hidden(release.model, stream)
+    np.testing.assert_allclose(found[0][0], expected.detach().numpy(), rtol=0, atol=2e-5)
+
+
+def test_a_prefix_that_another_stream_has_computed_is_taken_over(release: Release, runner: Runner):
+    stream = prompt(release, Text(text="what is two plus three " * 8), picture(release), clip(release))
+    first, second, other = (Sequence(Runner(release.model) if n == 0 else runner) for n in range(3))
+    for sequence in (first, second):
+        sequence.append(stream)
+        sequence.settle()
+        assert sequence.num_reused == 0
+    twin = Sequence(runner)
+    twin.append(stream)
+    np.testing.assert_array_equal(twin.logits(), first.logits())
+    assert twin.num_reused == (len(stream) - 1) // PAGE_POSITIONS * PAGE_POSITIONS
+    changed = stream.part(0, len(stream))
+    at, feature = changed.heard[-1]
+    changed.heard[-1] = (at, -feature)  # the same symbols, heard otherwise
+    other.append(changed)
+    assert not np.array_equal(other.logits(), first.logits())
+    assert other.num_reused == at // PAGE_POSITIONS * PAGE_POSITIONS
+    del second, twin, other
+    again = Sequence(runner)
+    again.append(stream)
+    np.testing.assert_array_equal(again.logits(), first.logits())
+    assert again.num_reused > 100, "pages outlive the stream that wrote them"
+
+
+def test_a_stream_whose_memory_was_taken_goes_on_as_if_nothing_had_been(
+    release: Release, runner: Runner, alphabet: Alphabet
+):
+    voice = vocab.voice_id("alloy")
+    opening = prompt(release, Text(text="the time"), picture(release), opening=(vocab.SPEAK, voice))
+    found = []
+    for every in (1000, 13, 1):
+        sequence = Sequence(Runner(release.model))
+        sequence.append(opening)
+        symbols, sampler = [], Sampler(WARM)
+        grammar = opened(alphabet, vocab.SPEAK, voice)
+        for number in range(NUM_SYMBOLS):
+            symbols.append(alone(sequence.next(grammar, sampler)))
+            if number % every == every - 1:
+                sequence.cache.truncate(0)
+        found.append(take(symbols))
+    assert found[0] == found[1] == found[2]
 
 
 def test_a_full_context_ends_the_answer(release: Release, runner: Runner, alphabet: Alphabet):
