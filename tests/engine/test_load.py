@@ -108,9 +108,11 @@ async def test_memory_is_taken_from_the_idle_and_computed_again(release: Release
 async def test_what_was_computed_for_others_counts_as_cached(release: Release):
     engine = OmniEngine(release)
     messages = [SYSTEM, Message(role="user", parts=(Text(text="two"), PICTURE))]
-    first, again = [(await answer(engine, messages, SamplingParams(max_tokens=5)))[-1] for _ in range(2)]
-    other = (await answer(engine, [SYSTEM, *requests(1)[0][0]], SamplingParams(max_tokens=5)))[-1]
-    cached = [event.usage.cached for event in (first, again, other)]
+    cached = []
+    for asked in (messages, messages, [SYSTEM, *requests(1)[0][0][-1:]]):
+        *_, end = await answer(engine, asked, SamplingParams(max_tokens=5))
+        assert isinstance(end, End)
+        cached.append(end.usage.cached)
     assert cached[0] == 0
     assert cached[1] > cached[2] > 16
     await engine.close()
