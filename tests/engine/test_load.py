@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sensorium.engine.engine import OmniEngine
-from sensorium.engine.request import Event, SamplingParams
+from sensorium.engine.request import End, Event, SamplingParams
 from sensorium.messages import Audio, Image, Message, Text
 from sensorium.tokenizers.release import Release
 from tests.networks import values
