@@ -16,7 +16,7 @@ from sensorium.engine.request import End, FinishReason, SamplingParams, Usage
 from sensorium.engine.runner import Runner
 from sensorium.engine.sampling import Sampler
 from sensorium.engine.scheduler import Steps
-from sensorium.engine.sequence import Sequence
+from sensorium.engine.sequence import Pending, Sequence
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.render import Piece
@@ -78,6 +78,8 @@ def read(network: Network, sequence: Sequence, pieces: list[Piece]) -> Steps:
             if is_clip:
                 yield from writer.push(symbol.id)
         clip += is_clip
+    if sequence.num_pending:
+        yield Pending((sequence,))
 
 
 def num_positions(pieces: Iterable[Piece]) -> int:

@@ -92,7 +92,7 @@ class OmniEngine:
             async for event in heard:
                 yield 0, event
         answers = [
-            self._scheduler.run(write(self._network, trunk.fork(), grammar, each))
+            self._scheduler.run(self._branch(trunk, grammar, each))
             for grammar, each in zip(grammars, params, strict=True)
         ]
         async with aclosing(merged(answers)) as events:
@@ -159,6 +159,11 @@ class OmniEngine:
         audio, image = self._media.blank_audio, self._media.blank_image
         blank = [encode_message(message, audio=audio, image=image) for message in messages]
         return self._release.renderer.prompt(blank, ())
+
+    def _branch(self, trunk: LiveSequence, grammar: Grammar, params: SamplingParams) -> Steps:
+        """One of several answers to a prompt that was read. The trunk is forked where all of it is handled, on the
+        scheduler's thread."""
+        yield from write(self._network, trunk.fork(), grammar, params)
 
     def _answer(self, pieces: list[Piece], grammar: Grammar, params: SamplingParams) -> Steps:
         sequence = LiveSequence(self._network.runner)
