@@ -195,26 +195,34 @@ def exponential(x):
 
 
 @njit(fastmath=True, nogil=True, cache=True)
-def attend(query, keys, values, pages, layer, head, length, weights, mixed):
-    """mixed (1, D): one head's query (1, D) looks at positions 0 .. length, which lie in `pages` of keys and values.
+def attend(query, keys, values, pages, layer, length, mixed):
+    """mixed (1, C): all heads of a query (1, C) look at positions 0 .. length, in `pages` of keys and values.
 
-    A page's keys lie feature by feature, so that its scores are one vector. `weights` (1, ..) has room for whole pages.
+    A page's keys lie feature by feature, so that its scores are one vector. Page by page, memory is read in a row.
     """
-    scale = ONE / np.sqrt(np.float32(query.shape[1]))
-    total = ZERO
+    num_heads, dim = keys.shape[2], keys.shape[3]
+    weights = np.empty((num_heads, (length + LANES - 1) // LANES * LANES), np.float32)
+    scale = ONE / np.sqrt(np.float32(dim))
     for start in range(0, length, LANES):
-        _scores(query, keys[pages[start // LANES], layer, head], weights, 0, 0, start)
-        for at in range(start, start + LANES):
+        page = keys[pages[start // LANES], layer]  # (H, D, LANES)
+        for head in range(num_heads):
+            part = query[:, head * dim : (head + 1) * dim]
+            _scores(part, page[head], weights[head : head + 1], 0, 0, start)
+    for head in range(num_heads):
+        total = ZERO
+        for at in range(length):
             # normed queries and keys keep a score within sqrt(D) = 8: no maximum need be taken off first
-            weights[0, at] = exponential(weights[0, at] * scale)
-    weights[0, length:] = ZERO  # the rest of the last page is anything
-    for at in range(length):
-        total += weights[0, at]
+            weights[head, at] = exponential(weights[head, at] * scale)
+            total += weights[head, at]
+        for at in range(length):
+            weights[head, at] /= total
+        weights[head, length:] = ZERO  # the rest of the last page is anything
     mixed[:] = ZERO
     for start in range(0, length, LANES):
-        _mixture(weights[:, start : start + LANES], values[pages[start // LANES], layer, head], mixed, 0, 0, 0)
-    for i in range(mixed.shape[1]):
-        mixed[0, i] /= total
+        page = values[pages[start // LANES], layer]  # (H, LANES, D)
+        for head in range(num_heads):
+            part = weights[head : head + 1, start : start + LANES]
+            _mixture(part, page[head], mixed, 0, 0, head * dim)
 
 
 @njit(fastmath=True, nogil=True, cache=True)
@@ -243,14 +251,7 @@ def look_around(x, ids, at, pages, keys, values, cos, sin, gates, tables, table,
                 for i in range(dim):
                     values[page, layer, head, slot, i] += gate * tables[table, ids[row], start + i]
     for row in range(len(x)):
-        length = at[row] + 1
-        weights = np.empty((1, (length + LANES - 1) // LANES * LANES), np.float32)
-        for head in range(num_heads):
-            query, out = (
-                x[row : row + 1, head * dim : (head + 1) * dim],
-                mixed[row : row + 1, head * dim : (head + 1) * dim],
-            )
-            attend(query, keys, values, pages[row], layer, head, length, weights, out)
+        attend(x[row : row + 1, :size], keys, values, pages[row], layer, at[row] + 1, mixed[row : row + 1])
 
 
 @njit(fastmath=True, nogil=True, cache=True)
