@@ -6,6 +6,7 @@ breaks only the command that needs it.
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -37,7 +38,8 @@ app.add_typer(keys, name="keys")
 
 Checkpoint = Annotated[Path, typer.Option(help="A folder with weights; the released ones by default.")]
 Fake = Annotated[bool, typer.Option("--fake", help="Scripted answers instead of a network, to test clients with.")]
-Threads = Annotated[int, typer.Option(min=1, help="CPU threads of the network. Small ones decode best on one.")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads that share the work of many answers; one has one.")]
+DEFAULT_THREADS = min(4, os.cpu_count() or 1)
 SettingsFile = Annotated[
     Path | None,
     typer.Option("--config", exists=True, dir_okay=False, help="Settings in TOML; the options given here win."),
@@ -58,7 +60,7 @@ def serve(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="8000 by default; 0 picks a free port.")] = None,
     checkpoint: Checkpoint = RELEASED,
     fake: Fake = False,
-    threads: Threads = 1,
+    threads: Threads = DEFAULT_THREADS,
     file: SettingsFile = None,
     api_key: Annotated[
         list[str] | None,
@@ -164,7 +166,7 @@ def chat(
     api_key: Annotated[str, typer.Option(envvar="SENSORIUM_API_KEY", help="The key that the server asks for.")] = "",
     checkpoint: Checkpoint = RELEASED,
     fake: Fake = False,
-    threads: Threads = 1,
+    threads: Threads = DEFAULT_THREADS,
     audio_in: Annotated[Path | None, typer.Option(exists=True, help="A clip to send with the first message.")] = None,
     image: Annotated[Path | None, typer.Option(exists=True, help="A picture to send with the first message.")] = None,
     audio_out: Annotated[Path | None, typer.Option(help="Answer in speech, and write it to this file.")] = None,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sensorium.engine.request import AudioDelta, End, Event, ImageDelta
+from sensorium.engine.request import AudioDelta, End, Event, ImageDelta, TextDelta
 from sensorium.model.config import from_depth
 from sensorium.model.transformer import Transformer
 from sensorium.tokenizers.audio import AudioTokenizerConfig
@@ -64,8 +64,15 @@ def randomise(model: nn.Module) -> None:
 
 
 def values(events: Iterable[Event]) -> list[Any]:
-    """Events as values that compare. What of a prompt other streams had computed is left out: it depends on them."""
-    return [_value(event) for event in events]
+    """Events as values that compare, whatever else the engine did meanwhile: text is joined, for it comes in pieces of
+    any length, and what of a prompt other streams had computed is left out."""
+    joined: list[Event] = []
+    for event in events:
+        if isinstance(event, TextDelta) and joined and isinstance(last := joined[-1], TextDelta):
+            joined[-1] = last.joined(event)
+        else:
+            joined.append(event)
+    return [_value(event) for event in joined]
 
 
 def _value(event: Event) -> Any:

@@ -64,12 +64,13 @@ class OmniEngine:
 
     @classmethod
     def load(cls, folder: Path | str, *, threads: int = 1) -> Self:
-        """A release, ready to answer at full speed. `threads` serve prompts and media; decoding uses one.
+        """A release, ready to answer at full speed. So many `threads` share the work when many are answered at once; a
+        lone answer is quickest on one.
 
         Raises FileNotFoundError if there is no release, ValueError if its parts do not fit each other.
         """
-        torch.set_num_threads(threads)
-        engine = cls(Release.load(folder))
+        torch.set_num_threads(1)  # of the tokenizers: their steps are small
+        engine = cls(Release.load(folder), threads=threads)
         engine.warm_up()
         return engine
 

@@ -101,6 +101,9 @@ class TextDelta:
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
 
+    def joined(self, next: TextDelta) -> TextDelta:
+        return TextDelta(text=self.text + next.text, logprobs=self.logprobs + next.logprobs)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TranscriptDelta:

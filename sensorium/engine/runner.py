@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from sensorium.model.heads import DepthHead, DepthTransformer
 from sensorium.model.transformer import MLP, Block, GroupedMLP, Transformer
 from sensorium.tokenizers.stream import Stream, between
 
-FEW_ROWS = 8  # of fewer, a second thread would cost more than it takes over
+MIN_ROWS = 4  # of a thread: for fewer it is not worth waking
 CACHED_CONTEXTS = 16
 
 
@@ -38,11 +39,12 @@ class Runner:
     """A trained network, ready to run. Its matrices are read as bfloat16, which is what releases hold."""
 
     def __init__(self, model: Transformer, *, cached_positions: int | None = None, threads: int = 1) -> None:
-        """`cached_positions`: of all streams together, by default sixteen full contexts. `threads`: one or two share
-        the rows of a call."""
+        """`cached_positions`: of all streams together, by default sixteen full contexts. So many `threads` share the
+        rows of a call, if there are enough for all."""
         config = self.config = model.config
         self.pool = PagePool(config, num_positions=cached_positions or CACHED_CONTEXTS * config.max_seq_len)
-        self._helper = ThreadPoolExecutor(1, thread_name_prefix="sensorium-rows") if threads > 1 else None
+        self._threads = threads
+        self._helpers = ThreadPoolExecutor(threads, thread_name_prefix="sensorium-rows")  # starts none before it must
         self._embed = _Embedding(model.embed)
         blocks = [block for block in model.blocks if isinstance(block, Block)]
         embeddings = [block.attention.value_embedding for block in blocks]
@@ -67,19 +69,15 @@ class Runner:
         return PagedCache(self.pool)
 
     def close(self) -> None:
-        if self._helper is not None:
-            self._helper.shutdown()
+        self._helpers.shutdown()
 
     def forward(self, pieces: Sequence[Piece]) -> np.ndarray:
         """Continues each stream by its piece, in one go; returns the hidden states of their last positions
         (len(pieces), C). No two pieces may be of one stream."""
         ends = np.cumsum([piece.length for piece in pieces])
-        middle = int(np.searchsorted(ends, ends[-1] / 2))
-        if self._helper is None or ends[-1] < FEW_ROWS or not 0 < middle < len(pieces):
-            hidden = self._rows(pieces)
-        else:
-            second = self._helper.submit(self._rows, pieces[middle:])
-            hidden = np.concatenate((self._rows(pieces[:middle]), second.result()))
+        first, *others = self._shares(pieces, ends)
+        helped = [self._helpers.submit(self._rows, share) for share in others]
+        hidden = np.concatenate([self._rows(first), *(each.result() for each in helped)])
         for piece in pieces:
             piece.cache.advance(piece.length)
         return hidden[ends - 1]
@@ -100,6 +98,13 @@ class Runner:
         else:
             head, code = self._depth_head, symbol - self.config.audio_start
         return head(hiddens, code, draw) if head and code >= 0 else None
+
+    def _shares(self, pieces: Sequence[Piece], ends: np.ndarray) -> list[Sequence[Piece]]:
+        """What each thread computes: whole pieces, of about as many rows each, and not fewer than are worth it."""
+        num_shares = max(1, min(self._threads, ends[-1] // MIN_ROWS))
+        cuts = np.searchsorted(ends, ends[-1] * np.arange(1, num_shares) / num_shares, side="left") + 1
+        bounds = np.unique([0, *cuts, len(pieces)])
+        return [pieces[start:stop] for start, stop in pairwise(bounds)]
 
     def _rows(self, pieces: Sequence[Piece]) -> np.ndarray:
         """(B, C) the hidden states of all positions of these pieces."""

@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
 from enum import IntEnum
 from itertools import count
 
 from sensorium.engine.pages import OutOfPages, PagedCache
-from sensorium.engine.request import Event
+from sensorium.engine.request import Event, TextDelta
 from sensorium.engine.runner import Piece
 from sensorium.engine.sequence import Pending, compute
 from sensorium.engine.sequence import Sequence as LiveSequence
@@ -46,8 +46,9 @@ class Job:
         self.order = order
         self._scheduler = scheduler
         self._steps = steps
-        self._loop = asyncio.get_running_loop()
-        self._filled = asyncio.Event()
+        self.loop = asyncio.get_running_loop()
+        self.filled = asyncio.Event()
+        self.has_news = False
         self._events: deque[Event] = deque()
         self._error: BaseException | None = None
         self._pending: tuple[LiveSequence, ...] = ()
@@ -55,25 +56,33 @@ class Job:
         self._cancelled = False
 
     async def next(self) -> Event | None:
-        """The next event, or None after the last one. Raises what the answer raised."""
+        """The next event, or None after the last one. Raises what the answer raised. Text that has come together is
+        handed over together: the more there is to do, the less is done for every symbol."""
         while not self._events:
             if self._error is not None:
                 raise self._error
             if self._finished:
                 return None
-            self._filled.clear()
-            await self._filled.wait()
+            self.filled.clear()
+            await self.filled.wait()
+        was_full = len(self._events) >= MAX_WAITING
         event = self._events.popleft()
-        if len(self._events) == MAX_WAITING - 1:
+        while isinstance(event, TextDelta) and self._events and isinstance(more := self._events[0], TextDelta):
+            self._events.popleft()
+            event = event.joined(more)
+        if was_full:
             self._scheduler.wake()
         return event
 
     def cancel(self) -> None:
         """The work ends before its next step. Harmless after the end."""
-        self._cancelled = True
+        self.give_up()
         self._scheduler.wake()
 
     # What follows runs on the worker thread.
+
+    def give_up(self) -> None:
+        self._cancelled = True
 
     @property
     def waits_for(self) -> list[LiveSequence]:
@@ -101,7 +110,9 @@ class Job:
                 self._pending = item.sequences
             else:
                 self._events.append(item)
-                self._notify()
+                self.has_news = True
+                if not isinstance(item, TextDelta):  # of sound and pictures none waits for what others are doing
+                    announce([self])
         return self.end(None)
 
     def end(self, error: Exception | None) -> bool:
@@ -109,14 +120,28 @@ class Job:
         self._pending = ()
         self._error = error
         self._finished = True
-        self._notify()
+        self.has_news = True
         return False
 
-    def _notify(self) -> None:
+
+def announce(jobs: Iterable[Job]) -> None:
+    """Tells the readers of these jobs, by one call for all: it costs as much as a symbol does."""
+    readers: dict[asyncio.AbstractEventLoop, list[Job]] = {}
+    for job in jobs:
+        if job.has_news:
+            job.has_news = False
+            readers.setdefault(job.loop, []).append(job)
+    for loop, told in readers.items():
         try:
-            self._loop.call_soon_threadsafe(self._filled.set)
-        except RuntimeError:  # the reader's loop has closed
-            self._cancelled = True
+            loop.call_soon_threadsafe(_wake, told)
+        except RuntimeError:  # it has closed: nobody reads on
+            for job in told:
+                job.give_up()
+
+
+def _wake(jobs: Iterable[Job]) -> None:
+    for job in jobs:
+        job.filled.set()
 
 
 class Scheduler:
@@ -161,6 +186,7 @@ class Scheduler:
     def _run(self) -> None:
         while jobs := self._ready_jobs():
             ended = [job for job in jobs if not job.advance()]
+            announce(jobs)
             if pieces := choose(sorted(jobs, key=lambda job: job.order)):
                 compute(pieces)
             if ended:
@@ -168,6 +194,7 @@ class Scheduler:
                     self._jobs = [job for job in self._jobs if job not in ended]
         for job in self._jobs:
             job.end(RuntimeError("the engine was closed"))
+        announce(self._jobs)
 
     def _ready_jobs(self) -> list[Job]:
         """Waits for some; an empty list after `close`."""

@@ -9,7 +9,7 @@ from contextlib import aclosing
 
 import pytest
 
-from sensorium.engine.request import Event, TextDelta
+from sensorium.engine.request import Event, TextDelta, TokenLogprob, TranscriptDelta
 from sensorium.engine.scheduler import MAX_WAITING, Job, Scheduler, Steps
 
 
@@ -20,8 +20,8 @@ async def scheduler() -> AsyncIterator[Scheduler]:
     await asyncio.to_thread(scheduler.close)
 
 
-def say(number: int) -> TextDelta:
-    return TextDelta(text=str(number))
+def say(number: int) -> TranscriptDelta:
+    return TranscriptDelta(text=str(number))
 
 
 def counting(log: list, name: str, count: int) -> Steps:
@@ -87,6 +87,22 @@ async def test_a_slow_reader_pauses_its_answer_alone(scheduler: Scheduler):
     for number in range(10 * MAX_WAITING):
         assert await slow.next() == say(number)
     assert await slow.next() is None
+
+
+async def test_text_that_has_come_together_is_handed_over_together(scheduler: Scheduler):
+    def writing() -> Steps:
+        for number in range(5):
+            yield TextDelta(text=str(number), logprobs=(TokenLogprob(b"%d" % number, -1.0),))
+        yield say(5)
+        yield TextDelta(text="6")
+
+    job = scheduler.submit(writing())
+    await eventually(lambda: job._finished)
+    first, *rest = await drain(job)
+    assert isinstance(first, TextDelta)
+    assert first.text == "01234"
+    assert [token.bytes for token in first.logprobs] == [b"0", b"1", b"2", b"3", b"4"]
+    assert rest == [say(5), TextDelta(text="6")]
 
 
 async def test_cancelling_ends_the_work(scheduler: Scheduler):
