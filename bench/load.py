@@ -21,8 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bench.latency import percentiles, serving
 from bench.untrained import TEXT_TOKENS, untrained
 
@@ -110,8 +108,9 @@ def measure(host: str, *, numbers: list[int], tokens: int, seconds: float) -> di
 
 
 def print_table(name: str, rows: dict[int, dict[str, float]]) -> None:
+    print(f"\n{name}")
     print(
-        f"\n{name}\n  {'clients':>8} {'tokens/s':>9} {'answers/s':>10} {'x one':>6} {'ttft p50':>9} {'p95':>7} {'p95 x idle':>11}"
+        f"  {'clients':>8} {'tokens/s':>9} {'answers/s':>10} {'x one':>6} {'ttft p50':>9} {'p95':>7} {'p95 x idle':>11}"
     )
     for number, row in rows.items():
         print(
@@ -129,7 +128,6 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="a release to measure instead")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = options.checkpoint or Path(folder)
         if options.checkpoint is None:
