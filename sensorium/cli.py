@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from sensorium.engine.request import LiveEngine
+    from sensorium.engine.request import EngineInfo, LiveEngine
     from sensorium.platform.state import State
     from sensorium.server.config import ServerConfig
     from sensorium.server.tls import Identity
@@ -39,6 +39,10 @@ app.add_typer(keys, name="keys")
 Checkpoint = Annotated[Path, typer.Option(help="A folder with weights; the released ones by default.")]
 Fake = Annotated[bool, typer.Option("--fake", help="Scripted answers instead of a network, to test clients with.")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads that share the work of many answers; one has one.")]
+Cached = Annotated[
+    int | None,
+    typer.Option(min=1, help="Positions of all conversations kept computed; by default 16 contexts of them."),
+]
 DEFAULT_THREADS = min(4, os.cpu_count() or 1)
 SettingsFile = Annotated[
     Path | None,
@@ -61,6 +65,7 @@ def serve(
     checkpoint: Checkpoint = RELEASED,
     fake: Fake = False,
     threads: Threads = DEFAULT_THREADS,
+    cached_positions: Cached = None,
     file: SettingsFile = None,
     api_key: Annotated[
         list[str] | None,
@@ -87,7 +92,8 @@ def serve(
         shown = identity(config)
     except ValueError as error:
         _fail(str(error))
-    _serve(_load_engine(checkpoint, fake=fake, threads=threads), config, shown)
+    engine = _load_engine(checkpoint, fake=fake, threads=threads, cached_positions=cached_positions)
+    _serve(engine, config, shown)
 
 
 @keys.command("create")
@@ -247,7 +253,7 @@ def _run_recipe(recipe: str, options: list[str]) -> NoReturn:
     raise typer.Exit(subprocess.call([sys.executable, "-m", f"recipes.{recipe}", *options]))
 
 
-def _load_engine(checkpoint: Path, *, fake: bool, threads: int) -> LiveEngine:
+def _load_engine(checkpoint: Path, *, fake: bool, threads: int, cached_positions: int | None = None) -> LiveEngine:
     if fake:
         from sensorium.engine.fake import FakeEngine
 
@@ -255,7 +261,7 @@ def _load_engine(checkpoint: Path, *, fake: bool, threads: int) -> LiveEngine:
     from sensorium.engine.engine import OmniEngine
 
     try:
-        return OmniEngine.load(checkpoint, threads=threads)
+        return OmniEngine.load(checkpoint, threads=threads, cached_positions=cached_positions)
     except FileNotFoundError:
         _fail(f"no weights at {checkpoint}: train some with `make train-nano` and name them with --checkpoint")
     except ValueError as error:
@@ -296,7 +302,7 @@ def _serve(engine: LiveEngine, config: ServerConfig, shown: Identity | None) -> 
                 for listener in listeners:
                     drop_unread(listener, config.send_timeout_s)
                 keys_needed = edge.state.keys_needed
-                _announce(engine.info.model, config, shown, listeners[0].getsockname()[1], keys_needed=keys_needed)
+                _announce(engine.info, config, shown, listeners[0].getsockname()[1], keys_needed=keys_needed)
 
     settings = {"log_level": "warning", "ws_max_size": config.max_event_bytes}
     if shown is not None:
@@ -307,7 +313,7 @@ def _serve(engine: LiveEngine, config: ServerConfig, shown: Identity | None) -> 
         raise typer.Exit(1)
 
 
-def _announce(model: str, config: ServerConfig, shown: Identity | None, port: int, *, keys_needed: bool) -> None:
+def _announce(info: EngineInfo, config: ServerConfig, shown: Identity | None, port: int, *, keys_needed: bool) -> None:
     url = f"{'https' if shown else 'http'}://{'127.0.0.1' if config.host == '0.0.0.0' else config.host}:{port}"
     key = " -H 'authorization: Bearer YOUR_KEY'" if keys_needed else ""
     own = shown.certificate if shown and config.tls_self_signed else None
@@ -315,12 +321,15 @@ def _announce(model: str, config: ServerConfig, shown: Identity | None, port: in
     told = f"\nClients trust {own} by NODE_EXTRA_CA_CERTS or SSL_CERT_FILE.\n" if own else ""
     open_to = "shows one of its keys" if keys_needed else "is on this machine, without a key"
     kept = "is kept" if config.state or config.database else "ends with the server (--state FOLDER keeps it)"
+    memory = "".join(f"{size / 1e6:,.0f} MB of {what}, " for what, size in info.memory_bytes.items())
+    if memory:
+        memory = f"Memory: {memory.removesuffix(', ')}: {info.cached_positions:,} positions of all conversations.\n"
     typer.echo(f"""\
-{model} is ready at {url} (the playground; Ctrl-C stops it)
+{info.model} is ready at {url} (the playground; Ctrl-C stops it)
 Whoever {open_to}, may use it. What it is asked to store {kept}.
-{told}
+{memory}{told}
 curl {url}/v1/chat/completions{trust} -H 'content-type: application/json'{key} \\
-  -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "what is two plus three"}}]}}'
+  -d '{{"model": "{info.model}", "messages": [{{"role": "user", "content": "what is two plus three"}}]}}'
 """)
     sys.stdout.flush()  # into a pipe too, where whoever started us waits for this line
 

@@ -33,7 +33,7 @@ runner = CliRunner()
 OPTIONS = {
     "serve": [
         *("--host", "--port", "--checkpoint", "--fake", "--threads", "--config", "--api-key"),
-        *("--state", "--database"),
+        *("--cached-positions", "--state", "--database"),
         *("--tls-self-signed", "--tls-cert", "--tls-key"),
     ],
     "keys create": ["--admin", "--project", "--scope", "--expires-days", "--state", "--database", "--config"],

@@ -12,22 +12,22 @@ import numpy as np
 from sensorium.engine.answer import Network
 from sensorium.engine.request import Embedding
 from sensorium.engine.scheduler import Steps
-from sensorium.engine.sequence import Sequence
+from sensorium.engine.sequence import Pending, Sequence
 from sensorium.tokenizers import vocab
 
+TEXTS_AT_ONCE = 16
 NUM_FRAMING = 3  # <|bos|> <|user|> and <|end|>
 
 
 def embed(network: Network, texts: Texts[Texts[int]], found: list[Embedding]) -> Steps:
     """Puts an embedding of each text, given in text tokens, into `found`, step by step."""
     start = network.release.vocabulary.text_start
-    sequence = Sequence(network.runner)
-    sequence.append_ids(vocab.BOS, vocab.USER)
-    for tokens in texts:
-        sequence.truncate(2)
-        sequence.append_ids(*(start + token for token in tokens), vocab.END)
-        while sequence.num_pending:
-            sequence.advance()
-            yield None
-        hidden = sequence.hidden().astype(np.float32)
-        found.append(Embedding(hidden / np.linalg.norm(hidden), len(tokens) + NUM_FRAMING))
+    for first in range(0, len(texts), TEXTS_AT_ONCE):
+        few = texts[first : first + TEXTS_AT_ONCE]
+        sequences = tuple(Sequence(network.runner) for _ in few)
+        for sequence, tokens in zip(sequences, few, strict=True):
+            sequence.append_ids(vocab.BOS, vocab.USER, *(start + token for token in tokens), vocab.END)
+        yield Pending(sequences)
+        for sequence, tokens in zip(sequences, few, strict=True):
+            hidden = sequence.hidden()
+            found.append(Embedding(hidden / np.linalg.norm(hidden), len(tokens) + NUM_FRAMING))

@@ -22,6 +22,7 @@ from sensorium.engine.duplex import Listener, LiveConversation
 from sensorium.engine.embedding import NUM_FRAMING, embed
 from sensorium.engine.grammar import Grammar
 from sensorium.engine.media_encoder import MediaEncoder
+from sensorium.engine.pages import PAGE_POSITIONS
 from sensorium.engine.request import (
     ContextLengthExceeded,
     Embedding,
@@ -46,6 +47,8 @@ class OmniEngine:
     def __init__(self, release: Release, *, cached_positions: int | None = None, threads: int = 1) -> None:
         """`cached_positions` and `threads`: see `Runner`."""
         config = release.config
+        self._network = Network.of(release, cached_positions=cached_positions, threads=threads)
+        runner, parts = self._network.runner, (release.model, release.audio_tokenizer, release.image_tokenizer)
         self.info = EngineInfo(
             model=config.name,
             max_tokens=config.model.max_seq_len,
@@ -55,22 +58,27 @@ class OmniEngine:
             embedding_size=config.model.hidden_size,
             created=config.created,
             limits={"image_tokens": config.image.num_patches, "audio_tokens_per_s": config.audio.frame_rate_hz},
+            cached_positions=runner.pool.num_pages * PAGE_POSITIONS,
+            memory_bytes={
+                "weights": runner.num_bytes + sum(each.nbytes for part in parts for each in part.state_dict().values()),
+                "cache at most": runner.pool.num_bytes,
+            },
         )
         self._release = release
-        self._network = Network.of(release, cached_positions=cached_positions, threads=threads)
         self._media = MediaEncoder(release.audio_tokenizer, release.image_tokenizer)
         self._scheduler = Scheduler()
         self._media_thread = ThreadPoolExecutor(1, thread_name_prefix="sensorium-media")
 
     @classmethod
-    def load(cls, folder: Path | str, *, threads: int = 1) -> Self:
-        """A release, ready to answer at full speed. So many `threads` share the work when many are answered at once; a
+    def load(cls, folder: Path | str, *, cached_positions: int | None = None, threads: int = 1) -> Self:
+        """A release, ready to answer at full speed. It keeps so many positions of all streams computed. So many `threads` share the work when many are answered at once; a
         lone answer is quickest on one.
 
-        Raises FileNotFoundError if there is no release, ValueError if its parts do not fit each other.
+        Raises FileNotFoundError if there is no release, ValueError if its parts do not fit each other or the positions
+        are too few.
         """
         torch.set_num_threads(1)  # of the tokenizers: their steps are small
-        engine = cls(Release.load(folder), threads=threads)
+        engine = cls(Release.load(folder), cached_positions=cached_positions, threads=threads)
         engine.warm_up()
         return engine
 

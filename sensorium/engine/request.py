@@ -186,7 +186,7 @@ class EngineInfo:
     """What an edge needs to know of the model it serves.
 
     `limits` says how many positions of the context media take, without the symbols that frame them: `image_tokens` a
-    picture, `audio_tokens_per_s` a second of sound.
+    picture, `audio_tokens_per_s` a second of sound. `memory_bytes` says what is held or may come to be, by what for.
     """
 
     model: str
@@ -197,6 +197,8 @@ class EngineInfo:
     embedding_size: int = 0
     created: int = 0
     limits: dict[str, float] = field(default_factory=dict)
+    cached_positions: int = 0  # of all streams together, before some have to be computed again
+    memory_bytes: dict[str, int] = field(default_factory=dict)
 
 
 class Engine(Protocol):

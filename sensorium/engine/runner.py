@@ -65,6 +65,12 @@ class Runner:
         self._depth_head = _depth_head(model.depth_head)
         self._image_depth_head = _depth_head(model.image_depth_head) if model.image_depth_head else None
 
+    @property
+    def num_bytes(self) -> int:
+        """Of the weights as the kernels read them."""
+        held = [*self._weights, self._head, *vars(self._embed).values()]
+        return sum(array.nbytes for array in held if isinstance(array, np.ndarray))
+
     def new_cache(self) -> PagedCache:
         return PagedCache(self.pool)
 
