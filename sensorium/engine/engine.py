@@ -71,8 +71,8 @@ class OmniEngine:
 
     @classmethod
     def load(cls, folder: Path | str, *, cached_positions: int | None = None, threads: int = 1) -> Self:
-        """A release, ready to answer at full speed. It keeps so many positions of all streams computed. So many `threads` share the work when many are answered at once; a
-        lone answer is quickest on one.
+        """A release, ready to answer at full speed. `cached_positions` of all streams are kept computed. So many
+        `threads` share the work when many are answered at once; a lone answer is quickest on one.
 
         Raises FileNotFoundError if there is no release, ValueError if its parts do not fit each other or the positions
         are too few.
