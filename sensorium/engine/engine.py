@@ -84,8 +84,7 @@ class OmniEngine:
 
     async def generate(self, messages: Sequence[Message], params: SamplingParams) -> AsyncGenerator[Event, None]:
         """Raises ContextLengthExceeded before any work, ValueError for what no stream or answer can hold."""
-        pieces = await self._encode(messages, 0)
-        grammar = await self._on_media_thread(self._network.answer_grammar, params)
+        pieces, [grammar] = await self._on_media_thread(self._understand, tuple(messages), (params,))
         async with aclosing(self._scheduler.run(self._answer(pieces, grammar, params))) as events:
             async for event in events:
                 yield event
@@ -94,8 +93,7 @@ class OmniEngine:
         self, messages: Sequence[Message], params: Sequence[SamplingParams]
     ) -> AsyncGenerator[tuple[int, Event], None]:
         """Raises what `generate` does."""
-        pieces = await self._encode(messages, 0)
-        grammars = [await self._on_media_thread(self._network.answer_grammar, each) for each in params]
+        pieces, grammars = await self._on_media_thread(self._understand, tuple(messages), params)
         trunk = LiveSequence(self._network.runner)
         async with aclosing(self._scheduler.run(read(self._network, trunk, pieces))) as heard:
             async for event in heard:
@@ -146,6 +144,12 @@ class OmniEngine:
 
     async def _on_media_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._media_thread, work, *arguments)
+
+    def _understand(
+        self, messages: tuple[Message, ...], params: Sequence[SamplingParams]
+    ) -> tuple[list[Piece], list[Grammar]]:
+        """A prompt, and what may be answered to it, as often as it is answered."""
+        return self._pieces(messages, 0), [self._network.answer_grammar(each) for each in params]
 
     def _pieces(self, messages: tuple[Message, ...], num_before: int) -> list[Piece]:
         """Counts before it encodes: an over-long prompt costs nothing. `num_before` positions are taken already."""

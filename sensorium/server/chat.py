@@ -100,7 +100,10 @@ class Chat:
         info = self._info
         check_model(request.model, info, self._config)
         refuse_unsupported(request, self._config)
-        params = await asyncio.to_thread(sampling_params, request, info, self._config)  # compiles schemas
+        if request.response_format or request.tools or request.functions:  # compiles schemas
+            params = await asyncio.to_thread(sampling_params, request, info, self._config)
+        else:
+            params = sampling_params(request, info, self._config)
         media = MediaReader(self._config, info, self._decoders)
         messages = await to_messages(request.messages, request.offered_tools, media, self._replies)
         question = Question(
