@@ -32,8 +32,8 @@ runner = CliRunner()
 # The whole surface. A new option is a decision: it wants a reason, a line in a guide, and an entry here.
 OPTIONS = {
     "serve": [
-        *("--host", "--port", "--checkpoint", "--fake", "--threads", "--config", "--api-key"),
-        *("--cached-positions", "--state", "--database"),
+        *("--host", "--port", "--checkpoint", "--fake", "--threads", "--cached-positions", "--config", "--api-key"),
+        *("--state", "--database"),
         *("--tls-self-signed", "--tls-cert", "--tls-key"),
     ],
     "keys create": ["--admin", "--project", "--scope", "--expires-days", "--state", "--database", "--config"],

@@ -255,7 +255,8 @@ def test_the_answer_to_a_live_turn_is_the_answer_to_its_symbols(network: Network
     ]
     assert found == expected
     assert_same(live.stream, at_once.stream)
-    assert len(found) > 5
+    assert len(found) > 1
+    assert found[-1].usage.output_tokens > 5
 
 
 def test_a_full_context_ends_the_turn_cleanly(some_network: Network):

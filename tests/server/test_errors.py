@@ -36,7 +36,7 @@ def test_the_envelope_always_has_its_four_keys():
         ("GET", "/v1/nothing", 404),
         ("POST", "/v1/nothing", 404),
         ("POST", "/index.html", 405),
-        ("GET", "/v1/chat/completions", 405),
+        ("GET", "/v1/embeddings", 405),
         ("POST", "/v1/models", 405),
         ("POST", "/v1/chat/completions/", 404),  # no redirect: clients would not send their key along
         ("GET", "/..%2f..%2fpyproject.toml", 404),
