@@ -11,7 +11,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 import pydantic_core
-import structlog
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
@@ -30,19 +29,16 @@ from sensorium.server.chat_reply import (
     logprobs_body,
     message_body,
     reason_body,
-    server_sent,
+    until_done,
     usage_body,
 )
 from sensorium.server.chat_request import ChatRequest, check_model, refuse_unsupported
 from sensorium.server.chat_sampling import sampling_params
 from sensorium.server.chat_stored import StoredCompletions, keep_completion
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import APIError, from_validation, internal
+from sensorium.server.errors import from_validation
 from sensorium.server.hangup import EventStream
-from sensorium.server.logs import describe
 from sensorium.server.media import MediaReader
-
-log = structlog.get_logger()
 
 ROUTE = "/v1/chat/completions"
 
@@ -86,7 +82,7 @@ class Chat:
             async with job.question.charge:
                 body = await self._complete(job)
             return Response(body, media_type="application/json")
-        events = self._stream(job)
+        events = until_done(self._chunks(job))
         # waiting for the first one leaves time to answer 400, which an over-long prompt deserves
         return EventStream(await anext(events), events)
 
@@ -140,23 +136,6 @@ class Chat:
         if job.request.store:
             await keep_completion(self._store, job.project, completion, job.said, job.request.metadata)
 
-    async def _stream(self, job: _Job) -> AsyncGenerator[bytes, None]:
-        """Server-sent events. An error before the first of them is raised, a later one is told in the stream."""
-        begun = False
-        try:
-            async with job.question.charge, aclosing(self._chunks(job)) as chunks:
-                async for chunk in chunks:
-                    begun = True
-                    yield chunk
-        except Exception as error:
-            if not begun:
-                raise
-            if not isinstance(error, APIError):
-                log.error("stream failed", **describe(error))
-            yield server_sent((error if isinstance(error, APIError) else internal()).envelope())
-            return
-        yield b"data: [DONE]\n\n"
-
     async def _chunks(self, job: _Job) -> AsyncGenerator[bytes, None]:
         envelope = Envelope(job.request, self._info)
         answers = [Answer(params.voice) for params in job.params]
@@ -166,7 +145,7 @@ class Chat:
         ]
         opened: set[int] = set()
         num_ended = 0
-        async with aclosing(self._answering.answers(job.question, job.params)) as events:
+        async with job.question.charge, aclosing(self._answering.answers(job.question, job.params)) as events:
             async for index, event in events:
                 answer, writer = answers[index], writers[index]
                 if index not in opened:

@@ -11,11 +11,13 @@ import base64
 import hashlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import numpy as np
 import pydantic_core
+import structlog
 
 from sensorium.engine.request import (
     AudioDelta,
@@ -33,9 +35,13 @@ from sensorium.engine.request import (
 from sensorium.messages import Audio
 from sensorium.server.audio_out import OUTPUT_RATE_HZ, Pcm16Stream, SpeechFormat, SpokenReplies, encode_speech
 from sensorium.server.chat_request import ChatRequest
+from sensorium.server.errors import APIError, internal
+from sensorium.server.logs import describe
 from sensorium.server.picture_out import picture_url
 
 Json = dict[str, Any]
+
+log = structlog.get_logger()
 
 _OBFUSCATED_BYTES = 128  # chunks are padded to a multiple of this, so that their length tells less
 
@@ -210,6 +216,25 @@ class Envelope:
 
 def server_sent(body: Json) -> bytes:
     return b"data: " + pydantic_core.to_json(body) + b"\n\n"
+
+
+async def until_done(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Chunks as a stream that says when it is complete. An error before the first is raised, for there is still time to
+    answer by its status; a later one is told in the stream."""
+    begun = False
+    try:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                begun = True
+                yield chunk
+    except Exception as error:
+        if not begun:
+            raise
+        if not isinstance(error, APIError):
+            log.error("stream failed", **describe(error))
+        yield server_sent((error if isinstance(error, APIError) else internal()).envelope())
+        return
+    yield b"data: [DONE]\n\n"
 
 
 def choice_body(index: int, message: Json, finish_reason: str, logprobs: Json | None) -> Json:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeAlias
 
 import pydantic_core
-import structlog
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, Tag, ValidationError
 
@@ -22,17 +21,14 @@ from sensorium.engine.request import End, Event, ImageDelta, SamplingParams, Tex
 from sensorium.messages import Message, Text
 from sensorium.server.answering import Answering, Question
 from sensorium.server.body import read_json
-from sensorium.server.chat_reply import server_sent, usage_body
+from sensorium.server.chat_reply import server_sent, until_done, usage_body
 from sensorium.server.chat_request import MAX_INT64, StreamOptions, check_model
 from sensorium.server.chat_sampling import chosen_temperature, token_bias
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import APIError, from_validation, internal, invalid, unsupported
+from sensorium.server.errors import from_validation, invalid, unsupported
 from sensorium.server.hangup import EventStream
-from sensorium.server.logs import describe
 from sensorium.server.picture_out import picture_url
 from sensorium.server.wire import TEXT_OR_PARTS, TaggedStr, Wire
-
-log = structlog.get_logger()
 
 ROUTE = "/v1/completions"
 DEFAULT_MAX_TOKENS = 16  # the contract's
@@ -113,7 +109,7 @@ class Completions:
     async def create(self, http: Request) -> Response:
         job = await self._understand(http)
         if job.request.stream:
-            events = self._stream(job)
+            events = until_done(self._chunks(job))
             return EventStream(await anext(events), events)  # the first one leaves time to answer 400
         texts = self._echoes(job)
         reasons, usages = {}, []
@@ -185,24 +181,10 @@ class Completions:
                     async for choice, event in events:
                         yield number * len(job.params) + choice, event
 
-    async def _stream(self, job: _Job) -> AsyncGenerator[bytes, None]:
-        """Server-sent events. An error before the first of them is raised, a later one is told in the stream."""
-        begun = False
-        try:
-            async with aclosing(self._chunks(job)) as chunks:
-                async for chunk in chunks:
-                    begun = True
-                    yield server_sent({**job.head, **chunk})
-        except Exception as error:
-            if not begun:
-                raise
-            if not isinstance(error, APIError):
-                log.error("stream failed", **describe(error))
-            yield server_sent((error if isinstance(error, APIError) else internal()).envelope())
-            return
-        yield b"data: [DONE]\n\n"
+    async def _chunks(self, job: _Job) -> AsyncGenerator[bytes, None]:
+        def chunk(choice: Json) -> bytes:
+            return server_sent({**job.head, "choices": [choice], **counted})
 
-    async def _chunks(self, job: _Job) -> AsyncGenerator[Json, None]:
         options = job.request.stream_options
         counted = {"usage": None} if options and options.include_usage else {}
         waiting = dict(enumerate(self._echoes(job)))
@@ -210,14 +192,14 @@ class Completions:
         async with aclosing(self._answers(job)) as events:
             async for index, event in events:
                 if echoed := waiting.pop(index, ""):
-                    yield {"choices": [_choice(index, echoed, None)], **counted}
+                    yield chunk(_choice(index, echoed, None))
                 if text := await _written(event):
-                    yield {"choices": [_choice(index, text, None)], **counted}
+                    yield chunk(_choice(index, text, None))
                 if isinstance(event, End):
                     usages.append((index, event.usage))
-                    yield {"choices": [_choice(index, "", _reason(event))], **counted}
+                    yield chunk(_choice(index, "", _reason(event)))
         if counted:
-            yield {"choices": [], "usage": self._usage(job, usages)}
+            yield server_sent({**job.head, "choices": [], "usage": self._usage(job, usages)})
 
     def _usage(self, job: _Job, usages: Sequence[tuple[int, Usage]]) -> Json:
         """The choices of one prompt share it; the prompts add up."""
