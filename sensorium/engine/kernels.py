@@ -39,7 +39,7 @@ def panels(weight: np.ndarray) -> np.ndarray:
 
 
 def tile(rows: int, vectors: int, *, onto: bool = False, chains: int = 1) -> Any:
-    """Compiles a function f(x, weight, y, row, first, column) that does
+    """Compiles a function f(x, weight, y, row, first, column, ahead) that does
 
         y[row : row + rows, column : ..] = x[row : row + rows] @ weight[:, first : ..]      LANES * vectors of both
 
@@ -51,11 +51,12 @@ def tile(rows: int, vectors: int, *, onto: bool = False, chains: int = 1) -> Any
 
     Sums stay in registers, and each takes its terms in the order of x: so what a row comes to does not depend on the
     others. A lone sum would wait for itself at every term: it is better taken in `chains`, of every so manieth term (M
-    must be a multiple), added at the end.
+    must be a multiple), added at the end. Such a weight is read once and lies in pieces: what lies `ahead`, so many
+    numbers behind it, is fetched meanwhile.
     """
 
     @intrinsic
-    def multiply(typing: Any, x: Any, weight: Any, y: Any, row: Any, first: Any, column: Any) -> Any:
+    def multiply(typing: Any, x: Any, weight: Any, y: Any, row: Any, first: Any, column: Any, ahead: Any) -> Any:
         is_bits = weight.dtype is not types.float32
 
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
@@ -65,7 +66,7 @@ def tile(rows: int, vectors: int, *, onto: bool = False, chains: int = 1) -> Any
             loop.write(rows, vectors, chains, onto=onto)
             return context.get_dummy_value()
 
-        return types.void(x, weight, y, types.intp, types.intp, types.intp), generate
+        return types.void(x, weight, y, types.intp, types.intp, types.intp, types.intp), generate
 
     return multiply
 
@@ -74,10 +75,10 @@ class _Loop:
     """Writes the instructions of one tile."""
 
     def __init__(
-        self, builder: Any, x: Any, weight: Any, y: Any, row: Any, first: Any, column: Any, *, is_bits: bool
+        self, builder: Any, x: Any, weight: Any, y: Any, row: Any, first: Any, column: Any, ahead: Any, *, is_bits: bool
     ) -> None:
         self.builder = builder
-        self.x, self.y, self.row, self.column = x, y, row, column
+        self.x, self.y, self.row, self.column, self.ahead = x, y, row, column, ahead
         self.depth, self.width = cgutils.unpack_tuple(builder, weight.shape)
         self.weights = builder.gep(weight.data, [first])
         self.size = self.depth.type
@@ -97,6 +98,9 @@ class _Loop:
             for c in range(chains):
                 term = builder.add(builder.mul(loop.index, size(chains)), size(c))
                 here = builder.gep(self.weights, [builder.mul(term, self.width)])
+                if chains > 1:
+                    for v in range(vectors):
+                        self.prefetch(here, v)
                 factors = [self.widened(here, v) if self.is_bits else self.load(here, v) for v in range(vectors)]
                 for r in range(rows):
                     number = self.everywhere(builder.load(builder.gep(numbers[r], [term])))
@@ -126,6 +130,16 @@ class _Loop:
         bits = self.builder.zext(self.builder.load(self.at(start, number, BITS), align=2), WIDE)
         return self.builder.bitcast(self.builder.shl(bits, ir.Constant(WIDE, [16] * LANES)), VECTOR)
 
+    def prefetch(self, start: Any, number: int) -> None:
+        """To be read, into the nearest cache."""
+        count, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        line = self.builder.bitcast(
+            self.builder.gep(start, [self.builder.add(self.ahead, self.size(number * LANES))]), byte
+        )
+        kind = ir.FunctionType(ir.VoidType(), [byte, count, count, count])
+        fetch = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0i8")
+        self.builder.call(fetch, [line, count(0), count(3), count(1)])
+
     def everywhere(self, number: Any) -> Any:
         """A number in all lanes."""
         alone = self.builder.insert_element(ir.Constant(VECTOR, ir.Undefined), number, ir.IntType(32)(0))
@@ -144,17 +158,17 @@ def product(x, weight, y):
     for number in range(weight.shape[0]):
         panel, column, row = weight[number], number * PANEL, 0
         while row + 8 <= num_rows:
-            _eight_rows(x, panel, y, row, 0, column)
-            _eight_rows(x, panel, y, row, PANEL // 2, column + PANEL // 2)
+            _eight_rows(x, panel, y, row, 0, column, 0)
+            _eight_rows(x, panel, y, row, PANEL // 2, column + PANEL // 2, 0)
             row += 8
         if row + 4 <= num_rows:
-            _four_rows(x, panel, y, row, 0, column)
+            _four_rows(x, panel, y, row, 0, column, 0)
             row += 4
         if row + 2 <= num_rows:
-            _two_rows(x, panel, y, row, 0, column)
+            _two_rows(x, panel, y, row, 0, column, 0)
             row += 2
         if row < num_rows:
-            _one_row(x, panel, y, row, 0, column)
+            _one_row(x, panel, y, row, 0, column, 0)
 
 
 @njit(fastmath=True, nogil=True, cache=True)
@@ -203,11 +217,13 @@ def attend(query, keys, values, pages, layer, length, mixed):
     num_heads, dim = keys.shape[2], keys.shape[3]
     weights = np.empty((num_heads, (length + LANES - 1) // LANES * LANES), np.float32)
     scale = ONE / np.sqrt(np.float32(dim))
+    last, stride = (length - 1) // LANES, keys[0].size
     for start in range(0, length, LANES):
         page = keys[pages[start // LANES], layer]  # (H, D, LANES)
+        ahead = (pages[min(start // LANES + 1, last)] - pages[start // LANES]) * stride
         for head in range(num_heads):
             part = query[:, head * dim : (head + 1) * dim]
-            _scores(part, page[head], weights[head : head + 1], 0, 0, start)
+            _scores(part, page[head], weights[head : head + 1], 0, 0, start, ahead)
     for head in range(num_heads):
         total = ZERO
         for at in range(length):
@@ -220,9 +236,10 @@ def attend(query, keys, values, pages, layer, length, mixed):
     mixed[:] = ZERO
     for start in range(0, length, LANES):
         page = values[pages[start // LANES], layer]  # (H, LANES, D)
+        ahead = (pages[min(start // LANES + 1, last)] - pages[start // LANES]) * stride
         for head in range(num_heads):
             part = weights[head : head + 1, start : start + LANES]
-            _mixture(part, page[head], mixed, 0, 0, head * dim)
+            _mixture(part, page[head], mixed, 0, 0, head * dim, ahead)
 
 
 @njit(fastmath=True, nogil=True, cache=True)
