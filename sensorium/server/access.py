@@ -114,6 +114,15 @@ def authorization(scope: Scope) -> str:
     return f"Bearer {keys[0]}" if keys else ""
 
 
+def check_origin(origin: str | None, config: ServerConfig) -> None:
+    """A browser lets any page open a socket or send a form anywhere, and says only whose page it was. Raises APIError
+    for a page that is neither of this machine nor among those allowed."""
+    if origin is None or "*" in config.cors_origins or origin in config.cors_origins:
+        return
+    if not is_loopback(host_name(origin.partition("://")[2])):
+        raise APIError("Pages of this origin may not connect here.", status=403)
+
+
 def host_name(host: str) -> str:
     """A Host header without its port."""
     try:

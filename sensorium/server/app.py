@@ -26,6 +26,7 @@ from sensorium.server.conversations import Conversations
 from sensorium.server.edge import Edge
 from sensorium.server.embeddings import Embeddings
 from sensorium.server.errors import APIError, from_validation
+from sensorium.server.files import Files
 from sensorium.server.logs import configure_logging
 from sensorium.server.metering import Meter
 from sensorium.server.metrics import Metrics
@@ -51,7 +52,8 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     decoders = ThreadPoolExecutor(config.max_concurrent_decodes, thread_name_prefix="sensorium-decode")
     meter = Meter(Limits(config.limits), state.usage, engine.info)
     answering = Answering(engine, config, metrics, meter)
-    responses = Responses(answering, config, decoders, state.store)
+    files = Files(config, state.store, state.objects)
+    responses = Responses(answering, config, decoders, state.store, files)
     realtime = Realtime(engine, config, metrics, decoders, meter)
 
     @asynccontextmanager
@@ -72,8 +74,9 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     app.state.store, app.state.objects = state.store, state.objects
     app.state.keys_needed = doorkeeper.keys_needed
     for router in (
-        Chat(answering, config, decoders, state.store).routes(),
+        Chat(answering, config, decoders, state.store, files).routes(),
         responses.routes(),
+        files.routes(),
         Conversations(config, state.store).routes(),
         Completions(answering, config).routes(),
         Embeddings(engine, config, metrics, meter).routes(),
@@ -90,14 +93,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     _add_refusals(app)
     about = {"metrics": metrics, "model": engine.info.model, "client_secrets": realtime.client_secrets}
     app.add_middleware(Edge, config=config, doorkeeper=doorkeeper, **about)
-    app.add_middleware(  # outermost, so that a browser may read errors too
-        CORSMiddleware,
-        allow_origins=config.cors_origins,
-        allow_origin_regex=_LOCAL_ORIGIN,
-        allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["*"],
-        expose_headers=["X-Request-ID", "Location"],
-    )
+    _add_cors(app, config)
     return app
 
 
@@ -118,6 +114,18 @@ async def _warm_up(engine: LiveEngine) -> None:
     async with aclosing(events):
         async for _ in events:
             pass
+
+
+def _add_cors(app: FastAPI, config: ServerConfig) -> None:
+    """The outermost layer, so that a browser may read errors too."""
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=config.cors_origins,
+        allow_origin_regex=_LOCAL_ORIGIN,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["X-Request-ID", "Location"],
+    )
 
 
 def _add_refusals(app: FastAPI) -> None:

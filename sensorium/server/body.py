@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import AsyncGenerator
+from typing import Any, NamedTuple
 
 import pydantic_core
 from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 
+from sensorium.server.access import check_origin
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import APIError
+from sensorium.server.errors import APIError, invalid
 
+_FORM_BYTES = 2**20  # of a form besides its files
 _QUICK_BYTES = 2**18  # parsed in about a millisecond; larger bodies go to a thread, so that no other client waits
+
+
+class Upload(NamedTuple):
+    """A file in a form."""
+
+    filename: str
+    data: bytes
 
 
 async def read_json(request: Request, config: ServerConfig) -> Any:
@@ -21,7 +33,7 @@ async def read_json(request: Request, config: ServerConfig) -> Any:
     if media_type != "application/json":
         message = "The body must be JSON: send the header 'Content-Type: application/json'."
         raise APIError(message, status=415, code="unsupported_content_type")
-    body = await _read(request, config)
+    body = b"".join([chunk async for chunk in _read(request, config, max_bytes=config.max_body_bytes)])
     try:
         if len(body) <= _QUICK_BYTES:
             return pydantic_core.from_json(body, allow_inf_nan=False)
@@ -30,23 +42,60 @@ async def read_json(request: Request, config: ServerConfig) -> Any:
         raise APIError("The body of the request is not valid JSON.", code="invalid_json") from None
 
 
-async def _read(request: Request, config: ServerConfig) -> bytes:
+async def read_form(request: Request, config: ServerConfig, *, max_bytes: int) -> dict[str, Any]:
+    """The fields of a multipart form, texts and `Upload`s; `a[b]` of the official clients becomes a mapping.
+
+    `max_bytes` are for all of it. Raises APIError for a form that is too large or too slow, that a foreign page sends,
+    and for what is no form.
+    """
+    check_origin(request.headers.get("origin"), config)  # a page may send a form without asking the browser first
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
+        message = "The body must be a form: send the header 'Content-Type: multipart/form-data'."
+        raise APIError(message, status=415, code="unsupported_content_type")
+    parser = MultiPartParser(
+        request.headers, _read(request, config, max_bytes=max_bytes + _FORM_BYTES), max_files=16, max_fields=64
+    )
+    try:
+        form = await parser.parse()
+    except (MultiPartException, ValueError, KeyError) as error:
+        message = error.message if isinstance(error, MultiPartException) else "it is malformed"
+        raise APIError(f"The body of the request is not a valid form: {message}.", code="invalid_form") from None
+    fields: dict[str, Any] = {}
+    try:
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                value = Upload(value.filename or "", await value.read())
+            _put(fields, name, value)
+    finally:
+        await form.close()
+    return fields
+
+
+def _put(fields: dict[str, Any], name: str, value: str | Upload) -> None:
+    outer, bracket, inner = name.partition("[")
+    place, key = (fields.setdefault(outer, {}), inner.removesuffix("]")) if bracket else (fields, name)
+    if not isinstance(place, dict) or key in place:
+        raise invalid(f"'{name[:100]}' is there twice.", name[:100])
+    place[key] = value
+
+
+async def _read(request: Request, config: ServerConfig, *, max_bytes: int) -> AsyncGenerator[bytes, None]:
     too_large = APIError(
-        f"The body of the request is larger than {config.max_body_bytes} bytes.",
+        f"The body of the request is larger than {max_bytes} bytes.",
         status=413,
         code="request_too_large",
         headers={"connection": "close"},  # what is still on its way is not worth reading
     )
     declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > config.max_body_bytes:
+    if declared.isdigit() and int(declared) > max_bytes:
         raise too_large
-    body = bytearray()
+    size = 0
     try:
         async with asyncio.timeout(config.body_timeout_s):
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > config.max_body_bytes:
+                size += len(chunk)
+                if size > max_bytes:
                     raise too_large
+                yield chunk
     except TimeoutError:
         raise APIError("The body of the request took too long to arrive.", status=408) from None
-    return bytes(body)

@@ -37,6 +37,7 @@ from sensorium.server.chat_sampling import sampling_params
 from sensorium.server.chat_stored import StoredCompletions, keep_completion
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import from_validation
+from sensorium.server.files import Files
 from sensorium.server.hangup import EventStream
 from sensorium.server.media import MediaReader
 
@@ -62,13 +63,16 @@ class _Job:
 class Chat:
     """Answers chat requests by an engine; media are decoded on `decoders`."""
 
-    def __init__(self, answering: Answering, config: ServerConfig, decoders: Executor, store: Store) -> None:
+    def __init__(
+        self, answering: Answering, config: ServerConfig, decoders: Executor, store: Store, files: Files
+    ) -> None:
         self._info = answering.info
         self._config = config
         self._answering = answering
         self._replies = SpokenReplies(ttl_s=config.spoken_reply_ttl_s, max_bytes=config.spoken_reply_bytes)
         self._decoders = decoders
         self._store = store
+        self._files = files
 
     def routes(self) -> APIRouter:
         router = APIRouter()
@@ -100,7 +104,7 @@ class Chat:
             params = await asyncio.to_thread(sampling_params, request, info, self._config)
         else:
             params = sampling_params(request, info, self._config)
-        media = MediaReader(self._config, info, self._decoders)
+        media = MediaReader(self._config, info, self._decoders, files=self._files.reader(http.state.project))
         messages = await to_messages(request.messages, request.offered_tools, media, self._replies)
         question = Question(
             route=ROUTE,

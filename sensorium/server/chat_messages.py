@@ -10,6 +10,7 @@ from sensorium.server.chat_request import (
     AssistantMessage,
     AudioPart,
     ContentPart,
+    FilePart,
     FunctionMessage,
     ImagePart,
     RefusalPart,
@@ -19,7 +20,7 @@ from sensorium.server.chat_request import (
     ToolMessage,
 )
 from sensorium.server.errors import invalid, missing, unsupported
-from sensorium.server.media import MediaReader
+from sensorium.server.media import GivenFile, MediaReader
 
 
 async def to_messages(
@@ -69,6 +70,10 @@ async def _content(content: str | Sequence[ContentPart] | None, media: MediaRead
             case AudioPart():
                 sound = part.input_audio
                 parts.append(await media.audio(sound.data, sound.format, f"{where}.input_audio"))
+            case FilePart():
+                file = part.file
+                given = GivenFile(file.file_id, file.file_data, file.filename)
+                parts.append(await media.file(given, f"{where}.file"))
     return parts
 
 

@@ -43,6 +43,19 @@ class InputAudio(Wire):
     format: Literal["wav", "mp3"]
 
 
+class FileData(Wire):
+    """A file that was uploaded before, or its bytes in base64."""
+
+    file_id: str | None = None
+    file_data: str | None = None
+    filename: str | None = None
+
+
+class FilePart(Wire):
+    type: Literal["file"]
+    file: FileData
+
+
 class AudioPart(Wire):
     type: Literal["input_audio"]
     input_audio: InputAudio
@@ -51,11 +64,12 @@ class AudioPart(Wire):
 _Text: TypeAlias = Annotated[TextPart, Tag("<text>")]
 _Image: TypeAlias = Annotated[ImagePart, Tag("<image_url>")]
 _Audio: TypeAlias = Annotated[AudioPart, Tag("<input_audio>")]
+_File: TypeAlias = Annotated[FilePart, Tag("<file>")]
 _Refusal: TypeAlias = Annotated[RefusalPart, Tag("<refusal>")]
 
-UserPart: TypeAlias = Annotated[_Text | _Image | _Audio, tagged_by("type")]
+UserPart: TypeAlias = Annotated[_Text | _Image | _Audio | _File, tagged_by("type")]
 AssistantPart: TypeAlias = Annotated[_Text | _Refusal, tagged_by("type")]
-ContentPart: TypeAlias = TextPart | ImagePart | AudioPart | RefusalPart
+ContentPart: TypeAlias = TextPart | ImagePart | AudioPart | FilePart | RefusalPart
 
 _TextParts: TypeAlias = Annotated[list[TextPart], Field(min_length=1), Tag("<parts>")]
 _UserParts: TypeAlias = Annotated[list[UserPart], Field(min_length=1), Tag("<parts>")]

@@ -102,6 +102,8 @@ class ServerConfig:
     body_timeout_s: float = 60.0
     send_timeout_s: float = 30.0  # how long a client may leave what it was sent unread
     max_body_bytes: int = 50 * _MIB
+    max_file_bytes: int = 100 * _MIB  # of an uploaded file
+    max_project_bytes: int = 1024 * _MIB  # of all files that a project keeps
     max_choices: int = 8
 
     max_concurrent_decodes: int = 2  # pictures and clips of all requests: each may take a quarter of a gigabyte

@@ -11,9 +11,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
-from sensorium.server.access import Doorkeeper, authorization, host_name
+from sensorium.server.access import Doorkeeper, authorization, check_origin
 from sensorium.server.client_secrets import PREFIX, ClientSecrets, Granted
-from sensorium.server.config import ServerConfig, is_loopback
+from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, internal
 from sensorium.server.hangup import run_until_hangup
 from sensorium.server.logs import describe
@@ -116,7 +116,7 @@ class Edge:
             granted = self._granted(scope)
             access = granted.access if granted else await self._doorkeeper.admit(scope)
             scope.setdefault("state", {}).update(granted=granted, access=access, project=access.project)
-            self._check_origin(Headers(scope=scope).get("origin"))
+            check_origin(Headers(scope=scope).get("origin"), self._config)
         except APIError as error:
             await error.response()(scope, receive, send)
             return
@@ -134,13 +134,6 @@ class Edge:
         if (granted := self._client_secrets.find(key)) is None:
             raise APIError("The client secret is not valid, or no longer.", status=401, code="invalid_api_key")
         return granted
-
-    def _check_origin(self, origin: str | None) -> None:
-        """A browser lets any page open a socket anywhere, and says only whose page it was."""
-        if origin is None or "*" in self._config.cors_origins or origin in self._config.cors_origins:
-            return
-        if not is_loopback(host_name(origin.partition("://")[2])):
-            raise APIError("Pages of this origin may not connect here.", status=403)
 
     async def _admit(self, scope: Scope) -> None:
         access = await self._doorkeeper.admit(scope)

@@ -14,7 +14,7 @@ import io
 import struct
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import av
 import av.error
@@ -25,10 +25,11 @@ import soundfile
 import soxr
 
 from sensorium.engine.request import EngineInfo
-from sensorium.messages import Audio, Image
+from sensorium.messages import Audio, Image, Text
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import APIError, context_exceeded, invalid
+from sensorium.server.errors import APIError, context_exceeded, invalid, unsupported
 from sensorium.server.fetch import FetchError, TooLarge, fetch
+from sensorium.server.files import FileReader, KeptFile
 
 AudioFormat = Literal["wav", "mp3"]
 Detail = Literal["low", "high", "auto"]
@@ -40,9 +41,20 @@ _IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 _MIN_RATE_HZ, _MAX_RATE_HZ, _MAX_CHANNELS = 4_000, 192_000, 8
 _WAV_SIZE_UNKNOWN = 0x7FFF0000  # writers that cannot seek back leave a size in this region
 
+_PICTURE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")  # of RIFF files, those that are no sound
+_MOST_TOKEN_BYTES = 64  # longer tokens no tokenizer has
+
 # The least that media take of a context, for engines that do not say it in `EngineInfo.limits`.
 _IMAGE_TOKENS = 64
 _AUDIO_TOKENS_PER_S = 12.5
+
+
+class GivenFile(NamedTuple):
+    """A file as a request names it: by id, or in base64."""
+
+    id: str | None
+    data: str | None
+    name: str | None
 
 
 class MediaReader:
@@ -52,9 +64,17 @@ class MediaReader:
     """
 
     def __init__(
-        self, config: ServerConfig, info: EngineInfo, threads: Executor, *, prompt_param: str = "messages"
+        self,
+        config: ServerConfig,
+        info: EngineInfo,
+        threads: Executor,
+        *,
+        prompt_param: str = "messages",
+        files: FileReader | None = None,
     ) -> None:
+        """`files` reads what was uploaded before; without, there are none."""
         self._config = config
+        self._files = files
         self._prompt_param = prompt_param  # the request's field that all of it is in
         self._sample_rate_hz = info.sample_rate_hz
         self._threads = threads
@@ -67,16 +87,60 @@ class MediaReader:
     async def image(self, url: str, detail: Detail, param: str) -> Image:
         """The picture behind a data URL or an http(s) URL. Raises APIError naming `param`."""
         config = self._config
-        self._num_images += 1
-        if self._num_images > config.max_images:
-            raise invalid(f"At most {config.max_images} pictures fit in a request.", param, "array_above_max_length")
-        if self._free_tokens < 0:
-            raise self._exceeded()
+        self._count_image(param)
         if url[:5].lower() == "data:":
             pixels = await self._in_thread(_image_from_data_url, url, param, config)
         else:
             pixels = await self._in_thread(decode_image, await self._fetch(url, param), param, config)
         return Image(pixels=pixels, detail=detail)
+
+    async def kept_image(self, file_id: str, detail: Detail, param: str) -> Image:
+        """The picture in an uploaded file. Raises APIError naming `param`."""
+        return await self._image(await self._kept(file_id, param), detail, param)
+
+    async def file(self, given: GivenFile, param: str) -> Text | Image | Audio:
+        """What a file holds, by its bytes: text in UTF-8, a picture, or a clip. Raises APIError naming `param`."""
+        if (given.id is None) == (given.data is None):
+            raise invalid("A file is given either by `file_id` or in `file_data`.", param)
+        if given.id is not None:
+            name, data = await self._kept(given.id, f"{param}.file_id")
+        else:
+            name, data = given.name or "", await self._in_thread(_file_from_base64, given.data, f"{param}.file_data")
+        if _is_wav(data) or _is_mp3(data):
+            return await self._clip(data, "wav" if _is_wav(data) else "mp3", param)
+        if data.startswith(_PICTURE_SIGNATURES):
+            return await self._image(KeptFile(name, data), "auto", param)
+        if data.startswith(b"%PDF-"):
+            raise unsupported(param, "PDF files are not read yet: send their pages as pictures, or their text")
+        if len(data) > _MOST_TOKEN_BYTES * self._max_tokens:
+            raise context_exceeded("the file alone takes more than this model's context holds", self._prompt_param)
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise unsupported(param, "only text in UTF-8, PNG, JPEG, WebP, GIF, WAV and MP3 files are read") from None
+        return Text(text=f"{name}:\n{text}\n" if name else text)
+
+    async def _kept(self, id: str, param: str) -> KeptFile:
+        found = await self._files(id) if self._files else None
+        if found is None:
+            raise APIError(f"File with id '{id[:100]}' not found.", status=404, param=param)
+        return found
+
+    async def _image(self, file: KeptFile, detail: Detail, param: str) -> Image:
+        self._count_image(param)
+        if len(file.data) > self._config.max_image_bytes:
+            raise invalid(
+                f"The picture is larger than {self._config.max_image_bytes} bytes.", param, "image_file_too_large"
+            )
+        return Image(pixels=await self._in_thread(decode_image, file.data, param, self._config), detail=detail)
+
+    def _count_image(self, param: str) -> None:
+        self._num_images += 1
+        if self._num_images > self._config.max_images:
+            most = self._config.max_images
+            raise invalid(f"At most {most} pictures fit in a request.", param, "array_above_max_length")
+        if self._free_tokens < 0:
+            raise self._exceeded()
 
     @property
     def _free_tokens(self) -> float:
@@ -107,9 +171,21 @@ class MediaReader:
 
     async def audio(self, data: str, format: AudioFormat, param: str) -> Audio:
         """The clip in a base64 text, mono and at the engine's rate. Raises APIError naming `param`."""
+        if len(data) * 3 // 4 > self._config.max_audio_bytes:
+            raise self._too_large(param)
+        try:
+            raw = await self._in_thread(_from_base64, data)
+        except ValueError:
+            raise invalid("The clip is not valid base64.", param) from None
+        return await self._clip(raw, format, param)
+
+    def _too_large(self, param: str) -> APIError:
+        return invalid(f"The clip is larger than {self._config.max_audio_bytes} bytes.", param, "audio_too_large")
+
+    async def _clip(self, data: bytes, format: AudioFormat, param: str) -> Audio:
         config = self._config
-        if len(data) * 3 // 4 > config.max_audio_bytes:
-            raise invalid(f"The clip is larger than {config.max_audio_bytes} bytes.", param, "audio_too_large")
+        if len(data) > config.max_audio_bytes:
+            raise self._too_large(param)
         allowed_s = config.max_audio_s - self._audio_s
         held_s = max(0.0, self._free_tokens / self._audio_tokens_per_s)
         try:
@@ -121,12 +197,8 @@ class MediaReader:
         self._audio_s += clip.duration_ms / 1000
         return clip
 
-    def _decode_audio(self, data: str, format: AudioFormat, param: str, max_s: float) -> Audio:
-        try:
-            raw = _from_base64(data)
-        except ValueError:
-            raise invalid("The clip is not valid base64.", param) from None
-        waveform, rate_hz = decode_audio(raw, format, param, max_s)
+    def _decode_audio(self, data: bytes, format: AudioFormat, param: str, max_s: float) -> Audio:
+        waveform, rate_hz = decode_audio(data, format, param, max_s)
         if rate_hz != self._sample_rate_hz:
             waveform = soxr.resample(waveform, rate_hz, self._sample_rate_hz)
         return Audio(waveform=waveform, sample_rate_hz=self._sample_rate_hz)
@@ -158,6 +230,18 @@ def image_from_data_url(url: str, param: str, max_bytes: int) -> bytes:
         return _from_base64(payload)
     except ValueError:
         raise invalid("The picture is not valid base64.", param, "invalid_base64_image") from None
+
+
+def _file_from_base64(text: str, param: str) -> bytes:
+    """A file in base64, or in a data URL with it."""
+    if text[:5].lower() == "data:":
+        header, comma, text = text.partition(",")
+        if not comma or "base64" not in header.lower().split(";"):
+            raise invalid("A data URL must read data:<type>;base64,<data>.", param)
+    try:
+        return _from_base64(text)
+    except ValueError:
+        raise invalid("The file is not valid base64.", param) from None
 
 
 def _from_base64(text: str) -> bytes:

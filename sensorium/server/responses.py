@@ -25,6 +25,7 @@ from sensorium.server.body import read_json
 from sensorium.server.chat_request import check_model
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, from_validation, internal
+from sensorium.server.files import Files
 from sensorium.server.hangup import EventStream
 from sensorium.server.listing import not_found
 from sensorium.server.logs import describe
@@ -73,12 +74,15 @@ class _Job:
 class Responses:
     """Answers requests of the Responses API by an engine; media are decoded on `decoders`."""
 
-    def __init__(self, answering: Answering, config: ServerConfig, decoders: Executor, store: Store) -> None:
+    def __init__(
+        self, answering: Answering, config: ServerConfig, decoders: Executor, store: Store, files: Files
+    ) -> None:
         self._info = answering.info
         self._config = config
         self._answering = answering
         self._decoders = decoders
         self._store = store
+        self._files = files
         self._background = Background(max_running=config.max_concurrent_requests)
 
     def routes(self) -> APIRouter:
@@ -164,7 +168,8 @@ class Responses:
         own = await _own_items(asked, before, kept)
         told = opening(asked.instructions, asked.functions)
         may_forget = asked.truncation == "auto"
-        media = MediaReader(self._config, self._info, self._decoders, prompt_param="input")
+        files = self._files.reader(kept.project)
+        media = MediaReader(self._config, self._info, self._decoders, prompt_param="input", files=files)
         turns = await read_turns([*before, *own], media, may_forget=may_forget)
         if may_forget:
             turns = await self._fitting(told, turns, max_output_tokens)

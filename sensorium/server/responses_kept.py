@@ -29,7 +29,7 @@ class Kept:
 
     def __init__(self, store: Store, project: str, *, max_items: int) -> None:
         self._store = store
-        self._project = project
+        self.project = project
         self._max_items = max_items
 
     # --- responses
@@ -37,7 +37,7 @@ class Kept:
     async def save(self, body: Json, input_items: Sequence[Json] | None = None, events: Sequence[Json] = ()) -> None:
         """Writes a response, over what was kept of it before. Without `input_items` those there are stay."""
         id, created_at = body["id"], int(body["created_at"])
-        about: Any = {"project": self._project, "created_at": created_at, "expires_at": created_at + KEPT_S}
+        about: Any = {"project": self.project, "created_at": created_at, "expires_at": created_at + KEPT_S}
         held = None if input_items is None else [Held(item["id"], item) for item in input_items]
         stored = StoredObject(kind=RESPONSE, id=id, body=body, model=body["model"], metadata=body["metadata"], **about)
         await self._store.put(stored, held)
@@ -47,21 +47,21 @@ class Kept:
             await self._store.put(StoredObject(kind=_OUTPUT_ITEM, id=item["id"], body={"response": id}, **about))
 
     async def response(self, id: str) -> Json:
-        found = await self._store.get(RESPONSE, id, self._project)
+        found = await self._store.get(RESPONSE, id, self.project)
         if found is None:
             raise not_found("Response", id)
         return dict(found.body)
 
     async def events(self, id: str) -> list[Json] | None:
-        found = await self._store.get(_EVENTS, id, self._project)
+        found = await self._store.get(_EVENTS, id, self.project)
         return found.body["events"] if found else None
 
     async def delete_response(self, id: str) -> None:
         body = await self.response(id)
         for item in body["output"]:
-            await self._store.delete(_OUTPUT_ITEM, item["id"], self._project)
-        await self._store.delete(_EVENTS, id, self._project)
-        await self._store.delete(RESPONSE, id, self._project)
+            await self._store.delete(_OUTPUT_ITEM, item["id"], self.project)
+        await self._store.delete(_EVENTS, id, self.project)
+        await self._store.delete(RESPONSE, id, self.project)
 
     async def input_items(self, body: Json) -> list[Json]:
         """What was put to a response, oldest first: the thread before it, then its own input.
@@ -77,7 +77,7 @@ class Kept:
         id: str | None = last
         num_items = 0
         while id is not None and num_items <= self._max_items:
-            found = await self._store.get(RESPONSE, id, self._project)
+            found = await self._store.get(RESPONSE, id, self.project)
             if found is None:
                 message = f"Previous response with id '{id[:100]}' not found."
                 raise APIError(message, param="previous_response_id", code="previous_response_not_found")
@@ -89,13 +89,13 @@ class Kept:
         return [item for items in reversed(newest_first) for item in items]
 
     async def _own_items(self, id: str) -> list[Json]:
-        page = await self._store.items(RESPONSE, id, self._project, limit=self._max_items + 1)
+        page = await self._store.items(RESPONSE, id, self.project, limit=self._max_items + 1)
         return [dict(item.body) for item in page.data] if page else []
 
     async def output_item(self, id: str) -> Json | None:
         """An item that a kept response gave."""
-        found = await self._store.get(_OUTPUT_ITEM, id, self._project)
-        response = await self._store.get(RESPONSE, found.body["response"], self._project) if found else None
+        found = await self._store.get(_OUTPUT_ITEM, id, self.project)
+        response = await self._store.get(RESPONSE, found.body["response"], self.project) if found else None
         output = response.body["output"] if response else ()
         return next((item for item in output if item["id"] == id), None)
 
@@ -104,7 +104,7 @@ class Kept:
     async def items_of(self, conversation_id: str) -> list[Json]:
         """The newest items of a conversation, oldest first."""
         page = await self._store.items(
-            CONVERSATION, conversation_id, self._project, limit=self._max_items + 1, order="desc"
+            CONVERSATION, conversation_id, self.project, limit=self._max_items + 1, order="desc"
         )
         if page is None:
             raise not_found("Conversation", conversation_id, "conversation")
@@ -114,11 +114,11 @@ class Kept:
         """Puts items behind those of a conversation, if it is still there; those of a known id get a new one."""
         try:
             held = [Held(item["id"], item) for item in added]
-            await self._store.append(CONVERSATION, conversation_id, self._project, held)
+            await self._store.append(CONVERSATION, conversation_id, self.project, held)
         except ValueError:
             renamed = [{**item, "id": new_id(item["type"])} for item in added]
             held = [Held(item["id"], item) for item in renamed]
-            await self._store.append(CONVERSATION, conversation_id, self._project, held)
+            await self._store.append(CONVERSATION, conversation_id, self.project, held)
 
 
 def placed(param: str, items: Sequence[Json]) -> list[Placed]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sensorium.messages import Message, Part, Text, ToolCall, tool_list
 from sensorium.server.errors import APIError, invalid, missing, unsupported
-from sensorium.server.media import MediaReader
+from sensorium.server.media import GivenFile, MediaReader
 from sensorium.server.responses_items import (
     AssistantMessage,
     ContentPart,
@@ -163,18 +163,23 @@ async def _content(
                 sound = part.input_audio
                 parts.append(await media.audio(sound.data, sound.format, f"{where}.input_audio"))
             case InputFile():
-                raise unsupported(f"{where}.type", "files cannot be read")
+                if is_result:
+                    raise unsupported(f"{where}.type", "files are read in a user's messages only")
+                if part.file_url:
+                    raise unsupported(f"{where}.file_url", "send the file in `file_data`, or upload it")
+                given = GivenFile(part.file_id, part.file_data, part.filename)
+                parts.append(await media.file(given, where))
     return parts
 
 
 async def _image(part: InputImage, media: MediaReader, param: str) -> Part:
-    if part.file_id:
-        raise unsupported(f"{param}.file_id", "files are not kept here: send the picture in `image_url`")
-    if not part.image_url:
-        raise missing(f"{param}.image_url")
     detail = part.detail or "auto"
     if detail in ("high", "original"):
         raise unsupported(f"{param}.detail", "pictures are seen in one size, 'low' or 'auto'")
+    if part.file_id:
+        return await media.kept_image(part.file_id, detail, f"{param}.file_id")
+    if not part.image_url:
+        raise missing(f"{param}.image_url")
     return await media.image(part.image_url, detail, f"{param}.image_url")
 
 

@@ -221,7 +221,7 @@ def test_every_bad_or_unsupported_field_is_named(server: Live, field: dict[str, 
         ([{"role": "user"}], "messages[0].content", "missing_required_parameter"),
         ([{"role": "user", "content": None}], "messages[0].content", "invalid_type"),
         ([{"role": "user", "content": []}], "messages[0].content", "empty_array"),
-        ([{"role": "user", "content": [{"type": "file", "file": {}}]}], "messages[0].content[0].type", "invalid_value"),
+        ([{"role": "user", "content": [{"type": "film", "film": {}}]}], "messages[0].content[0].type", "invalid_value"),
         (
             [{"role": "user", "content": [{"type": "text"}]}],
             "messages[0].content[0].text",
