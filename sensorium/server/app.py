@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from sensorium.engine.request import LiveEngine, SamplingParams
 from sensorium.messages import Message, Text
@@ -161,4 +162,16 @@ async def _http_error(request: Request, error: Exception) -> Response:
     where = f"{request.method} {request.url.path}"
     messages = {404: f"Invalid URL ({where})", 405: f"Not allowed: {where}"}
     message = messages.get(error.status_code, str(error.detail))
-    return APIError(message, status=error.status_code, headers=error.headers).response()
+    headers = dict(error.headers or {})
+    if error.status_code == 405:  # the framework names the methods of the first of a path's routes only
+        headers["Allow"] = ", ".join(_allowed_methods(request))
+    return APIError(message, status=error.status_code, headers=headers).response()
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    def is_answered(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    found = [method for method in ("GET", "POST", "DELETE") if is_answered(method)]
+    return found or ["GET"]  # files of the playground have no route

@@ -36,7 +36,7 @@ def test_the_envelope_always_has_its_four_keys():
         ("GET", "/v1/nothing", 404),
         ("POST", "/v1/nothing", 404),
         ("POST", "/index.html", 405),
-        ("GET", "/v1/embeddings", 405),
+        ("PUT", "/v1/chat/completions", 405),
         ("POST", "/v1/models", 405),
         ("POST", "/v1/chat/completions/", 404),  # no redirect: clients would not send their key along
         ("GET", "/..%2f..%2fpyproject.toml", 404),
@@ -48,6 +48,20 @@ def test_the_frameworks_own_refusals_wear_the_envelope(server: Live, method: str
     response = server.http.request(method, path)
     assert response.status_code == status
     assert envelope(response) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/chat/completions", "GET, POST"),
+        ("PUT", "/v1/chat/completions/chatcmpl-1", "GET, POST, DELETE"),
+        ("OPTIONS", "/v1/responses/resp_1", "GET, DELETE"),
+        ("POST", "/v1/models", "GET"),
+        ("POST", "/index.html", "GET"),
+    ],
+)
+def test_a_refused_method_is_told_all_that_would_do(server: Live, method: str, path: str, allowed: str):
+    assert server.http.request(method, path).headers["allow"] == allowed
 
 
 @pytest.mark.parametrize(
