@@ -15,7 +15,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constr
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run chat test check fix train-nano eval bench card docs clean
+.PHONY: help run chat test check fix conformance train-nano eval bench card docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ check: $(VENV)/.test ## lint and types only
 fix: $(VENV)/.test ## format, and repair what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+conformance: $(VENV)/.test ## measure how far the server keeps to OpenAI's API (ARGS=--write, ARGS="--spec openapi.json")
+	$(BIN)/python -m tests.conformance.scoreboard $(ARGS)
 
 train-nano: $(VENV)/.train ## train the nano model from nothing (OUT=runs/nano; goes on if interrupted)
 	$(BIN)/sensorium train nano --out $(or $(OUT),runs/nano) $(ARGS)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import httpx2
 import structlog
 import uvicorn
+from starlette.types import ASGIApp
 
 from sensorium.engine.fake import FakeEngine
 from sensorium.server.app import ServerConfig, build_app
@@ -52,13 +53,20 @@ def envelope(response: httpx2.Response) -> tuple[str | None, str | None]:
 
 
 @contextmanager
-def live(engine: FakeEngine | None = None, **options: Any) -> Iterator[Live]:
-    """Serves a fake engine on a free port of this machine. `options` are those of ServerConfig."""
+def live(
+    engine: FakeEngine | None = None, *, around: Callable[[ASGIApp], ASGIApp] | None = None, **options: Any
+) -> Iterator[Live]:
+    """Serves a fake engine on a free port of this machine. `options` are those of ServerConfig.
+
+    `around` puts a layer of the caller's around the application.
+    """
     engine = engine or FakeEngine()
     config = ServerConfig(**options)
     shown = identity(config)
     files: dict[str, Any] = {"ssl_certfile": shown.certificate, "ssl_keyfile": shown.key} if shown else {}
-    server = uvicorn.Server(uvicorn.Config(build_app(engine, config), port=0, log_config=None, **files))
+    app: ASGIApp = build_app(engine, config)
+    served = around(app) if around else app
+    server = uvicorn.Server(uvicorn.Config(served, port=0, log_config=None, **files))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:

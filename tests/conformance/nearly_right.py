@@ -1,0 +1,209 @@
+"""Requests nearly right, for every endpoint that takes a body: strategies of hypothesis."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from hypothesis import strategies as st
+
+from sensorium.server.chat_request import ChatRequest
+from sensorium.server.responses_request import CountRequest, ResponseRequest
+from tests.server.samples import b64, data_url, picture, wav
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**65), 2**65),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=8),
+    st.sampled_from(["", "text", "audio", "user", "alloy", "wav", "auto", "http://[", "data:,", "\x00", "\u202e"]),
+)
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+ITEMS = st.sampled_from(
+    [
+        "hi",
+        {"role": "user", "content": "hi"},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]},
+        {"role": "user", "content": [{"type": "input_image", "image_url": data_url(picture())}]},
+        {"role": "assistant", "content": [{"type": "output_text", "text": "hi", "annotations": []}]},
+        {"type": "function_call", "call_id": "c", "name": "add", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "3"},
+        {"type": "image_generation_call", "id": "ig_1", "result": "AAAA", "status": "completed"},
+        {"type": "item_reference", "id": "msg_1"},
+    ]
+)
+TOOLS = st.sampled_from([{"type": "function", "name": "add"}, {"type": "image_generation"}])
+PARTS = st.sampled_from(
+    [
+        {"type": "text", "text": "hi"},
+        {"type": "image_url", "image_url": {"url": data_url(picture())}},
+        {"type": "input_audio", "input_audio": {"data": b64(wav(seconds=0.1)), "format": "wav"}},
+        {"type": "refusal", "refusal": "no"},
+    ]
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, value: Any) -> Any:
+    """A value with one thing in it replaced by something else, dropped, or added."""
+    if isinstance(value, dict) and value and draw(st.integers(0, 3)):
+        key = draw(st.sampled_from(sorted(value)))
+        return {**value, key: draw(damaged(value[key]))}
+    if isinstance(value, list) and value and draw(st.integers(0, 3)):
+        index = draw(st.integers(0, len(value) - 1))
+        return [*value[:index], draw(damaged(value[index])), *value[index + 1 :]]
+    if isinstance(value, dict) and draw(st.booleans()):
+        return {**value, draw(st.text(max_size=6)): draw(JSON)}
+    return draw(JSON)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Any:
+    roles = st.sampled_from(["system", "developer", "user", "assistant", "tool"])
+    messages = [
+        {"role": draw(roles), "content": draw(st.text(max_size=5) | st.lists(PARTS, max_size=2))}
+        for _ in range(draw(st.integers(1, 3)))
+    ]
+    request: dict[str, Any] = {"model": "gpt-4o", "messages": messages}
+    for name in draw(st.lists(st.sampled_from(sorted(ChatRequest.model_fields)), max_size=3)):
+        request.setdefault(name, draw(JSON))
+    return draw(damaged(request) | st.just(request))
+
+
+@st.composite
+def asked_for_responses(draw: st.DrawFn) -> Any:
+    request: dict[str, Any] = {"model": "gpt-4o", "input": draw(st.text(max_size=5) | st.lists(ITEMS, max_size=3))}
+    if draw(st.booleans()):
+        choices = ["auto", "required", "none", {"type": "function", "name": "add"}]
+        request |= {"tools": draw(st.lists(TOOLS, max_size=2)), "tool_choice": draw(st.sampled_from(choices))}
+    for name in draw(st.lists(st.sampled_from(sorted(ResponseRequest.model_fields)), max_size=3)):
+        request.setdefault(name, draw(JSON))
+    return draw(damaged(request) | st.just(request))
+
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"at": {"type": "string", "format": "date", "allOf": [{"minLength": 1}]}, "n": {"$ref": "#/$defs/n"}},
+    "required": ["at", "n"],
+    "minProperties": 2,
+    "$defs": {"n": {"anyOf": [{"type": "integer", "multipleOf": 3, "minimum": 0}, {"type": "null"}]}},
+}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": SCHEMA, "strict": True}}
+NAMED = {"type": "function", "function": {"name": "f"}}
+HELD: dict[str, Any] = {
+    "model": "gpt-4o",
+    "messages": [{"role": "user", "content": "hi"}],
+    "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA, "strict": True}},
+    "tools": [TOOL],
+    "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [NAMED]}},
+    "logit_bias": {"3": 1.5},
+    "logprobs": True,
+    "top_logprobs": 2,
+}
+
+
+class Sent(NamedTuple):
+    path: str
+    body: bytes
+    media_type: str
+
+
+_SESSION: dict[str, Any] = {
+    "type": "realtime",
+    "model": "gpt-realtime",
+    "output_modalities": ["audio"],
+    "instructions": "Be brief.",
+    "audio": {
+        "input": {"format": {"type": "audio/pcm", "rate": 24000}, "turn_detection": {"type": "server_vad"}},
+        "output": {"voice": "alloy", "speed": 1.0},
+    },
+    "tools": [{"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}}],
+    "tool_choice": "auto",
+    "max_output_tokens": "inf",
+}
+_FLAT: dict[str, Any] = {
+    "model": "gpt-4o-realtime-preview",
+    "modalities": ["audio", "text"],
+    "voice": "alloy",
+    "input_audio_format": "pcm16",
+    "turn_detection": {"type": "server_vad", "threshold": 0.5},
+    "temperature": 0.8,
+    "client_secret": {"expires_after": {"anchor": "created_at", "seconds": 60}},
+}
+_HEARD: dict[str, Any] = {
+    "input_audio_format": "pcm16",
+    "input_audio_transcription": {"model": "gpt-4o-transcribe", "language": "en"},
+    "turn_detection": {"type": "server_vad", "silence_duration_ms": 500},
+}
+_COMPLETION: dict[str, Any] = {
+    "model": "gpt-3.5-turbo-instruct",
+    "prompt": ["hi", "ho"],
+    "n": 2,
+    "stop": ["."],
+    "logit_bias": {"3": 1},
+    "max_tokens": 8,
+    "stream": False,
+}
+_EMBEDDING: dict[str, Any] = {
+    "model": "text-embedding-3-small",
+    "input": ["hi", "ho"],
+    "dimensions": 8,
+    "encoding_format": "float",
+}
+_LABELS: dict[str, Any] = {"metadata": {"a": "b"}}
+_CONVERSATION: dict[str, Any] = {"items": [{"type": "message", "role": "user", "content": "hi"}], "metadata": {}}
+_ACCOUNT: dict[str, Any] = {"name": "a", "expires_in_seconds": 60}
+
+
+@st.composite
+def counted(draw: st.DrawFn) -> Any:
+    asked = draw(asked_for_responses())
+    is_known = isinstance(asked, dict) and draw(st.integers(0, 3))
+    return {name: value for name, value in asked.items() if name in CountRequest.model_fields} if is_known else asked
+
+
+_PROJECTS = "/v1/organization/projects"
+# What may be sent to each endpoint: {} stands for an id.
+BODIES: Mapping[str, st.SearchStrategy[Any]] = {
+    "/v1/chat/completions": requests() | damaged(HELD),
+    "/v1/chat/completions/{}": damaged(_LABELS),
+    "/v1/responses": asked_for_responses(),
+    "/v1/responses/input_tokens": counted(),
+    "/v1/responses/{}/cancel": JSON,
+    "/v1/conversations": damaged(_CONVERSATION),
+    "/v1/conversations/{}": damaged(_LABELS),
+    "/v1/conversations/{}/items": damaged({"items": _CONVERSATION["items"]}),
+    "/v1/completions": damaged(_COMPLETION),
+    "/v1/embeddings": damaged(_EMBEDDING),
+    "/v1/realtime/client_secrets": damaged({"session": _SESSION, "expires_after": {"seconds": 60}}),
+    "/v1/realtime/sessions": damaged(_FLAT),
+    "/v1/realtime/transcription_sessions": damaged(_HEARD),
+    "/v1/organization/admin_api_keys": damaged(_ACCOUNT),
+    _PROJECTS: damaged({"name": "a"}),
+    f"{_PROJECTS}/{{}}": damaged({"name": "a"}),
+    f"{_PROJECTS}/{{}}/archive": JSON,
+    f"{_PROJECTS}/{{}}/api_keys/{{}}": damaged({"name": "a", "scopes": ["api.chat.read"]}),
+    f"{_PROJECTS}/{{}}/service_accounts": damaged(_ACCOUNT),
+    f"{_PROJECTS}/{{}}/service_accounts/{{}}": damaged({"name": "a", "role": "member"}),
+    f"{_PROJECTS}/{{}}/service_accounts/{{}}/api_keys": damaged({"name": "a", "scopes": ["api.chat.read"]}),
+}
+
+
+@st.composite
+def sent(draw: st.DrawFn) -> Sent:
+    """A request to any endpoint: mostly JSON that is nearly right, now and then no JSON at all."""
+    template = draw(st.sampled_from(sorted(BODIES)))
+    path = template
+    while "{}" in path:
+        path = path.replace("{}", draw(st.sampled_from(["0", "abc_123", "%00", "%2e%2e", "\u00df" * 3])), 1)
+    body = json.dumps(draw(BODIES[template])).encode()
+    if not draw(st.integers(0, 19)):
+        body = draw(st.binary(max_size=16) | st.just(body[: len(body) // 2]) | st.just(b"[" * 5000))
+    types = ["application/json"] * 9 + ["application/json; charset=utf-16", "text/plain", ""]
+    return Sent(path, body, draw(st.sampled_from(types)))
