@@ -151,7 +151,8 @@ def test_every_import_is_a_declared_dependency(folders: list[str], extras: list[
     distributions = packages_distributions()
     ours = {"sensorium", "recipes", "bench", "tests"}
     undeclared: dict[str, str] = {}
-    for path in python_files(*folders):
+    elsewhere = ROOT / "tests/conformance/clients"  # run in environments of their own
+    for path in (path for path in python_files(*folders) if elsewhere not in path.parents):
         for node in ast.walk(ast.parse(path.read_text())):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
