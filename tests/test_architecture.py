@@ -158,7 +158,7 @@ def test_every_import_is_a_declared_dependency(folders: list[str], extras: list[
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for top in {module.split(".")[0] for module in modules} - ours - sys.stdlib_module_names:
                 names = {_normal(name) for name in distributions.get(top, [top])}
-                if not {BROUGHT_ALONG.get(name, name) for name in names} & declared:
+                if not {BROUGHT_ALONG.get(name, name) for name in names} & known:
                     undeclared[top] = str(path.relative_to(ROOT))
     assert undeclared == {}
 

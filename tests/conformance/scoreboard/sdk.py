@@ -24,7 +24,7 @@ from tests.server.live import live
 INVENTED_MODELS = ("gpt-6-astra", "model")
 _AREA = re.compile(r"tests\.api_resources\.((?:\w+\.)*?)test_(\w+)\.")
 
-# What a failure says, and what is behind it: the first that fits. A group in the pattern is a name to be told.
+# What a failure says behind its resource, and what is behind it: the first that fits. A group is a name to be told.
 REASONS = (
     (r"404 - Invalid URL|405 - Not allowed", "not built"),
     (r"should be (?:greater|less) than|there is no scope|Without a key", "the test sends a made-up value, 0 as a rule"),
@@ -32,8 +32,8 @@ REASONS = (
     (r"Missing required parameter: '(?:model|input)'", "the test asks for an answer to nothing at all"),
     (r"Unknown parameter: '([^']+)'", "unknown here and refused by name"),
     (r"(?:Unsupported|Invalid) value(?: for)?:? '([^']+)'", "not to be obeyed here and refused by name"),
-    (r"'user' in \('assistant',\)|\.messages\b", "the client's type of a kept message knows the assistant's only"),
-    (r"APIResponseValidationError", "a strict client refuses what it asked for itself"),
+    (r"^chat/completions/messages: ", "the client's type of a kept message knows the assistant's only, not the user's"),
+    (r"^embeddings: .*APIResponseValidationError", "a strict client refuses the base64 that it asked for itself"),
 )
 
 
@@ -77,7 +77,7 @@ def _counted(report: Path) -> dict[str, Any]:
         failed = case.find("failure") if case.find("failure") is not None else case.find("error")
         if failed is not None:
             by_area[area]["failed"] += 1
-            reason, name = _reason(failed.get("message", ""))
+            reason, name = _reason(f"{area}: {failed.get('message', '')}")
             why[area][reason] += 1
             names[reason] |= {name} if name else set()
         else:
