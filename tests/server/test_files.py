@@ -85,13 +85,12 @@ def test_a_file_is_read_by_what_it_holds(server: Live, given: tuple[str, bytes],
         file: dict[str, Any] = {"file_id": upload(server, data, name=name).json()["id"]}
     else:
         file = {"file_data": f"data:text/plain;base64,{base64.b64encode(data).decode()}", "filename": name}
-    before = len(server.engine.requests)
     if endpoint == "chat":
         assert server.chat([{"type": "file", "file": file}]).status_code == 200
     else:
         content = [{"type": "input_file", **file}]
         assert server.respond([{"role": "user", "content": content}]).status_code == 200
-    [part] = server.engine.requests[before].messages[-1].parts
+    [part] = server.engine.requests[-1].messages[-1].parts
     kind = type(part).__name__
     assert {"Image": "picture", "Audio": "clip"}.get(kind) == seen or getattr(part, "text", "").strip() == seen
 
