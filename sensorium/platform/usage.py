@@ -20,6 +20,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
+from sensorium.engine.request import Usage
 from sensorium.platform.database import Database
 from sensorium.platform.tables import usage
 
@@ -33,28 +34,13 @@ Group = Literal["project", "api_key", "model", "size", "source", "batch"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Used:
+class Used(Usage):
     """Stream positions (tokens) by modality, and what else is counted. `cached` are among the input's text."""
 
     requests: int = 0
-    input_text: int = 0
-    input_audio: int = 0
-    input_image: int = 0
-    cached: int = 0
-    output_text: int = 0
-    output_audio: int = 0
-    output_image: int = 0
     characters: int = 0  # spoken by /v1/audio/speech
     audio_ms: int = 0  # written down by /v1/audio/transcriptions
     images: int = 0
-
-    @property
-    def input_tokens(self) -> int:
-        return self.input_text + self.input_audio + self.input_image
-
-    @property
-    def output_tokens(self) -> int:
-        return self.output_text + self.output_audio + self.output_image
 
 
 COUNTERS = tuple(counter.name for counter in fields(Used))

@@ -27,7 +27,7 @@ from sensorium.engine.request import (
 )
 from sensorium.messages import Message
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import APIError, context_exceeded
+from sensorium.server.errors import context_exceeded, too_slow
 from sensorium.server.metering import Charge, Meter, audio_s
 from sensorium.server.metrics import Metrics
 
@@ -127,8 +127,7 @@ class Answering:
             async with asyncio.timeout(question.received_s + self._config.request_timeout_s - time.monotonic()):
                 return await anext(events)
         except TimeoutError:
-            headers = {"x-should-retry": "false"}  # it would take as long again
-            raise APIError("The answer took too long.", status=503, type="server_error", headers=headers) from None
+            raise too_slow() from None
         except ContextLengthExceeded as error:
             raise context_exceeded(str(error), question.prompt_param) from None
         except StopAsyncIteration:

@@ -29,10 +29,7 @@ class Upload(NamedTuple):
 async def read_json(request: Request, config: ServerConfig) -> Any:
     """The body as plain values. Raises APIError for one that is too large, too slow, or not JSON."""
     # a page of another origin can post text/plain without asking the browser first, but not JSON
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        message = "The body must be JSON: send the header 'Content-Type: application/json'."
-        raise APIError(message, status=415, code="unsupported_content_type")
+    _check_media_type(request, "application/json", "JSON")
     body = b"".join([chunk async for chunk in _read(request, config, max_bytes=config.max_body_bytes)])
     try:
         if len(body) <= _QUICK_BYTES:
@@ -49,9 +46,7 @@ async def read_form(request: Request, config: ServerConfig, *, max_bytes: int) -
     and for what is no form.
     """
     check_origin(request.headers.get("origin"), config)  # a page may send a form without asking the browser first
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
-        message = "The body must be a form: send the header 'Content-Type: multipart/form-data'."
-        raise APIError(message, status=415, code="unsupported_content_type")
+    _check_media_type(request, "multipart/form-data", "a form")
     parser = MultiPartParser(
         request.headers, _read(request, config, max_bytes=max_bytes + _FORM_BYTES), max_files=16, max_fields=64
     )
@@ -69,6 +64,12 @@ async def read_form(request: Request, config: ServerConfig, *, max_bytes: int) -
     finally:
         await form.close()
     return fields
+
+
+def _check_media_type(request: Request, expected: str, what: str) -> None:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != expected:
+        message = f"The body must be {what}: send the header 'Content-Type: {expected}'."
+        raise APIError(message, status=415, code="unsupported_content_type")
 
 
 def _put(fields: dict[str, Any], name: str, value: str | Upload) -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import pydantic_core
 from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
 
 from sensorium.engine.request import End, SamplingParams, TextDelta
 from sensorium.platform.store import Store
@@ -36,7 +35,7 @@ from sensorium.server.chat_request import ChatRequest, check_model, refuse_unsup
 from sensorium.server.chat_sampling import sampling_params
 from sensorium.server.chat_stored import StoredCompletions, keep_completion
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import from_validation
+from sensorium.server.errors import validated
 from sensorium.server.files import Files
 from sensorium.server.hangup import EventStream
 from sensorium.server.media import MediaReader
@@ -93,10 +92,7 @@ class Chat:
     async def _understand(self, http: Request) -> _Job:
         body = await read_json(http, self._config)
         received_s = time.monotonic()
-        try:
-            request = ChatRequest.model_validate(body)
-        except ValidationError as error:
-            raise from_validation(error) from None
+        request = validated(ChatRequest, body)
         info = self._info
         check_model(request.model, info, self._config)
         refuse_unsupported(request, self._config)

@@ -8,21 +8,13 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
 
 from sensorium.engine.request import EngineInfo
-from sensorium.platform.store import Item, Store, StoredObject, UnknownCursor
+from sensorium.platform.store import Item, Store, StoredObject
 from sensorium.server.body import read_json
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import from_validation
-from sensorium.server.listing import (
-    CompletionsQuery,
-    Json,
-    PageQuery,
-    list_body,
-    not_found,
-    unknown_cursor,
-)
+from sensorium.server.errors import validated
+from sensorium.server.listing import CompletionsQuery, Json, PageQuery, not_found, page_body, page_found
 from sensorium.server.query import read_query
 from sensorium.server.wire import Metadata, Wire
 
@@ -81,8 +73,8 @@ class StoredCompletions:
     async def list(self, http: Request) -> Response:
         query = read_query(http, CompletionsQuery)
         model = self._info.model if query.model in self._config.model_aliases else query.model
-        try:
-            page = await self._store.list(
+        page = await page_found(
+            self._store.list(
                 _KIND,
                 http.state.project,
                 after=query.after,
@@ -91,9 +83,8 @@ class StoredCompletions:
                 model=model,
                 metadata=query.metadata,
             )
-        except UnknownCursor:
-            raise unknown_cursor() from None
-        return JSONResponse(list_body([dict(kept.body) for kept in page.data], has_more=page.has_more))
+        )
+        return JSONResponse(page_body(page))
 
     async def retrieve(self, http: Request, id: str) -> Response:
         found = await self._store.get(_KIND, id, http.state.project)
@@ -102,10 +93,7 @@ class StoredCompletions:
         return JSONResponse(dict(found.body))
 
     async def update(self, http: Request, id: str) -> Response:
-        try:
-            request = UpdateRequest.model_validate(await read_json(http, self._config))
-        except ValidationError as error:
-            raise from_validation(error) from None
+        request = validated(UpdateRequest, await read_json(http, self._config))
         metadata = request.metadata or {}
 
         def relabel(old: StoredObject) -> StoredObject:
@@ -123,12 +111,9 @@ class StoredCompletions:
 
     async def messages(self, http: Request, id: str) -> Response:
         query = read_query(http, MessagesQuery)
-        try:
-            page = await self._store.items(
-                _KIND, id, http.state.project, after=query.after, limit=query.limit, order=query.order
-            )
-        except UnknownCursor:
-            raise unknown_cursor() from None
+        page = await page_found(
+            self._store.items(_KIND, id, http.state.project, after=query.after, limit=query.limit, order=query.order)
+        )
         if page is None:
             raise not_found("Completion", id)
-        return JSONResponse(list_body([dict(item.body) for item in page.data], has_more=page.has_more))
+        return JSONResponse(page_body(page))

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Request
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from sensorium.server import realtime_beta
 from sensorium.server.access import Access
 from sensorium.server.body import read_json
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import APIError, from_validation, invalid
+from sensorium.server.errors import APIError, invalid, validated
 from sensorium.server.realtime_events import SessionConfig, SessionKind, TranscriptionConfig
 from sensorium.server.wire import Wire
 
@@ -93,10 +93,7 @@ class ClientSecrets:
 
     def _grant(self, body: Any, access: Access) -> tuple[dict[str, Any], dict[str, Any]]:
         """A new secret, and its session written out. Raises APIError for what cannot be obeyed."""
-        try:
-            request = ClientSecretRequest.model_validate(body)
-        except ValidationError as error:
-            raise from_validation(error) from None
+        request = validated(ClientSecretRequest, body)
         session = self._body_of(request.session)
         now_s = int(time.time())
         self._granted = {key: granted for key, granted in self._granted.items() if granted.expires_at_s > now_s}

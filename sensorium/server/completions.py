@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeAlias
 
 import pydantic_core
 from fastapi import APIRouter, Request, Response
-from pydantic import Field, Tag, ValidationError
+from pydantic import Field, Tag
 
 from sensorium.engine.request import End, Event, ImageDelta, SamplingParams, TextDelta, Usage
 from sensorium.messages import Message, Text
@@ -25,7 +25,7 @@ from sensorium.server.chat_reply import server_sent, until_done, usage_body
 from sensorium.server.chat_request import MAX_INT64, StreamOptions, check_model
 from sensorium.server.chat_sampling import chosen_temperature, token_bias
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import from_validation, invalid, unsupported
+from sensorium.server.errors import invalid, unsupported, validated
 from sensorium.server.hangup import EventStream
 from sensorium.server.picture_out import picture_url
 from sensorium.server.wire import TEXT_OR_PARTS, TaggedStr, Wire
@@ -126,10 +126,7 @@ class Completions:
     async def _understand(self, http: Request) -> _Job:
         body = await read_json(http, self._config)
         received_s = time.monotonic()
-        try:
-            request = CompletionRequest.model_validate(body)
-        except ValidationError as error:
-            raise from_validation(error) from None
+        request = validated(CompletionRequest, body)
         check_model(request.model, self._info, self._config, param="model")
         _refuse(request, self._config)
         head = {

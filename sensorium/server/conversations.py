@@ -10,14 +10,14 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from sensorium.platform.store import Item as Held
-from sensorium.platform.store import Store, StoredObject, UnknownCursor
+from sensorium.platform.store import Store, StoredObject
 from sensorium.server.body import read_json
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import from_validation, invalid
-from sensorium.server.listing import Json, PageQuery, list_body, not_found, unknown_cursor
+from sensorium.server.errors import invalid, validated
+from sensorium.server.listing import Json, PageQuery, list_body, not_found, page_body, page_found
 from sensorium.server.query import Query, read_query
 from sensorium.server.responses_items import Item, ItemReference
 from sensorium.server.responses_kept import CONVERSATION, distinct
@@ -118,15 +118,14 @@ class Conversations:
 
     async def items(self, http: Request, id: str) -> Response:
         query = read_query(http, ItemsQuery)
-        try:
-            page = await self._store.items(
+        page = await page_found(
+            self._store.items(
                 CONVERSATION, id, http.state.project, after=query.after, limit=query.limit, order=query.order
             )
-        except UnknownCursor:
-            raise unknown_cursor() from None
+        )
         if page is None:
             raise not_found("Conversation", id)
-        return JSONResponse(list_body([dict(item.body) for item in page.data], has_more=page.has_more))
+        return JSONResponse(page_body(page))
 
     async def item(self, http: Request, id: str, item_id: str) -> Response:
         read_query(http, ItemQuery)
@@ -149,10 +148,7 @@ class Conversations:
         return found
 
     async def _read(self, http: Request, model: type[R]) -> R:
-        try:
-            return model.model_validate(await read_json(http, self._config))
-        except ValidationError as error:
-            raise from_validation(error) from None
+        return validated(model, await read_json(http, self._config))
 
 
 def _resources(items: Sequence[Item]) -> list[Json]:

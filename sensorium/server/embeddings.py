@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal, TypeAlias
 import numpy as np
 import pydantic_core
 from fastapi import APIRouter, Request, Response
-from pydantic import Discriminator, Field, Tag, ValidationError
+from pydantic import Discriminator, Field, Tag
 
 from sensorium.engine.request import Embedding, LiveEngine, TextTooLong, Usage
 from sensorium.server.body import read_json
 from sensorium.server.chat_request import check_model
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import APIError, context_exceeded, from_validation, invalid
+from sensorium.server.errors import context_exceeded, invalid, too_slow, validated
 from sensorium.server.metering import Meter
 from sensorium.server.metrics import Metrics
 from sensorium.server.wire import TaggedStr, Wire
@@ -82,10 +82,7 @@ class Embeddings:
     async def create(self, http: Request) -> Response:
         body = await read_json(http, self._config)
         received_s = time.monotonic()
-        try:
-            request = EmbeddingRequest.model_validate(body)
-        except ValidationError as error:
-            raise from_validation(error) from None
+        request = validated(EmbeddingRequest, body)
         check_model(request.model, self._engine.info, self._config, param="model")
         self._check(request)
         tokens = sum(math.ceil(len(text) / _CHARS_PER_TOKEN) for text in request.texts)
@@ -105,8 +102,7 @@ class Embeddings:
         except TextTooLong as error:
             raise context_exceeded(str(error), request.param(error.index)) from None
         except TimeoutError:
-            headers = {"x-should-retry": "false"}  # it would take as long again
-            raise APIError("The answer took too long.", status=503, type="server_error", headers=headers) from None
+            raise too_slow() from None
 
     def _check(self, request: EmbeddingRequest) -> None:
         size = self._engine.info.embedding_size

@@ -8,11 +8,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 
 class APIError(Exception):
@@ -60,8 +60,24 @@ def context_exceeded(why: str, param: str = "messages") -> APIError:
     return invalid(f"The prompt is too long: {why}.", param, "context_length_exceeded")
 
 
+def too_slow() -> APIError:
+    headers = {"x-should-retry": "false"}  # it would take as long again
+    return APIError("The answer took too long.", status=503, type="server_error", headers=headers)
+
+
 def internal() -> APIError:
     return APIError("The server had an error while processing your request.", status=500, type="server_error")
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(model: type[M], values: Any) -> M:
+    """What a client sent as a model of ours. Raises APIError naming the first field at fault."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise from_validation(error) from None
 
 
 # pydantic's error types, where the contract has a code of its own

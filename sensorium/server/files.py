@@ -10,14 +10,14 @@ from typing import Annotated, Literal, NamedTuple
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from sensorium.platform.objects import ObjectStorage
-from sensorium.platform.store import Store, StoredObject, UnknownCursor
+from sensorium.platform.store import Store, StoredObject
 from sensorium.server.body import Upload, read_form
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import APIError, from_validation, missing
-from sensorium.server.listing import Json, PageQuery, list_body, not_found, unknown_cursor
+from sensorium.server.errors import APIError, missing, validated
+from sensorium.server.listing import Json, PageQuery, not_found, page_body, page_found
 from sensorium.server.query import read_query
 from sensorium.server.wire import Wire
 
@@ -79,10 +79,7 @@ class Files:
         upload = fields.pop("file", None)
         if not isinstance(upload, Upload):
             raise missing("file")
-        try:
-            request = FileRequest.model_validate(fields)
-        except ValidationError as error:
-            raise from_validation(error) from None
+        request = validated(FileRequest, fields)
         await self._check_room(http.state.project, len(upload.data))
         now = int(time.time())
         expires_at = now + request.expires_after.seconds if request.expires_after else None
@@ -111,8 +108,8 @@ class Files:
 
     async def list(self, http: Request) -> Response:
         query = read_query(http, FilesQuery)
-        try:
-            page = await self._store.list(
+        page = await page_found(
+            self._store.list(
                 _KIND,
                 http.state.project,
                 after=query.after,
@@ -120,9 +117,8 @@ class Files:
                 order=query.order,
                 metadata={"purpose": query.purpose} if query.purpose else None,
             )
-        except UnknownCursor:
-            raise unknown_cursor() from None
-        return JSONResponse(list_body([dict(file.body) for file in page.data], has_more=page.has_more))
+        )
+        return JSONResponse(page_body(page))
 
     async def retrieve(self, http: Request, id: str) -> Response:
         return JSONResponse(dict((await self._found(http, id)).body))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Awaitable, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
+from sensorium.platform.store import Item, Page, StoredObject, UnknownCursor
 from sensorium.server.errors import APIError, invalid
 from sensorium.server.query import Query
 from sensorium.server.wire import Metadata
@@ -29,6 +30,21 @@ class CompletionsQuery(PageQuery):
 def list_body(data: Sequence[Json], *, has_more: bool) -> Json:
     first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
     return {"object": "list", "data": list(data), "first_id": first, "last_id": last, "has_more": has_more}
+
+
+P = TypeVar("P")
+
+
+async def page_found(page: Awaitable[P]) -> P:
+    """A page of the store. Raises APIError where `after` names nothing in the list."""
+    try:
+        return await page
+    except UnknownCursor:
+        raise unknown_cursor() from None
+
+
+def page_body(page: Page[StoredObject] | Page[Item]) -> Json:
+    return list_body([dict(kept.body) for kept in page.data], has_more=page.has_more)
 
 
 def page_of(data: Sequence[Json], query: PageQuery) -> Json:

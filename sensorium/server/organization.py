@@ -10,16 +10,17 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Request
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from sensorium.platform.keys import ApiKey, Keys, new_key
-from sensorium.platform.pages import Page, UnknownCursor
+from sensorium.platform.pages import Page
 from sensorium.platform.projects import DEFAULT_PROJECT, Project, Projects, Role, ServiceAccount
 from sensorium.server.access import SCOPES, check_scopes
 from sensorium.server.body import read_json
 from sensorium.server.chat_request import Wire
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import APIError, from_validation, invalid, missing, unsupported
+from sensorium.server.errors import APIError, invalid, missing, unsupported, validated
+from sensorium.server.listing import page_found
 from sensorium.server.query import Query, read_query
 
 Json = dict[str, Any]
@@ -135,7 +136,7 @@ class Organization:
 
     async def list_admin_keys(self, http: Request) -> Json:
         asked = read_query(http, KeyList)
-        page = await _page(self._keys.list(project=None, after=asked.after, limit=asked.limit, order=asked.order))
+        page = await page_found(self._keys.list(project=None, after=asked.after, limit=asked.limit, order=asked.order))
         owner = await self._operator("organization.user")
         return _list_body(page, lambda key: _admin_key_body(key, owner))
 
@@ -158,7 +159,7 @@ class Organization:
     async def list_projects(self, http: Request) -> Json:
         asked = read_query(http, ProjectList)
         page = self._projects.list(after=asked.after, limit=asked.limit, archived=asked.include_archived)
-        return _list_body(await _page(page), _project_body)
+        return _list_body(await page_found(page), _project_body)
 
     async def create_project(self, http: Request) -> Json:
         asked = await self._read_project(http)
@@ -192,7 +193,7 @@ class Organization:
         project = await self._project(project_id)
         if asked.owner_project_access == "inactive":
             return _list_body(Page([], False), lambda key: key)
-        page = await _page(self._keys.list(project=project_id, after=asked.after, limit=asked.limit))
+        page = await page_found(self._keys.list(project=project_id, after=asked.after, limit=asked.limit))
         bodies = [await self._key_body(key, project) for key in page.data]
         return _list_body(Page(bodies, page.has_more), lambda body: body)
 
@@ -221,7 +222,7 @@ class Organization:
     async def list_accounts(self, project_id: str, http: Request) -> Json:
         asked = read_query(http, AccountList)
         await self._project(project_id)
-        page = await _page(self._projects.accounts(project_id, after=asked.after, limit=asked.limit))
+        page = await page_found(self._projects.accounts(project_id, after=asked.after, limit=asked.limit))
         return _list_body(page, _account_body)
 
     async def create_account(self, project_id: str, http: Request) -> Json:
@@ -320,10 +321,7 @@ class Organization:
         return _found(await self._projects.account(project_id, id), "service account", id)
 
     async def _read(self, http: Request, model: type[W]) -> W:
-        try:
-            return model.model_validate(await read_json(http, self._config))
-        except ValidationError as error:
-            raise from_validation(error) from None
+        return validated(model, await read_json(http, self._config))
 
     async def _read_project(self, http: Request) -> ProjectFields:
         asked = await self._read(http, ProjectFields)
@@ -331,13 +329,6 @@ class Organization:
             if getattr(asked, field) is not None:
                 raise unsupported(field, "everything lies where the operator of this server keeps it")
         return asked
-
-
-async def _page(page: Any) -> Any:
-    try:
-        return await page
-    except UnknownCursor:
-        raise invalid("'after' names nothing in this list.", "after") from None
 
 
 def _found(thing: T | None, what: str, id: str) -> T:

@@ -9,9 +9,9 @@ import re
 from typing import Any, TypeVar, get_origin
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from sensorium.server.errors import from_validation, invalid
+from sensorium.server.errors import invalid, validated
 
 _BRACKETS = re.compile(r"([^\[\]]+)(?:\[(.*)\])?", re.DOTALL)
 
@@ -44,7 +44,4 @@ def read_query(http: Request, model: type[Q]) -> Q:
             raise invalid(f"'{written}' can't be read.", name)
         else:
             found[name if key is None else written] = value
-    try:
-        return model.model_validate(found)
-    except ValidationError as error:
-        raise from_validation(error) from None
+    return validated(model, found)

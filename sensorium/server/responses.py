@@ -10,12 +10,10 @@ from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import pydantic_core
 import structlog
 from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
 
 from sensorium.engine.request import SamplingParams
 from sensorium.messages import Message
@@ -24,7 +22,7 @@ from sensorium.server.answering import Answering, Question
 from sensorium.server.body import read_json
 from sensorium.server.chat_request import check_model
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import APIError, from_validation, internal
+from sensorium.server.errors import APIError, internal, validated
 from sensorium.server.files import Files
 from sensorium.server.hangup import EventStream
 from sensorium.server.listing import not_found
@@ -109,7 +107,7 @@ class Responses:
         return EventStream(await anext(events), events)
 
     async def count(self, http: Request) -> Response:
-        asked = _validated(await read_json(http, self._config), CountRequest)
+        asked = validated(CountRequest, await read_json(http, self._config))
         if asked.model is not None:
             check_model(asked.model, self._info, self._config, param="model")
         refuse_prompt(asked)
@@ -123,7 +121,7 @@ class Responses:
     async def _understand(self, http: Request) -> _Job:
         body = await read_json(http, self._config)
         received_s = time.monotonic()
-        request = _validated(body, ResponseRequest)
+        request = validated(ResponseRequest, body)
         check_model(request.model, self._info, self._config, param="model")
         refuse_unsupported(request)
         params = await asyncio.to_thread(sampling_params, request)  # compiles schemas
@@ -238,16 +236,6 @@ class Responses:
                 await job.keep()
             for told in changes:
                 yield told
-
-
-A = TypeVar("A", bound=Asked)
-
-
-def _validated(body: Any, model: type[A]) -> A:
-    try:
-        return model.model_validate(body)
-    except ValidationError as error:
-        raise from_validation(error) from None
 
 
 async def _own_items(asked: Asked, before: Sequence[Placed], kept: Kept) -> list[Placed]:
