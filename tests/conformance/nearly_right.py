@@ -169,7 +169,7 @@ def counted(draw: st.DrawFn) -> Any:
 
 
 _PROJECTS = "/v1/organization/projects"
-# What may be sent to each endpoint: {} stands for an id.
+# What may be sent as JSON to each endpoint: {} stands for an id.
 BODIES: Mapping[str, st.SearchStrategy[Any]] = {
     "/v1/chat/completions": requests() | damaged(HELD),
     "/v1/chat/completions/{}": damaged(_LABELS),
@@ -194,16 +194,58 @@ BODIES: Mapping[str, st.SearchStrategy[Any]] = {
     f"{_PROJECTS}/{{}}/service_accounts/{{}}/api_keys": damaged({"name": "a", "scopes": ["api.chat.read"]}),
 }
 
+# What may be sent as a form: texts, and bytes for files.
+FORMS: Mapping[str, dict[str, str | bytes]] = {
+    "/v1/files": {
+        "purpose": "user_data",
+        "expires_after[anchor]": "created_at",
+        "expires_after[seconds]": "3600",
+        "file": b"hi",
+    },
+}
+FILE_NAMES = st.sampled_from(["a.txt", "", "../a", "a.png", "\u00df", "C:\\a"])
+MEDIA_TYPES = st.sampled_from(["text/plain", "image/png", "", ";;"])
+_BOUNDARY = "frontier"
+
 
 @st.composite
 def sent(draw: st.DrawFn) -> Sent:
-    """A request to any endpoint: mostly JSON that is nearly right, now and then no JSON at all."""
-    template = draw(st.sampled_from(sorted(BODIES)))
+    """A request to any endpoint: mostly a body that is nearly right, now and then none at all."""
+    template = draw(st.sampled_from(sorted({**BODIES, **FORMS})))
     path = template
     while "{}" in path:
         path = path.replace("{}", draw(st.sampled_from(["0", "abc_123", "%00", "%2e%2e", "\u00df" * 3])), 1)
-    body = json.dumps(draw(BODIES[template])).encode()
+    if template in FORMS:
+        body = draw(form_bodies(FORMS[template]))
+        types = [f"multipart/form-data; boundary={_BOUNDARY}"] * 12
+        types += ["multipart/form-data", f'multipart/form-data; boundary="{_BOUNDARY[:-1]}', "application/json", ""]
+    else:
+        body = json.dumps(draw(BODIES[template])).encode()
+        types = ["application/json"] * 9 + ["application/json; charset=utf-16", "text/plain", ""]
     if not draw(st.integers(0, 19)):
         body = draw(st.binary(max_size=16) | st.just(body[: len(body) // 2]) | st.just(b"[" * 5000))
-    types = ["application/json"] * 9 + ["application/json; charset=utf-16", "text/plain", ""]
     return Sent(path, body, draw(st.sampled_from(types)))
+
+
+@st.composite
+def form_bodies(draw: st.DrawFn, fields: Mapping[str, str | bytes]) -> bytes:
+    """A form with up to one field replaced, dropped, or added, and file names of all kinds."""
+    values = dict(fields)
+    change = draw(st.sampled_from(["nothing", "replace", "drop", "add"]))
+    if change in ("replace", "drop"):
+        del values[draw(st.sampled_from(sorted(fields)))]
+    name = draw(st.sampled_from(sorted(fields)) | st.text(st.characters(exclude_characters='"\r\n'), max_size=8))
+    if change in ("replace", "add"):
+        values[name] = draw(st.text(max_size=8) | st.binary(max_size=64))
+    parts = []
+    for name, value in values.items():
+        head = f'Content-Disposition: form-data; name="{name}"'
+        if isinstance(value, bytes):
+            filename, media_type = draw(FILE_NAMES), draw(MEDIA_TYPES)
+            head += f'; filename="{filename}"\r\nContent-Type: {media_type}'
+        parts.append(
+            f"--{_BOUNDARY}\r\n{head}\r\n\r\n".encode()
+            + (value if isinstance(value, bytes) else value.encode())
+            + b"\r\n"
+        )
+    return b"".join(parts) + f"--{_BOUNDARY}--\r\n".encode()

@@ -11,7 +11,7 @@ from sensorium.server.chat_request import ChatRequest
 from sensorium.server.completions import CompletionRequest
 from sensorium.server.config import GPT_4O_FAMILY
 from sensorium.server.responses_request import ResponseRequest
-from tests.conformance.nearly_right import BODIES
+from tests.conformance.nearly_right import BODIES, FORMS
 from tests.conformance.scoreboard import malformed, schema, sdk, spec, surface
 from tests.conformance.scoreboard.page import page, summary
 from tests.conformance.scoreboard.stand_in import StandIn
@@ -55,7 +55,7 @@ def test_the_published_board_has_no_failure_that_nobody_explained():
 
 def test_malformed_requests_go_to_every_endpoint():
     posts = {f"/v1{operation.split()[1]}" for operation in surface.routes() if operation.startswith("post ")}
-    assert posts == BODIES.keys()
+    assert posts == {**BODIES, **FORMS}.keys()
 
 
 def test_malformed_requests_break_nothing():

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from sensorium.engine.fake import FakeEngine
 from sensorium.server.app import ServerConfig, build_app
-from tests.conformance.nearly_right import BODIES, Sent, sent
+from tests.conformance.nearly_right import BODIES, FORMS, Sent, sent
 
 
 def run(num_requests: int) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def run(num_requests: int) -> dict[str, Any]:
         runner.run(lifespan.__aexit__(None, None, None))
     return {
         "requests": statuses.total(),
-        "endpoints": len(BODIES),
+        "endpoints": len({**BODIES, **FORMS}),
         "statuses": {str(status): count for status, count in sorted(statuses.items())},
         "failures": failures,
         "seconds": round(time.monotonic() - begun_s),
