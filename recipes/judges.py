@@ -21,14 +21,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sensorium.data.generators import dialogues, speech, styles
+from sensorium.data.generators import dialogues, speech, styles, translations
 from sensorium.data.generators.scenes import COLOURS, SHAPES, Scene, scene
 from sensorium.data.generators.speech import PHONEMES, PRESETS, Synthesizer, in_room
 from sensorium.data.generators.styles import STYLES, Style
+from sensorium.data.generators.translations import LANGUAGES, Language
 from sensorium.evals import judges
 from sensorium.evals.judges import BLANK, CellTargets, SceneJudge, SpeechJudge, StyleJudge
 from sensorium.evals.run import estimate
-from sensorium.evals.scorers import SeenObject, normalized, word_error_rate
+from sensorium.evals.scorers import SeenObject, normalized, unaccented, word_error_rate
 from sensorium.evals.task import Score
 from sensorium.messages import Audio, Image
 from sensorium.training.config import TrainConfig
@@ -40,7 +41,8 @@ OUT = Path("runs/judges")
 
 # --- speech
 
-SPEECH_STEPS, SPEECH_BATCH = 1450, 16
+SPEECH_STEPS, SPEECH_BATCH = 2000, 16
+_FOREIGN_SHARE = 0.3  # of the sentences: phrases in one of the other languages
 _STEP_MS = judges.FRAMES_PER_STEP * 1000.0 * judges.HOP_SAMPLES / judges.SAMPLE_RATE_HZ
 _GROUP = 4  # batches whose sentences are drawn together and sorted by length, so that little is padding
 _IGNORED = -100
@@ -77,14 +79,15 @@ class SpeechObjective:
 
 
 def speech_batch(step: int) -> SpeechBatch:
-    """Sentences nobody will be examined on, by anyone: a third by the eight presets, two thirds in some room."""
+    """Sentences nobody will be examined on, by anyone, in four languages; two thirds of them in some room."""
     group = np.random.default_rng((SEED, step // _GROUP))
-    sentences = sorted((dialogues.sentence(group, "train") for _ in range(_GROUP * SPEECH_BATCH)), key=len)
+    sentences = sorted((something_said(group) for _ in range(_GROUP * SPEECH_BATCH)), key=lambda said: len(said.text))
     rng = np.random.default_rng((SEED, step // _GROUP, step % _GROUP))
     synthesizer = Synthesizer()
     clips, phonemes, texts = [], [], []
-    for sentence in sentences[step % _GROUP * SPEECH_BATCH :][:SPEECH_BATCH]:
-        utterance = synthesizer.speak(sentence, speech.random_speaker(rng, split="train"))
+    for text, language in sentences[step % _GROUP * SPEECH_BATCH :][:SPEECH_BATCH]:
+        speaker = translations.speaking(speech.random_speaker(rng, split="train"), language)
+        utterance = synthesizer.speak(text, speaker)
         if rng.random() < 2 / 3:
             utterance = in_room(utterance, rng, level=0.8 * rng.random())
         mels = judges.log_mel(utterance.audio.waveform)
@@ -93,8 +96,10 @@ def speech_batch(step: int) -> SpeechBatch:
         sounding = np.searchsorted(starts_ms, np.arange(num_steps) * _STEP_MS + 1.0, side="right") - 1
         names = [PHONEMES.index(phoneme.phoneme) for phoneme in utterance.phonemes]
         clips.append(smeared(mels, rng))
+        if language != "english":  # the table of phonemes is that of English
+            names = [_IGNORED] * len(names)
         phonemes.append(torch.tensor(names)[torch.from_numpy(np.maximum(sounding, 0))])
-        texts.append(judges.spelling(normalized(sentence)))
+        texts.append(judges.spelling(unaccented(normalized(text))))
     return SpeechBatch(
         mels=nn.utils.rnn.pad_sequence(clips, batch_first=True),
         num_steps=torch.tensor([len(steps) for steps in phonemes]),
@@ -102,6 +107,18 @@ def speech_batch(step: int) -> SpeechBatch:
         num_characters=torch.tensor([len(text) for text in texts]),
         phonemes=nn.utils.rnn.pad_sequence(phonemes, batch_first=True, padding_value=_IGNORED),
     )
+
+
+class Said(NamedTuple):
+    text: str
+    language: Language
+
+
+def something_said(rng: np.random.Generator) -> Said:
+    if rng.random() >= _FOREIGN_SHARE:
+        return Said(dialogues.sentence(rng, "train"), "english")
+    language = dialogues.pick(rng, LANGUAGES)
+    return Said(translations.phrase(rng, "train")[language], language)
 
 
 def smeared(mels: Tensor, rng: np.random.Generator) -> Tensor:
@@ -129,14 +146,16 @@ def blurred(mels: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def domain_words() -> list[str]:
-    """Every word that the training sentences use, single letters included."""
+    """Every word that the training sentences and the phrases of all languages use, single letters included."""
     rng = np.random.default_rng((SEED, 0))
-    spoken = (normalized(dialogues.sentence(rng, "train")) for _ in range(4000))
+    spoken = [normalized(dialogues.sentence(rng, "train")) for _ in range(4000)]
+    spoken += [unaccented(normalized(text)) for phrase in translations.every_phrase() for text in phrase.values()]
     return sorted({*(word for sentence in spoken for word in sentence.split()), *dialogues.free_words()})
 
 
 def speech_figures(judge: SpeechJudge, *, count: int = 200) -> dict[str, Any]:
-    """Word error rates on held-out sentences: clean, by the presets, which is what it must judge; and by strangers."""
+    """Word error rates on held-out sentences: clean, by the presets, which is what it must judge; by strangers; and of
+    phrases in each language by the presets."""
     rng = np.random.default_rng((SEED, 1))
     synthesizer = Synthesizer()
     figures: dict[str, Any] = {}
@@ -148,6 +167,14 @@ def speech_figures(judge: SpeechJudge, *, count: int = 200) -> dict[str, Any]:
             speaker = preset if name == "presets" else speech.random_speaker(rng, split="heldout")
             scores.append(word_error_rate(sentence, judge.transcribe(synthesizer.speak(sentence, speaker).audio)))
         figures[f"wer_{name}"] = estimate(scores)._asdict()
+    for language in LANGUAGES:
+        scores = []
+        for index in range(count // 2):
+            phrase = translations.phrase(rng, "heldout")[language]
+            speaker = translations.speaking(tuple(PRESETS.values())[index % len(PRESETS)], language)
+            heard = judge.transcribe(synthesizer.speak(phrase, speaker).audio)
+            scores.append(word_error_rate(unaccented(normalized(phrase)), heard))
+        figures[f"wer_{language}"] = estimate(scores)._asdict()
     return figures
 
 

@@ -305,7 +305,8 @@ def translation(n: int) -> Iterator[Sample]:
                 target=_words(answer),
                 condition=condition,
                 modality="audio" if is_aloud else "text",
-                voice=_voice(made.seed),
+                voice=(answer.voice if isinstance(answer, Audio) else None) or _voice(made.seed),
+                metadata={"original": answer} if isinstance(answer, Audio) else {},
             )
         if not left.total():
             return

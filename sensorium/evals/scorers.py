@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -35,6 +36,12 @@ def normalized(text: str) -> str:
     text = re.sub(r"(?<!\S)-(?=\d)", "minus ", text)
     text = re.sub(r"\b\d{1,2}\b", lambda match: _NUMBERS[int(match.group())], text)
     return " ".join(re.sub(r"[^\w']+", " ", text).split())
+
+
+def unaccented(text: str) -> str:
+    """The text in plain letters, as a judge of speech writes it: é is e, ß is ss."""
+    apart = unicodedata.normalize("NFKD", text.replace("ß", "ss").replace("œ", "oe").replace("æ", "ae"))
+    return "".join(character for character in apart if not unicodedata.combining(character))
 
 
 def exact(target: str, text: str) -> Score:
@@ -86,6 +93,23 @@ def spoken_answer(judge: Transcriber) -> Callable[[Sample, Reply], Scores]:
     def score(sample: Sample, reply: Reply) -> Scores:
         heard_text = judge(reply.audio) if reply.audio is not None else ""
         return {"exact": exact(sample.target, reply.words), "wer": word_error_rate(sample.target, heard_text)}
+
+    return score
+
+
+def translated(judge: Transcriber) -> Scorer:
+    """The reply must be the target, word for word; of one in speech, `said` is whether a judge hears the target in it.
+
+    `original_said` is the same of `metadata["original"]`, the target in the right voice.
+    """
+
+    def score(sample: Sample, reply: Reply) -> Scores:
+        scores = answer(sample, reply)
+        if sample.modality == "audio":
+            for name, sound in (("said", reply.audio), ("original_said", sample.metadata["original"])):
+                heard_text = judge(sound) if sound is not None else ""
+                scores[name] = exact(unaccented(normalized(sample.target)), heard_text)
+        return scores
 
     return score
 

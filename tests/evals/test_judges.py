@@ -11,9 +11,10 @@ from torch import nn
 
 from recipes import judges as recipe
 from sensorium.data.generators.scenes import COLOURS, SHAPES, scene
+from sensorium.data.generators.translations import LANGUAGES
 from sensorium.evals import judges
 from sensorium.evals.judges import BLANK, SceneJudge, SpeechJudge, StyleJudge
-from sensorium.evals.scorers import SeenObject
+from sensorium.evals.scorers import SeenObject, normalized, unaccented
 from sensorium.messages import Audio, Image
 from sensorium.training.optim import MuonAdamW, tokenizer_groups
 
@@ -139,6 +140,15 @@ def test_training_makes_a_scene_judge_better():
     judge = SceneJudge(**SCENES)
     first, last = losses(recipe.SceneObjective(judge), recipe.scene_batch(0, judge), steps=15)
     assert last < 0.8 * first
+
+
+def test_the_speech_judge_learns_four_languages():
+    rng = np.random.default_rng(0)
+    said = [recipe.something_said(rng) for _ in range(200)]
+    assert {language for _, language in said} == set(LANGUAGES)
+    words = set(recipe.domain_words())
+    assert all(word in words for text, _ in said[:50] for word in unaccented(normalized(text)).split())
+    assert "weiss" in words
 
 
 def test_batches_are_a_function_of_the_step():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sensorium.evals import scorers
@@ -129,6 +131,21 @@ def test_a_spoken_answer_needs_the_right_words_and_is_judged_by_its_sound():
     sample = typed_sample("1", "a bee says buzz")
     scores = scorers.spoken_answer(transcribe)(sample, Reply(transcript="a bee says buzz", audio=clip("a bee buzz")))
     assert scores == {"exact": Score(1.0), "wer": Score(0.25, 4)}
+
+
+def test_a_phrase_said_in_another_language_is_right_if_a_judge_hears_it():
+    target = "die tür ist weiß"
+    sample = replace(typed_sample("1", target), modality="audio", metadata={"original": clip("die tur ist weiss")})
+    right, heard = Score(1.0), {"original_said": Score(1.0)}
+    score = scorers.translated(transcribe)
+    assert score(sample, Reply(transcript=target, audio=clip("die tur ist weiss"))) == {
+        **{"exact": right, "said": right},
+        **heard,
+    }
+    assert score(sample, Reply(transcript=target, audio=clip("die tour ist weiss")))["said"] == Score(0.0)
+    assert score(sample, Reply(text=target)) == {"exact": right, "said": Score(0.0), **heard}
+    assert score(typed_sample("1", target), Reply(text=target)) == {"exact": right}
+    assert score(typed_sample("1", target), Reply(text="die tur ist weiss")) == {"exact": Score(0.0)}
 
 
 def seen(*objects: tuple[str, str, float, float], is_sure: bool = True) -> SeenScene:

@@ -34,7 +34,7 @@ from sensorium.data.generators.speech import (
 from sensorium.data.generators.styles import STYLES, Style, speak
 from sensorium.data.generators.surroundings import BACKGROUNDS, Background, one_after_another, with_background
 from sensorium.data.generators.tools import tool_exchange
-from sensorium.data.generators.translations import ACCENTS, LANGUAGES, Language, phrase
+from sensorium.data.generators.translations import LANGUAGES, Language, phrase, speaking
 from sensorium.messages import Audio, Image, Message, Part, Text
 from sensorium.tokenizers.render import SpelledText
 
@@ -107,7 +107,7 @@ class _Writer:
         language: Language = "english",
     ) -> Audio:
         """The text as the user says it into a microphone."""
-        utterance = _said(text, _speaking(self.speaker, language), style)
+        utterance = _said(text, speaking(self.speaker, language), style)
         if pauses:
             utterance = with_pauses(utterance, self.rng, pauses=pauses)
         return self._recorded(utterance)
@@ -134,7 +134,7 @@ class _Writer:
 
     def spoken(self, text: str, style: Style | None = None, language: Language = "english") -> Audio:
         """The text in the voice of the assistant."""
-        utterance = _said(text, _speaking(PRESETS[self.voice], language), style)
+        utterance = _said(text, speaking(PRESETS[self.voice], language), style)
         self.phonemes.append(utterance.phonemes)
         return utterance.audio
 
@@ -460,11 +460,6 @@ NAMES = tuple(_WRITERS)
 assert set(TASKS) <= set(NAMES)
 
 _SYNTHESIZER = Synthesizer()
-
-
-def _speaking(speaker: Speaker, language: Language) -> Speaker:
-    """The same voice in a language."""
-    return speaker if language == "english" else replace(speaker, accent=ACCENTS[language])
 
 
 def _said(text: str, speaker: Speaker, style: Style | None) -> Utterance:

@@ -6,12 +6,15 @@ hash of the English phrase, is held out in every language. Set ones are to be kn
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
 from sensorium.data.generators.dialogues import is_heldout, pick
-from sensorium.data.generators.speech import Split
+from sensorium.data.generators.speech import Speaker, Split
 
 Language: TypeAlias = Literal["english", "german", "french", "spanish"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
@@ -142,6 +145,17 @@ def phrase(rng: np.random.Generator, split: Split) -> Phrase:
         made = _filled(pick(rng, _PATTERNS), pick(rng, _THINGS), pick(rng, _COLOURS))
         if is_heldout(made["english"]) == (split == "heldout"):
             return made
+
+
+def every_phrase() -> Iterator[Phrase]:
+    """All there are, held-out ones too."""
+    yield from _SET
+    yield from (_filled(*of) for of in product(_PATTERNS, _THINGS, _COLOURS))
+
+
+def speaking(speaker: Speaker, language: Language) -> Speaker:
+    """The same voice in a language."""
+    return speaker if language == "english" else replace(speaker, accent=ACCENTS[language])
 
 
 def _filled(pattern: Phrase, thing: _Thing, colour: _Colour) -> Phrase:

@@ -40,7 +40,7 @@ def every_task(transcribe: Transcriber, see: Viewer, manner: Listener) -> tuple[
         say(transcribe),
         say_styled(manner, transcribe),
         listening(),
-        translation(),
+        translation(transcribe),
         scene_qa(),
         figures(),
         word_reading(),
