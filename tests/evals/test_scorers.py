@@ -142,7 +142,10 @@ def test_a_phrase_said_in_another_language_is_right_if_a_judge_hears_it():
         **{"exact": right, "said": right},
         **heard,
     }
-    assert score(sample, Reply(transcript=target, audio=clip("die tour ist weiss")))["said"] == Score(0.0)
+    assert score(sample, Reply(transcript=target, audio=clip("die tour ist weiss"))) == {
+        **{"exact": right, "said": Score(0.0)},
+        **heard,
+    }
     assert score(sample, Reply(text=target)) == {"exact": right, "said": Score(0.0), **heard}
     assert score(typed_sample("1", target), Reply(text=target)) == {"exact": right}
     assert score(typed_sample("1", target), Reply(text="die tur ist weiss")) == {"exact": Score(0.0)}
