@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -78,6 +79,7 @@ class RenderConfig:
     looked: float = 3.0  # written answers once a picture was shown: a word or two against the twenty of its caption
     prompt_text: float = 0.1  # typed text of others: a light language-model loss
     listen: float = 0.2  # "nothing to write yet" at a live frame
+    over: float = 0.5  # "the user has finished" at a live frame behind the last word
     end: float = 2.0  # <|end|>, <|/speak|>, <|tend|>: missing one costs a whole answer
     lead_frames: int = LEAD_FRAMES
     first_tokens: int = FIRST_TOKENS
@@ -230,11 +232,15 @@ class Renderer:
             stream.add(vocab.END_AUDIO, weight=self.config.end if transcript is not None else 0.0)
             return
         tokens, due = self._token_frames(clip, end=True)
+        # Where its words end, a turn is over, however long the clip goes on: what is predicted then is <|turn|>, though
+        # it stands at the end only.
+        over = _first_silent_frame(clip)
         stream.add(vocab.AUDIO)
         stream.add(vocab.LISTEN)
         written = 0
         for frame in range(len(clip.codes)):
-            self._heard_frame(stream, clip, frame, target=vocab.LISTEN, weight=self.config.listen if frame else 0.0)
+            target, weight = (vocab.TURN, self.config.over) if frame > over else (vocab.LISTEN, self.config.listen)
+            self._heard_frame(stream, clip, frame, target=target, weight=weight if frame else 0.0)
             while written < len(tokens) and due[written] + self.config.delay_frames <= frame:
                 stream.add(start + tokens[written], weight=heard)
                 written += 1
@@ -300,6 +306,11 @@ class Renderer:
             start_ms = time.start_ms + min(max(share, 0.0), 1.0) * (time.end_ms - time.start_ms)
             frames.append(int((time.end_ms if end else start_ms) / FRAME_MS))
         return [token.id for token in tokens], frames
+
+
+def _first_silent_frame(clip: EncodedAudio) -> int:
+    """The first frame that lies wholly behind the last word, if anybody knows where that is."""
+    return ceil(clip.words[-1].end_ms / FRAME_MS) if clip.words else len(clip.codes)
 
 
 def first_frame(number: int, frames_before: int, config: RenderConfig) -> int:

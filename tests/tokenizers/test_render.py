@@ -199,11 +199,18 @@ def test_a_live_clip_is_written_along(renderer: Renderer, text: TextTokenizer):
     frames = 0
     for symbol, target, weight in zip(stream.ids, stream.targets, stream.weights, strict=True):
         if TABLE.is_audio(symbol):
-            assert target == vocab.LISTEN  # nothing to write yet
-            assert weight == (CONFIG.listen if frames else 0.0)
+            over = frames > 800.0 / 80.0  # a whole frame of silence has been heard behind the last word
+            assert target == (vocab.TURN if over else vocab.LISTEN)  # nothing to write yet
+            assert weight == (CONFIG.over if over else CONFIG.listen if frames else 0.0)
             frames += 1
         elif TABLE.is_text(symbol):
             assert frames > 400.0 / 80.0 + CONFIG.delay_frames - 1
+
+
+def test_nobody_knows_when_a_live_clip_without_times_is_over(renderer: Renderer):
+    stream = renderer.document([says("user", clip(10, transcript="the time"))], live=True)
+    targets = [target for symbol, target in zip(stream.ids, stream.targets, strict=True) if TABLE.is_audio(symbol)]
+    assert set(targets) == {vocab.LISTEN}
 
 
 def spoken(draw: st.DrawFn) -> EncodedAudio:
