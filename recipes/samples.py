@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import cache
 from itertools import count, islice
 
 import numpy as np
 
+from recipes.asking import SEED, as_asked
+from recipes.film_samples import film
 from sensorium.data.generators import dialogues, documents, pictures, refusals, world
 from sensorium.data.generators.documents import Document, document
 from sensorium.data.generators.edits import KINDS, Edit, edit
@@ -28,18 +29,8 @@ from sensorium.evals.scorers import Drawing, Edited, SeenObject
 from sensorium.evals.task import Modality, Sample
 from sensorium.messages import Audio, Image, Message, Part, Text, ToolCall
 
-SEED = 1
 _VOICES: dict[str, Split] = {"seen voices": "train", "unseen voices": "heldout"}  # who speaks; the words are held out
 _TYPED = "the same questions, typed"
-
-
-def as_asked(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """A conversation as a user brings it: clips without their transcripts."""
-
-    def bare(part: Part) -> Part:
-        return Audio(waveform=part.waveform, sample_rate_hz=part.sample_rate_hz) if isinstance(part, Audio) else part
-
-    return tuple(replace(message, parts=tuple(bare(part) for part in message.parts)) for message in messages)
 
 
 def _first_turn(made: Document) -> tuple[tuple[Message, ...], Part]:
@@ -467,6 +458,7 @@ SAMPLES: dict[str, Callable[..., Iterator[Sample]]] = {
         translation,
         scene_qa,
         figures,
+        film,
         word_reading,
         icons,
         draw,
@@ -487,6 +479,7 @@ LEARNED_FROM: dict[str, tuple[str, ...]] = {
     "listening": ("hear-styled", "hear-background", "hear-people"),
     "translation": ("translate",),
     "figures": ("figure",),
+    "film": ("see-film",),
     "edits": ("edit",),
     "refusal": ("refuse",),
     "real_word": ("real-word",),

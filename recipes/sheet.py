@@ -28,7 +28,7 @@ from recipes.evals import JUDGES, EngineSampler, fingerprint, tasks_judged_by, t
 from recipes.samples import SAMPLES, SEED, say
 from sensorium.engine.request import Engine
 from sensorium.evals.task import Reply, Sample, Task, Unscored
-from sensorium.messages import Audio, Image, Part, Text, ToolCall
+from sensorium.messages import Audio, Image, Part, Text, ToolCall, Video
 
 OPUS_RATE_HZ = 16_000
 SHOWN_SIZE = 128  # pixels a side
@@ -40,6 +40,7 @@ h1 { font-size: 1.6rem } h2 { font-size: 1.15rem; margin: 2.2rem 0 .2rem } p.abo
 table { border-collapse: collapse; width: 100% } td { border-top: 1px solid #e4e0d9; padding: .45rem .5rem;
        vertical-align: top; width: 33% } td.verdict { width: 6rem; color: #6b6761 }
 tr.right td.verdict { color: #1f7a3d } tr.wrong td.verdict { color: #a8321f }
+.film { display: flex; flex-wrap: wrap; gap: 3px } .film img { width: 64px; height: 64px }
 img { image-rendering: pixelated; border-radius: 4px; display: block } audio { height: 28px; width: 15rem }
 svg { display: block; width: 15rem; height: 28px } svg path { stroke: #4a6fa5; fill: none }
 pre { white-space: pre-wrap; margin: 0; font-size: .8rem; color: #6b6761; max-height: 7rem; overflow: auto }
@@ -111,9 +112,10 @@ def shown(part: Part) -> str:
         return f'<img width="{SHOWN_SIZE}" height="{SHOWN_SIZE}" alt="" src="data:image/png;base64,{png(part)}">'
     if isinstance(part, ToolCall):
         return f"<div><code>{escape(part.name)}({escape(part.arguments)})</code></div>"
-    if isinstance(part, Text):
-        return f"<pre>{escape(part.text)}</pre>" if "\n" in part.text else f"<div>{escape(part.text)}</div>"
-    raise AssertionError("samples hold no film")
+    if isinstance(part, Video):
+        frames = "".join(map(shown, part.frames))
+        return f'<div class="film">{frames}</div>{shown(part.sound) if part.sound else ""}'
+    return f"<pre>{escape(part.text)}</pre>" if "\n" in part.text else f"<div>{escape(part.text)}</div>"
 
 
 def waveform(audio: Audio, bins: int = 150) -> str:

@@ -57,11 +57,25 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Video:
-    """Frames with their times, and the sound track they share a clock with."""
+    """Frames with their times, in order, and the sound track they share a clock with.
+
+    `caption` says in words what happens, where that is known: of generated films.
+    """
 
     frames: tuple[Image, ...]
     times_ms: tuple[float, ...]
     sound: Audio | None = None
+    caption: Text | None = None
+
+    def __post_init__(self) -> None:
+        assert len(self.frames) == len(self.times_ms) > 0
+        assert self.times_ms[0] >= 0
+        assert list(self.times_ms) == sorted(self.times_ms)
+
+    @property
+    def duration_ms(self) -> float:
+        """To the last frame, or to the end of the sound."""
+        return max(self.times_ms[-1], self.sound.duration_ms if self.sound else 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
     clips/shard-00000/      audio.npy (int16, all clips in a row)  phonemes.npy (int8, 50 Hz)  clips.jsonl
     pictures/shard-00000/   images.npy (uint8)  labels.npy (int8, what is where)
-    documents/shard-00000/  documents.jsonl, and the media they name: audio.npy, clips.jsonl, images.npy
+    documents/shard-00000/  documents.jsonl, and the media they name: audio.npy, clips.jsonl, images.npy, frames.npy
 
 Shard k of a corpus is a function of (seed, k): a build that was stopped goes on with the missing shards.
 """
@@ -25,7 +25,7 @@ from sensorium.data.generators import dialogues, pictures, speech
 from sensorium.data.generators.documents import document
 from sensorium.data.generators.speech import PHONEMES, SAMPLE_RATE_HZ, Utterance
 from sensorium.data.recorded import PHOTOGRAPHS, RECORDED, photograph, recorded_document
-from sensorium.messages import Audio, Image, Message, Text, ToolCall
+from sensorium.messages import Audio, Image, Message, Text, ToolCall, Video
 from sensorium.tokenizers.render import SpelledText
 
 CLIPS_PER_SHARD = 500
@@ -167,6 +167,7 @@ class _Media:
         self._sounds: list[np.ndarray] = []
         self._clips: list[dict[str, Any]] = []
         self._images: list[np.ndarray] = []
+        self._frames: list[np.ndarray] = []  # of films
 
     def record(self, message: Message) -> dict[str, Any]:
         return {"role": message.role, "parts": [self._part(part) for part in message.parts]}
@@ -180,6 +181,11 @@ class _Media:
             self._images.append(part.pixels)
             caption = _text_record(part.caption, "caption") if part.caption is not None else {}
             return {"image": len(self._images) - 1, **caption}
+        if isinstance(part, Video):
+            self._frames += [frame.pixels for frame in part.frames]
+            sound = {"sound": self._part(part.sound)} if part.sound is not None else {}
+            caption = _text_record(part.caption, "caption") if part.caption is not None else {}
+            return {"film": len(self._frames) - len(part.frames), "times_ms": part.times_ms, **sound, **caption}
         assert isinstance(part, Audio)
         assert part.sample_rate_hz == SAMPLE_RATE_HZ
         self._sounds.append(_to_int16(part.waveform))
@@ -200,6 +206,8 @@ class _Media:
             np.save(folder / "audio.npy", np.concatenate(self._sounds))
         if self._images:
             np.save(folder / "images.npy", np.stack(self._images))
+        if self._frames:
+            np.save(folder / "frames.npy", np.stack(self._frames))
 
 
 def _text_record(text: Text, name: str) -> dict[str, Any]:

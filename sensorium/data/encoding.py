@@ -1,7 +1,7 @@
 """Documents' media through the tokenizers, once: what the network trains on.
 
     encoded-train/shard-00000/   audio_starts.npy  audio_codes.npy  audio_features.npy
-                                 image_codes.npy  image_features.npy
+                                 image_codes.npy  image_features.npy  frame_features.npy
 
 A shard's folder appears complete or not at all, so that a run that was stopped goes on with the missing ones.
 """
@@ -17,7 +17,8 @@ from rich.progress import track
 
 from sensorium.data.corpus import read_lines, whole
 from sensorium.tokenizers.audio import AudioTokenizer
-from sensorium.tokenizers.image import ImageTokenizer
+from sensorium.tokenizers.image import ImageTokenizer, coarsened
+from sensorium.tokenizers.render import FRAME_STRIDE
 
 BATCH = 64
 
@@ -42,6 +43,7 @@ def encode_documents(
         with whole(folder) as beside:
             _encode_clips(shard, beside, audio, device)
             _encode_images(shard, beside, image, device)
+            _encode_frames(shard, beside, image, device)
     audio.cpu()
     image.cpu()
     return folders
@@ -83,3 +85,17 @@ def _encode_images(shard: Path, folder: Path, tokenizer: ImageTokenizer, device:
         features[at : at + BATCH] = made.features.cpu().numpy()
     np.save(folder / "image_codes.npy", codes)
     np.save(folder / "image_features.npy", features)
+
+
+def _encode_frames(shard: Path, folder: Path, tokenizer: ImageTokenizer, device: str) -> None:
+    """Frames of films: features at half the grid, and no codes."""
+    config, path = tokenizer.config, shard / "frames.npy"
+    if not path.exists():
+        return
+    frames = np.load(path, mmap_mode="r")
+    shape = (len(frames), config.num_patches // FRAME_STRIDE**2, config.feature_size)
+    features = np.zeros(shape, dtype=np.float16)
+    for at in range(0, len(frames), BATCH):
+        made = tokenizer.encode(torch.from_numpy(frames[at : at + BATCH].copy()).to(device))
+        features[at : at + BATCH] = coarsened(made.features, FRAME_STRIDE).cpu().numpy()
+    np.save(folder / "frame_features.npy", features)

@@ -10,14 +10,16 @@ from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from sensorium.data.corpus import Lines
 from sensorium.messages import Text, ToolCall, WordTime
 from sensorium.tokenizers.render import (
+    HIDDEN,
     EncodedAudio,
+    EncodedFilm,
     EncodedImage,
     EncodedMessage,
     EncodedPart,
@@ -26,6 +28,8 @@ from sensorium.tokenizers.render import (
 )
 from sensorium.tokenizers.stream import Stream
 from sensorium.tokenizers.vocab import NULL
+
+Medium = TypeVar("Medium", bound=EncodedAudio | EncodedImage)
 
 WINDOW = 2048  # documents sorted together: long enough for even batches, short enough to stay random
 
@@ -84,6 +88,8 @@ class _Shard:
         self._audio_starts = np.load(encoded / "audio_starts.npy")  # (clips + 1,)
         self._image_codes = _mapped(encoded / "image_codes.npy")  # (N, P, 1 + R)
         self._image_features = _mapped(encoded / "image_features.npy")  # (N, P, D) float16
+        frames = encoded / "frame_features.npy"
+        self._frame_features = _mapped(frames) if frames.exists() else None  # (N, P / 4, D) float16
 
     def message(self, record: dict[str, Any]) -> EncodedMessage:
         own = record["role"] == "assistant"
@@ -100,6 +106,23 @@ class _Shard:
             caption = _text(part, "caption") if "caption" in part else None
             features = None if own else self._image_features[image]
             return EncodedImage(codes=codes, features=features, caption=caption)
+        if "film" in part:
+            return self._film(part)
+        return self._clip(part, own)
+
+    def _film(self, part: dict[str, Any]) -> EncodedFilm:
+        assert self._frame_features is not None
+        times_ms = tuple(part["times_ms"])
+        features = self._frame_features[part["film"] : part["film"] + len(times_ms)]
+        codes = np.full((features.shape[1], self._image_codes.shape[2]), HIDDEN, dtype=np.int64)
+        return EncodedFilm(
+            frames=tuple(EncodedImage(codes=codes, features=frame) for frame in features),
+            times_ms=times_ms,
+            sound=self._clip(part["sound"], False) if "sound" in part else None,
+            caption=_text(part, "caption") if "caption" in part else None,
+        )
+
+    def _clip(self, part: dict[str, Any], own: bool) -> EncodedAudio:
         clip = self._clips[part["clip"]]
         rows = slice(self._audio_starts[part["clip"]], self._audio_starts[part["clip"] + 1])
         return EncodedAudio(
@@ -186,17 +209,20 @@ class Packing:
 
     def _hidden(self, message: EncodedMessage, rng: np.random.Generator) -> EncodedMessage:
         """Now and then a heard or seen part loses its codes or its features: the network must do with either."""
-        parts = tuple(
-            self._hide(part, rng.random()) if isinstance(part, EncodedAudio | EncodedImage) else part
-            for part in message.parts
-        )
-        return EncodedMessage(role=message.role, parts=parts)
+        parts: list[EncodedPart] = []
+        for part in message.parts:
+            if isinstance(part, EncodedAudio | EncodedImage):
+                part = self._hide(part, rng.random())
+            elif isinstance(part, EncodedFilm) and part.sound is not None:  # of its frames there are only features
+                part = replace(part, sound=self._hide(part.sound, rng.random()))
+            parts.append(part)
+        return EncodedMessage(role=message.role, parts=tuple(parts))
 
-    def _hide(self, part: EncodedAudio | EncodedImage, draw: float) -> EncodedPart:
+    def _hide(self, part: Medium, draw: float) -> Medium:
         if part.features is None or draw >= self._config.hide_codes + self._config.hide_features:
             return part
         if draw < self._config.hide_codes:
-            return replace(part, codes=np.full_like(part.codes, -1), features=part.features)
+            return replace(part, codes=np.full_like(part.codes, HIDDEN), features=part.features)
         return replace(part, codes=part.codes, features=None)
 
 

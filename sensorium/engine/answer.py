@@ -11,7 +11,15 @@ from typing import Self
 
 from sensorium.engine.constraint import Constraints
 from sensorium.engine.events import EventWriter, TranscriptWriter
-from sensorium.engine.grammar import MAX_CAPTION_TOKENS, MAX_PARTS, SPARE_TRANSCRIPT_TOKENS, Alphabet, Grammar, Rules
+from sensorium.engine.grammar import (
+    MAX_CAPTION_TOKENS,
+    MAX_PARTS,
+    MAX_STORY_TOKENS,
+    SPARE_TRANSCRIPT_TOKENS,
+    Alphabet,
+    Grammar,
+    Rules,
+)
 from sensorium.engine.request import End, FinishReason, SamplingParams, Usage
 from sensorium.engine.runner import Runner
 from sensorium.engine.sampling import Sampler
@@ -63,13 +71,14 @@ class Network:
 def read(network: Network, sequence: Sequence, pieces: list[Piece]) -> Steps:
     """Takes a prompt in, and writes what is heard and seen in it."""
     clip = 0
+    most = {vocab.END_IMAGE: MAX_CAPTION_TOKENS, vocab.END_VIDEO: MAX_STORY_TOKENS}
     for index, piece in enumerate(pieces):
         sequence.append(piece.stream)
         if piece.until is None:
             continue
         room = sequence.num_free - num_positions(pieces[index + 1 :]) - 2  # the closing symbol, and one of the answer
-        is_clip = piece.until == vocab.END_AUDIO
-        length = min(room, len(piece.stream.heard) + SPARE_TRANSCRIPT_TOKENS if is_clip else MAX_CAPTION_TOKENS)
+        is_clip = sequence.stream.ids[-1] == vocab.TURN
+        length = min(room, len(piece.stream.heard) + SPARE_TRANSCRIPT_TOKENS if is_clip else most[piece.until])
         grammar = Grammar.transcript(network.alphabet, max_tokens=length, until=piece.until)
         writer = TranscriptWriter(network.release, clip=clip)
         sampler = Sampler(HEARING)
@@ -144,5 +153,5 @@ def _without_words(stream: Stream) -> Stream:
 def _input_usage(stream: Stream, release: Release) -> Usage:
     """A prompt's positions by modality; what frames media, and what the network wrote down of them, count as text."""
     audio = sum(release.vocabulary.is_audio(symbol) for symbol in stream.ids)
-    image = sum(release.vocabulary.is_image(symbol) for symbol in stream.ids)
+    image = len(stream.patches)  # those of a film have no symbols of their own
     return Usage(input_text=len(stream) - audio - image, input_audio=audio, input_image=image)

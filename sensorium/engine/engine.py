@@ -35,7 +35,7 @@ from sensorium.engine.scheduler import Scheduler, Steps, alone
 from sensorium.engine.sequence import Sequence as LiveSequence
 from sensorium.messages import Audio, Image, Message, Text
 from sensorium.tokenizers.release import Release
-from sensorium.tokenizers.render import Piece, encode_message
+from sensorium.tokenizers.render import FRAME_STRIDE, Piece, encode_message
 from sensorium.tokenizers.vocab import VOICES
 
 T = TypeVar("T")
@@ -57,7 +57,11 @@ class OmniEngine:
             num_text_tokens=release.text.num_tokens,
             embedding_size=config.model.hidden_size,
             created=config.created,
-            limits={"image_tokens": config.image.num_patches, "audio_tokens_per_s": config.audio.frame_rate_hz},
+            limits={
+                "image_tokens": config.image.num_patches,
+                "frame_tokens": config.image.num_patches // FRAME_STRIDE**2,
+                "audio_tokens_per_s": config.audio.frame_rate_hz,
+            },
             cached_positions=runner.pool.num_pages * PAGE_POSITIONS,
             memory_bytes={
                 "weights": runner.num_bytes + sum(each.nbytes for part in parts for each in part.state_dict().values()),
@@ -156,8 +160,10 @@ class OmniEngine:
         num_tokens = num_before + num_positions(self._blank_pieces(messages))
         if num_tokens >= self.info.max_tokens:
             raise ContextLengthExceeded(num_tokens, self.info.max_tokens)
-        audio, image = self._media.audio, self._media.image
-        encoded = [encode_message(message, audio=audio, image=image) for message in messages]
+        media = self._media
+        encoded = [
+            encode_message(message, audio=media.audio, image=media.image, film=media.film) for message in messages
+        ]
         return self._release.renderer.prompt(encoded, ())
 
     def _text_tokens(self, texts: Sequence[str | Sequence[int]]) -> list[Sequence[int]]:
@@ -169,8 +175,11 @@ class OmniEngine:
 
     def _blank_pieces(self, messages: tuple[Message, ...]) -> list[Piece]:
         """A prompt of the right length in which nothing is to be heard or seen."""
-        audio, image = self._media.blank_audio, self._media.blank_image
-        blank = [encode_message(message, audio=audio, image=image) for message in messages]
+        media = self._media
+        blank = [
+            encode_message(message, audio=media.blank_audio, image=media.blank_image, film=media.blank_film)
+            for message in messages
+        ]
         return self._release.renderer.prompt(blank, ())
 
     def _branch(self, trunk: LiveSequence, grammar: Grammar, params: SamplingParams) -> Steps:

@@ -25,6 +25,7 @@ from sensorium.tokenizers.audio import AudioDecoderStream
 from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.render import first_frame
 from sensorium.tokenizers.text import TextDecoderStream
+from sensorium.tokenizers.vocab import NUM_SPECIALS
 
 GREY = 128  # patches not drawn yet
 
@@ -183,7 +184,7 @@ class TranscriptWriter:
         self._decoder = TextDecoderStream(release.text)
 
     def push(self, symbol: int) -> Iterator[Event]:
-        is_over = symbol == vocab.END_AUDIO
+        is_over = symbol < NUM_SPECIALS  # <|/audio|>, of a film <|caption|>
         text = self._decoder.flush() if is_over else self._decoder.push(symbol - self._text_start)
         if text:
             self.text += text

@@ -47,12 +47,13 @@ from sensorium.engine.request import (
     TranscriptDelta,
     Usage,
 )
-from sensorium.messages import Audio, Image, Message, Part, Text, ToolCall, tool_list
+from sensorium.messages import Audio, Image, Message, Part, Text, ToolCall, Video, tool_list
 from sensorium.tokenizers.vocab import VOICES
 
 SAMPLE_RATE_HZ = 16_000
 FRAME_MS = 80
 IMAGE_TOKENS = 64
+FRAME_TOKENS = 16  # of a film
 EMBEDDING_SIZE = 32
 LEAD_WORDS = 1  # a spoken word's sound comes after the text of the next word
 FRAMES_PER_WORD = 2
@@ -87,7 +88,11 @@ class FakeEngine:
             voices=VOICES,
             embedding_size=EMBEDDING_SIZE,
             num_text_tokens=256,
-            limits={"image_tokens": IMAGE_TOKENS, "audio_tokens_per_s": 1000 / FRAME_MS},
+            limits={
+                "image_tokens": IMAGE_TOKENS,
+                "frame_tokens": FRAME_TOKENS,
+                "audio_tokens_per_s": 1000 / FRAME_MS,
+            },
         )
         self.delay_ms = delay_ms
         self.error = error
@@ -314,8 +319,9 @@ def _describe(messages: Sequence[Message], params: SamplingParams) -> str:
     parts = messages[-1].parts
     clips = [f"a clip of {part.duration_ms:.0f} ms" for part in parts if isinstance(part, Audio)]
     pictures = [f"a picture of {_size(part)}" for part in parts if isinstance(part, Image)]
+    films = [f"a film of {_length(part)}" for part in parts if isinstance(part, Video)]
     text = messages[-1].text
-    seen = " and ".join(clips + pictures)
+    seen = " and ".join(clips + pictures + films)
     said = f'You said "{text}".' if text else ""
     warmth = f"Seed {params.seed}." if params.temperature > 0 else ""
     return " ".join(filter(None, [said, f"I got {seen}." if seen else "", warmth])) or "You said nothing."
@@ -323,6 +329,11 @@ def _describe(messages: Sequence[Message], params: SamplingParams) -> str:
 
 def _size(image: Image) -> str:
     return f"{image.pixels.shape[1]} x {image.pixels.shape[0]}"
+
+
+def _length(film: Video) -> str:
+    size, sound = _size(film.frames[0]), " with sound" if film.sound else ""
+    return f"{len(film.frames)} frames of {size} in {film.duration_ms / 1000:.1f} s{sound}"
 
 
 def _shorten(text: str, params: SamplingParams) -> tuple[list[str], FinishReason]:
@@ -357,11 +368,14 @@ def _embedding(words: Sequence[str]) -> np.ndarray:
 
 def _count_input(messages: Sequence[Message]) -> Usage:
     parts = [part for message in messages for part in message.parts]
+    films = [part for part in parts if isinstance(part, Video)]
+    clips = [part for part in parts if isinstance(part, Audio)] + [film.sound for film in films if film.sound]
     return Usage(
         input_text=sum(len(part.text.split()) for part in parts if isinstance(part, Text))
         + sum(len(part.arguments.split()) + 1 for part in parts if isinstance(part, ToolCall)),
-        input_audio=sum(int(-(-part.duration_ms // FRAME_MS)) for part in parts if isinstance(part, Audio)),
-        input_image=sum(IMAGE_TOKENS for part in parts if isinstance(part, Image)),
+        input_audio=sum(int(-(-clip.duration_ms // FRAME_MS)) for clip in clips),
+        input_image=sum(IMAGE_TOKENS for part in parts if isinstance(part, Image))
+        + sum(FRAME_TOKENS * len(film.frames) for film in films),
     )
 
 

@@ -1,6 +1,7 @@
 """Which symbols may come next: a finite-state machine over what the network writes.
 
     transcript   T.. <|/audio|>         of a clip;  T.. <|/image|> of a picture
+                 T.. <|caption|> T.. <|/video|>     of a film
     live         A T.. A T.. A .. <|turn|> T.. <|/audio|>     frames are heard, not written; <|listen|> passes
     answer       one form or several, then <|end|>
       write      <|write|> T..
@@ -36,6 +37,7 @@ SPARE_FRAMES = 25  # .. this long besides
 MAX_LIVE_RUN = 8  # transcript tokens in a row behind one heard frame: those of a word come together
 SPARE_TRANSCRIPT_TOKENS = 8  # a clip's transcript may have as many tokens as the clip has frames, and these
 MAX_CAPTION_TOKENS = 48
+MAX_STORY_TOKENS = 96  # what happens in a film
 
 
 class State(Enum):
@@ -127,6 +129,7 @@ _CLOSED_BY = {
     vocab.TEXT_END: (vocab.END_SPEAK, vocab.END),
     vocab.IMAGE: (vocab.END_IMAGE, vocab.END),
     vocab.CAPTION: (vocab.END_IMAGE, vocab.END),
+    vocab.VIDEO: (vocab.END_VIDEO, vocab.END),
     vocab.CALL: (vocab.END_CALL, vocab.END),
 }
 
@@ -135,6 +138,9 @@ def closing(symbols: Sequence[int], *, cuts: bool) -> tuple[int, ...]:
     """What ends the last message of a stream, if it was left open: an answer cut short, a turn just heard. With `cuts`,
     speech that was cut short ends otherwise than speech that was over."""
     last = next(symbol for symbol in reversed(symbols) if symbol < NUM_SPECIALS)
+    if last in (vocab.TURN, vocab.CAPTION):  # of a film as of a clip or a picture
+        opened = (symbol for symbol in reversed(symbols) if symbol in (vocab.AUDIO, vocab.IMAGE, vocab.VIDEO))
+        last = vocab.VIDEO if next(opened, None) == vocab.VIDEO else last
     closed_by = _CLOSED_BY.get(last, (vocab.END,))
     return (vocab.CUT, vocab.END) if cuts and vocab.END_SPEAK in closed_by else closed_by
 
@@ -168,7 +174,7 @@ class Grammar:
 
     @classmethod
     def transcript(cls, alphabet: Alphabet, *, max_tokens: int, until: int = vocab.END_AUDIO) -> Grammar:
-        """What a clip says or, until <|/image|>, a picture shows."""
+        """What a clip says or, until <|/image|>, a picture shows. In a film <|caption|> ends what is said."""
         return cls(alphabet, State.TRANSCRIPT, max_transcript=max_tokens, until=until)
 
     @classmethod

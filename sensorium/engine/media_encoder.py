@@ -6,14 +6,16 @@ import numpy as np
 import soxr
 import torch
 
-from sensorium.messages import Audio, Image
+from sensorium.messages import Audio, Image, Video
 from sensorium.tokenizers.audio import AudioTokenizer
-from sensorium.tokenizers.image import ImageTokenizer, fit_square
-from sensorium.tokenizers.render import EncodedAudio, EncodedImage
+from sensorium.tokenizers.image import ImageTokenizer, coarsened, fit_square
+from sensorium.tokenizers.render import FRAME_STRIDE, HIDDEN, EncodedAudio, EncodedFilm, EncodedImage
+
+FRAMES_AT_ONCE = 16  # of a film, encoded together
 
 
 class MediaEncoder:
-    """`audio` and `image` encode; `blank_audio` and `blank_image` only take as much room, to count positions."""
+    """`audio`, `image` and `film` encode; those named blank only take as much room, to count positions."""
 
     def __init__(self, audio_tokenizer: AudioTokenizer, image_tokenizer: ImageTokenizer) -> None:
         self._audio_tokenizer = audio_tokenizer
@@ -48,6 +50,26 @@ class MediaEncoder:
         config = self._image_tokenizer.config
         codes = np.zeros((config.num_patches, 1 + config.num_residuals), dtype=np.int64)
         return EncodedImage(codes=codes, caption=image.caption)
+
+    def film(self, film: Video) -> EncodedFilm:
+        """Frames are seen by the mean features of four patches, and without codes: there are none of four."""
+        size = self._image_tokenizer.config.image_size
+        frames: list[EncodedImage] = []
+        for at in range(0, len(film.frames), FRAMES_AT_ONCE):
+            few = [fit_square(frame.pixels, size) for frame in film.frames[at : at + FRAMES_AT_ONCE]]
+            seen = coarsened(self._image_tokenizer.encode(torch.from_numpy(np.stack(few))).features, FRAME_STRIDE)
+            frames += [EncodedImage(codes=self._no_codes(), features=features) for features in seen.numpy()]
+        sound = None if film.sound is None else self.audio(film.sound)
+        return EncodedFilm(frames=tuple(frames), times_ms=film.times_ms, sound=sound, caption=film.caption)
+
+    def blank_film(self, film: Video) -> EncodedFilm:
+        frames = (EncodedImage(codes=self._no_codes()),) * len(film.frames)
+        sound = None if film.sound is None else self.blank_audio(film.sound)
+        return EncodedFilm(frames=frames, times_ms=film.times_ms, sound=sound, caption=film.caption)
+
+    def _no_codes(self) -> np.ndarray:
+        config = self._image_tokenizer.config
+        return np.full((config.num_patches // FRAME_STRIDE**2, 1 + config.num_residuals), HIDDEN, dtype=np.int64)
 
 
 def _encoded(clip: Audio, codes: np.ndarray, features: np.ndarray | None) -> EncodedAudio:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, TypedDict, Unpack
 
 from sensorium.engine.request import EngineInfo, Usage
-from sensorium.messages import Audio, Image, Message, Text, ToolCall
+from sensorium.messages import Audio, Image, Message, Text, ToolCall, Video
 from sensorium.platform.limits import (
     Allowance,
     Caller,
@@ -38,7 +38,7 @@ from sensorium.server.errors import APIError
 UNLIMITED = 2**31 - 1  # what is told where there is no limit: clients expect a number
 
 _CHARS_PER_TOKEN = 4
-_IMAGE_TOKENS = 64
+_IMAGE_TOKENS, _FRAME_TOKENS = 64, 16
 _AUDIO_TOKENS_PER_S = 12.5
 
 
@@ -102,6 +102,7 @@ class Meter:
         self._limits = limits
         self._usage = usage
         self._image_tokens = info.limits.get("image_tokens", _IMAGE_TOKENS)
+        self._frame_tokens = info.limits.get("frame_tokens", _FRAME_TOKENS)
         self._audio_tokens_per_s = info.limits.get("audio_tokens_per_s", _AUDIO_TOKENS_PER_S)
 
     async def begin(self, state: Any, model: str, *, tokens: int, **what: Unpack[What]) -> Charge:
@@ -155,8 +156,9 @@ class Meter:
         num_chars = sum(len(part.text) for part in parts if isinstance(part, Text))
         num_chars += sum(len(part.name) + len(part.arguments) for part in parts if isinstance(part, ToolCall))
         num_images = sum(isinstance(part, Image) for part in parts)
+        num_frames = sum(len(part.frames) for part in parts if isinstance(part, Video))
         sound_tokens = audio_s(messages) * self._audio_tokens_per_s
-        picture_tokens = num_images * self._image_tokens
+        picture_tokens = num_images * self._image_tokens + num_frames * self._frame_tokens
         return math.ceil(num_chars / _CHARS_PER_TOKEN + sound_tokens + picture_tokens)
 
 
@@ -166,8 +168,10 @@ def _caller(state: Any) -> Caller:
 
 
 def audio_s(messages: Iterable[Message]) -> float:
-    """How much sound there is in a prompt."""
-    return sum(part.duration_ms / 1000 for message in messages for part in message.parts if isinstance(part, Audio))
+    """How much sound there is in a prompt, that of films with it."""
+    parts = [part for message in messages for part in message.parts]
+    clips = [part.sound if isinstance(part, Video) else part for part in parts]
+    return sum(clip.duration_ms / 1000 for clip in clips if isinstance(clip, Audio))
 
 
 def _refusal(reached: LimitReached) -> APIError:

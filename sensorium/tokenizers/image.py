@@ -11,6 +11,7 @@ draws with the codes. Later residual codes are dropped at random in training, wh
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import isqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -132,6 +133,13 @@ class ImageTokenizer(nn.Module):
         """codes: (B, P, 1 + k), k <= num_residuals -> pixels (B, S, S, 3) uint8; the fewer codes, the blurrier."""
         pixels = self.reconstruct(self.values(codes))
         return ((pixels.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def coarsened(features: Tensor, stride: int) -> Tensor:
+    """Features of a square grid (B, P, D) -> of one whose patches stand for stride x stride of them: their mean."""
+    side = isqrt(features.shape[1])
+    grid = features.transpose(1, 2).unflatten(2, (side, side))  # (B, D, G, G)
+    return F.avg_pool2d(grid, stride).flatten(2).transpose(1, 2)
 
 
 def deepened(given: ImageTokenizer, blocks: tuple[int, int]) -> ImageTokenizer:

@@ -2,6 +2,7 @@
 
     system   <|system|> T.. <|end|>
     user     <|user|> T.. <|image|> I x 64 <|caption|> T.. <|/image|> <|audio|> A.. <|turn|> T.. <|/audio|> <|end|>
+    film     <|video|> <|sec|> I x 16 A A .. <|sec|> I x 16 A A .. <|turn|> T.. <|caption|> T.. <|/video|>    of a user
     live     <|audio|> <|listen|> A A A T A A T .. A <|turn|> T.. <|/audio|>     the transcript runs DELAY frames behind
     write    <|assistant|> <|write|> T.. <|end|>
     speak    <|assistant|> <|speak|> <|voice|> T T T A A T A A .. T <|tend|> A A .. <|/speak|> <|end|>
@@ -13,19 +14,24 @@
 Text leads: token i of a reply is written just before the frame LEAD frames ahead of its sound, and the first FIRST
 tokens before any sound. So any prefix holds the text of all its sound and a bounded look-ahead, which is what makes
 exact truncation possible. What the user says and shows becomes text too, before the answer: a picture's words follow
-<|caption|>, a clip's transcript <|turn|>, or it runs along with the clip when that is live.
+<|caption|>, a clip's transcript <|turn|>, or it runs along with the clip when that is live. A film has both: what was
+said in it, if it has a sound track, and then what happens. Its frames and its sound lie in the order of their times.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+<<<<<<< HEAD
 from math import ceil
+=======
+from math import isqrt
+>>>>>>> 884de2c (Films go into the stream, and documents, questions and an examination are about them)
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from sensorium.messages import Audio, Image, Message, Role, Text, ToolCall, WordTime
+from sensorium.messages import Audio, Image, Message, Role, Text, ToolCall, Video, WordTime
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.stream import OwnCodes, Stream
 from sensorium.tokenizers.text import TextTokenizer
@@ -35,6 +41,8 @@ FRAME_MS = 80.0
 LEAD_FRAMES = 6
 FIRST_TOKENS = 3
 DELAY_FRAMES = 6
+HIDDEN = -1  # a code that is not told
+FRAME_STRIDE = 2  # a film's frame has half the grid: 16 positions for 64, so that a second fits where a picture would
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,17 @@ class EncodedImage:
     caption: Text | None = None
 
 
-EncodedPart: TypeAlias = Text | ToolCall | EncodedAudio | EncodedImage
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncodedFilm:
+    """Each frame is a picture at half the grid: a patch of it stands for four."""
+
+    frames: tuple[EncodedImage, ...]  # of P / 4 patches
+    times_ms: tuple[float, ...]
+    sound: EncodedAudio | None = None
+    caption: Text | None = None
+
+
+EncodedPart: TypeAlias = Text | ToolCall | EncodedAudio | EncodedImage | EncodedFilm
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,7 +112,7 @@ class Piece(NamedTuple):
     """A stretch of prompt. After it the network itself writes what it heard or saw, up to the symbol `until`."""
 
     stream: Stream
-    until: int | None  # <|/audio|>, <|/image|>; None: nothing is to be written here
+    until: int | None  # <|/audio|>, <|/image|>; of a film <|caption|>, <|/video|>; None: nothing is to be written here
 
 
 class Renderer:
@@ -112,14 +130,15 @@ class Renderer:
         looked = False
         for message in messages:
             self.message(stream, message, live=live, written=self.config.looked if looked else self.config.reply)
-            looked = looked or any(isinstance(part, EncodedImage) for part in message.parts if message.role == "user")
+            shown = message.parts if message.role == "user" else ()
+            looked = looked or any(isinstance(part, EncodedImage | EncodedFilm) for part in shown)
         return stream
 
     def prompt(self, messages: Sequence[EncodedMessage], answer: Sequence[int]) -> list[Piece]:
         """A conversation up to the point where the assistant speaks.
 
-        It is cut after every clip and picture whose words are not known, so that the network writes them. `answer`
-        holds the symbols that open the reply, e.g. (<|write|>,) or (<|speak|>, <|voice:alloy|>).
+        It is cut after every clip, picture and film whose words are not known, so that the network writes them.
+        `answer` holds the symbols that open the reply, e.g. (<|write|>,) or (<|speak|>, <|voice:alloy|>).
         """
         pieces: list[Piece] = []
         stream = Stream()
@@ -127,32 +146,40 @@ class Renderer:
         for message in messages:
             stream.add(vocab.ROLE_IDS[message.role])
             for part in message.parts:
-                if until := self._unwritten(part, message.role):
+                asked = self._unwritten(part, message.role)
+                if asked:
                     self._medium(stream, part)
+                for until in asked:
                     pieces.append(Piece(stream, until))
                     stream = Stream()
-                else:
+                if not asked:
                     self.part(stream, part, own=message.role == "assistant", live=False, written=self.config.reply)
             stream.add(vocab.END)
         stream.add(vocab.ASSISTANT)
         stream.add_all(answer)
         return [*pieces, Piece(stream, None)]
 
-    def _unwritten(self, part: EncodedPart, role: Role) -> int | None:
-        """The symbol that closes what is still to be written of a part, if anything is."""
+    def _unwritten(self, part: EncodedPart, role: Role) -> tuple[int, ...]:
+        """The symbols that close what is still to be written of a part, one after the other; none if nothing is."""
         if role != "user":
-            return None
+            return ()
         if isinstance(part, EncodedAudio) and self.config.transcripts and part.transcript is None:
-            return vocab.END_AUDIO
+            return (vocab.END_AUDIO,)
         if isinstance(part, EncodedImage) and self.config.captions and part.caption is None:
-            return vocab.END_IMAGE
-        return None
+            return (vocab.END_IMAGE,)
+        if isinstance(part, EncodedFilm) and not self._is_described(part):
+            words = (self._said(part) is not None, self.config.captions)
+            return (vocab.CAPTION, vocab.END_VIDEO) if all(words) else (vocab.END_VIDEO,)
+        return ()
 
     def _medium(self, stream: Stream, part: EncodedPart) -> None:
-        """A clip or picture up to where its words begin."""
+        """A clip, picture or film up to where its words begin."""
         if isinstance(part, EncodedImage):
             self._patches(stream, part, own=False)
             stream.add(vocab.CAPTION)
+        elif isinstance(part, EncodedFilm):
+            self._seconds(stream, part)
+            stream.add(vocab.CAPTION if self._said(part) is None else vocab.TURN)
         elif isinstance(part, EncodedAudio):
             self._clip_frames(stream, part)
             stream.add(vocab.TURN)
@@ -178,6 +205,8 @@ class Renderer:
             stream.add(vocab.END_CALL, weight=self.config.end)
         elif isinstance(part, EncodedImage):
             self._image(stream, part, own=own)
+        elif isinstance(part, EncodedFilm):
+            self._film(stream, part)
         elif own:
             self._speech(stream, part)
         else:
@@ -205,10 +234,54 @@ class Renderer:
         closing = self.config.reply if own else self.config.end if caption is not None else 0.0
         stream.add(vocab.END_IMAGE, weight=closing)
 
+    def _said(self, film: EncodedFilm) -> EncodedAudio | None:
+        """The sound track, if what is said in it becomes text."""
+        return film.sound if self.config.transcripts else None
+
+    def _is_described(self, film: EncodedFilm) -> bool:
+        """Whether all the words that a film should have are known."""
+        said = self._said(film)
+        return (said is None or said.transcript is not None) and (film.caption is not None or not self.config.captions)
+
+    def _film(self, stream: Stream, film: EncodedFilm) -> None:
+        """A film with its words, if all of them are known; if not, none are asked for."""
+        self._seconds(stream, film)
+        is_described, said = self._is_described(film), self._said(film)
+        if is_described and said is not None and said.transcript is not None:
+            stream.add(vocab.TURN)
+            self._text(stream, said.transcript, weight=self.config.heard)
+        if is_described and self.config.captions and film.caption is not None:
+            # where the network writes what it heard, it is this symbol that says it is done
+            stream.add(vocab.CAPTION, weight=self.config.end if said is not None else 0.0)
+            self._words(stream, film.caption, weight=self.config.reply)
+        stream.add(vocab.END_VIDEO, weight=self.config.end if is_described else 0.0)
+
+    def _seconds(self, stream: Stream, film: EncodedFilm) -> None:
+        """Second after second: a mark, and what is seen and heard in it in the order in which it begins."""
+        stream.add(vocab.VIDEO)
+        num_heard = 0 if film.sound is None else len(film.sound.codes)
+        num_seconds = 1 + int(max(film.times_ms[-1], FRAME_MS * (num_heard - 1)) // 1000)
+        marks = [(1000.0 * second, 0, second) for second in range(num_seconds)]
+        seen = [(time_ms, 1, index) for index, time_ms in enumerate(film.times_ms)]
+        heard = [(FRAME_MS * index, 2, index) for index in range(num_heard)]
+        for _, kind, index in sorted(marks + seen + heard):
+            if kind == 0:
+                stream.add(vocab.SECOND)
+            elif kind == 1:
+                self._grid(stream, film.frames[index], own=False, stride=FRAME_STRIDE)
+            elif film.sound is not None:
+                self._heard_frame(stream, film.sound, index)
+
     def _patches(self, stream: Stream, image: EncodedImage, *, own: bool) -> None:
-        weight = self.config.reply if own else 0.0
-        stream.add(vocab.IMAGE, weight=weight)
-        for patch, codes in enumerate(image.codes):
+        stream.add(vocab.IMAGE, weight=self.config.reply if own else 0.0)
+        self._grid(stream, image, own=own)
+
+    def _grid(self, stream: Stream, image: EncodedImage, *, own: bool, stride: int = 1) -> None:
+        """The patches row by row. With a stride each stands for so many in a row and in a column, and where the first
+        of them would be."""
+        weight, side = self.config.reply if own else 0.0, isqrt(len(image.codes))
+        for index, codes in enumerate(image.codes):
+            patch = (index // side * side * stride + index % side) * stride
             known = codes[0] >= 0  # hidden now and then, as in a clip
             symbol = self.vocabulary.image_start + int(codes[0]) if known else vocab.NULL
             position = stream.add(symbol, weight=weight)
@@ -218,7 +291,7 @@ class Renderer:
                 if own:
                     stream.drawn.append(OwnCodes(position - 1, codes))
             if image.features is not None:
-                stream.seen.append((position, image.features[patch]))
+                stream.seen.append((position, image.features[index]))
 
     def _clip(self, stream: Stream, clip: EncodedAudio, *, live: bool) -> None:
         """A heard clip with its transcript, if that is known; if not, no transcript is asked for."""
@@ -360,16 +433,19 @@ def encode_message(
     *,
     audio: Callable[[Audio], EncodedAudio],
     image: Callable[[Image], EncodedImage],
+    film: Callable[[Video], EncodedFilm],
 ) -> EncodedMessage:
-    """Runs the media of a message through the tokenizers. Raises ValueError for a part no stream can carry yet."""
+    """Runs the media of a message through the tokenizers. Raises ValueError for a film that the assistant shows."""
     parts: list[EncodedPart] = []
     for part in message.parts:
         if isinstance(part, Audio):
             parts.append(audio(part))
         elif isinstance(part, Image):
             parts.append(image(part))
-        elif isinstance(part, Text | ToolCall):
-            parts.append(part)
+        elif isinstance(part, Video):
+            if message.role == "assistant":
+                raise ValueError("the assistant makes no films, so it cannot have shown one")
+            parts.append(film(part))
         else:
-            raise ValueError("video parts are not understood by this model yet")
+            parts.append(part)
     return EncodedMessage(role=message.role, parts=tuple(parts))

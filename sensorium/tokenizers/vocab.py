@@ -29,9 +29,9 @@ _SPECIALS = (
     "<|/audio|>",
     "<|image|>",  # a picture follows: image patches
     "<|/image|>",
-    "<|video|>",
+    "<|video|>",  # a film follows: seconds, each with its frames and its sound
     "<|/video|>",
-    "<|sec|>",  # one second of film has passed
+    "<|sec|>",  # the next second of film begins
     "<|write|>",  # the answer is text
     "<|speak|>",  # the answer is speech: text tokens lead audio frames
     "<|/speak|>",
@@ -68,6 +68,9 @@ AUDIO = SPECIAL_IDS["<|audio|>"]
 END_AUDIO = SPECIAL_IDS["<|/audio|>"]
 IMAGE = SPECIAL_IDS["<|image|>"]
 END_IMAGE = SPECIAL_IDS["<|/image|>"]
+VIDEO = SPECIAL_IDS["<|video|>"]
+END_VIDEO = SPECIAL_IDS["<|/video|>"]
+SECOND = SPECIAL_IDS["<|sec|>"]
 WRITE = SPECIAL_IDS["<|write|>"]
 SPEAK = SPECIAL_IDS["<|speak|>"]
 END_SPEAK = SPECIAL_IDS["<|/speak|>"]

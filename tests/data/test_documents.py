@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from sensorium.data.generators.dialogues import is_heldout
-from sensorium.data.generators.documents import NAMES, TASKS, Document, document
+from sensorium.data.generators.documents import NAMES, SAID, TASKS, Document, document
 from sensorium.data.generators.speech import HELDOUT_VARIANTS
-from sensorium.messages import Audio, Image, Part, Text, ToolCall
+from sensorium.messages import Audio, Image, Part, Text, ToolCall, Video
 from sensorium.tokenizers.vocab import VOICES
 
 
@@ -15,13 +15,18 @@ def parts(made: Document) -> list[Part]:
 
 
 def audios(made: Document) -> list[Audio]:
-    return [part for part in parts(made) if isinstance(part, Audio)]
+    """The clips, and the sound tracks of films."""
+    heard = [part.sound if isinstance(part, Video) else part for part in parts(made)]
+    return [part for part in heard if isinstance(part, Audio)]
 
 
 def content(part: Part) -> object:
     """All there is to a part, comparable."""
     if isinstance(part, Audio):
         return (part.waveform.tobytes(), part.transcript, part.words, part.voice)
+    if isinstance(part, Video):
+        sound = content(part.sound) if part.sound else None
+        return (*map(content, part.frames), part.times_ms, sound, part.caption)
     return part.pixels.tobytes() if isinstance(part, Image) else part
 
 
@@ -143,6 +148,27 @@ def test_a_tool_result_answers_its_call():
         assert isinstance(tool_call, ToolCall)
         assert result.tool_call_id == tool_call.id
         assert telling.text
+
+
+def test_a_film_is_as_long_as_its_sound_and_says_what_is_asked() -> None:
+    silent = asked_for_words = 0
+    for seed in range(40):
+        made = document("see-film", seed, split="train")
+        (shown,) = [part for part in parts(made) if isinstance(part, Video)]
+        assert shown.caption is not None
+        assert all(frame.pixels.shape == (64, 64, 3) for frame in shown.frames)
+        assert set(np.diff(shown.times_ms)) <= {500.0, 1000.0}
+        assert len(shown.frames) >= 2
+        silent += shown.sound is None
+        if shown.sound is not None:
+            assert shown.times_ms[-1] >= shown.sound.duration_ms > shown.sound.words[-1].end_ms
+        for question, answer in zip(made.messages[::2], made.messages[1::2], strict=True):
+            words = [part.text for part in question.parts if isinstance(part, Text)]
+            if words and words[0] in SAID:
+                asked_for_words += 1
+                assert answer.text == (shown.sound.transcript if shown.sound else "nothing is said")
+    assert 5 <= silent <= 25
+    assert asked_for_words > 3
 
 
 def test_shares_add_up():

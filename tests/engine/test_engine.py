@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 import sensorium.engine.sequence
 from sensorium.engine.answer import Network, _without_words, read
 from sensorium.engine.engine import OmniEngine
-from sensorium.engine.grammar import MAX_CAPTION_TOKENS
+from sensorium.engine.grammar import MAX_CAPTION_TOKENS, MAX_STORY_TOKENS, SPARE_TRANSCRIPT_TOKENS
 from sensorium.engine.request import (
     AudioDelta,
     ContextLengthExceeded,
@@ -42,6 +43,7 @@ WARM = SamplingParams(temperature=1.0, seed=4, max_tokens=40)
 SPOKEN = SamplingParams(modality="audio", voice="echo", seed=4, max_tokens=40)
 CLIP = Audio(waveform=np.sin(np.arange(12_000) / 9).astype(np.float32), sample_rate_hz=24_000)  # 7 frames
 PICTURE = Image(pixels=np.full((20, 30, 3), 200, dtype=np.uint8))
+FILM = Video(frames=(PICTURE, PICTURE), times_ms=(0.0, 500.0), sound=CLIP)
 
 
 @pytest.fixture
@@ -148,6 +150,34 @@ async def test_heard_clips_are_written_down_first(engine: OmniEngine):
     assert {event.clip for event in heard} <= {0, 1}
 
 
+async def test_a_film_is_heard_and_then_told(release: Release):
+    """What was said in it leaves as a clip's transcript does; what happens in it stays in the stream."""
+    network, engine = Network.of(release), OmniEngine(release)
+    sequence = Sequence(network.runner)
+    pieces = engine._pieces(tuple(user(CLIP, FILM, "and", replace(FILM, sound=None))), 0)
+    events = [event for event in read(network, sequence, pieces) if event]
+    ids = sequence.stream.ids
+    framing = [symbol for symbol in ids if symbol in (vocab.VIDEO, vocab.TURN, vocab.CAPTION, vocab.END_VIDEO)]
+    assert framing == [
+        vocab.TURN,
+        *(vocab.VIDEO, vocab.TURN, vocab.CAPTION, vocab.END_VIDEO),
+        *(vocab.VIDEO, vocab.CAPTION, vocab.END_VIDEO),
+    ]
+    start = ids.index(vocab.VIDEO)
+    said = ids[ids.index(vocab.TURN, start) + 1 : ids.index(vocab.CAPTION, start)]
+    told = ids[ids.index(vocab.CAPTION, start) + 1 : ids.index(vocab.END_VIDEO)]
+    assert all(map(release.vocabulary.is_text, said + told))
+    assert len(said) <= 7 + SPARE_TRANSCRIPT_TOKENS
+    assert len(told) <= MAX_STORY_TOKENS
+    heard = [event for event in events if isinstance(event, InputTranscriptDelta) and event.clip == 1]
+    words = release.text.decode(symbol - release.vocabulary.text_start for symbol in said)
+    assert "".join(event.text for event in heard) == words
+    (*_, end) = await answer(engine, user(FILM), SamplingParams(max_tokens=2))
+    await engine.close()
+    assert isinstance(end, End)
+    assert (end.usage.input_image, end.usage.input_audio) == (32, 7)
+
+
 async def test_what_is_seen_is_written_down_too(release: Release):
     """In the stream alone: the events speak of what was heard."""
     network = Network.of(release)
@@ -241,7 +271,7 @@ async def test_a_prompt_too_long_is_refused_before_any_work(engine: OmniEngine, 
     with pytest.raises(ContextLengthExceeded) as caught:
         await answer(engine, user(long), WARM)
     assert caught.value.max_tokens == engine.info.max_tokens == 512
-    assert engine.info.limits == {"image_tokens": 64, "audio_tokens_per_s": 12.5}
+    assert engine.info.limits == {"image_tokens": 64, "frame_tokens": 16, "audio_tokens_per_s": 12.5}
     assert caught.value.prompt_tokens == 750 + 7  # with the six symbols around the clip, and the end of its transcript
 
 
@@ -270,8 +300,9 @@ async def test_a_count_is_what_the_prompt_takes(engine: OmniEngine):
 
 
 async def test_what_no_stream_can_carry_is_refused(engine: OmniEngine):
-    with pytest.raises(ValueError, match="video"):
-        await answer(engine, user(Video(frames=(PICTURE,), times_ms=(0.0,))), WARM)
+    shown = Message(role="assistant", parts=(FILM,))
+    with pytest.raises(ValueError, match="makes no films"):
+        await answer(engine, [*user("film"), shown, *user("again")], WARM)
     with pytest.raises(ValueError, match="unknown voice 'nova'"):
         await answer(engine, user("two"), SamplingParams(modality="audio", voice="nova"))
 

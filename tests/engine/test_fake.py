@@ -20,7 +20,7 @@ from sensorium.engine.request import (
     TranscriptDelta,
     Usage,
 )
-from sensorium.messages import Audio, Image, Message, Part, Text, tool_list
+from sensorium.messages import Audio, Image, Message, Part, Text, Video, tool_list
 
 
 def user(*parts: Part | str) -> list[Message]:
@@ -45,6 +45,15 @@ async def test_it_says_what_it_got():
     assert events[-1] == End(reason="stop", usage=usage)
 
 
+async def test_it_says_what_it_saw_of_a_film():
+    frame = Image(pixels=np.zeros((6, 8, 3), np.uint8))
+    clip = Audio(waveform=np.zeros(24_000, np.float32), sample_rate_hz=16_000)
+    events = await answer(user(Video(frames=(frame, frame), times_ms=(0.0, 1000.0), sound=clip)))
+    assert written(events) == "I got a film of 2 frames of 8 x 6 in 1.5 s with sound."
+    assert isinstance(events[-1], End)
+    assert (events[-1].usage.input_image, events[-1].usage.input_audio) == (32, 19)
+
+
 async def test_speech_follows_its_transcript_by_a_word():
     events = await answer(user("hi"), modality="audio")
     kinds = [type(event) for event in events]
@@ -64,7 +73,7 @@ async def test_pictures_and_calls():
         pictures = (await answer(user("draw a square"), partial_images=partial_images))[:-1]
         finals = [event.final for event in pictures if isinstance(event, ImageDelta)]
         assert finals == [False] * partial_images + [True]
-    assert FakeEngine().info.limits == {"image_tokens": 64, "audio_tokens_per_s": 12.5}
+    assert FakeEngine().info.limits == {"image_tokens": 64, "frame_tokens": 16, "audio_tokens_per_s": 12.5}
     call, end = await answer(user('call add {"a": 1}'))
     assert call == ToolCallEvent(name="add", arguments='{"a": 1}')
     assert isinstance(end, End)

@@ -177,6 +177,10 @@ def test_what_was_left_open_is_closed(alphabet: Alphabet, t: int, a: int, i: int
         ((vocab.USER, vocab.AUDIO, vocab.LISTEN, a), (vocab.TURN, vocab.END_AUDIO, vocab.END)),
         ((vocab.USER, vocab.AUDIO, a, vocab.TURN, t), (vocab.END_AUDIO, vocab.END)),
         ((vocab.USER, vocab.AUDIO, a, vocab.TURN, t, vocab.END_AUDIO), (vocab.END,)),
+        ((vocab.USER, vocab.VIDEO, vocab.SECOND, a, vocab.TURN, t), (vocab.END_VIDEO, vocab.END)),
+        ((vocab.USER, vocab.VIDEO, a, vocab.TURN, t, vocab.CAPTION, t), (vocab.END_VIDEO, vocab.END)),
+        ((vocab.USER, vocab.VIDEO, vocab.CAPTION, t, vocab.END_VIDEO), (vocab.END,)),
+        ((vocab.USER, vocab.VIDEO, vocab.END_VIDEO, vocab.IMAGE, vocab.CAPTION), (vocab.END_IMAGE, vocab.END)),
         ((vocab.ASSISTANT,), (vocab.END,)),
         ((vocab.ASSISTANT, vocab.WRITE, t), (vocab.END,)),
         ((vocab.ASSISTANT, vocab.CALL, t), (vocab.END_CALL, vocab.END)),
@@ -276,3 +280,12 @@ def test_every_call_is_held_to_what_is_offered(alphabet: Alphabet, release: Rele
             grammar.push(t + index)
         assert kinds(alphabet, grammar) == {"/call"}
         grammar.push(vocab.END_CALL)
+
+
+def test_what_is_said_in_a_film_ends_where_its_story_begins(alphabet: Alphabet, t: int):
+    grammar = Grammar.transcript(alphabet, max_tokens=1, until=vocab.CAPTION)
+    assert kinds(alphabet, grammar) == {"T", "caption"}
+    grammar.push(t)
+    assert kinds(alphabet, grammar) == {"caption"}
+    grammar.push(vocab.CAPTION)
+    assert grammar.done

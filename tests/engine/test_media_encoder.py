@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from sensorium.engine.media_encoder import MediaEncoder
-from sensorium.messages import Audio, Image
+from sensorium.messages import Audio, Image, Video
 from sensorium.tokenizers.image import fit_square
 from sensorium.tokenizers.release import Release
+from sensorium.tokenizers.render import HIDDEN
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,24 @@ def test_patches_with_residual_codes(crisp_release: Release):
     media = MediaEncoder(crisp_release.audio_tokenizer, crisp_release.image_tokenizer)
     image = Image(pixels=np.full((64, 64, 3), 90, dtype=np.uint8))
     assert media.image(image).codes.shape == media.blank_image(image).codes.shape == (64, 4)
+
+
+def test_a_film_is_pictures_at_half_the_grid(media: MediaEncoder):
+    rng = np.random.default_rng(0)
+    frames = tuple(Image(pixels=rng.integers(0, 256, (64, 64, 3)).astype(np.uint8)) for _ in range(20))
+    film = Video(frames=frames, times_ms=tuple(500.0 * index for index in range(20)), sound=clip(1.0, 24_000))
+    encoded, blank = media.film(film), media.blank_film(film)
+    assert encoded.times_ms == blank.times_ms == film.times_ms
+    assert encoded.sound is not None
+    assert blank.sound is not None
+    assert encoded.sound.codes.shape == blank.sound.codes.shape
+    for frame, empty, whole in zip(encoded.frames, blank.frames, frames, strict=True):
+        assert frame.codes.tolist() == empty.codes.tolist() == [[HIDDEN]] * 16
+        seen = media.image(whole).features
+        assert seen is not None
+        assert frame.features is not None
+        corner = seen.reshape(8, 8, -1)[:2, :2].mean(axis=(0, 1))
+        np.testing.assert_allclose(frame.features[0], corner, atol=1e-4)
 
 
 def test_a_wide_picture_keeps_its_shape_on_the_colour_of_its_border():

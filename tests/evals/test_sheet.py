@@ -20,7 +20,7 @@ from tests.evals.scripted import Gallery, manner, transcribe
 TASKS = [
     task
     for task in every_task(transcribe, Gallery().see, manner)
-    if task.name in ("typed_question", "spoken_question", "word_reading", "draw", "say", "tool_call")
+    if task.name in ("typed_question", "spoken_question", "word_reading", "film", "draw", "say", "tool_call")
 ]
 
 
@@ -52,8 +52,8 @@ async def test_every_task_has_its_cases_with_what_belongs_to_them():
     assert tags.seen.count("tr") == 4 * len(TASKS)
     for task, section in zip(TASKS, re.split(r"<h2 ", made)[1:], strict=True):
         assert section.startswith(f'id="{task.name}"')
-        assert section.count("<audio") == {"spoken_question": 4, "say": 4, "tool_call": 2}.get(task.name, 0)
-        assert section.count("<img") >= 4 * (task.name == "word_reading")
+        assert section.count("<audio") == {"spoken_question": 4, "film": 4, "say": 4, "tool_call": 2}.get(task.name, 0)
+        assert section.count("<img") >= {"word_reading": 4, "film": 8}.get(task.name, 0)
         assert section.count("right:") == section.count('class="wrong"') + section.count("unsure")
 
 

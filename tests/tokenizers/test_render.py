@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensorium.messages import Audio, Image, Message, Text, ToolCall, Video, WordTime
+from sensorium.messages import Audio, Image, Message, Role, Text, ToolCall, Video, WordTime
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.render import (
+    HIDDEN,
     EncodedAudio,
+    EncodedFilm,
     EncodedImage,
     EncodedMessage,
     EncodedPart,
@@ -317,8 +319,80 @@ def test_messages_are_encoded_part_by_part():
     sound = Audio(waveform=np.zeros(10, np.float32), sample_rate_hz=16_000)
     image = Image(pixels=np.zeros((4, 4, 3), np.uint8))
     message = Message(role="user", parts=(Text(text="a"), sound, image))
-    encoded = encode_message(message, audio=lambda _: heard, image=lambda _: seen)
+    encoded = encode_message(message, audio=lambda _: heard, image=lambda _: seen, film=lambda _: film(1))
     assert encoded.parts == (Text(text="a"), heard, seen)
-    film = Message(role="user", parts=(Video(frames=(image,), times_ms=(0.0,)),))
-    with pytest.raises(ValueError, match="video"):
-        encode_message(film, audio=lambda _: heard, image=lambda _: seen)
+    shown = encode_message(video("user"), audio=lambda _: heard, image=lambda _: seen, film=lambda _: film(2))
+    assert isinstance(shown.parts[0], EncodedFilm)
+    with pytest.raises(ValueError, match="makes no films"):
+        encode_message(video("assistant"), audio=lambda _: heard, image=lambda _: seen, film=lambda _: film(2))
+
+
+def video(role: Role) -> Message:
+    frame = Image(pixels=np.zeros((4, 4, 3), np.uint8))
+    return Message(role=role, parts=(Video(frames=(frame,), times_ms=(0.0,)),))
+
+
+def film(num_frames: int, *, step_ms: float = 1000.0, **fields) -> EncodedFilm:
+    rng = np.random.default_rng(num_frames)
+    codes = np.full((16, 4), HIDDEN)
+    frames = tuple(EncodedImage(codes=codes, features=rng.normal(size=(16, 192))) for _ in range(num_frames))
+    return EncodedFilm(frames=frames, times_ms=tuple(step_ms * index for index in range(num_frames)), **fields)
+
+
+def test_frames_and_sound_of_a_film_lie_in_the_order_of_their_times(renderer: Renderer):
+    stream = renderer.document([says("user", film(3, step_ms=500.0, sound=clip(30)))])
+    assert names(stream) == ("bos user video sec nullx16 Ax7 nullx16 Ax6 sec nullx16 Ax12 sec Ax5 /video end")
+    assert [at for at, _ in stream.seen] == [at for at, _ in stream.patches]
+    assert len(stream.seen) == 48
+    assert [patch for _, patch in stream.patches[:16]] == [
+        8 * row + column for row in (0, 2, 4, 6) for column in (0, 2, 4, 6)
+    ]
+    assert len(stream.heard) == 30
+    assert not any(stream.weights), "nobody says what it shows"
+
+
+def test_the_words_of_a_film_are_asked_for(renderer: Renderer, text: TextTokenizer):
+    story, said = Text(text="draw a red circle"), "what is two"
+    stream = renderer.document([says("user", film(2, sound=clip(10, transcript=said), caption=story))])
+    assert written(stream, text) == said + story.text
+    assert names(stream).startswith("bos user video sec nullx16 Ax10 sec nullx16 turn T")
+    weights = dict(zip(stream.ids, stream.weights, strict=True))
+    assert (weights[vocab.TURN], weights[vocab.CAPTION], weights[vocab.END_VIDEO]) == (0.0, CONFIG.end, CONFIG.end)
+    silent = renderer.document([says("user", film(2, caption=story))])
+    weights = dict(zip(silent.ids, silent.weights, strict=True))
+    assert vocab.TURN not in weights
+    assert (weights[vocab.CAPTION], weights[vocab.END_VIDEO]) == (0.0, CONFIG.end)
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_prompt_with_a_film_is_what_its_document_asks_for(renderer: Renderer, text: TextTokenizer, heard: bool):
+    """What the network is asked to write in a document is what it writes at its prompt, symbol by symbol."""
+    known = film(2, sound=clip(10, transcript="two") if heard else None, caption=Text(text="a red circle"))
+    asked = dataclasses.replace(known, caption=None, sound=clip(10) if heard else None)
+    words = [
+        *([*map(text_id, text.encode("two")), vocab.CAPTION] if heard else []),
+        *[*map(text_id, text.encode("a red circle")), vocab.END_VIDEO],
+    ]
+    stream = Stream()
+    for piece in renderer.prompt([says("user", Text(text="ten"), asked)], (vocab.WRITE,)):
+        stream.extend(piece.stream)
+        while piece.until is not None and stream.ids[-1] != piece.until:
+            stream.add(words.pop(0))
+    assert words == []
+    whole = renderer.document([says("user", Text(text="ten"), known), says("assistant", Text(text="five"))])
+    assert whole.ids[: len(stream)] == stream.ids
+    for mine, theirs in zip(stream._content(), whole._content(), strict=True):
+        assert [at for at, _ in mine] == [at for at, _ in theirs]
+
+
+def text_id(token: int) -> int:
+    return TABLE.text_start + token
+
+
+def test_a_network_that_writes_nothing_down_is_asked_for_nothing(text: TextTokenizer):
+    deaf = Renderer(text, TABLE, dataclasses.replace(CONFIG, transcripts=False, captions=False))
+    [piece] = deaf.prompt([says("user", film(1, sound=clip(2)))], ())
+    assert names(piece.stream) == "bos user video sec nullx16 Ax2 /video end assistant"
+    told = Renderer(text, TABLE, dataclasses.replace(CONFIG, captions=False))
+    first, last = told.prompt([says("user", film(1, sound=clip(2)))], ())
+    assert (names(first.stream).split()[-1], first.until, last.until) == ("turn", vocab.END_VIDEO, None)

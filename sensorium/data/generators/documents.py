@@ -16,6 +16,7 @@ import numpy as np
 from sensorium.data.generators import world
 from sensorium.data.generators.dialogues import SKILLS, Exchange, a, exchange, pick, sentence, typed
 from sensorium.data.generators.edits import edit
+from sensorium.data.generators.film import film
 from sensorium.data.generators.pictures import digit_picture, figure_picture, icon_picture, scene, word_picture
 from sensorium.data.generators.recall import told
 from sensorium.data.generators.refusals import refusal
@@ -30,47 +31,31 @@ from sensorium.data.generators.speech import (
     phoneme_times,
     random_speaker,
     with_pauses,
+    with_silence,
 )
 from sensorium.data.generators.styles import STYLES, Style, speak
 from sensorium.data.generators.surroundings import BACKGROUNDS, Background, one_after_another, with_background
 from sensorium.data.generators.tools import tool_exchange
 from sensorium.data.generators.translations import LANGUAGES, Language, phrase, speaking
-from sensorium.messages import Audio, Image, Message, Part, Text
-from sensorium.tokenizers.render import SpelledText
-
-TRANSCRIBE = ("write down what you hear", "what was said", "write this down", "transcribe this")
-READ = ("what does it say", "read this", "what is written here", "which word is this", "read the word")
-DIGIT = ("what number is this", "read the number", "which number is written here")
-NAME = ("what is this", "what do you see", "name this", "what does the picture show")
-DRAW = ("draw {x}", "draw {x}", "please draw {x}", "draw me {x}", "make a picture of {x}", "can you draw {x}")
-MANNER = ("how did i say that", "how am i speaking", "how do i sound", "what is my voice like")
-MANNERS: dict[Style | None, str] = {
-    "fast": "you speak fast",
-    "slow": "you speak slowly",
-    "calm": "you speak calmly",
-    "whisper": "you whisper",
-    "shout": "you shout",
-    None: "you speak as usual",
-}
-STYLED: dict[Style, tuple[str, ...]] = {
-    "fast": ("say fast: {x}", "say quickly: {x}"),
-    "slow": ("say slowly: {x}",),
-    "calm": ("say calmly: {x}",),
-    "whisper": ("whisper: {x}", "say in a whisper: {x}"),
-    "shout": ("shout: {x}", "say loudly: {x}"),
-}
-BEHIND = ("what else do you hear", "what is going on behind me", "what noise is there", "what is in the background")
-PEOPLE = ("how many people are speaking", "how many voices do you hear", "did more than one person speak")
-TRANSLATE = ("say this in {x}", "translate this to {x}", "what is this in {x}", "how do you say this in {x}")
-INTERPRET = ("translate to {x}", "you are an interpreter, answer in {x}", "say in {x} what you hear")
-GO_ON = ("go on", "please go on", "continue", "what were you saying", "sorry, go on")
-SYSTEM_PROMPTS = (
-    "you are a helpful assistant",
-    "You are a helpful assistant.",
-    "answer briefly",
-    "You are a voice assistant in a home. Be friendly and brief.",
-    "you are a kind tutor",
+from sensorium.data.generators.wordings import (
+    BEHIND,
+    DIGIT,
+    DRAW,
+    GO_ON,
+    INTERPRET,
+    MANNER,
+    MANNERS,
+    NAME,
+    PEOPLE,
+    READ,
+    SAID,
+    STYLED,
+    SYSTEM_PROMPTS,
+    TRANSCRIBE,
+    TRANSLATE,
 )
+from sensorium.messages import Audio, Image, Message, Part, Text, Video
+from sensorium.tokenizers.render import SpelledText
 
 _DRAWN_SKILLS = (*SKILLS, "sum", "sum", "switch", "repeat")  # the widest ones need more examples
 
@@ -127,6 +112,13 @@ class _Writer:
         spoken = [_SYNTHESIZER.speak(text, speaker) for text, speaker in zip(texts, speakers, strict=True)]
         return self._recorded(one_after_another(spoken, self.rng))
 
+    def sound_track(self, text: str, *, least_ms: float) -> Audio:
+        """The text somewhere in the sound of a film that goes on for so long, if the text does not take longer."""
+        utterance = _said(text, self.speaker, None)
+        spare_ms = max(0.0, least_ms - utterance.audio.duration_ms)
+        before_ms = spare_ms * self.rng.random()
+        return self._recorded(with_silence(utterance, before_ms=before_ms, after_ms=spare_ms - before_ms))
+
     def _recorded(self, utterance: Utterance) -> Audio:
         utterance = in_room(utterance, self.rng, level=self.rng.random())
         self.phonemes.append(utterance.phonemes)
@@ -170,7 +162,7 @@ class _Writer:
         self.messages.append(Message(role="user", parts=parts))
 
     def about(self, medium: Part, question: Part) -> None:
-        """A user's turn of a clip or picture and a question about it, in either order."""
+        """A user's turn of a clip, picture or film and a question about it, in either order."""
         self.user(*((medium, question) if self.rng.random() < 0.5 else (question, medium)))
 
     def assistant(self, part: Part) -> None:
@@ -344,12 +336,13 @@ def _see(writer: _Writer, *, noted: bool = True) -> None:
 
 
 def _ask(
-    writer: _Writer, shown: Image, questions: Sequence[tuple[str, str]], *, turns: int, words: type[Text] = Text
+    writer: _Writer, shown: Image | Video, questions: Sequence[tuple[str, str]], *, turns: int, words: type[Text] = Text
 ) -> None:
-    """A picture and questions about it, one in a turn; `words` are how the answers are written."""
+    """A picture or film and questions about it, one in a turn; `words` are how the answers are written."""
     for turn in range(turns):
         question, answer = pick(writer.rng, questions)
-        asked = writer.heard_or_typed(question, heard=0.15)
+        is_silent = turn == 0 and isinstance(shown, Video)  # beside a film that speaks itself, a question is typed
+        asked = writer.heard_or_typed(question, heard=0.0 if is_silent else 0.15)
         if turn == 0:
             writer.about(shown, asked)
         else:
@@ -368,6 +361,21 @@ def _read(writer: _Writer) -> None:
         caption = answer
     writer.about(Image(pixels=shown.pixels, caption=caption), writer.heard_or_typed(question, heard=0.1))
     writer.assistant(answer)
+
+
+def _see_film(writer: _Writer) -> None:
+    """A film, two times in three with somebody who speaks in it, and two to five questions."""
+    frame_ms, least_ms = pick(writer.rng, (1000.0, 1000.0, 500.0)), 1000.0 * int(writer.rng.integers(0, 5))
+    sound = None
+    if writer.rng.random() < 0.65:
+        sound = writer.sound_track(sentence(writer.rng, writer.split), least_ms=least_ms)
+    shown = film(writer.rng, split=writer.split, frame_ms=frame_ms, least_ms=sound.duration_ms if sound else least_ms)
+    frames = tuple(Image(pixels=pixels) for pixels in shown.frames)
+    medium = Video(frames=frames, times_ms=shown.times_ms, sound=sound, caption=Text(text=shown.story))
+    said = sound.transcript if sound and sound.transcript else "nothing is said"
+    questions = [(question, answer) for _, question, answer in shown.questions]
+    questions += [(pick(writer.rng, SAID), said)] * max(1, len(questions) // 4)
+    _ask(writer, medium, questions, turns=int(writer.rng.integers(2, 6)))
 
 
 def _draw(writer: _Writer) -> None:
@@ -430,6 +438,7 @@ _WRITERS: dict[str, Callable[[_Writer], None]] = {
     "recall": _recall,
     "see": _see,
     "see-plain": partial(_see, noted=False),
+    "see-film": _see_film,
     "read": _read,
     "draw": _draw,
     "edit": _edit,

@@ -351,6 +351,18 @@ def with_pauses(utterance: Utterance, rng: np.random.Generator, *, pauses: int) 
     return Utterance(audio=audio, phonemes=phonemes)
 
 
+def with_silence(utterance: Utterance, *, before_ms: float, after_ms: float) -> Utterance:
+    """The same words with silence around them."""
+    audio = utterance.audio
+    before, after = (round(audio.sample_rate_hz * silence_ms / 1000) for silence_ms in (before_ms, after_ms))
+    lead_ms = 1000 * before / audio.sample_rate_hz
+    words = tuple(word._replace(start_ms=word.start_ms + lead_ms, end_ms=word.end_ms + lead_ms) for word in audio.words)
+    padded = replace(audio, waveform=np.pad(audio.waveform, (before, after)), words=words)
+    starts = [(time.phoneme, time.start_ms + lead_ms) for time in utterance.phonemes]
+    starts.append((SILENCE, lead_ms + audio.duration_ms))
+    return Utterance(audio=padded, phonemes=phoneme_times(starts, padded.duration_ms))
+
+
 def _with_pause(word: WordTime, at_ms: float, pause_ms: float) -> WordTime:
     """Its times with a pause at `at_ms`: a word that begins there comes after it."""
     start_ms = word.start_ms + pause_ms if word.start_ms >= at_ms else word.start_ms

@@ -8,6 +8,7 @@ from sensorium.evals.tasks.command import command
 from sensorium.evals.tasks.draw import draw
 from sensorium.evals.tasks.edits import edits
 from sensorium.evals.tasks.figures import figures
+from sensorium.evals.tasks.film import film
 from sensorium.evals.tasks.icons import icons
 from sensorium.evals.tasks.listening import listening
 from sensorium.evals.tasks.photograph import photograph
@@ -43,6 +44,7 @@ def every_task(transcribe: Transcriber, see: Viewer, manner: Listener) -> tuple[
         translation(transcribe),
         scene_qa(),
         figures(),
+        film(),
         word_reading(),
         icons(),
         draw(see),
