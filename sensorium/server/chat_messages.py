@@ -18,6 +18,7 @@ from sensorium.server.chat_request import (
     TextPart,
     Tool,
     ToolMessage,
+    VideoPart,
 )
 from sensorium.server.errors import invalid, missing, unsupported
 from sensorium.server.media import GivenFile, MediaReader
@@ -70,6 +71,9 @@ async def _content(content: str | Sequence[ContentPart] | None, media: MediaRead
             case AudioPart():
                 sound = part.input_audio
                 parts.append(await media.audio(sound.data, sound.format, f"{where}.input_audio"))
+            case VideoPart():
+                film = part.video_url
+                parts.append(await media.film(film.url, film.fps, f"{where}.video_url"))
             case FilePart():
                 file = part.file
                 given = GivenFile(file.file_id, file.file_data, file.filename)

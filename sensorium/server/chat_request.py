@@ -14,6 +14,7 @@ from sensorium.engine.request import EngineInfo, ToolChoice
 from sensorium.server.audio_out import SpeechFormat
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, invalid, missing, unsupported
+from sensorium.server.film_in import MAX_FPS, MIN_FPS
 from sensorium.server.wire import TEXT_OR_PARTS, Metadata, TaggedStr, ToolName, Wire, tagged_by
 
 
@@ -61,15 +62,28 @@ class AudioPart(Wire):
     input_audio: InputAudio
 
 
+class VideoURL(Wire):
+    url: str
+    fps: Annotated[float, Field(ge=MIN_FPS, le=MAX_FPS)] | None = None  # frames a second that are looked at
+
+
+class VideoPart(Wire):
+    """A film, as vLLM and Qwen take it: OpenAI's contract has none."""
+
+    type: Literal["video_url"]
+    video_url: VideoURL
+
+
 _Text: TypeAlias = Annotated[TextPart, Tag("<text>")]
 _Image: TypeAlias = Annotated[ImagePart, Tag("<image_url>")]
 _Audio: TypeAlias = Annotated[AudioPart, Tag("<input_audio>")]
 _File: TypeAlias = Annotated[FilePart, Tag("<file>")]
+_Video: TypeAlias = Annotated[VideoPart, Tag("<video_url>")]
 _Refusal: TypeAlias = Annotated[RefusalPart, Tag("<refusal>")]
 
-UserPart: TypeAlias = Annotated[_Text | _Image | _Audio | _File, tagged_by("type")]
+UserPart: TypeAlias = Annotated[_Text | _Image | _Audio | _Video | _File, tagged_by("type")]
 AssistantPart: TypeAlias = Annotated[_Text | _Refusal, tagged_by("type")]
-ContentPart: TypeAlias = TextPart | ImagePart | AudioPart | FilePart | RefusalPart
+ContentPart: TypeAlias = TextPart | ImagePart | AudioPart | VideoPart | FilePart | RefusalPart
 
 _TextParts: TypeAlias = Annotated[list[TextPart], Field(min_length=1), Tag("<parts>")]
 _UserParts: TypeAlias = Annotated[list[UserPart], Field(min_length=1), Tag("<parts>")]

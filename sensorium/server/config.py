@@ -71,7 +71,7 @@ VOICE_ALIASES: Mapping[str, str] = {
 
 _MIB = 2**20
 _MAX_PORT = 65_535
-_MAY_BE_ZERO = ("port", "max_images", "max_audio_s", "spoken_reply_ttl_s", "spoken_reply_bytes")
+_MAY_BE_ZERO = ("port", "max_images", "max_audio_s", "max_film_s", "spoken_reply_ttl_s", "spoken_reply_bytes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +111,10 @@ class ServerConfig:
     max_image_bytes: int = 20 * _MIB
     max_image_pixels: int = 4096 * 4096  # up to 16 bytes each while they are decoded
     max_photo_pixels: int = 64_000_000  # of a JPEG in one scan, as cameras write it: decoded small, never held whole
+    max_film_bytes: int = 40 * _MIB
+    max_film_pixels: int = 4096 * 2304  # of a frame
+    max_film_s: float = 300.0  # all films of a request together; what the model's context holds, if that is less
+    max_film_frames: int = 64  # that are seen of a film
     max_audio_bytes: int = 25 * _MIB
     max_audio_s: float = 600.0  # all clips of a request together; what the model's context holds, if that is less
     fetch_timeout_s: float = 10.0

@@ -1,4 +1,4 @@
-"""Fetching a picture that a request names by URL, without becoming a way into the operator's network.
+"""Fetching a picture or a film that a request names by URL, without becoming a way into the operator's network.
 
 The name is resolved here, every address it has must be public, and the connection goes to the very address that
 was checked: a second lookup could give a different answer. Each redirect is checked in the same way.
@@ -65,7 +65,9 @@ class _Response(NamedTuple):
     body: bytes
 
 
-async def fetch(url: str, *, max_bytes: int, timeout_s: float, allow_private: bool = False) -> bytes:
+async def fetch(
+    url: str, *, max_bytes: int, timeout_s: float, allow_private: bool = False, accept: str = "image/*"
+) -> bytes:
     """The body behind an http(s) URL, as bytes: what they are is for the caller to find out.
 
     `timeout_s` covers all of it: name lookup, redirects, headers and body. Raises FetchError.
@@ -76,7 +78,7 @@ async def fetch(url: str, *, max_bytes: int, timeout_s: float, allow_private: bo
             for _ in range(MAX_REDIRECTS + 1):
                 target = _parse(url, base=base)
                 address = await _resolve(target, allow_private=allow_private)
-                response = await _get(target, address, max_bytes)
+                response = await _get(target, address, max_bytes, accept)
                 if response.status == 200:
                     return response.body
                 if response.status not in _REDIRECT_STATUS or not response.location:
@@ -138,7 +140,7 @@ def _tls() -> ssl.SSLContext:
     return ssl.create_default_context()  # reads the system's certificates, tens of milliseconds
 
 
-async def _get(target: _Target, address: str, max_bytes: int) -> _Response:
+async def _get(target: _Target, address: str, max_bytes: int, accept: str) -> _Response:
     context = _tls() if target.scheme == "https" else None
     reader, writer = await asyncio.open_connection(
         address, target.port, ssl=context, server_hostname=target.host if context else None
@@ -148,7 +150,7 @@ async def _get(target: _Target, address: str, max_bytes: int) -> _Response:
         headers = [
             ("Host", target.host_header),
             ("User-Agent", "sensorium"),
-            ("Accept", "image/*"),
+            ("Accept", accept),
             ("Accept-Encoding", "identity"),
             ("Connection", "close"),
         ]

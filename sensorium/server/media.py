@@ -1,4 +1,4 @@
-"""Pictures and clips off the wire: out of base64 or off the web, checked, and decoded into plain arrays.
+"""Pictures, clips and films off the wire: out of base64 or off the web, checked, and decoded into plain arrays.
 
 Every bound is checked before the work it bounds starts: bytes before base64 is undone, pixels and seconds from
 the file's header before its body is decoded. Decoding runs in the few threads that the caller gives, never on the
@@ -14,6 +14,7 @@ import io
 import struct
 from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
 import av
@@ -25,11 +26,12 @@ import soundfile
 import soxr
 
 from sensorium.engine.request import EngineInfo
-from sensorium.messages import Audio, Image, Text
+from sensorium.messages import Audio, Image, Text, Video
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, context_exceeded, invalid, unsupported
 from sensorium.server.fetch import FetchError, TooLarge, fetch
 from sensorium.server.files import FileReader, KeptFile
+from sensorium.server.film_in import FilmBounds, FilmTooLong, decode_film, film_format
 
 AudioFormat = Literal["wav", "mp3"]
 Detail = Literal["low", "high", "auto"]
@@ -45,7 +47,7 @@ _PICTURE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")  # of RIFF
 _MOST_TOKEN_BYTES = 64  # longer tokens no tokenizer has
 
 # The least that media take of a context, for engines that do not say it in `EngineInfo.limits`.
-_IMAGE_TOKENS = 64
+_IMAGE_TOKENS, _FRAME_TOKENS = 64, 16
 _AUDIO_TOKENS_PER_S = 12.5
 
 
@@ -79,9 +81,12 @@ class MediaReader:
         self._sample_rate_hz = info.sample_rate_hz
         self._threads = threads
         self._num_images = 0
+        self._num_frames = 0
+        self._film_s = 0.0
         self._audio_s = 0.0
         self._max_tokens = info.max_tokens
         self._image_tokens = info.limits.get("image_tokens", _IMAGE_TOKENS)
+        self._frame_tokens = info.limits.get("frame_tokens", _FRAME_TOKENS)
         self._audio_tokens_per_s = info.limits.get("audio_tokens_per_s", _AUDIO_TOKENS_PER_S)
 
     async def image(self, url: str, detail: Detail, param: str) -> Image:
@@ -98,8 +103,49 @@ class MediaReader:
         """The picture in an uploaded file. Raises APIError naming `param`."""
         return await self._image(await self._kept(file_id, param), detail, param)
 
-    async def file(self, given: GivenFile, param: str) -> Text | Image | Audio:
-        """What a file holds, by its bytes: text in UTF-8, a picture, or a clip. Raises APIError naming `param`."""
+    async def film(self, url: str, fps: float | None, param: str) -> Video:
+        """The film behind a data URL or an http(s) URL. Raises APIError naming `param`."""
+        if url[:5].lower() == "data:":
+            if not url[5:].lower().startswith("video/"):
+                raise invalid("A film's data URL must read data:video/<type>;base64,<data>.", param)
+            self._check_film_size(len(url) * 3 // 4, param)
+            data = await self._in_thread(_file_from_base64, url, param)
+        else:
+            data = await self._fetch_film(url, param)
+        return await self._film(data, fps, param)
+
+    async def kept_film(self, file_id: str, fps: float | None, param: str) -> Video:
+        """The film in an uploaded file. Raises APIError naming `param`."""
+        return await self._film((await self._kept(file_id, param)).data, fps, param)
+
+    async def _film(self, data: bytes, fps: float | None, param: str) -> Video:
+        config = self._config
+        self._check_film_size(len(data), param)
+        allowed_s = max(0.0, config.max_film_s - self._film_s)
+        held_s = max(0.0, self._free_tokens)  # every second has a mark
+        bounds = FilmBounds(
+            max_pixels=config.max_film_pixels, max_s=min(allowed_s, held_s), max_frames=config.max_film_frames
+        )
+        work = partial(decode_film, fps=fps, sample_rate_hz=self._sample_rate_hz)
+        try:
+            film = await self._in_thread(work, data, param, bounds)
+        except FilmTooLong:
+            if held_s < allowed_s:
+                raise self._exceeded() from None
+            raise
+        self._film_s += film.duration_ms / 1000
+        self._num_frames += len(film.frames)
+        self._audio_s += film.sound.duration_ms / 1000 if film.sound else 0.0
+        if self._free_tokens < 0:
+            raise self._exceeded()
+        return film
+
+    def _check_film_size(self, num_bytes: int, param: str) -> None:
+        if num_bytes > self._config.max_film_bytes:
+            raise invalid(f"The film is larger than {self._config.max_film_bytes} bytes.", param, "video_too_large")
+
+    async def file(self, given: GivenFile, param: str) -> Text | Image | Audio | Video:
+        """What a file holds, by its bytes: UTF-8 text, a picture, a clip or a film. Raises APIError naming `param`."""
         if (given.id is None) == (given.data is None):
             raise invalid("A file is given either by `file_id` or in `file_data`.", param)
         if given.id is not None:
@@ -108,6 +154,8 @@ class MediaReader:
             name, data = given.name or "", await self._in_thread(_file_from_base64, given.data, f"{param}.file_data")
         if _is_wav(data) or _is_mp3(data):
             return await self._clip(data, "wav" if _is_wav(data) else "mp3", param)
+        if film_format(data):
+            return await self._film(data, None, param)
         if data.startswith(_PICTURE_SIGNATURES):
             return await self._image(KeptFile(name, data), "auto", param)
         if data.startswith(b"%PDF-"):
@@ -117,7 +165,9 @@ class MediaReader:
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise unsupported(param, "only text in UTF-8, PNG, JPEG, WebP, GIF, WAV and MP3 files are read") from None
+            raise unsupported(
+                param, "only text in UTF-8, PNG, JPEG, WebP, GIF, WAV, MP3, MP4, MOV and WebM files are read"
+            ) from None
         return Text(text=f"{name}:\n{text}\n" if name else text)
 
     async def _kept(self, id: str, param: str) -> KeptFile:
@@ -146,11 +196,11 @@ class MediaReader:
     def _free_tokens(self) -> float:
         """What the media so far leave of the engine's context, at the most."""
         images, sound = self._num_images * self._image_tokens, self._audio_s * self._audio_tokens_per_s
-        return self._max_tokens - images - sound
+        return self._max_tokens - images - sound - self._num_frames * self._frame_tokens - self._film_s
 
     def _exceeded(self) -> APIError:
         limit = f"the {self._max_tokens} tokens that this model's context holds"
-        return context_exceeded(f"its pictures and clips alone take more than {limit}", self._prompt_param)
+        return context_exceeded(f"its pictures, clips and films alone take more than {limit}", self._prompt_param)
 
     async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
@@ -168,6 +218,21 @@ class MediaReader:
             raise invalid(f"The picture is too large: {error}.", param, "image_file_too_large") from None
         except FetchError as error:
             raise invalid(f"The picture cannot be fetched: {error}.", param, "invalid_image_url") from None
+
+    async def _fetch_film(self, url: str, param: str) -> bytes:
+        config = self._config
+        try:
+            return await fetch(
+                url,
+                max_bytes=config.max_film_bytes,
+                timeout_s=config.fetch_timeout_s,
+                allow_private=config.allow_private_urls,
+                accept="video/*",
+            )
+        except TooLarge as error:
+            raise invalid(f"The film is too large: {error}.", param, "video_too_large") from None
+        except FetchError as error:
+            raise invalid(f"The film cannot be fetched: {error}.", param, "invalid_video_url") from None
 
     async def audio(self, data: str, format: AudioFormat, param: str) -> Audio:
         """The clip in a base64 text, mono and at the engine's rate. Raises APIError naming `param`."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Discriminator, Field, Tag
 
 from sensorium.server.chat_request import InputAudio
+from sensorium.server.film_in import MAX_FPS, MIN_FPS
 from sensorium.server.wire import TEXT_OR_PARTS, TaggedStr, Wire, tagged_by
 
 Status: TypeAlias = Literal["in_progress", "completed", "incomplete"]
@@ -32,6 +33,15 @@ class InputImage(Wire):
 class InputAudioPart(Wire):
     type: Literal["input_audio"]
     input_audio: InputAudio
+
+
+class InputVideo(Wire):
+    """A film: an addition to OpenAI's contract, in the form of its pictures."""
+
+    type: Literal["input_video"]
+    video_url: str | None = None
+    file_id: str | None = None
+    fps: Annotated[float, Field(ge=MIN_FPS, le=MAX_FPS)] | None = None  # frames a second that are looked at
 
 
 class InputFile(Wire):
@@ -61,13 +71,14 @@ _Text: TypeAlias = Annotated[InputText, Tag("<input_text>")]
 _Image: TypeAlias = Annotated[InputImage, Tag("<input_image>")]
 _Audio: TypeAlias = Annotated[InputAudioPart, Tag("<input_audio>")]
 _File: TypeAlias = Annotated[InputFile, Tag("<input_file>")]
+_Video: TypeAlias = Annotated[InputVideo, Tag("<input_video>")]
 _Said: TypeAlias = Annotated[OutputText, Tag("<output_text>")]
 _Refused: TypeAlias = Annotated[Refusal, Tag("<refusal>")]
 
-UserPart: TypeAlias = Annotated[_Text | _Image | _Audio | _File, tagged_by("type")]
+UserPart: TypeAlias = Annotated[_Text | _Image | _Audio | _Video | _File, tagged_by("type")]
 AssistantPart: TypeAlias = Annotated[_Said | _Refused, tagged_by("type")]
 ResultPart: TypeAlias = Annotated[_Text | _Image | _File, tagged_by("type")]
-ContentPart: TypeAlias = InputText | InputImage | InputAudioPart | InputFile | OutputText | Refusal
+ContentPart: TypeAlias = InputText | InputImage | InputAudioPart | InputVideo | InputFile | OutputText | Refusal
 
 _TextParts: TypeAlias = Annotated[list[InputText], Tag("<parts>")]
 _UserParts: TypeAlias = Annotated[list[UserPart], Tag("<parts>")]

@@ -19,6 +19,7 @@ from sensorium.server.responses_items import (
     InputFile,
     InputImage,
     InputText,
+    InputVideo,
     Item,
     ItemReference,
     OutputText,
@@ -162,6 +163,8 @@ async def _content(
             case InputAudioPart():
                 sound = part.input_audio
                 parts.append(await media.audio(sound.data, sound.format, f"{where}.input_audio"))
+            case InputVideo():
+                parts.append(await _film(part, media, where))
             case InputFile():
                 if is_result:
                     raise unsupported(f"{where}.type", "files are read in a user's messages only")
@@ -181,6 +184,14 @@ async def _image(part: InputImage, media: MediaReader, param: str) -> Part:
     if not part.image_url:
         raise missing(f"{param}.image_url")
     return await media.image(part.image_url, detail, f"{param}.image_url")
+
+
+async def _film(part: InputVideo, media: MediaReader, param: str) -> Part:
+    if part.file_id:
+        return await media.kept_film(part.file_id, part.fps, f"{param}.file_id")
+    if not part.video_url:
+        raise missing(f"{param}.video_url")
+    return await media.film(part.video_url, part.fps, f"{param}.video_url")
 
 
 # --- items as they are kept and shown: each with an id and a status

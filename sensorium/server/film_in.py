@@ -1,0 +1,225 @@
+"""Films off the wire: mp4, mov and webm files -> frames at a chosen rate with their times, and the sound track in step.
+
+A file of a few kilobytes may unfold to hours, or to frames of hundreds of megabytes. So the size of a frame is bounded
+before one is decoded, in the decoder itself too, since it may change on the way; length and number of frames are
+bounded by the header and then by what comes; and of each frame that is kept only a small copy is held.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import av
+import av.error
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from sensorium.messages import Audio, Image, Video
+from sensorium.server.errors import APIError, invalid
+
+MAX_FRAME_SIDE = 256  # frames are scaled down to fit: an engine sees less
+DEFAULT_FPS = 1.0  # a second's frame, its mark and its sound take 30 positions of a stream; two frames would take 46
+MIN_FPS, MAX_FPS = 0.05, 4.0
+
+_MAX_FILE_FPS = 240  # of a file, on average: what slow motion is recorded at
+_CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4")
+_SOUND_CODECS = ("aac", "mp3", "mp3float", "opus", "libopus", "vorbis", "flac", "alac", "ac3", "eac3")
+_MAX_SOUND_SAMPLES = 2**16  # in one block of a sound track
+_SLACK_S = 0.5  # a film may be so much longer than it says
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilmBounds:
+    max_pixels: int  # of a frame
+    max_s: float
+    max_frames: int  # that are kept
+
+
+class FilmTooLong(APIError):
+    """A film has more seconds than are left to its request."""
+
+    def __init__(self, param: str, max_s: float) -> None:
+        message = f"The films and clips of this request are longer than allowed ({max_s:g} s are left)."
+        super().__init__(message, param=param, code="video_too_long")
+
+
+def film_format(data: bytes) -> str | None:
+    """How FFmpeg calls the container, by the file's first bytes; None if it is no film of a kind that is read."""
+    if data[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return "mov"  # mp4 is a kind of it
+    if data.startswith(b"\x1a\x45\xdf\xa3"):
+        return "matroska"  # webm is a kind of it
+    return None
+
+
+def decode_film(data: bytes, param: str, bounds: FilmBounds, *, fps: float | None, sample_rate_hz: int) -> Video:
+    """A film with `fps` frames a second, the sound mono. With no `fps` it is DEFAULT_FPS, or a half, a quarter, .. of
+    that, for as many frames as `bounds` allow.
+
+    A frame is what is to be seen at its time, which is a multiple of 1 / fps. Raises APIError naming `param`.
+    """
+    if not data:
+        raise invalid("The film is empty.", param, "empty_video_file")
+    format = film_format(data)
+    if format is None:
+        raise invalid("The film is not an MP4, MOV or WebM file.", param, "invalid_video_format")
+    try:
+        with av.open(io.BytesIO(data), "r", format=format) as container:
+            streams = _opened(container, param, bounds)
+            told_s = (container.duration or 0) / av.time_base
+            if told_s > bounds.max_s + _SLACK_S:
+                raise FilmTooLong(param, bounds.max_s)
+            if fps is not None and told_s * fps >= bounds.max_frames + 1:
+                raise _too_many(param, bounds)
+            stretch = float(streams.seen.sample_aspect_ratio or 1.0)
+            seen = _Seen(fps, param, bounds, stretch=stretch if 0.1 <= stretch <= 10.0 else 1.0)
+            heard = _Heard(sample_rate_hz, param, bounds)
+            for packet in container.demux([stream for stream in streams if stream is not None]):
+                for frame in packet.decode():
+                    if isinstance(frame, VideoFrame):
+                        seen.push(frame)
+                    elif isinstance(frame, AudioFrame):
+                        heard.push(frame)
+            frames, times_s, start_s = seen.finish()
+            sound = heard.finish(start_s)
+    except APIError:
+        raise
+    except Exception as error:  # FFmpeg's errors, and what a file that contradicts itself makes of our own arithmetic
+        raise _damaged(param) from error
+    return Video(
+        frames=tuple(Image(pixels=pixels) for pixels in frames),
+        times_ms=tuple(1000.0 * time_s for time_s in times_s),
+        sound=None if sound is None else Audio(waveform=sound, sample_rate_hz=sample_rate_hz),
+    )
+
+
+def _damaged(param: str) -> APIError:
+    return invalid("The film is damaged and cannot be decoded.", param, "video_parse_error")
+
+
+class _Streams(NamedTuple):
+    seen: VideoStream
+    heard: AudioStream | None
+
+
+def _opened(container: InputContainer, param: str, bounds: FilmBounds) -> _Streams:
+    """The first picture track and the first sound track, each ready to decode within bounds."""
+    covers = Disposition.attached_pic  # a picture on the box, not in the film
+    seen = next((stream for stream in container.streams.video if not stream.disposition & covers), None)
+    if seen is None:
+        raise invalid("The file has no picture track: send sound as a clip.", param, "invalid_video_format")
+    if seen.codec_context.name not in _CODECS:
+        raise invalid(f"Films in {seen.codec_context.name} are not read.", param, "invalid_video_format")
+    context = seen.codec_context
+    if not 0 < context.width * context.height <= bounds.max_pixels:
+        raise invalid(f"A frame of the film has more than {bounds.max_pixels} pixels.", param, "video_too_large")
+    context.thread_count = 1  # each thread of a decoder holds frames of its own
+    context.options = {"max_pixels": str(bounds.max_pixels)}
+    heard = next(iter(container.streams.audio), None)
+    if heard is not None:
+        if heard.codec_context.name not in _SOUND_CODECS:
+            raise invalid(f"Sound tracks in {heard.codec_context.name} are not read.", param, "invalid_video_format")
+        heard.codec_context.options = {"max_samples": str(_MAX_SOUND_SAMPLES)}
+    return _Streams(seen, heard)
+
+
+def _too_many(param: str, bounds: FilmBounds) -> APIError:
+    message = f"That are more than {bounds.max_frames} frames: ask for fewer a second, or for a part of the film."
+    return invalid(message, f"{param}.fps", "video_too_long")
+
+
+class _Seen:
+    """Takes the frames of a file in order, and keeps what is to be seen at every tick."""
+
+    def __init__(self, fps: float | None, param: str, bounds: FilmBounds, *, stretch: float) -> None:
+        self._step_s, self._may_thin = 1 / (fps or DEFAULT_FPS), fps is None
+        self._param, self._bounds, self._stretch = param, bounds, stretch
+        self._kept: list[np.ndarray] = []
+        self._last: VideoFrame | None = None
+        self._start_s = self._last_s = 0.0
+        self._num_seen = 0
+
+    def push(self, frame: VideoFrame) -> None:
+        self._num_seen += 1
+        if frame.width * frame.height > self._bounds.max_pixels:
+            raise invalid("A frame of the film is too large.", self._param, "video_too_large")
+        if self._num_seen > _MAX_FILE_FPS * (self._bounds.max_s + 1):
+            raise FilmTooLong(self._param, self._bounds.max_s)
+        time_s = self._last_s if frame.time is None else float(frame.time)
+        if self._last is None:
+            self._start_s = time_s
+        else:
+            self._keep(until_s=time_s - self._start_s)
+        if time_s - self._start_s > self._bounds.max_s + _SLACK_S:
+            raise FilmTooLong(self._param, self._bounds.max_s)
+        self._last, self._last_s = frame, max(time_s, self._last_s)
+
+    def _keep(self, *, until_s: float) -> None:
+        """The last frame is what is to be seen at the ticks before `until_s`."""
+        assert self._last is not None
+        while len(self._kept) * self._step_s < until_s - 1e-6:
+            if len(self._kept) >= self._bounds.max_frames:
+                if not self._may_thin:
+                    raise _too_many(self._param, self._bounds)
+                self._kept = self._kept[::2]
+                self._step_s *= 2
+                continue
+            self._kept.append(_small(self._last, self._stretch))
+
+    def finish(self) -> tuple[list[np.ndarray], list[float], float]:
+        """The frames, their times in seconds since the film began, and when that was by the file's clock."""
+        if self._last is None:
+            raise _damaged(self._param)
+        self._keep(until_s=self._last_s - self._start_s + 1e-3)
+        return self._kept, [self._step_s * index for index in range(len(self._kept))], self._start_s
+
+
+def _small(frame: VideoFrame, stretch: float) -> np.ndarray:
+    """(H, W, 3) uint8, upright, at most MAX_FRAME_SIDE on a side. Pixels are `stretch` times as wide as high."""
+    width, height = frame.width * stretch, float(frame.height)
+    scale = min(1.0, MAX_FRAME_SIDE / max(width, height))
+    small = frame.reformat(max(1, round(width * scale)), max(1, round(height * scale)), format="rgb24")
+    turns = round(frame.rotation / 90) % 4  # a telephone's film says which side is up
+    return np.ascontiguousarray(np.rot90(small.to_ndarray(), turns))
+
+
+class _Heard:
+    """Takes the sound of a file in order, and keeps it mono at the rate asked for."""
+
+    def __init__(self, sample_rate_hz: int, param: str, bounds: FilmBounds) -> None:
+        self._rate_hz, self._param, self._bounds = sample_rate_hz, param, bounds
+        self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=sample_rate_hz)
+        self._blocks: list[np.ndarray] = []
+        self._start_s: float | None = None
+        self._num_samples = 0
+
+    def push(self, frame: AudioFrame) -> None:
+        if self._start_s is None:
+            self._start_s = 0.0 if frame.time is None else float(frame.time)
+        self._add(self._resampler.resample(frame))
+
+    def _add(self, frames: list[AudioFrame]) -> None:
+        for frame in frames:
+            self._blocks.append(frame.to_ndarray()[0])
+            self._num_samples += len(self._blocks[-1])
+        if self._num_samples > (self._bounds.max_s + _SLACK_S) * self._rate_hz:
+            raise FilmTooLong(self._param, self._bounds.max_s)
+
+    def finish(self, start_s: float) -> np.ndarray | None:
+        """(N,) from where the picture begins, silent until the sound does; None if there is none."""
+        if self._start_s is None:
+            return None
+        self._add(self._resampler.resample(None))
+        waveform = np.concatenate(self._blocks or [np.zeros(0, np.float32)]).clip(-1.0, 1.0)
+        late = round((self._start_s - start_s) * self._rate_hz)
+        if late > (self._bounds.max_s + _SLACK_S) * self._rate_hz:
+            raise FilmTooLong(self._param, self._bounds.max_s)
+        waveform = np.pad(waveform, (late, 0)) if late > 0 else waveform[-late:]
+        return waveform.astype(np.float32) if len(waveform) else None

@@ -1,0 +1,193 @@
+"""Films off the wire: what is seen when, what is heard when, and what is refused before it takes memory."""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sensorium.engine.fake import FakeEngine
+from sensorium.messages import Video
+from sensorium.server.errors import APIError
+from sensorium.server.film_in import MAX_FRAME_SIDE, FilmBounds, decode_film
+from tests.server.film_samples import CODECS, RED_A_SECOND, film_part, movie
+from tests.server.live import Live, envelope, live
+from tests.server.samples import b64, data_url, mp3, picture, wav
+
+BOUNDS = FilmBounds(max_pixels=200_000, max_s=20.0, max_frames=16)
+RATE_HZ = 16_000
+
+movie = cache(movie)
+
+
+def decoded(data: bytes, bounds: FilmBounds = BOUNDS, fps: float | None = None) -> Video:
+    return decode_film(data, "here", bounds, fps=fps, sample_rate_hz=RATE_HZ)
+
+
+def refused(data: bytes, bounds: FilmBounds = BOUNDS, fps: float | None = None) -> str | None:
+    with pytest.raises(APIError) as caught:
+        decoded(data, bounds, fps)
+    assert caught.value.status == 400
+    assert caught.value.param in ("here", "here.fps")
+    return caught.value.code
+
+
+def red(film: Video) -> list[int]:
+    """Which second each frame is from."""
+    return [round(float(frame.pixels[40, 30, 0]) / RED_A_SECOND) for frame in film.frames]
+
+
+@pytest.mark.parametrize("format", CODECS)
+def test_a_frame_a_second_and_the_sound_in_step(format: str):
+    film = decoded(movie(format))
+    assert film.times_ms == (0.0, 1000.0, 2000.0)
+    assert red(film) == [0, 1, 2]
+    assert film.frames[0].pixels.shape == (48, 64, 3)
+    assert film.sound is not None
+    assert film.sound.sample_rate_hz == RATE_HZ
+    assert film.sound.duration_ms == pytest.approx(3000, abs=60)
+    assert 0.3 < np.abs(film.sound.waveform).max() <= 1.0
+
+
+@pytest.mark.parametrize(("fps", "times_ms"), [(2.0, 500.0), (0.5, 2000.0), (4.0, 250.0)])
+def test_the_rate_can_be_chosen(fps: float, times_ms: float):
+    film = decoded(movie(), fps=fps)
+    assert set(np.diff(film.times_ms)) == {times_ms}
+    assert red(film) == [int(time_ms // 1000) for time_ms in film.times_ms]
+    assert refused(movie(), BOUNDS, fps=8.0) == "video_too_long"
+
+
+def test_a_long_film_is_looked_at_less_often():
+    film = decoded(movie(seconds=9.0, fps=2, sound=False), FilmBounds(max_pixels=200_000, max_s=20, max_frames=4))
+    assert film.times_ms == (0.0, 4000.0, 8000.0)
+    assert film.sound is None
+
+
+def test_sound_that_begins_later_is_heard_later():
+    film = decoded(movie(sound_from_s=1.5))
+    assert film.sound is not None
+    loud = np.flatnonzero(np.abs(film.sound.waveform) > 0.1)
+    assert loud[0] / RATE_HZ == pytest.approx(1.5, abs=0.05)
+
+
+def test_a_telephones_film_is_upright():
+    """The matrix of the track header says: a quarter turn clockwise. The green upper half is then on the right."""
+    data = bytearray(movie())
+    matrix = data.index(b"tkhd") + 44
+    struct.pack_into(">9i", data, matrix, 0, 1 << 16, 0, -1 << 16, 0, 0, 48 << 16, 0, 1 << 30)
+    pixels = decoded(bytes(data)).frames[0].pixels
+    assert pixels.shape == (64, 48, 3)
+    assert pixels[:, :20, 1].max() < 60 < 150 < pixels[:, 28:, 1].min()
+
+
+def test_large_frames_are_kept_small():
+    film = decoded(movie(seconds=1.0, fps=2, size=(512, 320)))
+    assert film.frames[0].pixels.shape == (160, MAX_FRAME_SIDE, 3)
+
+
+def test_bounds_hold():
+    assert refused(movie(seconds=1.0, fps=2, size=(512, 400))) == "video_too_large"
+    assert refused(movie(), FilmBounds(max_pixels=200_000, max_s=1.0, max_frames=16)) == "video_too_long"
+    data = bytearray(movie())  # a film that says it takes half a second
+    for box, at in ((b"mvhd", 20), (b"mdhd", 20)):
+        where = data.index(box) + at
+        struct.pack_into(">I", data, where, struct.unpack_from(">I", data, where)[0] // 6)
+    bounds = FilmBounds(max_pixels=200_000, max_s=1.0, max_frames=16)
+    assert refused(bytes(data), bounds) in ("video_too_long", "video_parse_error")
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "empty_video_file"),
+        (b"nonsense", "invalid_video_format"),
+        (picture(), "invalid_video_format"),
+        (wav(), "invalid_video_format"),
+        (mp3(), "invalid_video_format"),
+        (b"\x00\x00\x00\x20ftypisom" + bytes(100), "video_parse_error"),
+        (b"\x1a\x45\xdf\xa3" + bytes(100), "video_parse_error"),
+        (movie()[:600], "video_parse_error"),
+        (movie(picture=False), "invalid_video_format"),
+    ],
+)
+def test_what_is_no_film_is_refused(data: bytes, code: str):
+    assert refused(data) == code
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(sorted(CODECS)),
+    st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=8)), max_size=6),
+    st.floats(0.1, 1.0),
+)
+def test_damaged_films_are_decoded_or_refused(format: str, changes: list[tuple[float, bytes]], share: float):
+    """Whatever is in the file: a film within bounds, or an error of ours."""
+    data = bytearray(movie(format, seconds=1.0, fps=4))
+    for where, new in changes:
+        at = int(where * (len(data) - len(new)))
+        data[at : at + len(new)] = new
+    bounds = FilmBounds(max_pixels=10_000, max_s=2.0, max_frames=4)
+    try:
+        film = decoded(bytes(data[: int(share * len(data))]), bounds)
+    except APIError:
+        return
+    assert 1 <= len(film.frames) <= 4
+    assert all(frame.pixels.size <= 3 * 10_000 for frame in film.frames)
+    assert film.sound is None or film.sound.duration_ms <= 2600
+
+
+# --- through the server
+
+
+def test_a_film_goes_in_by_every_way(server: Live):
+    said = "I got a film of 3 frames of 64 x 48 in 3.0 s with sound."
+    film = movie("webm")
+    answers = [
+        server.chat([film_part(film, "video/webm")]).json()["choices"][0]["message"]["content"],
+        server.chat([{"type": "file", "file": {"file_data": b64(film)}}]).json()["choices"][0]["message"]["content"],
+    ]
+    kept = server.http.post("/v1/files", files={"file": ("a.webm", film)}, data={"purpose": "user_data"}).json()["id"]
+    for part in (
+        {"type": "input_video", "video_url": data_url(film, "video/webm")},
+        {"type": "input_video", "file_id": kept},
+        {"type": "input_file", "file_id": kept},
+    ):
+        output = server.respond([{"role": "user", "content": [part]}]).json()["output"]
+        answers.append(output[0]["content"][0]["text"])
+    assert answers == [said] * 5
+    (seen,) = server.engine.requests[-1].messages[-1].parts
+    assert isinstance(seen, Video)
+
+
+def test_usage_counts_frames_and_sound(server: Live):
+    details = server.chat([film_part(movie(), fps=2)]).json()["usage"]["prompt_tokens_details"]
+    assert details["image_tokens"] == 6 * 16
+    assert details["audio_tokens"] == 38
+
+
+def test_refusals_name_the_part(server: Live):
+    where = "messages[0].content[0].video_url"
+    assert server.refusal([film_part(b"nonsense")]) == (where, "invalid_video_format")
+    assert server.refusal([film_part(movie(), "image/png")]) == (where, "invalid_value")
+    assert server.refusal([film_part(movie(), fps=9)]) == (f"{where}.fps", "decimal_above_max_value")
+    assert server.refusal([{"type": "video_url", "video_url": {"url": "http://127.0.0.1:9/a.mp4"}}]) == (
+        where,
+        "invalid_video_url",
+    )
+    reply = server.respond([{"role": "user", "content": [{"type": "input_video"}]}])
+    assert envelope(reply) == ("input[0].content[0].video_url", "missing_required_parameter")
+
+
+def test_limits_hold_for_all_films_together():
+    with live(max_film_s=5.0, max_film_bytes=60_000) as server:
+        films = [film_part(movie())] * 2
+        assert server.refusal(films) == ("messages[0].content[1].video_url", "video_too_long")
+        assert server.refusal([film_part(bytes(60_001))]) == ("messages[0].content[0].video_url", "video_too_large")
+        assert server.chat(films[:1]).status_code == 200
+    with live(FakeEngine(max_tokens=100)) as server:  # 87 of them are one film
+        assert server.refusal(films) == ("messages", "context_length_exceeded")
+        assert server.chat(films[:1]).status_code == 200
