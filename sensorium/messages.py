@@ -48,11 +48,26 @@ class Audio:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Image:
-    """A picture. `caption` says in words what it shows, where that is known: of generated pictures."""
+    """A picture. With `detail` "high" a user's is seen whole and then by its quarters, otherwise whole.
+
+    `caption` says in words what it shows, where that is known: of generated pictures. `given_size` is its width and
+    height before it was scaled down, if it was.
+    """
 
     pixels: np.ndarray  # (H, W, 3) uint8, RGB
     detail: Literal["low", "high", "auto"] = "auto"
     caption: Text | None = None
+    given_size: tuple[int, int] | None = None
+
+    @property
+    def quarters(self) -> tuple[Image, ...]:
+        """What is looked at besides the whole, row by row: parts of half its width and height."""
+        if self.detail != "high":
+            return ()
+        height, width = self.pixels.shape[:2]
+        rows = (slice(0, (height + 1) // 2), slice(height // 2, height))
+        columns = (slice(0, (width + 1) // 2), slice(width // 2, width))
+        return tuple(Image(pixels=self.pixels[row, column], detail="low") for row in rows for column in columns)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -374,7 +374,7 @@ def _count_input(messages: Sequence[Message]) -> Usage:
         input_text=sum(len(part.text.split()) for part in parts if isinstance(part, Text))
         + sum(len(part.arguments.split()) + 1 for part in parts if isinstance(part, ToolCall)),
         input_audio=sum(int(-(-clip.duration_ms // FRAME_MS)) for clip in clips),
-        input_image=sum(IMAGE_TOKENS for part in parts if isinstance(part, Image))
+        input_image=sum(IMAGE_TOKENS * (1 + len(part.quarters)) for part in parts if isinstance(part, Image))
         + sum(FRAME_TOKENS * len(film.frames) for film in films),
     )
 

@@ -38,6 +38,7 @@ from sensorium.server.config import ServerConfig
 from sensorium.server.errors import validated
 from sensorium.server.files import Files
 from sensorium.server.hangup import EventStream
+from sensorium.server.image_tokens import gpt_4o_image_tokens
 from sensorium.server.media import MediaReader
 
 ROUTE = "/v1/chat/completions"
@@ -130,7 +131,11 @@ class Chat:
             message = await message_body(answer, format, self._replies, legacy=job.legacy)
             logprobs = logprobs_body(answer.logprobs) if job.request.logprobs else None
             choices.append(choice_body(index, message, reason_body(answer.finish_reason, legacy=job.legacy), logprobs))
-        return envelope.completion(choices, usage_body([answer.usage for answer in answers]))
+        return envelope.completion(choices, self._usage(job, answers))
+
+    def _usage(self, job: _Job, answers: Sequence[Answer]) -> Json:
+        seen = gpt_4o_image_tokens(job.question.messages)
+        return usage_body([answer.usage for answer in answers], gpt_4o_image_tokens=seen)
 
     async def _keep(self, job: _Job, completion: Json) -> None:
         if job.request.store:
@@ -163,4 +168,4 @@ class Chat:
                 if isinstance(event, End):
                     yield envelope.chunk(index, {}, reason_body(answer.finish_reason, legacy=job.legacy))
         if job.request.include_usage:
-            yield envelope.last_chunk(usage_body([answer.usage for answer in answers]))
+            yield envelope.last_chunk(self._usage(job, answers))

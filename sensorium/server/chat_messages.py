@@ -20,7 +20,7 @@ from sensorium.server.chat_request import (
     ToolMessage,
     VideoPart,
 )
-from sensorium.server.errors import invalid, missing, unsupported
+from sensorium.server.errors import invalid, missing
 from sensorium.server.media import GivenFile, MediaReader
 
 
@@ -65,8 +65,6 @@ async def _content(content: str | Sequence[ContentPart] | None, media: MediaRead
                 parts.append(Text(text=part.refusal))
             case ImagePart():
                 picture = part.image_url
-                if picture.detail == "high":
-                    raise unsupported(f"{where}.image_url.detail", "pictures are seen in one size, 'low' or 'auto'")
                 parts.append(await media.image(picture.url, picture.detail, f"{where}.image_url"))
             case AudioPart():
                 sound = part.input_audio
@@ -77,7 +75,7 @@ async def _content(content: str | Sequence[ContentPart] | None, media: MediaRead
             case FilePart():
                 file = part.file
                 given = GivenFile(file.file_id, file.file_data, file.filename)
-                parts.append(await media.file(given, f"{where}.file"))
+                parts += await media.file(given, f"{where}.file")
     return parts
 
 

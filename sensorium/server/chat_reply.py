@@ -262,7 +262,7 @@ def _logprob_body(token: TokenLogprob) -> Json:
     return {"token": text, "logprob": token.logprob, "bytes": list(token.bytes)}
 
 
-def usage_body(usages: Sequence[Usage]) -> Json:
+def usage_body(usages: Sequence[Usage], *, gpt_4o_image_tokens: int = 0) -> Json:
     """The cost of all choices together. They share a prompt, which counts once."""
     prompt = usages[0]
     output = {name: sum(getattr(usage, f"output_{name}") for usage in usages) for name in ("text", "audio", "image")}
@@ -277,6 +277,7 @@ def usage_body(usages: Sequence[Usage]) -> Json:
             "text_tokens": prompt.input_text,
             "audio_tokens": prompt.input_audio,
             "image_tokens": prompt.input_image,
+            **({"gpt_4o_image_tokens": gpt_4o_image_tokens} if gpt_4o_image_tokens else {}),
         },
         "completion_tokens_details": {
             "reasoning_tokens": 0,

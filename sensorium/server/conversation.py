@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from sensorium.engine.request import InputTranscriptDelta
-from sensorium.messages import Audio, Image, Message, Part, Role, Text, ToolCall
-from sensorium.server.errors import invalid, unsupported
+from sensorium.messages import Audio, Image, Message, Part, Role, Text, ToolCall, Video
+from sensorium.server.errors import invalid
 from sensorium.server.media import MediaReader
 from sensorium.server.realtime_audio import WireDecoder, WireEncoder, WireFormat
 from sensorium.server.realtime_events import (
@@ -46,7 +46,7 @@ class Content:
     kind: Literal["input_text", "input_audio", "input_image", "output_text", "output_audio"]
     text: str | None = ""  # of sound: its transcript, None where it is not known yet
     waveform: np.ndarray | None = None  # (N,) float32 at the engine's rate
-    image: Image | None = None
+    image: Image | Video | None = None  # an animated picture is a film
     image_url: str = ""
     spoken: list[Spoken] = field(default_factory=list)
 
@@ -221,8 +221,6 @@ async def read_item(new: NewItem, media: MediaReader, *, format: WireFormat, rat
             case InputTextPart():
                 content.append(Content(kind="input_text", text=part.text))
             case InputImagePart():
-                if part.detail == "high":
-                    raise unsupported(f"{where}.detail", "pictures are seen in one size, 'low' or 'auto'")
                 image = await media.image(part.image_url, part.detail, f"{where}.image_url")
                 content.append(Content(kind="input_image", text=None, image=image, image_url=part.image_url))
             case InputAudioPart():

@@ -8,7 +8,9 @@ bounded by the header and then by what comes; and of each frame that is kept onl
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import av
@@ -135,13 +137,37 @@ def _too_many(param: str, bounds: FilmBounds) -> APIError:
     return invalid(message, f"{param}.fps", "video_too_long")
 
 
+class Ticks:
+    """What is to be seen every `step_s`. Where that would be more than `max_frames`, every other one goes."""
+
+    def __init__(self, step_s: float, max_frames: int) -> None:
+        self.step_s = step_s
+        self.kept: list[np.ndarray] = []
+        self._max_frames = max_frames
+
+    @property
+    def times_s(self) -> list[float]:
+        return [self.step_s * index for index in range(len(self.kept))]
+
+    def show(self, picture: Callable[[], np.ndarray], *, until_s: float) -> bool:
+        """The picture is to be seen until then, from where the one before it was. False if a frame had to go."""
+        whole = True
+        while len(self.kept) * self.step_s < until_s - 1e-6:
+            if len(self.kept) >= self._max_frames:
+                self.kept = self.kept[::2]
+                self.step_s *= 2
+                whole = False
+            else:
+                self.kept.append(picture())
+        return whole
+
+
 class _Seen:
     """Takes the frames of a file in order, and keeps what is to be seen at every tick."""
 
     def __init__(self, fps: float | None, param: str, bounds: FilmBounds, *, stretch: float) -> None:
-        self._step_s, self._may_thin = 1 / (fps or DEFAULT_FPS), fps is None
+        self._ticks, self._may_thin = Ticks(1 / (fps or DEFAULT_FPS), bounds.max_frames), fps is None
         self._param, self._bounds, self._stretch = param, bounds, stretch
-        self._kept: list[np.ndarray] = []
         self._last: VideoFrame | None = None
         self._start_s = self._last_s = 0.0
         self._num_seen = 0
@@ -156,29 +182,21 @@ class _Seen:
         if self._last is None:
             self._start_s = time_s
         else:
-            self._keep(until_s=time_s - self._start_s)
+            self._show(self._last, until_s=time_s - self._start_s)
         if time_s - self._start_s > self._bounds.max_s + _SLACK_S:
             raise FilmTooLong(self._param, self._bounds.max_s)
         self._last, self._last_s = frame, max(time_s, self._last_s)
-
-    def _keep(self, *, until_s: float) -> None:
-        """The last frame is what is to be seen at the ticks before `until_s`."""
-        assert self._last is not None
-        while len(self._kept) * self._step_s < until_s - 1e-6:
-            if len(self._kept) >= self._bounds.max_frames:
-                if not self._may_thin:
-                    raise _too_many(self._param, self._bounds)
-                self._kept = self._kept[::2]
-                self._step_s *= 2
-                continue
-            self._kept.append(_small(self._last, self._stretch))
 
     def finish(self) -> tuple[list[np.ndarray], list[float], float]:
         """The frames, their times in seconds since the film began, and when that was by the file's clock."""
         if self._last is None:
             raise _damaged(self._param)
-        self._keep(until_s=self._last_s - self._start_s + 1e-3)
-        return self._kept, [self._step_s * index for index in range(len(self._kept))], self._start_s
+        self._show(self._last, until_s=self._last_s - self._start_s + 1e-3)
+        return self._ticks.kept, self._ticks.times_s, self._start_s
+
+    def _show(self, frame: VideoFrame, *, until_s: float) -> None:
+        if not self._ticks.show(partial(_small, frame, self._stretch), until_s=until_s) and not self._may_thin:
+            raise _too_many(self._param, self._bounds)
 
 
 def _small(frame: VideoFrame, stretch: float) -> np.ndarray:

@@ -8,8 +8,6 @@ event loop: what a file of a few kilobytes may unfold to is taken a bounded numb
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import io
 import struct
 from collections.abc import Callable
@@ -20,26 +18,24 @@ from typing import Literal, NamedTuple, TypeVar
 import av
 import av.error
 import numpy as np
-import PIL.Image
-import PIL.ImageOps
 import soundfile
 import soxr
 
 from sensorium.engine.request import EngineInfo
-from sensorium.messages import Audio, Image, Text, Video
+from sensorium.messages import Audio, Image, Part, Text, Video
+from sensorium.server.animation_in import decode_animation
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, context_exceeded, invalid, unsupported
 from sensorium.server.fetch import FetchError, TooLarge, fetch
 from sensorium.server.files import FileReader, KeptFile
 from sensorium.server.film_in import FilmBounds, FilmTooLong, decode_film, film_format
+from sensorium.server.image_tokens import Detail, picture_size, views_of
+from sensorium.server.pages_in import decode_pages
+from sensorium.server.picture_in import AnimatedPicture, decode_image, from_base64, image_from_data_url
 
 AudioFormat = Literal["wav", "mp3"]
-Detail = Literal["low", "high", "auto"]
 T = TypeVar("T")
 
-MAX_SIDE = 1024  # larger pictures are scaled down to fit: an engine sees far less
-_BAND_PIXELS = 2**20  # of a picture, converted at a time
-_IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 _MIN_RATE_HZ, _MAX_RATE_HZ, _MAX_CHANNELS = 4_000, 192_000, 8
 _WAV_SIZE_UNKNOWN = 0x7FFF0000  # writers that cannot seek back leave a size in this region
 
@@ -81,6 +77,7 @@ class MediaReader:
         self._sample_rate_hz = info.sample_rate_hz
         self._threads = threads
         self._num_images = 0
+        self._num_views = 0  # of pictures: a whole, or a part that is looked at besides
         self._num_frames = 0
         self._film_s = 0.0
         self._audio_s = 0.0
@@ -89,17 +86,27 @@ class MediaReader:
         self._frame_tokens = info.limits.get("frame_tokens", _FRAME_TOKENS)
         self._audio_tokens_per_s = info.limits.get("audio_tokens_per_s", _AUDIO_TOKENS_PER_S)
 
-    async def image(self, url: str, detail: Detail, param: str) -> Image:
-        """The picture behind a data URL or an http(s) URL. Raises APIError naming `param`."""
-        config = self._config
-        self._count_image(param)
+    async def image(self, url: str, detail: Detail, param: str) -> Image | Video:
+        """The picture behind a data URL or an http(s) URL: a film if it is animated. Raises APIError naming `param`."""
+        self._count_image(param, detail)
         if url[:5].lower() == "data:":
-            pixels = await self._in_thread(_image_from_data_url, url, param, config)
+            data = await self._in_thread(image_from_data_url, url, param, self._config.max_image_bytes)
         else:
-            pixels = await self._in_thread(decode_image, await self._fetch(url, param), param, config)
-        return Image(pixels=pixels, detail=detail)
+            data = await self._fetch(url, param)
+        return await self._decoded_image(data, detail, param)
 
-    async def kept_image(self, file_id: str, detail: Detail, param: str) -> Image:
+    async def _decoded_image(self, data: bytes, detail: Detail, param: str) -> Image | Video:
+        """`_count_image` has let it in."""
+        try:
+            pixels = await self._in_thread(decode_image, data, param, self._config)
+        except AnimatedPicture:
+            self._num_views -= views_of(detail)
+            film = await self._in_thread(decode_animation, data, param, self._film_bounds(self._free_tokens))
+            self._count_film(film)
+            return film
+        return Image(pixels=pixels, detail=detail, given_size=picture_size(data))
+
+    async def kept_image(self, file_id: str, detail: Detail, param: str) -> Image | Video:
         """The picture in an uploaded file. Raises APIError naming `param`."""
         return await self._image(await self._kept(file_id, param), detail, param)
 
@@ -119,33 +126,43 @@ class MediaReader:
         return await self._film((await self._kept(file_id, param)).data, fps, param)
 
     async def _film(self, data: bytes, fps: float | None, param: str) -> Video:
-        config = self._config
         self._check_film_size(len(data), param)
-        allowed_s = max(0.0, config.max_film_s - self._film_s)
         held_s = max(0.0, self._free_tokens)  # every second has a mark
-        bounds = FilmBounds(
-            max_pixels=config.max_film_pixels, max_s=min(allowed_s, held_s), max_frames=config.max_film_frames
-        )
+        bounds = self._film_bounds(held_s)
         work = partial(decode_film, fps=fps, sample_rate_hz=self._sample_rate_hz)
         try:
             film = await self._in_thread(work, data, param, bounds)
         except FilmTooLong:
-            if held_s < allowed_s:
+            if bounds.max_s == held_s:
                 raise self._exceeded() from None
             raise
+        self._count_film(film)
+        return film
+
+    def _film_bounds(self, held_s: float) -> FilmBounds:
+        config = self._config
+        return FilmBounds(
+            max_pixels=config.max_film_pixels,
+            max_s=max(0.0, min(config.max_film_s - self._film_s, held_s)),
+            max_frames=config.max_film_frames,
+        )
+
+    def _count_film(self, film: Video) -> None:
         self._film_s += film.duration_ms / 1000
         self._num_frames += len(film.frames)
         self._audio_s += film.sound.duration_ms / 1000 if film.sound else 0.0
         if self._free_tokens < 0:
             raise self._exceeded()
-        return film
 
     def _check_film_size(self, num_bytes: int, param: str) -> None:
         if num_bytes > self._config.max_film_bytes:
             raise invalid(f"The film is larger than {self._config.max_film_bytes} bytes.", param, "video_too_large")
 
-    async def file(self, given: GivenFile, param: str) -> Text | Image | Audio | Video:
-        """What a file holds, by its bytes: UTF-8 text, a picture, a clip or a film. Raises APIError naming `param`."""
+    async def file(self, given: GivenFile, param: str) -> list[Part]:
+        """What a file holds, by its bytes: UTF-8 text, a picture, a clip, a film, or the pages of a PDF file.
+
+        Raises APIError naming `param`.
+        """
         if (given.id is None) == (given.data is None):
             raise invalid("A file is given either by `file_id` or in `file_data`.", param)
         if given.id is not None:
@@ -153,13 +170,13 @@ class MediaReader:
         else:
             name, data = given.name or "", await self._in_thread(_file_from_base64, given.data, f"{param}.file_data")
         if _is_wav(data) or _is_mp3(data):
-            return await self._clip(data, "wav" if _is_wav(data) else "mp3", param)
+            return [await self._clip(data, "wav" if _is_wav(data) else "mp3", param)]
         if film_format(data):
-            return await self._film(data, None, param)
+            return [await self._film(data, None, param)]
         if data.startswith(_PICTURE_SIGNATURES):
-            return await self._image(KeptFile(name, data), "auto", param)
+            return [await self._image(KeptFile(name, data), "auto", param)]
         if data.startswith(b"%PDF-"):
-            raise unsupported(param, "PDF files are not read yet: send their pages as pictures, or their text")
+            return await self._pages(KeptFile(name, data), param)
         if len(data) > _MOST_TOKEN_BYTES * self._max_tokens:
             raise context_exceeded("the file alone takes more than this model's context holds", self._prompt_param)
         try:
@@ -168,7 +185,25 @@ class MediaReader:
             raise unsupported(
                 param, "only text in UTF-8, PNG, JPEG, WebP, GIF, WAV, MP3, MP4, MOV and WebM files are read"
             ) from None
-        return Text(text=f"{name}:\n{text}\n" if name else text)
+        return [Text(text=f"{name}:\n{text}\n" if name else text)]
+
+    async def _pages(self, file: KeptFile, param: str) -> list[Part]:
+        """Every page of a PDF file: its text, and then what it looks like."""
+
+        def allow(num_pages: int) -> None:
+            if num_pages > self._config.max_images - self._num_images:
+                raise self._too_many_images(param)
+            if num_pages * self._image_tokens > self._free_tokens:
+                raise self._exceeded()
+
+        max_chars = _MOST_TOKEN_BYTES * self._max_tokens
+        pages = await self._in_thread(decode_pages, file.data, param, allow, max_chars)
+        parts: list[Part] = []
+        for number, page in enumerate(pages, start=1):
+            self._count_image(param, "auto")
+            heading = f"{file.filename or 'PDF'}, page {number}:\n"
+            parts += [Text(text=f"{heading}{page.text}\n"), Image(pixels=page.pixels)]
+        return parts
 
     async def _kept(self, id: str, param: str) -> KeptFile:
         found = await self._files(id) if self._files else None
@@ -176,26 +211,30 @@ class MediaReader:
             raise APIError(f"File with id '{id[:100]}' not found.", status=404, param=param)
         return found
 
-    async def _image(self, file: KeptFile, detail: Detail, param: str) -> Image:
-        self._count_image(param)
+    async def _image(self, file: KeptFile, detail: Detail, param: str) -> Image | Video:
+        self._count_image(param, detail)
         if len(file.data) > self._config.max_image_bytes:
             raise invalid(
                 f"The picture is larger than {self._config.max_image_bytes} bytes.", param, "image_file_too_large"
             )
-        return Image(pixels=await self._in_thread(decode_image, file.data, param, self._config), detail=detail)
+        return await self._decoded_image(file.data, detail, param)
 
-    def _count_image(self, param: str) -> None:
+    def _count_image(self, param: str, detail: Detail) -> None:
         self._num_images += 1
+        self._num_views += views_of(detail)
         if self._num_images > self._config.max_images:
-            most = self._config.max_images
-            raise invalid(f"At most {most} pictures fit in a request.", param, "array_above_max_length")
+            raise self._too_many_images(param)
         if self._free_tokens < 0:
             raise self._exceeded()
+
+    def _too_many_images(self, param: str) -> APIError:
+        most = self._config.max_images
+        return invalid(f"At most {most} pictures fit in a request.", param, "array_above_max_length")
 
     @property
     def _free_tokens(self) -> float:
         """What the media so far leave of the engine's context, at the most."""
-        images, sound = self._num_images * self._image_tokens, self._audio_s * self._audio_tokens_per_s
+        images, sound = self._num_views * self._image_tokens, self._audio_s * self._audio_tokens_per_s
         return self._max_tokens - images - sound - self._num_frames * self._frame_tokens - self._film_s
 
     def _exceeded(self) -> APIError:
@@ -239,7 +278,7 @@ class MediaReader:
         if len(data) * 3 // 4 > self._config.max_audio_bytes:
             raise self._too_large(param)
         try:
-            raw = await self._in_thread(_from_base64, data)
+            raw = await self._in_thread(from_base64, data)
         except ValueError:
             raise invalid("The clip is not valid base64.", param) from None
         return await self._clip(raw, format, param)
@@ -277,26 +316,6 @@ class ClipTooLong(APIError):
         super().__init__(message, param=param, code="audio_too_large")
 
 
-def _image_from_data_url(url: str, param: str, config: ServerConfig) -> np.ndarray:
-    return decode_image(image_from_data_url(url, param, config.max_image_bytes), param, config)
-
-
-def image_from_data_url(url: str, param: str, max_bytes: int) -> bytes:
-    """The bytes in `data:image/...;base64,...`. Which of the picture formats they are in, the bytes say best."""
-    header, comma, payload = url.partition(",")
-    media_type, *attributes = header[len("data:") :].lower().split(";")
-    if not comma or "base64" not in attributes:
-        raise invalid("A data URL must read data:image/<type>;base64,<data>.", param, "invalid_image_url")
-    if not media_type.startswith("image/"):
-        raise invalid(f"The data URL holds {media_type!r}, not a picture.", param, "unsupported_image_media_type")
-    if len(payload) * 3 // 4 > max_bytes:
-        raise invalid(f"The picture is larger than {max_bytes} bytes.", param, "image_file_too_large")
-    try:
-        return _from_base64(payload)
-    except ValueError:
-        raise invalid("The picture is not valid base64.", param, "invalid_base64_image") from None
-
-
 def _file_from_base64(text: str, param: str) -> bytes:
     """A file in base64, or in a data URL with it."""
     if text[:5].lower() == "data:":
@@ -304,105 +323,9 @@ def _file_from_base64(text: str, param: str) -> bytes:
         if not comma or "base64" not in header.lower().split(";"):
             raise invalid("A data URL must read data:<type>;base64,<data>.", param)
     try:
-        return _from_base64(text)
+        return from_base64(text)
     except ValueError:
         raise invalid("The file is not valid base64.", param) from None
-
-
-def _from_base64(text: str) -> bytes:
-    if "\n" in text or "\r" in text:  # MIME encoders break lines
-        text = text.replace("\n", "").replace("\r", "")
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise ValueError("not base64") from error
-
-
-def decode_image(data: bytes, param: str, config: ServerConfig) -> np.ndarray:
-    """A PNG, JPEG, WebP or still GIF as (H, W, 3) uint8 RGB: upright, on white, at most MAX_SIDE on a side.
-
-    Raises APIError naming `param`.
-    """
-    if not data:
-        raise invalid("The picture is empty.", param, "empty_image_file")
-    max_pixels = config.max_image_pixels
-    if _is_one_scan_jpeg(data):
-        max_pixels = max(max_pixels, config.max_photo_pixels)
-    too_large = invalid(f"The picture has more than {max_pixels} pixels.", param, "image_too_large")
-    try:
-        # warns above a bound of Pillow's own, which is higher than ours
-        image = PIL.Image.open(io.BytesIO(data), formats=_IMAGE_FORMATS)
-    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
-        raise too_large from None
-    except PIL.UnidentifiedImageError:
-        raise invalid("The picture is not a PNG, JPEG, WebP or GIF.", param, "invalid_image_format") from None
-    except Exception as error:  # Pillow's readers raise nearly anything on damaged files
-        raise _damaged_image(param) from error
-    with image:
-        if image.width * image.height > max_pixels:
-            raise too_large
-        try:
-            animated = image.format in ("PNG", "WEBP", "GIF") and getattr(image, "is_animated", False)
-            pixels = np.empty(0) if animated else _to_rgb(image)
-        except Exception as error:
-            raise _damaged_image(param) from error
-    if animated:
-        raise invalid("Animated pictures are not supported.", param, "invalid_image_format")
-    return pixels
-
-
-def _damaged_image(param: str) -> APIError:
-    return invalid("The picture is damaged and cannot be decoded.", param, "image_parse_error")
-
-
-def _is_one_scan_jpeg(data: bytes) -> bool:
-    """Whether a JPEG holds all its colours in one scan from top to bottom, as cameras write it.
-
-    Only such a one is decoded line by line; of any other, a progressive one say, the decoder holds all coefficients.
-    """
-    if data[:2] != b"\xff\xd8":
-        return False
-    position, num_components = 2, 0
-    while position + 10 <= len(data):
-        marker, size = struct.unpack_from(">HH", data, position)
-        if marker < 0xFFC0 or 0xFFD0 <= marker <= 0xFFD9 or marker == 0xFFFF:
-            return False  # legal, but a decoder might read on elsewhere than we would
-        if marker in (0xFFC0, 0xFFC1):  # the header of a frame in sequential order
-            num_components = data[position + 9]
-        if marker == 0xFFDA:  # the first scan begins
-            return data[position + 4] == num_components
-        position += 2 + size
-    return False
-
-
-def _to_rgb(image: PIL.Image.Image) -> np.ndarray:
-    """Shrinks while it converts, band by band: the file's own mode takes a byte a pixel where RGBA takes four."""
-    scale = min(1.0, MAX_SIDE / max(image.size))
-    fitting = max(1, round(scale * image.width)), max(1, round(scale * image.height))
-    image.draft(image.mode, fitting)  # a JPEG is decoded at a half, a quarter or an eighth of its size
-    factor = max(1, max(image.size) // MAX_SIDE)
-    shrunk = PIL.Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
-    band_height = factor * max(1, _BAND_PIXELS // (factor * image.width))
-    for top in range(0, image.height, band_height):
-        band = image.crop((0, top, image.width, min(top + band_height, image.height)))
-        shrunk.paste(_on_white(band).reduce(factor), (0, top // factor))
-    whole = (0, 0, image.width / factor, image.height / factor)  # the last row and column may be less than one
-    fitted = shrunk.resize(fitting, PIL.Image.Resampling.BICUBIC, box=whole)
-    fitted.info = image.info  # says which side is up
-    return np.array(PIL.ImageOps.exif_transpose(fitted))  # (H, W, 3)
-
-
-def _on_white(image: PIL.Image.Image) -> PIL.Image.Image:
-    """A picture of any mode as RGB."""
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
-        grey = np.asarray(image).astype(np.int64) >> 8
-        image = PIL.Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    rgba = image.convert("RGBA")
-    white = PIL.Image.new("RGBA", rgba.size, "white")
-    white.alpha_composite(rgba)
-    return white.convert("RGB")
 
 
 def decode_audio(data: bytes, format: AudioFormat, param: str, max_s: float) -> tuple[np.ndarray, int]:

@@ -155,7 +155,7 @@ class Meter:
         parts = [part for message in messages for part in message.parts]
         num_chars = sum(len(part.text) for part in parts if isinstance(part, Text))
         num_chars += sum(len(part.name) + len(part.arguments) for part in parts if isinstance(part, ToolCall))
-        num_images = sum(isinstance(part, Image) for part in parts)
+        num_images = sum(1 + len(part.quarters) for part in parts if isinstance(part, Image))
         num_frames = sum(len(part.frames) for part in parts if isinstance(part, Video))
         sound_tokens = audio_s(messages) * self._audio_tokens_per_s
         picture_tokens = num_images * self._image_tokens + num_frames * self._frame_tokens

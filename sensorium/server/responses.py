@@ -25,6 +25,7 @@ from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, internal, validated
 from sensorium.server.files import Files
 from sensorium.server.hangup import EventStream
+from sensorium.server.image_tokens import gpt_4o_image_tokens
 from sensorium.server.listing import not_found
 from sensorium.server.logs import describe
 from sensorium.server.media import MediaReader
@@ -144,6 +145,7 @@ class Responses:
             response_body(request, params, self._info),
             image=request.image_tool,
             obfuscates=bool(options and options.include_obfuscation),
+            seen=gpt_4o_image_tokens(messages),
         )
         return _Job(
             request=request,

@@ -171,14 +171,14 @@ async def _content(
                 if part.file_url:
                     raise unsupported(f"{where}.file_url", "send the file in `file_data`, or upload it")
                 given = GivenFile(part.file_id, part.file_data, part.filename)
-                parts.append(await media.file(given, where))
+                parts += await media.file(given, where)
     return parts
 
 
 async def _image(part: InputImage, media: MediaReader, param: str) -> Part:
     detail = part.detail or "auto"
-    if detail in ("high", "original"):
-        raise unsupported(f"{param}.detail", "pictures are seen in one size, 'low' or 'auto'")
+    if detail == "original":
+        raise unsupported(f"{param}.detail", "pictures are seen whole ('low'), or by their quarters too ('high')")
     if part.file_id:
         return await media.kept_image(part.file_id, detail, f"{param}.file_id")
     if not part.image_url:

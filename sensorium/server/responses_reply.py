@@ -72,10 +72,15 @@ def _tool_body(tool: Any) -> Json:
     return {**tool.model_dump(), "strict": bool(tool.strict)}
 
 
-def usage_body(usage: Usage) -> Json:
+def usage_body(usage: Usage, gpt_4o_image_tokens: int = 0) -> Json:
+    seen = {"image_tokens": usage.input_image, "gpt_4o_image_tokens": gpt_4o_image_tokens}
     return {
         "input_tokens": usage.input_tokens,
-        "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": 0},
+        "input_tokens_details": {
+            "cached_tokens": usage.cached,
+            "cache_write_tokens": 0,
+            **(seen if gpt_4o_image_tokens else {}),
+        },
         "output_tokens": usage.output_tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": usage.input_tokens + usage.output_tokens,
@@ -85,11 +90,13 @@ def usage_body(usage: Usage) -> Json:
 class ResponseWriter:
     """Fills `body`, a response that was just begun, by the engine's events. Every method returns the stream's events.
 
-    Pictures are encoded as `image` says, or as PNG. `obfuscates` pads deltas, so that their length tells less.
+    Pictures are encoded as `image` says, or as PNG. `obfuscates` pads deltas, so that their length tells less. `seen`
+    is what gpt-4o would have counted for the pictures of the prompt.
     """
 
-    def __init__(self, body: Json, *, image: ImageTool | None = None, obfuscates: bool = False) -> None:
+    def __init__(self, body: Json, *, image: ImageTool | None = None, obfuscates: bool = False, seen: int = 0) -> None:
         self.body = body
+        self._gpt_4o_image_tokens = seen
         self._image = image or ImageTool(type="image_generation")
         self._obfuscates = obfuscates
         self._num_events = 0
@@ -185,7 +192,7 @@ class ResponseWriter:
         is_cut = end.reason == "length"
         events = [] if self.body["output"] else self._open_message()  # an answer of no words is one too
         events += self._close("incomplete" if is_cut else "completed")
-        self.body["usage"] = usage_body(end.usage)
+        self.body["usage"] = usage_body(end.usage, self._gpt_4o_image_tokens)
         if is_cut:
             self._finish("incomplete", incomplete_details={"reason": "max_output_tokens"})
             return [*events, self._about("response.incomplete")]

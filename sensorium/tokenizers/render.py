@@ -442,6 +442,8 @@ def encode_message(
             parts.append(audio(part))
         elif isinstance(part, Image):
             parts.append(image(part))
+            if message.role != "assistant":
+                parts += map(image, part.quarters)
         elif isinstance(part, Video):
             if message.role == "assistant":
                 raise ValueError("the assistant makes no films, so it cannot have shown one")

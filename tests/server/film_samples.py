@@ -10,6 +10,7 @@ import av
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
+from av.video.stream import VideoStream
 
 from tests.server.samples import data_url, tone
 
@@ -33,7 +34,7 @@ def movie(
     with av.open(file, "w", format=format) as container:
         seen = container.add_stream(video_codec, rate=fps) if picture else None
         heard = container.add_stream(audio_codec, rate=48_000, layout="mono") if sound else None
-        if seen is not None:
+        if isinstance(seen, VideoStream):
             seen.width, seen.height, seen.pix_fmt = *size, "yuv420p"
             for index in range(round(seconds * fps)):
                 pixels = np.zeros((size[1], size[0], 3), np.uint8)
@@ -41,7 +42,7 @@ def movie(
                 pixels[: size[1] // 2, :, 1] = 200
                 container.mux(seen.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
             container.mux(seen.encode())
-        if heard is not None:
+        if isinstance(heard, AudioStream):
             _sound(container, heard, tone(seconds - sound_from_s, 48_000), round(48_000 * sound_from_s))
     return file.getvalue()
 

@@ -59,6 +59,7 @@ def test_a_written_answer(server: Live):
             "text_tokens": 1,
             "audio_tokens": 7,
             "image_tokens": 64,
+            "gpt_4o_image_tokens": 255,
         },
         "completion_tokens_details": {
             "reasoning_tokens": 0,

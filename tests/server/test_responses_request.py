@@ -77,7 +77,7 @@ def user(*content: Any) -> dict[str, Any]:
         (user({"type": "output_text", "text": "hi"}), "input[0].content[0].type", "invalid_value"),
         (user({"type": "input_text"}), "input[0].content[0].text", "missing_required_parameter"),
         (user({"type": "input_image"}), "input[0].content[0].image_url", "missing_required_parameter"),
-        (user({"type": "input_image", "image_url": "data:,", "detail": "high"}), "input[0].content[0].detail",
+        (user({"type": "input_image", "image_url": "data:,", "detail": "original"}), "input[0].content[0].detail",
          "unsupported_value"),
         (user({"type": "input_image", "image_url": "data:,"}), "input[0].content[0].image_url", "invalid_image_url"),
         (user({"type": "input_file", "file_url": "http://x/a"}), "input[0].content[0].file_url", "unsupported_value"),

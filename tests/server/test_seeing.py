@@ -1,0 +1,242 @@
+"""What is seen of pictures: their quarters, animations as films, pages, several at once; and what is refused."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pypdfium2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sensorium.engine.fake import FakeEngine
+from sensorium.messages import Image, Message, Text, Video
+from sensorium.server.animation_in import decode_animation
+from sensorium.server.config import ServerConfig
+from sensorium.server.errors import APIError
+from sensorium.server.film_in import FilmBounds
+from sensorium.server.image_tokens import gpt_4o_image_tokens
+from sensorium.server.pages_in import PAGE_SIDE, decode_pages
+from sensorium.server.picture_in import decode_image
+from tests.server.live import Live, live
+from tests.server.samples import b64, data_url, image_part, picture
+
+BOUNDS = FilmBounds(max_pixels=100_000, max_s=30.0, max_frames=16)
+
+
+def animation(format: str, durations_ms: Sequence[int], size: tuple[int, int] = (8, 6)) -> bytes:
+    """Every frame is a little redder than the one before it."""
+    frames = [PIL.Image.new("RGB", size, (10 * index, 200, 0)) for index in range(len(durations_ms))]
+    file = io.BytesIO()
+    frames[0].save(file, format, save_all=True, append_images=frames[1:], duration=list(durations_ms), lossless=True)
+    return file.getvalue()
+
+
+def pdf(num_pages: int, size: tuple[int, int] = (200, 100)) -> bytes:
+    """Pages with a red lower half."""
+    document = pypdfium2.PdfDocument.new()
+    for _ in range(num_pages):
+        page = document.new_page(*size)
+        red = pypdfium2.raw.FPDFPageObj_CreateNewRect(0, 0, size[0], size[1] / 2)
+        pypdfium2.raw.FPDFPageObj_SetFillColor(red, 255, 0, 0, 255)
+        pypdfium2.raw.FPDFPath_SetDrawMode(red, pypdfium2.raw.FPDF_FILLMODE_WINDING, 0)
+        pypdfium2.raw.FPDFPage_InsertObject(page, red)
+        page.gen_content()
+    file = io.BytesIO()
+    document.save(file)
+    return file.getvalue()
+
+
+def said_pdf(text: str) -> bytes:
+    """A page of one line of text, written by hand: PDFium adds text only with a font."""
+    content = f"BT /F1 18 Tf 20 50 Td ({text}) Tj ET".encode()
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 200 100] /Contents 4 0 R "
+        b"/Resources << /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >> >>",
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(content), content),
+    ]
+    numbered = b"".join(b"%d 0 obj\n%s\nendobj\n" % (index, body) for index, body in enumerate(objects, start=1))
+    return b"%PDF-1.4\n" + numbered + b"trailer << /Root 1 0 R >>\n%%EOF"
+
+
+def content_of(server: Live, content: list[dict[str, Any]]) -> str:
+    answer = server.chat(content)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["choices"][0]["message"]["content"]
+
+
+# --- detail
+
+
+def test_quarters_cover_the_picture():
+    pixels = np.arange(7 * 5 * 3, dtype=np.uint8).reshape(7, 5, 3)
+    quarters = Image(pixels=pixels, detail="high").quarters
+    assert [quarter.pixels.shape for quarter in quarters] == [(4, 3, 3)] * 4
+    assert np.array_equal(quarters[0].pixels, pixels[:4, :3])
+    assert np.array_equal(quarters[3].pixels, pixels[3:, 2:])
+    assert Image(pixels=pixels[:1, :1], detail="high").quarters[3].pixels.shape == (1, 1, 3)
+    assert Image(pixels=pixels).quarters == Image(pixels=pixels, detail="low").quarters == ()
+
+
+@pytest.mark.parametrize(
+    ("size", "detail", "tokens"),
+    [
+        ((1024, 1024), "high", 765),
+        ((2048, 4096), "high", 1105),
+        ((512, 512), "auto", 255),
+        ((4096, 8192), "low", 85),
+        ((1, 1), "high", 255),
+    ],
+)
+def test_the_documented_counts(size: tuple[int, int], detail: Any, tokens: int):
+    shown = Image(pixels=np.zeros((2, 2, 3), np.uint8), detail=detail, given_size=size)
+    assert gpt_4o_image_tokens([Message(role="user", parts=(shown,))]) == tokens
+    assert gpt_4o_image_tokens([Message(role="assistant", parts=(shown,))]) == 0
+
+
+@pytest.mark.parametrize(("detail", "views", "documented"), [("low", 1, 85), ("auto", 1, 765), ("high", 5, 765)])
+def test_both_counts_are_told(server: Live, detail: str, views: int, documented: int):
+    url = data_url(picture(size=(1500, 1500)))
+    details = server.chat([image_part(url, detail=detail)]).json()["usage"]["prompt_tokens_details"]
+    assert (details["image_tokens"], details["gpt_4o_image_tokens"]) == (64 * views, documented)
+    item = {"role": "user", "content": [{"type": "input_image", "image_url": url, "detail": detail}]}
+    details = server.respond([item]).json()["usage"]["input_tokens_details"]
+    assert (details["image_tokens"], details["gpt_4o_image_tokens"]) == (64 * views, documented)
+
+
+def test_high_detail_is_counted_before_it_is_decoded():
+    with live(FakeEngine(max_tokens=300)) as server:
+        part = image_part(data_url(picture()), detail="high")
+        assert server.refusal([part]) == ("messages", "context_length_exceeded")
+        assert server.chat([image_part(data_url(picture()))] * 4).status_code == 200
+
+
+# --- animations
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
+def test_an_animation_is_a_film(server: Live, format: str):
+    film = decode_animation(animation(format, [500] * 4), "here", BOUNDS)
+    assert film.times_ms == tuple(250.0 * index for index in range(8))
+    assert [round(int(frame.pixels[0, 0, 0]) / 10) for frame in film.frames] == [0, 0, 1, 1, 2, 2, 3, 3]
+    said = content_of(server, [image_part(data_url(animation(format, [1000] * 4), f"image/{format.lower()}"))])
+    assert said == "I got a film of 8 frames of 8 x 6 in 3.5 s."
+
+
+def test_a_long_animation_is_looked_at_less_often():
+    film = decode_animation(animation("GIF", [1000] * 20), "here", BOUNDS)
+    assert film.times_ms == tuple(4000.0 * index for index in range(5))
+    hasty = decode_animation(animation("GIF", [0] * 20), "here", BOUNDS)  # browsers take a tenth of a second each
+    assert hasty.times_ms[-1] == 1750.0
+
+
+def test_an_endless_animation_is_refused():
+    with pytest.raises(APIError) as caught:
+        decode_animation(animation("GIF", [60_000] * 3), "here", BOUNDS)
+    assert caught.value.code == "video_too_long"
+    with live(max_film_s=2.0) as server:
+        part = image_part(data_url(animation("GIF", [1000] * 3), "image/gif"))
+        assert server.refusal([part]) == ("messages[0].content[0].image_url", "video_too_long")
+
+
+# --- pages
+
+
+def test_a_pdf_file_is_its_pages(server: Live):
+    assert content_of(server, [{"type": "file", "file": {"file_data": b64(pdf(2)), "filename": "a.pdf"}}]) == (
+        f'You said "a.pdf, page 1:\n\na.pdf, page 2:\n\n". I got a picture of {PAGE_SIDE} x {PAGE_SIDE // 2} '
+        f"and a picture of {PAGE_SIDE} x {PAGE_SIDE // 2}."
+    )
+    parts = server.engine.requests[-1].messages[-1].parts
+    assert [type(part) for part in parts] == [Text, Image] * 2
+    assert isinstance(parts[1], Image)
+    assert parts[1].pixels[10, 10].tolist() == [255, 255, 255]
+    assert parts[1].pixels[-10, 10].tolist() == [255, 0, 0]
+
+
+def test_what_a_page_says_is_read():
+    (page,) = decode_pages(said_pdf("the lamp is red"), "here", lambda _: None, 100)
+    assert page.text == "the lamp is red"
+    assert page.pixels.min() < 100
+    with pytest.raises(APIError, match="more than the context"):
+        decode_pages(said_pdf("the lamp is red"), "here", lambda _: None, 10)
+
+
+def test_a_page_of_any_size_takes_no_more_memory():
+    (page,) = decode_pages(pdf(1, (200_000, 10)), "here", lambda _: None, 100)
+    assert page.pixels.shape[1] <= PAGE_SIDE + 1
+
+
+def test_too_many_pages_are_refused_before_one_is_drawn():
+    with live(max_images=3) as server:
+        part = {"type": "file", "file": {"file_data": b64(pdf(4))}}
+        assert server.refusal([part]) == ("messages[0].content[0].file", "array_above_max_length")
+    with live(FakeEngine(max_tokens=150)) as server:
+        part = {"type": "file", "file": {"file_data": b64(pdf(3))}}
+        assert server.refusal([part]) == ("messages", "context_length_exceeded")
+
+
+# --- several
+
+
+def test_pictures_keep_their_places_among_words(server: Live):
+    parts = [
+        {"type": "text", "text": "which is larger: "},
+        image_part(data_url(picture(size=(10, 10)))),
+        {"type": "text", "text": "or"},
+        image_part(data_url(picture(size=(20, 20)))),
+    ]
+    content_of(server, parts)
+    seen = server.engine.requests[-1].messages[-1].parts
+    assert [type(part) for part in seen] == [Text, Image, Text, Image]
+    assert content_of(server, [image_part(data_url(picture()))] * 32).count("a picture of 8 x 6") == 32
+
+
+# --- whatever is in a file
+
+
+SEEDS = {
+    "PNG": picture(),
+    "JPEG": picture("JPEG"),
+    "WEBP": picture("WEBP"),
+    "GIF": animation("GIF", [100] * 3),
+    "APNG": animation("PNG", [100] * 3),
+    "AWEBP": animation("WEBP", [100] * 3),
+    "PDF": said_pdf("two"),
+}
+CONFIG = ServerConfig(max_image_pixels=10_000, max_photo_pixels=10_000)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(sorted(SEEDS)),
+    st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=6)), max_size=5),
+    st.floats(0, 1),
+    st.binary(max_size=20),
+)
+def test_damaged_files_are_seen_or_refused(kind: str, changes: list[tuple[float, bytes]], share: float, behind: bytes):
+    """Cut, changed, with something behind: pixels within bounds, or an error of ours."""
+    data = bytearray(SEEDS[kind])
+    for where, new in changes:
+        at = int(where * max(0, len(data) - len(new)))
+        data[at : at + len(new)] = new
+    broken = bytes(data[: int(share * len(data)) + 1]) + behind
+    try:
+        if kind == "PDF":
+            seen = [page.pixels for page in decode_pages(broken, "here", lambda _: None, 10_000)]
+        elif kind in ("GIF", "APNG", "AWEBP"):
+            film = decode_animation(broken, "here", BOUNDS)
+            assert isinstance(film, Video)
+            seen = [frame.pixels for frame in film.frames]
+        else:
+            seen = [decode_image(broken, "here", CONFIG)]
+    except APIError:
+        return
+    assert all(pixels.dtype == np.uint8 and pixels.shape[2] == 3 for pixels in seen)
+    assert all(pixels.size <= 3 * (PAGE_SIDE + 1) ** 2 for pixels in seen)
