@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from sensorium.engine.request import InputTranscriptDelta
 from sensorium.messages import Audio, Image, Message, Part, Role, Text, ToolCall, Video
-from sensorium.server.errors import invalid
+from sensorium.server.errors import invalid, unsupported
 from sensorium.server.media import MediaReader
 from sensorium.server.realtime_audio import WireDecoder, WireEncoder, WireFormat
 from sensorium.server.realtime_events import (
@@ -48,12 +49,14 @@ class Content:
     waveform: np.ndarray | None = None  # (N,) float32 at the engine's rate
     image: Image | Video | None = None  # an animated picture is a film
     image_url: str = ""
+    time_ms: float | None = None  # of a camera's frame
     spoken: list[Spoken] = field(default_factory=list)
 
     def wire(self) -> Json:
         match self.kind:
             case "input_image":
-                return {"type": self.kind, "image_url": self.image_url}
+                timed = {} if self.time_ms is None else {"time_ms": self.time_ms}
+                return {"type": self.kind, "image_url": self.image_url, **timed}
             case "input_audio" | "output_audio":
                 return {"type": self.kind, "transcript": self.text}
             case _:
@@ -124,7 +127,11 @@ class Item:
             return Message(role="tool", parts=(Text(text=self.call_output),), tool_call_id=self.call.id)
         if self.call is not None:
             return Message(role="assistant", parts=(self.call,))
-        return Message(role=self.role, parts=tuple(self._part(part, rate_hz) for part in self.content))
+        parts: list[Part] = []
+        for is_filmed, run in groupby(self.content, key=lambda part: part.time_ms is not None):
+            told = list(run)
+            parts += [_filmed(told)] if is_filmed else [self._part(part, rate_hz) for part in told]
+        return Message(role=self.role, parts=tuple(parts))
 
     def _part(self, part: Content, rate_hz: int) -> Part:
         if part.image is not None:
@@ -205,6 +212,13 @@ class Conversation:
         return [item.message(rate_hz) for item in self._items]
 
 
+def _filmed(frames: Sequence[Content]) -> Video:
+    """Frames of a camera in a row: a film that begins with the first of them."""
+    times_ms = [frame.time_ms or 0.0 for frame in frames]
+    images = [frame.image for frame in frames if isinstance(frame.image, Image)]
+    return Video(frames=tuple(images), times_ms=tuple(time_ms - times_ms[0] for time_ms in times_ms))
+
+
 async def read_item(new: NewItem, media: MediaReader, *, format: WireFormat, rate_hz: int, param: str) -> Item:
     """An item that the client made, its media decoded. Raises APIError naming the part at fault."""
     item_id = new.id or new_id("item")
@@ -221,8 +235,7 @@ async def read_item(new: NewItem, media: MediaReader, *, format: WireFormat, rat
             case InputTextPart():
                 content.append(Content(kind="input_text", text=part.text))
             case InputImagePart():
-                image = await media.image(part.image_url, part.detail, f"{where}.image_url")
-                content.append(Content(kind="input_image", text=None, image=image, image_url=part.image_url))
+                content.append(await _picture(part, content, media, where))
             case InputAudioPart():
                 waveform = WireDecoder(format, rate_hz).push(from_base64(part.audio, f"{where}.audio"), last=True)
                 if not len(waveform):
@@ -232,6 +245,19 @@ async def read_item(new: NewItem, media: MediaReader, *, format: WireFormat, rat
                 content.append(Content(kind="output_text", text=part.text))
     role: Role = "assistant" if isinstance(new, AssistantItem) else new.role
     return Item(id=item_id, role=role, content=content)
+
+
+async def _picture(part: InputImagePart, before: Sequence[Content], media: MediaReader, where: str) -> Content:
+    url, time_ms = part.image_url, part.time_ms
+    if time_ms is None:
+        image = await media.image(url, part.detail, f"{where}.image_url")
+        return Content(kind="input_image", text=None, image=image, image_url=url)
+    if part.detail == "high":
+        raise unsupported(f"{where}.detail", "a camera's frames are seen in low detail")
+    if before and before[-1].time_ms is not None and before[-1].time_ms > time_ms:
+        raise invalid("A camera's frames come in the order of their times.", f"{where}.time_ms")
+    frame = await media.frame(url, f"{where}.image_url")
+    return Content(kind="input_image", text=None, image=frame, image_url=url, time_ms=time_ms)
 
 
 def from_base64(text: str, param: str) -> bytes:

@@ -89,11 +89,24 @@ class MediaReader:
     async def image(self, url: str, detail: Detail, param: str) -> Image | Video:
         """The picture behind a data URL or an http(s) URL: a film if it is animated. Raises APIError naming `param`."""
         self._count_image(param, detail)
+        return await self._decoded_image(await self._image_bytes(url, param), detail, param)
+
+    async def frame(self, url: str, param: str) -> Image:
+        """A frame of a camera, as `image` takes it. Raises APIError naming `param`."""
+        self._num_frames += 1
+        most = self._config.max_film_frames
+        if self._num_frames > most:
+            raise invalid(f"At most {most} frames of a film are seen.", param, "array_above_max_length")
+        if self._free_tokens < 0:
+            raise self._exceeded()
+        return Image(
+            pixels=await self._in_thread(decode_image, await self._image_bytes(url, param), param, self._config)
+        )
+
+    async def _image_bytes(self, url: str, param: str) -> bytes:
         if url[:5].lower() == "data:":
-            data = await self._in_thread(image_from_data_url, url, param, self._config.max_image_bytes)
-        else:
-            data = await self._fetch(url, param)
-        return await self._decoded_image(data, detail, param)
+            return await self._in_thread(image_from_data_url, url, param, self._config.max_image_bytes)
+        return await self._fetch(url, param)
 
     async def _decoded_image(self, data: bytes, detail: Detail, param: str) -> Image | Video:
         """`_count_image` has let it in."""

@@ -179,10 +179,16 @@ class InputAudioPart(Wire):
     transcript: str | None = None
 
 
+MAX_TIME_MS = 24 * 3600 * 1000
+
+
 class InputImagePart(Wire):
     type: Literal["input_image"]
     image_url: str
     detail: Literal["auto", "low", "high"] = "auto"
+    time_ms: Annotated[float, Field(ge=0, le=MAX_TIME_MS)] | None = (
+        None  # of a camera's frame; not in OpenAI's contract
+    )
 
 
 class OutputTextPart(Wire):
