@@ -91,7 +91,8 @@ async def _assistant_parts(
         if audio is None:
             raise invalid("There is no such spoken reply, or it has expired.", f"{param}.audio.id")
         parts.append(audio)
-    parts += await _content(message.images, media, f"{param}.images")
+    for index, drawn in enumerate(message.images or ()):
+        parts.append(await media.still(drawn.image_url.url, f"{param}.images[{index}].image_url"))
     for call in message.tool_calls or ():
         parts.append(ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments))
     if called := message.function_call:

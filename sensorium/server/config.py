@@ -107,7 +107,7 @@ class ServerConfig:
     max_choices: int = 8
 
     max_concurrent_decodes: int = 2  # pictures and clips of all requests: each may take a quarter of a gigabyte
-    max_images: int = 32  # of a request; as many as the model's context holds, if those are fewer
+    max_images: int = 500  # of a request; as many as the model's context holds, if those are fewer
     max_image_bytes: int = 20 * _MIB
     max_image_pixels: int = 4096 * 4096  # up to 16 bytes each while they are decoded
     max_photo_pixels: int = 64_000_000  # of a JPEG in one scan, as cameras write it: decoded small, never held whole

@@ -33,6 +33,7 @@ MIN_FPS, MAX_FPS = 0.05, 4.0
 _MAX_FILE_FPS = 240  # of a file, on average: what slow motion is recorded at
 _CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4")
 _SOUND_CODECS = ("aac", "mp3", "mp3float", "opus", "libopus", "vorbis", "flac", "alac", "ac3", "eac3")
+_MOST_PIXELS = 2**33  # of all frames together, kept or not: half a minute's decoding, 138 s of full HD
 _MAX_SOUND_SAMPLES = 2**16  # in one block of a sound track
 _SLACK_S = 0.5  # a film may be so much longer than it says
 
@@ -170,12 +171,15 @@ class _Seen:
         self._param, self._bounds, self._stretch = param, bounds, stretch
         self._last: VideoFrame | None = None
         self._start_s = self._last_s = 0.0
-        self._num_seen = 0
+        self._num_seen = self._num_pixels = 0
 
     def push(self, frame: VideoFrame) -> None:
         self._num_seen += 1
+        self._num_pixels += frame.width * frame.height
         if frame.width * frame.height > self._bounds.max_pixels:
             raise invalid("A frame of the film is too large.", self._param, "video_too_large")
+        if self._num_pixels > _MOST_PIXELS:
+            raise invalid("The film has too many pixels: send it smaller.", self._param, "video_too_large")
         if self._num_seen > _MAX_FILE_FPS * (self._bounds.max_s + 1):
             raise FilmTooLong(self._param, self._bounds.max_s)
         time_s = self._last_s if frame.time is None else float(frame.time)

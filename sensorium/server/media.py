@@ -91,6 +91,11 @@ class MediaReader:
         self._count_image(param, detail)
         return await self._decoded_image(await self._image_bytes(url, param), detail, param)
 
+    async def still(self, url: str, param: str) -> Image:
+        """As `image`, but nothing that moves: what an assistant has drawn. Raises APIError naming `param`."""
+        self._count_image(param, "auto")
+        return await self._still(url, param)
+
     async def frame(self, url: str, param: str) -> Image:
         """A frame of a camera, as `image` takes it. Raises APIError naming `param`."""
         self._num_frames += 1
@@ -99,9 +104,11 @@ class MediaReader:
             raise invalid(f"At most {most} frames of a film are seen.", param, "array_above_max_length")
         if self._free_tokens < 0:
             raise self._exceeded()
-        return Image(
-            pixels=await self._in_thread(decode_image, await self._image_bytes(url, param), param, self._config)
-        )
+        return await self._still(url, param)
+
+    async def _still(self, url: str, param: str) -> Image:
+        data = await self._image_bytes(url, param)
+        return Image(pixels=await self._in_thread(decode_image, data, param, self._config))
 
     async def _image_bytes(self, url: str, param: str) -> bytes:
         if url[:5].lower() == "data:":

@@ -136,7 +136,7 @@ async def _own_parts(
         case FunctionCall():
             return [ToolCall(id=item.call_id, name=item.name, arguments=item.arguments)]
         case ImageGenerationCall(result=str(result)):
-            return [await media.image(f"data:image/png;base64,{result}", "auto", f"{param}.result")]
+            return [await media.still(f"data:image/png;base64,{result}", f"{param}.result")]
         case ImageGenerationCall():
             return []
         case AssistantMessage():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from functools import cache
+from http.server import BaseHTTPRequestHandler
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 
 from sensorium.engine.fake import FakeEngine
 from sensorium.messages import Video
+from sensorium.server import film_in
 from sensorium.server.errors import APIError
 from sensorium.server.film_in import MAX_FRAME_SIDE, FilmBounds, decode_film
 from tests.server.film_samples import CODECS, RED_A_SECOND, film_part, movie
 from tests.server.live import Live, envelope, live
 from tests.server.samples import b64, data_url, mp3, picture, wav
+from tests.server.test_fetch import reply, web
 
 BOUNDS = FilmBounds(max_pixels=200_000, max_s=20.0, max_frames=16)
 RATE_HZ = 16_000
@@ -92,6 +95,9 @@ def test_large_frames_are_kept_small():
 def test_bounds_hold():
     assert refused(movie(seconds=1.0, fps=2, size=(512, 400))) == "video_too_large"
     assert refused(movie(), FilmBounds(max_pixels=200_000, max_s=1.0, max_frames=16)) == "video_too_long"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(film_in, "_MOST_PIXELS", 10 * 64 * 48)
+        assert refused(movie()) == "video_too_large"
     data = bytearray(movie())  # a film that says it takes half a second
     for box, at in ((b"mvhd", 20), (b"mdhd", 20)):
         where = data.index(box) + at
@@ -161,6 +167,22 @@ def test_a_film_goes_in_by_every_way(server: Live):
     assert answers == [said] * 5
     (seen,) = server.engine.requests[-1].messages[-1].parts
     assert isinstance(seen, Video)
+
+
+def test_a_film_is_fetched_as_a_film():
+    asked: list[str | None] = []
+
+    def serve(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.headers["accept"])
+        reply(handler, movie())
+
+    with web(serve) as site, live(allow_private_urls=True, max_film_bytes=len(movie())) as server:
+        part = {"type": "video_url", "video_url": {"url": f"{site}/film.mp4"}}
+        assert "3 frames" in server.chat([part]).text
+    with web(serve) as site, live(allow_private_urls=True, max_film_bytes=1000) as server:
+        part = {"type": "video_url", "video_url": {"url": f"{site}/film.mp4"}}
+        assert server.refusal([part]) == ("messages[0].content[0].video_url", "video_too_large")
+    assert asked == ["video/*"] * 2
 
 
 def test_usage_counts_frames_and_sound(server: Live):

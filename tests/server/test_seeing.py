@@ -22,7 +22,7 @@ from sensorium.server.film_in import FilmBounds
 from sensorium.server.image_tokens import gpt_4o_image_tokens
 from sensorium.server.pages_in import PAGE_SIDE, decode_pages
 from sensorium.server.picture_in import decode_image
-from tests.server.live import Live, live
+from tests.server.live import Live, envelope, live
 from tests.server.samples import b64, data_url, image_part, picture
 
 BOUNDS = FilmBounds(max_pixels=100_000, max_s=30.0, max_frames=16)
@@ -127,6 +127,20 @@ def test_an_animation_is_a_film(server: Live, format: str):
     assert [round(int(frame.pixels[0, 0, 0]) / 10) for frame in film.frames] == [0, 0, 1, 1, 2, 2, 3, 3]
     said = content_of(server, [image_part(data_url(animation(format, [1000] * 4), f"image/{format.lower()}"))])
     assert said == "I got a film of 8 frames of 8 x 6 in 3.5 s."
+
+
+def test_an_assistant_draws_nothing_that_moves(server: Live):
+    moving = data_url(animation("PNG", [100] * 3))
+    messages = [
+        {"role": "user", "content": "draw it"},
+        {"role": "assistant", "images": [image_part(moving)]},
+        {"role": "user", "content": "and now"},
+    ]
+    refused = server.http.post("/v1/chat/completions", json={"model": "gpt-4o", "messages": messages})
+    assert envelope(refused) == ("messages[1].images[0].image_url", "invalid_image_format")
+    drawn = {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": moving.split(",")[1]}
+    refused = server.respond([{"role": "user", "content": "x"}, drawn, {"role": "user", "content": "x"}])
+    assert envelope(refused) == ("input[1].result", "invalid_image_format")
 
 
 def test_a_long_animation_is_looked_at_less_often():
