@@ -22,11 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-<<<<<<< HEAD
-from math import ceil
-=======
-from math import isqrt
->>>>>>> 884de2c (Films go into the stream, and documents, questions and an examination are about them)
+from math import ceil, isqrt
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
