@@ -23,6 +23,7 @@ from sensorium.data.generators.speech import (
     phoneme_of,
     random_speaker,
     with_pauses,
+    with_silence,
 )
 from sensorium.tokenizers.vocab import VOICES
 
@@ -183,6 +184,24 @@ def test_room_shifts_words_and_phonemes_with_the_sound(level: float):
     assert rms(heard.audio.waveform[: lead - 100]) < 0.4 * rms(there)
     if level == 0:
         assert np.corrcoef(there, utterance.audio.waveform)[0, 1] > 0.9
+
+
+def test_nothing_but_speech_comes_through_a_quiet_line():
+    utterance = Synthesizer().speak(TEXT, ALLOY)
+    heard = in_room(utterance, np.random.default_rng(3), level=0.0, quiet=True).audio
+    lead = int(16 * (heard.words[0].start_ms - utterance.audio.words[0].start_ms))
+    there = heard.waveform[lead : lead + len(utterance.audio.waveform)]
+    assert 0 < rms(heard.waveform[: lead - 100]) < 1.1e-3 * rms(there)
+
+
+def test_silence_behind_the_words_moves_none_of_them():
+    plain = Synthesizer().speak(TEXT, ALLOY)
+    longer = with_silence(plain, before_ms=0.0, after_ms=700.0)
+    assert longer.audio.words == plain.audio.words
+    assert longer.audio.duration_ms == pytest.approx(plain.audio.duration_ms + 700.0, abs=0.1)
+    assert longer.phonemes[-1].phoneme == SILENCE
+    assert longer.phonemes[-1].end_ms == pytest.approx(longer.audio.duration_ms)
+    assert not longer.audio.waveform[len(plain.audio.waveform) :].any()
 
 
 def test_room_is_a_function_of_its_seed():

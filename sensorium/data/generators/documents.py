@@ -87,15 +87,18 @@ class _Writer:
         self,
         text: str,
         *,
-        pauses: int = 0,
         style: Style | None = None,
         language: Language = "english",
     ) -> Audio:
         """The text as the user says it into a microphone."""
-        utterance = _said(text, speaking(self.speaker, language), style)
-        if pauses:
-            utterance = with_pauses(utterance, self.rng, pauses=pauses)
-        return self._recorded(utterance)
+        return self._recorded(_said(text, speaking(self.speaker, language), style))
+
+    def heard_pausing(self, text: str, *, pauses: int) -> Audio:
+        """The text with pauses; the microphone may stay on behind it, and the line may be a quiet one."""
+        utterance = with_pauses(_said(text, self.speaker, None), self.rng, pauses=pauses)
+        if self.rng.random() < 0.5:
+            utterance = with_silence(utterance, before_ms=0.0, after_ms=self.rng.uniform(0.0, 1200.0))
+        return self._recorded(utterance, quiet=self.rng.random() < 0.5)
 
     def heard_before(self, text: str, background: Background | None) -> Audio:
         """The text as the user says it where something else is to be heard, or nothing."""
@@ -119,8 +122,8 @@ class _Writer:
         before_ms = spare_ms * self.rng.random()
         return self._recorded(with_silence(utterance, before_ms=before_ms, after_ms=spare_ms - before_ms))
 
-    def _recorded(self, utterance: Utterance) -> Audio:
-        utterance = in_room(utterance, self.rng, level=self.rng.random())
+    def _recorded(self, utterance: Utterance, *, quiet: bool = False) -> Audio:
+        utterance = in_room(utterance, self.rng, level=self.rng.random(), quiet=quiet)
         self.phonemes.append(utterance.phonemes)
         return utterance.audio
 
@@ -184,7 +187,7 @@ def _hear_turn(writer: _Writer) -> None:
 def _pausing_turn(writer: _Writer) -> None:
     """Someone who stops to think: a turn is over when the sentence is, not at the first silence."""
     turn = writer.exchange()
-    writer.user(writer.heard(turn.question, pauses=int(writer.rng.integers(1, 3))))
+    writer.user(writer.heard_pausing(turn.question, pauses=int(writer.rng.integers(1, 3))))
     writer.assistant(Text(text=turn.answer))
 
 

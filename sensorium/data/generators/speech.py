@@ -374,22 +374,23 @@ def _with_pause(word: WordTime, at_ms: float, pause_ms: float) -> WordTime:
 Sound = TypeVar("Sound", Audio, Utterance)
 
 
-def in_room(sound: Sound, rng: np.random.Generator, *, level: float = 1.0) -> Sound:
+def in_room(sound: Sound, rng: np.random.Generator, *, level: float = 1.0, quiet: bool = False) -> Sound:
     """What a microphone in a room makes of speech: silence around it, distance, reverberation, noise, a coloured
     frequency response. Words and phonemes keep their times.
 
     `level` 0 is a good microphone in a quiet room (only loudness and silence vary), 1 a poor one in a noisy room
-    (down to 15 dB between speech and noise).
+    (down to 15 dB between speech and noise). With `quiet` hardly any noise comes through, as on lines that mute
+    whoever does not speak: 60 to 120 dB below the speech.
     """
     if isinstance(sound, Utterance):
-        audio, lead_ms, tail_ms = _hear(sound.audio, rng, level)
+        audio, lead_ms, tail_ms = _hear(sound.audio, rng, level, quiet)
         starts = [(time.phoneme, time.start_ms + lead_ms) for time in sound.phonemes]
         starts.append((SILENCE, audio.duration_ms - tail_ms))
         return Utterance(audio=audio, phonemes=phoneme_times(starts, audio.duration_ms))
-    return _hear(sound, rng, level)[0]
+    return _hear(sound, rng, level, quiet)[0]
 
 
-def _hear(audio: Audio, rng: np.random.Generator, level: float) -> tuple[Audio, float, float]:
+def _hear(audio: Audio, rng: np.random.Generator, level: float, quiet: bool) -> tuple[Audio, float, float]:
     """The heard clip, and the milliseconds of silence before and after the speech."""
     rate_hz = audio.sample_rate_hz
     lead, tail = (int(rng.uniform(0.05, 0.4) * rate_hz) for _ in range(2))
@@ -401,7 +402,7 @@ def _hear(audio: Audio, rng: np.random.Generator, level: float) -> tuple[Audio, 
     if rng.random() < 0.5 * level:
         spectrum *= np.fft.rfft(_room_response(rng, rate_hz), size)
     spectrum *= _microphone_response(rng, frequencies_hz, level)
-    snr_db = 40.0 - 25.0 * level * rng.random()
+    snr_db = 60.0 + 60.0 * rng.random() if quiet else 40.0 - 25.0 * level * rng.random()
     noise_rms = float(np.sqrt(np.mean(audio.waveform**2))) * 10 ** (-snr_db / 20)
     spectrum += _noise_spectrum(rng, frequencies_hz) * (noise_rms * size)
     heard = np.fft.irfft(spectrum, size)[: len(dry)] * 10 ** (rng.uniform(-12.0, 4.0) / 20)
