@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -86,6 +86,11 @@ class Video:
         assert len(self.frames) == len(self.times_ms) > 0
         assert self.times_ms[0] >= 0
         assert list(self.times_ms) == sorted(self.times_ms)
+
+    @property
+    def thinned(self) -> Video:
+        """Every other frame, from the first."""
+        return replace(self, frames=self.frames[::2], times_ms=self.times_ms[::2])
 
     @property
     def duration_ms(self) -> float:

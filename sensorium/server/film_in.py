@@ -35,6 +35,7 @@ _CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4")
 _SOUND_CODECS = ("aac", "mp3", "mp3float", "opus", "libopus", "vorbis", "flac", "alac", "ac3", "eac3")
 _MOST_PIXELS = 2**33  # of all frames together, kept or not: half a minute's decoding, 138 s of full HD
 _MAX_SOUND_SAMPLES = 2**16  # in one block of a sound track
+_SILENCE = 1e-4  # of full scale: nobody hears what stays below it
 _SLACK_S = 0.5  # a film may be so much longer than it says
 
 
@@ -235,7 +236,7 @@ class _Heard:
             raise FilmTooLong(self._param, self._bounds.max_s)
 
     def finish(self, start_s: float) -> np.ndarray | None:
-        """(N,) from where the picture begins, silent until the sound does; None if there is none."""
+        """(N,) from where the picture begins, silent until the sound does; None if it is never more than silence."""
         if self._start_s is None:
             return None
         self._add(self._resampler.resample(None))
@@ -244,4 +245,5 @@ class _Heard:
         if late > (self._bounds.max_s + _SLACK_S) * self._rate_hz:
             raise FilmTooLong(self._param, self._bounds.max_s)
         waveform = np.pad(waveform, (late, 0)) if late > 0 else waveform[-late:]
-        return waveform.astype(np.float32) if len(waveform) else None
+        is_silent = np.abs(waveform).max(initial=0.0) < _SILENCE
+        return None if is_silent else waveform.astype(np.float32)

@@ -46,6 +46,10 @@ _MOST_TOKEN_BYTES = 64  # longer tokens no tokenizer has
 _IMAGE_TOKENS, _FRAME_TOKENS = 64, 16
 _AUDIO_TOKENS_PER_S = 12.5
 
+# A film whose rate is left to us is looked at less often, down to so few frames, where it would leave less than such a
+# share of the context for what is said and shown besides and for the answer.
+_FEWEST_FRAMES, _SHARE_FOR_WORDS = 4, 4
+
 
 class GivenFile(NamedTuple):
     """A file as a request names it: by id, or in base64."""
@@ -156,8 +160,17 @@ class MediaReader:
             if bounds.max_s == held_s:
                 raise self._exceeded() from None
             raise
+        if fps is None:
+            while len(film.frames) > _FEWEST_FRAMES and self._left_by(film) < self._max_tokens / _SHARE_FOR_WORDS:
+                film = film.thinned
         self._count_film(film)
         return film
+
+    def _left_by(self, film: Video) -> float:
+        """What a film would leave of the context besides."""
+        sound_s = film.sound.duration_ms / 1000 if film.sound else 0.0
+        frames, marks = len(film.frames) * self._frame_tokens, film.duration_ms / 1000
+        return self._free_tokens - frames - marks - sound_s * self._audio_tokens_per_s
 
     def _film_bounds(self, held_s: float) -> FilmBounds:
         config = self._config

@@ -26,6 +26,7 @@ def movie(
     size: tuple[int, int] = (64, 48),
     sound: bool = True,
     sound_from_s: float = 0.0,
+    volume: float = 1.0,
     picture: bool = True,
 ) -> bytes:
     """Whole seconds are told apart by their red; the sound is a tone."""
@@ -43,7 +44,7 @@ def movie(
                 container.mux(seen.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
             container.mux(seen.encode())
         if isinstance(heard, AudioStream):
-            _sound(container, heard, tone(seconds - sound_from_s, 48_000), round(48_000 * sound_from_s))
+            _sound(container, heard, volume * tone(seconds - sound_from_s, 48_000), round(48_000 * sound_from_s))
     return file.getvalue()
 
 

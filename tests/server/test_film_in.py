@@ -70,6 +70,10 @@ def test_a_long_film_is_looked_at_less_often():
     assert film.sound is None
 
 
+def test_a_silent_sound_track_is_none():
+    assert decoded(movie(volume=0.0)).sound is None
+
+
 def test_sound_that_begins_later_is_heard_later():
     film = decoded(movie(sound_from_s=1.5))
     assert film.sound is not None
@@ -202,6 +206,15 @@ def test_refusals_name_the_part(server: Live):
     )
     reply = server.respond([{"role": "user", "content": [{"type": "input_video"}]}])
     assert envelope(reply) == ("input[0].content[0].video_url", "missing_required_parameter")
+
+
+def test_a_film_is_looked_at_as_often_as_the_context_lets_it():
+    long = movie(seconds=12.0, fps=2)
+    with live(FakeEngine(max_tokens=400)) as server:  # 150 of sound, 12 of marks; 12 frames would be 192 more
+        assert "a film of 6 frames of 64 x 48 in 12.0 s" in server.chat([film_part(long)]).text
+        assert "a film of 12 frames" in server.chat([film_part(long, fps=1)]).text
+    with live(FakeEngine(max_tokens=200)) as server:
+        assert server.refusal([film_part(long)]) == ("messages", "context_length_exceeded")
 
 
 def test_limits_hold_for_all_films_together():
