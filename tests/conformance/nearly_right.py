@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from sensorium.server.chat_request import ChatRequest
 from sensorium.server.responses_request import CountRequest, ResponseRequest
+from tests.server.film_samples import film_part, movie
 from tests.server.samples import b64, data_url, picture, wav
+
+_FILM = movie(seconds=0.5, fps=2)
 
 SCALARS = st.one_of(
     st.none(),
@@ -31,6 +34,8 @@ ITEMS = st.sampled_from(
         {"role": "user", "content": "hi"},
         {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]},
         {"role": "user", "content": [{"type": "input_image", "image_url": data_url(picture())}]},
+        {"role": "user", "content": [{"type": "input_image", "image_url": data_url(picture()), "detail": "high"}]},
+        {"role": "user", "content": [{"type": "input_video", "video_url": data_url(_FILM, "video/mp4"), "fps": 2}]},
         {"role": "assistant", "content": [{"type": "output_text", "text": "hi", "annotations": []}]},
         {"type": "function_call", "call_id": "c", "name": "add", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "c", "output": "3"},
@@ -44,6 +49,8 @@ PARTS = st.sampled_from(
         {"type": "text", "text": "hi"},
         {"type": "image_url", "image_url": {"url": data_url(picture())}},
         {"type": "input_audio", "input_audio": {"data": b64(wav(seconds=0.1)), "format": "wav"}},
+        film_part(_FILM, fps=1),
+        {"type": "file", "file": {"file_data": b64(b"%PDF-1.4"), "filename": "a.pdf"}},
         {"type": "refusal", "refusal": "no"},
     ]
 )
