@@ -124,6 +124,8 @@ class ServerConfig:
     call_s: float = 3600.0
     max_event_bytes: int = 24 * _MIB  # one client event: 15 MiB of sound in base64, and some room
 
+    content_credentials: bool = True  # pictures say, signed, that they were made here (C2PA)
+
     limits: tuple[LimitRule, ...] = ()  # the first that is for a key and a model holds
     prices: PriceList = field(default_factory=PriceList)  # what /v1/organization/costs works with
 

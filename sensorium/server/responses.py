@@ -28,6 +28,7 @@ from sensorium.server.hangup import EventStream
 from sensorium.server.listing import not_found
 from sensorium.server.logs import describe
 from sensorium.server.media import MediaReader
+from sensorium.server.picture_out import PictureWriter
 from sensorium.server.responses_background import Background, Running
 from sensorium.server.responses_items import ItemReference, UserMessage
 from sensorium.server.responses_kept import Kept, distinct, placed
@@ -73,7 +74,13 @@ class Responses:
     """Answers requests of the Responses API by an engine; media are decoded on `decoders`."""
 
     def __init__(
-        self, answering: Answering, config: ServerConfig, decoders: Executor, store: Store, files: Files
+        self,
+        answering: Answering,
+        config: ServerConfig,
+        decoders: Executor,
+        store: Store,
+        files: Files,
+        pictures: PictureWriter,
     ) -> None:
         self._info = answering.info
         self._config = config
@@ -81,6 +88,7 @@ class Responses:
         self._decoders = decoders
         self._store = store
         self._files = files
+        self._pictures = pictures
         self._background = Background(max_running=config.max_concurrent_requests)
 
     def routes(self) -> APIRouter:
@@ -142,6 +150,7 @@ class Responses:
         options = request.stream_options
         writer = ResponseWriter(
             response_body(request, params, self._info),
+            self._pictures,
             image=request.image_tool,
             obfuscates=bool(options and options.include_obfuscation),
         )

@@ -19,7 +19,7 @@ import pydantic_core
 from sensorium.engine.request import End, EngineInfo, Event, ImageDelta, SamplingParams, TextDelta, ToolCallEvent, Usage
 from sensorium.server.chat_reply import logprobs_body
 from sensorium.server.errors import APIError
-from sensorium.server.picture_out import encode_picture
+from sensorium.server.picture_out import PictureWriter
 from sensorium.server.responses_messages import Json, new_id
 from sensorium.server.responses_request import ImageTool, ResponseRequest
 
@@ -88,8 +88,11 @@ class ResponseWriter:
     Pictures are encoded as `image` says, or as PNG. `obfuscates` pads deltas, so that their length tells less.
     """
 
-    def __init__(self, body: Json, *, image: ImageTool | None = None, obfuscates: bool = False) -> None:
+    def __init__(
+        self, body: Json, pictures: PictureWriter, *, image: ImageTool | None = None, obfuscates: bool = False
+    ) -> None:
         self.body = body
+        self._pictures = pictures
         self._image = image or ImageTool(type="image_generation")
         self._obfuscates = obfuscates
         self._num_events = 0
@@ -166,7 +169,7 @@ class ResponseWriter:
     async def _draw(self, pixels: np.ndarray, *, is_final: bool) -> list[Json]:
         events: list[Json] = []
         format, quality = self._image.output_format, self._image.output_compression
-        shown = base64.b64encode(await asyncio.to_thread(encode_picture, pixels, format, quality=quality)).decode()
+        shown = base64.b64encode(await asyncio.to_thread(self._pictures.file, pixels, format, quality=quality)).decode()
         drawn = {"size": f"{pixels.shape[1]}x{pixels.shape[0]}", "output_format": format, "background": "opaque"}
         if self._open is None or self._open["type"] != "image_generation_call":
             self._num_partial = 0
