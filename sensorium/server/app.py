@@ -29,11 +29,13 @@ from sensorium.server.edge import Edge
 from sensorium.server.embeddings import Embeddings
 from sensorium.server.errors import APIError, from_validation
 from sensorium.server.files import Files
+from sensorium.server.images import Images
 from sensorium.server.logs import configure_logging
 from sensorium.server.metering import Meter
 from sensorium.server.metrics import Metrics
 from sensorium.server.models import model_routes
 from sensorium.server.organization import Organization
+from sensorium.server.picture_links import PictureLinks
 from sensorium.server.picture_out import PictureWriter
 from sensorium.server.realtime_route import Realtime
 from sensorium.server.responses import Responses
@@ -81,6 +83,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
         Chat(answering, config, decoders, state.store, files, pictures).routes(),
         responses.routes(),
         files.routes(),
+        Images(answering, config, decoders, files, pictures, PictureLinks(state.objects)).routes(),
         Conversations(config, state.store).routes(),
         Completions(answering, config, pictures).routes(),
         Embeddings(engine, config, metrics, meter).routes(),

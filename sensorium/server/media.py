@@ -36,6 +36,7 @@ Detail = Literal["low", "high", "auto"]
 T = TypeVar("T")
 
 MAX_SIDE = 1024  # larger pictures are scaled down to fit: an engine sees far less
+MAX_WHOLE_PIXELS = 2048 * 2048  # of a picture that is changed at its own size, and of those that leave the server
 _BAND_PIXELS = 2**20  # of a picture, converted at a time
 _IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 _MIN_RATE_HZ, _MAX_RATE_HZ, _MAX_CHANNELS = 4_000, 192_000, 8
@@ -86,17 +87,35 @@ class MediaReader:
 
     async def image(self, url: str, detail: Detail, param: str) -> Image:
         """The picture behind a data URL or an http(s) URL. Raises APIError naming `param`."""
-        config = self._config
         self._count_image(param)
-        if url[:5].lower() == "data:":
-            pixels = await self._in_thread(_image_from_data_url, url, param, config)
-        else:
-            pixels = await self._in_thread(decode_image, await self._fetch(url, param), param, config)
-        return Image(pixels=pixels, detail=detail)
+        return await self._seen(await self.picture_file(url, param), detail, param)
 
     async def kept_image(self, file_id: str, detail: Detail, param: str) -> Image:
         """The picture in an uploaded file. Raises APIError naming `param`."""
-        return await self._image(await self._kept(file_id, param), detail, param)
+        self._count_image(param)
+        return await self._seen(await self.kept_picture_file(file_id, param), detail, param)
+
+    async def picture(self, data: bytes, param: str) -> Image:
+        """The picture in a file that is here already. Raises APIError naming `param`."""
+        self._count_image(param)
+        return await self._seen(self._bounded(data, param), "auto", param)
+
+    async def whole_picture(self, data: bytes, param: str) -> np.ndarray:
+        """All pixels of a picture, and how opaque each is: (H, W, 4) uint8. Raises APIError naming `param`."""
+        return await self._in_thread(decode_whole, self._bounded(data, param), param, self._config)
+
+    async def picture_file(self, url: str, param: str) -> bytes:
+        """What is behind a data URL or an http(s) URL, not decoded yet. Raises APIError naming `param`."""
+        if url[:5].lower() == "data:":
+            return await self._in_thread(image_from_data_url, url, param, self._config.max_image_bytes)
+        return await self._fetch(url, param)
+
+    async def kept_picture_file(self, file_id: str, param: str) -> bytes:
+        """An uploaded file, not decoded yet. Raises APIError naming `param`."""
+        return self._bounded((await self._kept(file_id, param)).data, param)
+
+    async def _seen(self, data: bytes, detail: Detail, param: str) -> Image:
+        return Image(pixels=await self._in_thread(decode_image, data, param, self._config), detail=detail)
 
     async def file(self, given: GivenFile, param: str) -> Text | Image | Audio:
         """What a file holds, by its bytes: text in UTF-8, a picture, or a clip. Raises APIError naming `param`."""
@@ -109,7 +128,7 @@ class MediaReader:
         if _is_wav(data) or _is_mp3(data):
             return await self._clip(data, "wav" if _is_wav(data) else "mp3", param)
         if data.startswith(_PICTURE_SIGNATURES):
-            return await self._image(KeptFile(name, data), "auto", param)
+            return await self.picture(data, param)
         if data.startswith(b"%PDF-"):
             raise unsupported(param, "PDF files are not read yet: send their pages as pictures, or their text")
         if len(data) > _MOST_TOKEN_BYTES * self._max_tokens:
@@ -126,13 +145,10 @@ class MediaReader:
             raise APIError(f"File with id '{id[:100]}' not found.", status=404, param=param)
         return found
 
-    async def _image(self, file: KeptFile, detail: Detail, param: str) -> Image:
-        self._count_image(param)
-        if len(file.data) > self._config.max_image_bytes:
-            raise invalid(
-                f"The picture is larger than {self._config.max_image_bytes} bytes.", param, "image_file_too_large"
-            )
-        return Image(pixels=await self._in_thread(decode_image, file.data, param, self._config), detail=detail)
+    def _bounded(self, data: bytes, param: str) -> bytes:
+        if len(data) > (most := self._config.max_image_bytes):
+            raise invalid(f"The picture is larger than {most} bytes.", param, "image_file_too_large")
+        return data
 
     def _count_image(self, param: str) -> None:
         self._num_images += 1
@@ -212,10 +228,6 @@ class ClipTooLong(APIError):
         super().__init__(message, param=param, code="audio_too_large")
 
 
-def _image_from_data_url(url: str, param: str, config: ServerConfig) -> np.ndarray:
-    return decode_image(image_from_data_url(url, param, config.max_image_bytes), param, config)
-
-
 def image_from_data_url(url: str, param: str, max_bytes: int) -> bytes:
     """The bytes in `data:image/...;base64,...`. Which of the picture formats they are in, the bytes say best."""
     header, comma, payload = url.partition(",")
@@ -258,11 +270,20 @@ def decode_image(data: bytes, param: str, config: ServerConfig) -> np.ndarray:
 
     Raises APIError naming `param`.
     """
-    if not data:
-        raise invalid("The picture is empty.", param, "empty_image_file")
     max_pixels = config.max_image_pixels
     if _is_one_scan_jpeg(data):
         max_pixels = max(max_pixels, config.max_photo_pixels)
+    return _decoded(data, param, _to_rgb, max_pixels)
+
+
+def decode_whole(data: bytes, param: str, config: ServerConfig) -> np.ndarray:
+    """As `decode_image`, but at its own size and with what shows through: (H, W, 4) uint8 RGBA, upright."""
+    return _decoded(data, param, _to_rgba, min(config.max_image_pixels, MAX_WHOLE_PIXELS))
+
+
+def _decoded(data: bytes, param: str, convert: Callable[[PIL.Image.Image], np.ndarray], max_pixels: int) -> np.ndarray:
+    if not data:
+        raise invalid("The picture is empty.", param, "empty_image_file")
     too_large = invalid(f"The picture has more than {max_pixels} pixels.", param, "image_too_large")
     try:
         # warns above a bound of Pillow's own, which is higher than ours
@@ -278,7 +299,7 @@ def decode_image(data: bytes, param: str, config: ServerConfig) -> np.ndarray:
             raise too_large
         try:
             animated = image.format in ("PNG", "WEBP", "GIF") and getattr(image, "is_animated", False)
-            pixels = np.empty(0) if animated else _to_rgb(image)
+            pixels = np.empty(0) if animated else convert(image)
         except Exception as error:
             raise _damaged_image(param) from error
     if animated:
@@ -327,17 +348,28 @@ def _to_rgb(image: PIL.Image.Image) -> np.ndarray:
     return np.array(PIL.ImageOps.exif_transpose(fitted))  # (H, W, 3)
 
 
+def _to_rgba(image: PIL.Image.Image) -> np.ndarray:
+    upright = PIL.ImageOps.exif_transpose(image)
+    return np.array(_eight_bits(upright).convert("RGBA"))
+
+
 def _on_white(image: PIL.Image.Image) -> PIL.Image.Image:
     """A picture of any mode as RGB."""
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
-        grey = np.asarray(image).astype(np.int64) >> 8
-        image = PIL.Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
+    image = _eight_bits(image)
     if not image.has_transparency_data:
         return image.convert("RGB")
     rgba = image.convert("RGBA")
     white = PIL.Image.new("RGBA", rgba.size, "white")
     white.alpha_composite(rgba)
     return white.convert("RGB")
+
+
+def _eight_bits(image: PIL.Image.Image) -> PIL.Image.Image:
+    """16-bit grey, which Pillow would clip instead of scale."""
+    if not image.mode.startswith("I"):
+        return image
+    grey = np.asarray(image).astype(np.int64) >> 8
+    return PIL.Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
 
 
 def decode_audio(data: bytes, format: AudioFormat, param: str, max_s: float) -> tuple[np.ndarray, int]:
