@@ -40,7 +40,8 @@ class ImagesRequest(PictureFields):
 
     def check_all(self) -> None:
         """Raises APIError for the first field that can't be obeyed, or contradicts another."""
-        if self.response_format and self.model.startswith(("gpt-image", "chatgpt-image")):
+        named = self.model if "model" in self.model_fields_set else ""
+        if self.response_format and named.startswith(("gpt-image", "chatgpt-image")):
             raise APIError("Unknown parameter: 'response_format'.", param="response_format", code="unknown_parameter")
         if self.stream and self.n > 1:
             raise invalid("A stream shows one picture: 'n' must be 1.", "n")
@@ -72,6 +73,8 @@ class EditForm(ImagesRequest):
 
 class VariationRequest(ImagesRequest):
     """The contract has fewer fields for these: those that make sense are obeyed too."""
+
+    model: str = "dall-e-2"
 
     def check_all(self) -> None:
         if self.stream:

@@ -288,7 +288,8 @@ def test_an_edit_has_the_shape_of_its_picture(server: Live, size: tuple[int, int
 
 def test_a_variation_is_described_then_drawn(server: Live):
     files = {"image": ("a.png", picture(size=(32, 32)))}
-    response = server.http.post("/v1/images/variations", data={"n": "2", "size": "256x256"}, files=files)
+    data = {"n": "2", "size": "256x256", "response_format": "b64_json"}
+    response = server.http.post("/v1/images/variations", data=data, files=files)
     assert pixels_of(response).shape == (256, 256, 3)
     assert len(response.json()["data"]) == 2
     looked, drawn = list(server.engine.requests)[-3:-1]
@@ -315,6 +316,7 @@ def test_a_variation_is_described_then_drawn(server: Live):
         ({"background": "transparent", "output_format": "jpeg"}, "background", "invalid_value"),
         ({"partial_images": 4}, "partial_images", "integer_above_max_value"),
         ({"response_format": "url"}, "response_format", "unknown_parameter"),
+        ({"model": "sensorium-fake", "response_format": "url", "stream": True}, "response_format", "unsupported_value"),
         ({"input_fidelity": "high"}, "input_fidelity", "unknown_parameter"),
         ({"model": "dall-e-3", "style": "vivid"}, "style", "unsupported_value"),
         ({"seed": 1}, "seed", "unknown_parameter"),
