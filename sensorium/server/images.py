@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pydantic_core
@@ -20,7 +20,6 @@ from sensorium.server.answering import Answering, Question
 from sensorium.server.body import read_form, read_json
 from sensorium.server.chat_request import check_model
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import APIError, missing
 from sensorium.server.files import Files
 from sensorium.server.hangup import EventStream
 from sensorium.server.images_reply import ImagesWriter, response_body, stream_of
@@ -40,30 +39,17 @@ from sensorium.server.images_request import (
 )
 from sensorium.server.media import MediaReader
 from sensorium.server.metering import What
-from sensorium.server.picture_finish import Finish, Kept, Size, hole_of
+from sensorium.server.picture_finish import Finish, Size
+from sensorium.server.picture_input import PictureInput, kept_of, referred
 from sensorium.server.picture_links import PictureLinks
 from sensorium.server.picture_out import PictureWriter
-from sensorium.server.picture_request import (
-    ImageRef,
-    PictureFields,
-    PicturePlan,
-    check_mask_fits,
-    guidance,
-    nothing_to_change,
-)
+from sensorium.server.picture_request import PicturePlan, guidance, plan_of
 
 ROUTE = "/v1/images"
 
 _LOOK = "what is in the picture"  # as the network was asked when it learned to say what it sees
 _MAX_CAPTION_TOKENS = 48
 _SQUARE, _WIDE, _HIGH = (1024, 1024), (1536, 1024), (1024, 1536)
-
-
-class _Input(NamedTuple):
-    """A picture to be changed: what a client knows it by, and its file."""
-
-    param: str
-    data: bytes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,16 +105,16 @@ class Images:
             fields = await read_form(http, self._config, max_bytes=limit, max_files=MAX_INPUTS + 1)
             files = uploads(fields, "image", most=MAX_INPUTS)
             inputs = [
-                _Input(f"image[{index}]" if len(files) > 1 else "image", data) for index, data in enumerate(files)
+                PictureInput(f"image[{index}]" if len(files) > 1 else "image", data) for index, data in enumerate(files)
             ]
-            mask = _Input("mask", uploads(fields, "mask")[0]) if "mask" in fields else None
+            mask = PictureInput("mask", uploads(fields, "mask")[0]) if "mask" in fields else None
             request = read_form_fields(EditForm, fields)
             check_model(request.model, self._info, self._config, param="model")
         else:
             request = read(EditRequest, await read_json(http, self._config))
             check_model(request.model, self._info, self._config, param="model")
-            inputs = [await _referred(media, ref, f"images[{index}]") for index, ref in enumerate(request.images)]
-            mask = await _referred(media, request.mask, "mask") if request.mask else None
+            inputs = [await referred(media, ref, f"images[{index}]") for index, ref in enumerate(request.images)]
+            mask = await referred(media, request.mask, "mask") if request.mask else None
         seen = [await media.picture(data, param) for param, data in inputs]
         kept = await kept_of(media, inputs[0], mask, request)
         size = request.asked_size() or (None if kept else _size_like(seen[0]))
@@ -231,50 +217,6 @@ class Images:
                 if isinstance(event, End):
                     job.question.charge.add(images=1)
                     yield writer.completed(event.usage)
-
-
-def plan_of(fields: PictureFields, finish: Finish) -> PicturePlan:
-    """How the drawings for a request, already checked, become files."""
-    is_transparent, is_flat = fields.background == "transparent", fields.output_format == "jpeg"
-    return PicturePlan(
-        finish=replace(finish, is_transparent=is_transparent, is_flat=is_flat),
-        format=fields.output_format,
-        compression=fields.output_compression,
-        quality=fields.effective_quality,
-    )
-
-
-async def kept_of(
-    media: MediaReader, picture: _Input, mask: _Input | None, fields: PictureFields, *, prefix: str = ""
-) -> Kept | None:
-    """What of a picture stays as it is: what its mask says, or with high fidelity whatever the network leaves alone."""
-    if mask is None and fields.input_fidelity != "high":
-        return None
-    original = await media.whole_picture(picture.data, picture.param)
-    size = original.shape[1], original.shape[0]
-    hole = None
-    hole_size: Size = size
-    if mask is not None:
-        hole = hole_of(await media.whole_picture(mask.data, mask.param))
-        hole_size = hole.shape[1], hole.shape[0]
-    mask_param = mask.param if mask else "mask"
-    check_mask_fits(hole_size, size, fields.asked_size(prefix), mask=mask_param, size_param=f"{prefix}size")
-    if hole is not None and not hole.any():
-        raise nothing_to_change(mask_param)
-    return Kept(original=original, hole=hole)
-
-
-async def _referred(media: MediaReader, ref: ImageRef, param: str) -> _Input:
-    if (ref.image_url is None) == (ref.file_id is None):
-        raise (
-            missing(f"{param}.image_url")
-            if ref.image_url is None
-            else APIError("Give `image_url` or `file_id`, not both.", param=param, code="mutually_exclusive_parameters")
-        )
-    if ref.image_url is not None:
-        return _Input(param, await media.picture_file(ref.image_url, f"{param}.image_url"))
-    assert ref.file_id is not None
-    return _Input(param, await media.kept_picture_file(ref.file_id, f"{param}.file_id"))
 
 
 def _prompt(told: str, seen: Sequence[Image]) -> list[Message]:

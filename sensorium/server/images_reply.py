@@ -16,9 +16,9 @@ from sensorium.engine.request import Usage
 from sensorium.server.errors import APIError, internal
 from sensorium.server.images_request import Kind
 from sensorium.server.logs import describe
-from sensorium.server.picture_finish import Size, finished
+from sensorium.server.picture_finish import Size
 from sensorium.server.picture_out import PictureWriter
-from sensorium.server.picture_request import PicturePlan
+from sensorium.server.picture_request import PicturePlan, drawing_file
 from sensorium.server.responses_reply import server_sent
 
 Json = dict[str, Any]
@@ -40,13 +40,7 @@ class ImagesWriter:
     async def file(self, pixels: np.ndarray) -> bytes:
         """A drawing, (N, N, 3) uint8, as the file that was asked for."""
         self.native = pixels.shape[1], pixels.shape[0]
-        return await asyncio.to_thread(self._file, pixels)
-
-    def _file(self, pixels: np.ndarray) -> bytes:
-        plan = self.plan
-        is_composed = plan.finish.kept is not None
-        shown = finished(pixels, plan.finish)
-        return self._pictures.file(shown, plan.format, quality=plan.compression, is_composed=is_composed)
+        return await asyncio.to_thread(drawing_file, pixels, self.plan, self._pictures)
 
     async def shown(self, pixels: np.ndarray, *, is_final: bool) -> list[Json]:
         """The events of a drawing as far as it is; that of a whole one is `completed`."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, TypeAlias
 
+import numpy as np
 from pydantic import Field
 
 from sensorium.engine.request import SamplingParams
 from sensorium.server.errors import APIError, invalid, unsupported
 from sensorium.server.media import MAX_WHOLE_PIXELS
-from sensorium.server.picture_finish import Finish, Size
-from sensorium.server.picture_out import PictureFormat
+from sensorium.server.picture_finish import Finish, Size, finished
+from sensorium.server.picture_out import PictureFormat, PictureWriter
 from sensorium.server.wire import Wire
 
 Quality: TypeAlias = Literal["low", "medium", "high"]
@@ -50,7 +51,8 @@ class PictureFields(Wire):
 
     @property
     def effective_quality(self) -> Quality:
-        return "medium" if self.quality == "auto" else self.quality
+        """There are two: what is asked for beyond the better one is drawn by it, and the reply says so."""
+        return "low" if self.quality == "low" else "medium"
 
     def check(self, prefix: str = "") -> None:
         """Raises APIError for the first field that can't be obeyed, or contradicts another. `prefix` leads its name."""
@@ -106,6 +108,24 @@ class PicturePlan:
             "layout": self.finish.layout_of(native),
             "gpt_image_1_output_tokens": tokens,
         }
+
+
+def plan_of(fields: PictureFields, finish: Finish) -> PicturePlan:
+    """How the drawings for a request, already checked, become files."""
+    is_transparent, is_flat = fields.background == "transparent", fields.output_format == "jpeg"
+    return PicturePlan(
+        finish=replace(finish, is_transparent=is_transparent, is_flat=is_flat),
+        format=fields.output_format,
+        compression=fields.output_compression,
+        quality=fields.effective_quality,
+    )
+
+
+def drawing_file(pixels: np.ndarray, plan: PicturePlan, pictures: PictureWriter) -> bytes:
+    """A drawing, (N, N, 3) uint8, as the file that was asked for. Blocks: use a thread."""
+    is_composed = plan.finish.kept is not None
+    shown = finished(pixels, plan.finish)
+    return pictures.file(shown, plan.format, quality=plan.compression, is_composed=is_composed)
 
 
 def guidance(quality: Quality) -> float:

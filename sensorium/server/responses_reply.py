@@ -20,6 +20,7 @@ from sensorium.engine.request import End, EngineInfo, Event, ImageDelta, Samplin
 from sensorium.server.chat_reply import logprobs_body
 from sensorium.server.errors import APIError
 from sensorium.server.picture_out import PictureWriter
+from sensorium.server.picture_request import PicturePlan, drawing_file
 from sensorium.server.responses_messages import Json, new_id
 from sensorium.server.responses_request import ImageTool, ResponseRequest
 
@@ -85,15 +86,23 @@ def usage_body(usage: Usage) -> Json:
 class ResponseWriter:
     """Fills `body`, a response that was just begun, by the engine's events. Every method returns the stream's events.
 
-    Pictures are encoded as `image` says, or as PNG. `obfuscates` pads deltas, so that their length tells less.
+    Pictures come out by `plan`; `action` is what drawing one is said to be. `obfuscates` pads deltas, so that their
+    length tells less.
     """
 
     def __init__(
-        self, body: Json, pictures: PictureWriter, *, image: ImageTool | None = None, obfuscates: bool = False
+        self,
+        body: Json,
+        pictures: PictureWriter,
+        *,
+        plan: PicturePlan,
+        action: str | None = None,
+        obfuscates: bool = False,
     ) -> None:
         self.body = body
         self._pictures = pictures
-        self._image = image or ImageTool(type="image_generation")
+        self._plan = plan
+        self._action = action
         self._obfuscates = obfuscates
         self._num_events = 0
         self._open: Json | None = None  # the item that is being filled: the last one of the output
@@ -168,12 +177,12 @@ class ResponseWriter:
 
     async def _draw(self, pixels: np.ndarray, *, is_final: bool) -> list[Json]:
         events: list[Json] = []
-        format, quality = self._image.output_format, self._image.output_compression
-        shown = base64.b64encode(await asyncio.to_thread(self._pictures.file, pixels, format, quality=quality)).decode()
-        drawn = {"size": f"{pixels.shape[1]}x{pixels.shape[0]}", "output_format": format, "background": "opaque"}
+        shown = base64.b64encode(await asyncio.to_thread(drawing_file, pixels, self._plan, self._pictures)).decode()
+        drawn = self._plan.told((pixels.shape[1], pixels.shape[0]))
         if self._open is None or self._open["type"] != "image_generation_call":
             self._num_partial = 0
-            events += [*self._close("completed"), *self._add("image_generation_call", result=None, **drawn)]
+            said = {"action": self._action} if self._action else {}
+            events += [*self._close("completed"), *self._add("image_generation_call", result=None, **said, **drawn)]
             events.append(self._of_item("response.image_generation_call.in_progress"))
             self._item["status"] = "generating"
             events.append(self._of_item("response.image_generation_call.generating"))
