@@ -354,6 +354,12 @@ def test_what_is_refused_of_edits(server: Live):
         assert envelope(response)[0] == param
 
 
+def test_a_picture_that_is_there_twice_is_refused(server: Live):
+    files = [("image", ("a.png", picture())), ("image[]", ("b.png", picture()))]
+    response = server.http.post("/v1/images/edits", data={"prompt": "x"}, files=files)
+    assert envelope(response) == ("image[]", "invalid_value")
+
+
 def test_a_private_address_is_not_fetched(server: Live):
     body = {"prompt": "x", "images": [{"image_url": "http://127.0.0.1:1/a.png"}]}
     assert envelope(server.http.post("/v1/images/edits", json=body)) == ("images[0].image_url", "invalid_image_url")
