@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from bench import decode, latency, voice
+from bench import decode, images, latency, voice
 
 if __name__ == "__main__":
     decode.main()
     latency.main()
+    images.main()
     voice.main()

@@ -1,4 +1,4 @@
-"""The command line: serve, keys, chat, train, eval, card, shrink, version.
+"""The command line: serve, keys, chat, verify, train, eval, card, shrink, version.
 
 Every command imports what it needs inside itself, so that `sensorium --help` answers at once and a missing extra
 breaks only the command that needs it.
@@ -193,6 +193,29 @@ def chat(
         converse(engine, params, prompt=prompt, attachments=attachments, outputs=outputs)
     except ValueError as error:
         _fail(str(error))
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A PNG, JPEG, WebP or WAV file.")],
+    certificate: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="The file must be signed with this (PEM), not just signed."),
+    ] = None,
+) -> None:
+    """Say what made a picture or a clip, by the credential in it. Fails if there is none, or the file was changed."""
+    from sensorium.safety.provenance import media_type_of, read_credential
+
+    data = file.read_bytes()
+    try:
+        trusted = certificate.read_bytes() if certificate else None
+        credential = read_credential(data, media_type_of(data), trusted=trusted)
+    except ValueError as error:
+        _fail(f"{file}: {error}")
+    by = credential.signer if credential.is_trusted else f"{credential.signer} (nobody vouches for this certificate)"
+    told = {"made by": credential.generator, "model": credential.model, "at": credential.made_at}
+    for name, value in {**told, "source": credential.source, "signed by": by}.items():
+        typer.echo(f"{name:<10} {value}")
 
 
 @app.command(context_settings=PASS_ON)

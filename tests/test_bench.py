@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import decode, latency, structured, voice
+from bench import decode, images, latency, structured, voice
 from bench.untrained import untrained
 
 
@@ -29,6 +29,12 @@ def test_latency_fills_its_table(fake_server: str):
     for label, row in rows.items():
         assert row["ttft_ms_p50"] > 0
         assert ("ttfa_ms_p50" in row) is label.endswith("speech")
+
+
+def test_images_fill_their_table(fake_server: str):
+    rows = images.measure(fake_server.removeprefix("http://"), num_requests=1)
+    assert rows.keys() == {"64x64 medium", "64x64 low", "1024x1024 medium"}
+    assert all(0 < row["first_ms_p50"] < row["whole_ms_p50"] for row in rows.values())
 
 
 def test_a_long_call_is_compared_with_its_beginning(fake_server: str):

@@ -22,7 +22,9 @@ from typer.testing import CliRunner
 
 import sensorium
 from sensorium.cli import app
+from sensorium.safety.provenance import CERTIFICATES, Credentials, Identity
 from sensorium.server.config import ServerConfig
+from sensorium.server.picture_out import PictureWriter
 from tests.networks import random_release
 from tests.server.test_hangup import deaf_client
 from tests.serving import ROOT, serve
@@ -43,6 +45,7 @@ OPTIONS = {
         *("--url", "--api-key", "--checkpoint", "--fake", "--threads"),
         *("--audio-in", "--image", "--audio-out", "--image-out", "--voice", "--temperature", "--seed"),
     ],
+    "verify": ["--certificate"],
     "train": ["--out"],
     "eval": [],
     "card": [],
@@ -83,6 +86,27 @@ def test_a_checkpoint_is_shrunk_once(tmp_path: Path):
     assert "exists already" in again.output
     nowhere = runner.invoke(app, ["shrink", "--checkpoint", str(tmp_path / "none"), "--out", str(tmp_path / "other")])
     assert "can't be used" in nowhere.output
+
+
+def test_a_picture_is_verified(tmp_path: Path):
+    identity = Identity.kept_in(tmp_path / "credentials")
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    data = PictureWriter(Credentials(identity, model="sensorium-nano")).file(pixels, "jpeg", quality=90)
+    (tmp_path / "drawn.jpeg").write_bytes(data)
+    told = runner.invoke(app, ["verify", str(tmp_path / "drawn.jpeg")])
+    assert told.exit_code == 0
+    assert f"made by    Sensorium {sensorium.__version__}" in told.output
+    assert "sensorium-nano" in told.output
+    assert "nobody vouches" in told.output
+    certificate = ["--certificate", str(tmp_path / "credentials" / CERTIFICATES)]
+    assert "nobody vouches" not in runner.invoke(app, ["verify", str(tmp_path / "drawn.jpeg"), *certificate]).output
+    (tmp_path / "changed.jpeg").write_bytes(data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
+    (tmp_path / "plain.png").write_bytes(PictureWriter().file(pixels))
+    (tmp_path / "text.png").write_text("hi")
+    for name, why in (("changed.jpeg", "changed"), ("plain.png", "no content credential"), ("text.png", "no PNG")):
+        refused = runner.invoke(app, ["verify", str(tmp_path / name)])
+        assert refused.exit_code == 2
+        assert why in " ".join(refused.output.split())
 
 
 def test_train_names_an_unknown_recipe():

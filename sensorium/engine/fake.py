@@ -1,6 +1,8 @@
 """An engine without a network: it says what it was given. For tests of everything around the engine, ours and yours.
 
     "draw ..."              answers with a picture
+    anything, and a picture is all that may come
+                            the same
     "call NAME {...}"       answers with a tool call
     anything, and a tool call is required
                             calls the first tool on offer, once: a result that was just told it answers in words
@@ -147,7 +149,7 @@ class FakeEngine:
         if prompt.input_tokens > self.info.max_tokens:
             raise ContextLengthExceeded(prompt.input_tokens, self.info.max_tokens)
         asked = messages[-1].text
-        if asked.startswith("draw"):
+        if asked.startswith("draw") or params.modality == "image":
             for part in range(params.partial_images):
                 yield ImageDelta(pixels=_picture(growth=(part + 1) / (params.partial_images + 1)), final=False)
             yield ImageDelta(pixels=_picture(growth=1.0), final=True)

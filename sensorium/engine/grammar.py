@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property, lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from sensorium.engine.constraint import Constraint
-from sensorium.engine.request import ToolChoice
+from sensorium.engine.request import Modality, ToolChoice
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.vocab import NUM_SPECIALS, VOICES, Vocabulary
 
@@ -153,14 +153,14 @@ class Grammar:
         alphabet: Alphabet,
         state: State,
         *,
-        words: int = vocab.WRITE,
+        words: int | None = vocab.WRITE,
         voice: int = 0,
         rules: Rules = Rules(),
         max_transcript: int = 0,
         until: int = vocab.END_AUDIO,
     ) -> None:
         self.state = state
-        self.words = words  # the symbol that opens words: <|write|> or <|speak|>
+        self.words = words  # the symbol that opens words, <|write|> or <|speak|>; None: the answer is one picture
         self.vocabulary = alphabet.vocabulary
         self._alphabet = alphabet
         self._rules = rules
@@ -187,14 +187,14 @@ class Grammar:
         cls,
         alphabet: Alphabet,
         *,
-        modality: Literal["text", "audio"],
+        modality: Modality,
         voice: str,
         rules: Rules = Rules(),
     ) -> Grammar:
-        """Raises ValueError for an unknown voice, and for a document that should be spoken."""
-        if rules.document is not None and modality == "audio":
-            raise ValueError("a document is written, not spoken")
-        words = vocab.SPEAK if modality == "audio" else vocab.WRITE
+        """Raises ValueError for an unknown voice, and for a document that should not be written."""
+        if rules.document is not None and modality != "text":
+            raise ValueError("a document is written, not spoken or drawn")
+        words = {"text": vocab.WRITE, "audio": vocab.SPEAK, "image": None}[modality]
         return cls(alphabet, State.OPEN, words=words, voice=vocab.voice_id(voice), rules=rules)
 
     @property
@@ -210,6 +210,8 @@ class Grammar:
     @property
     def forms(self) -> tuple[int, ...]:
         """The symbols that may open the first form of the answer; words of either kind count as one."""
+        if self.words is None:
+            return (vocab.IMAGE,)
         if self._rules.tool_choice == "required":
             return (vocab.CALL,)
         return (vocab.WRITE, vocab.SPEAK, *self._image, *self._call)
@@ -256,8 +258,9 @@ class Grammar:
                     return self._legal_by_rule(self._rule, vocab.END_CALL)
                 return spans(*((vocab.END_CALL,) if self._num_text else ()), text=True)
             case State.CLOSED:
-                more = () if self._num_parts >= MAX_PARTS else (self.words, *self._image, *self._call)
-                return spans(vocab.END, *more)
+                if self.words is None or self._num_parts >= MAX_PARTS:
+                    return spans(vocab.END)
+                return spans(vocab.END, self.words, *self._image, *self._call)
             case State.DONE:
                 return ()
 

@@ -15,6 +15,7 @@ from sensorium.messages import Message
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
 ToolChoice: TypeAlias = Literal["none", "auto", "required"]
+Modality: TypeAlias = Literal["text", "audio", "image"]
 
 ANY_OBJECT = '{"type":"object"}'  # the schema of any JSON object
 
@@ -29,7 +30,8 @@ class Function:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingParams:
-    """How to answer. `modality` picks the form of the answer; a picture or a tool call may come in either.
+    """How to answer. `modality` picks the form of the answer: in words, written or spoken, a picture or a tool call may
+    come too; with "image" the answer is one picture and nothing else.
 
     `temperature` 0 is greedy for text; audio and image codes are always sampled (with their own temperatures),
     since a greedy signal degenerates. The same seed gives the same answer.
@@ -41,7 +43,7 @@ class SamplingParams:
     so many likeliest.
     """
 
-    modality: Literal["text", "audio"] = "text"
+    modality: Modality = "text"
     voice: str = "alloy"
     max_tokens: int | None = None
     temperature: float = 0.0

@@ -105,16 +105,18 @@ def probability(logits: np.ndarray, span: Span, symbol: int) -> float:
     return float(np.exp(logits[symbol] - _log_sum_exp(legal)))
 
 
-def opening(logits: np.ndarray, words: int, forms: tuple[int, ...]) -> int:
+def opening(logits: np.ndarray, words: int | None, forms: tuple[int, ...]) -> int:
     """The form an answer opens with: a picture or a call if the network finds it likelier than words of either kind.
 
-    `words` is the symbol for words that the request asks for, <|write|> or <|speak|>; `forms` are those allowed.
+    `words` is the symbol for words that the request asks for, <|write|> or <|speak|>, if it asks for any; `forms` are
+    those allowed.
     """
     wordless = [symbol for symbol in forms if symbol not in (vocab.WRITE, vocab.SPEAK)]
     if not wordless:
+        assert words is not None, "nothing may come"
         return words
     likeliest = max(wordless, key=lambda symbol: logits[symbol])
-    if words not in forms:
+    if words is None or words not in forms:
         return likeliest
     return words if np.logaddexp(logits[vocab.WRITE], logits[vocab.SPEAK]) >= logits[likeliest] else likeliest
 

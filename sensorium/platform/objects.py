@@ -60,6 +60,12 @@ class ObjectStorage:
         except FileNotFoundError:
             return None
 
+    async def keys(self, folder: str) -> list[str]:
+        """Those that begin with `folder/`."""
+        assert _KEY.fullmatch(folder), folder
+        listed = await obstore.list(self._store, prefix=folder).collect_async()
+        return [entry["path"] for entry in listed]
+
     async def stream(self, key: str, *, chunk_bytes: int = 2**18) -> AsyncIterator[bytes] | None:
         """The bytes piece by piece, so that a large file never lies in memory whole."""
         if not _KEY.fullmatch(key):

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 import structlog
 
@@ -28,7 +28,7 @@ from sensorium.engine.request import (
 from sensorium.messages import Message
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import context_exceeded, too_slow
-from sensorium.server.metering import Charge, Meter, audio_s
+from sensorium.server.metering import Charge, Meter, What, audio_s
 from sensorium.server.metrics import Metrics
 
 log = structlog.get_logger()
@@ -57,15 +57,22 @@ class Answering:
         self._meter = meter
 
     async def charge(
-        self, state: Any, model: str, prompts: Sequence[Sequence[Message]], params: Sequence[SamplingParams]
+        self,
+        state: Any,
+        model: str,
+        prompts: Sequence[Sequence[Message]],
+        params: Sequence[SamplingParams],
+        **what: Unpack[What],
     ) -> Charge:
         """Reserves for the answers to each of `prompts`, to be used as a context around the work. `state` is the
-        request's. Raises APIError 429 where a limit is reached."""
+        request's; `what` says what it is, if it is no completion. Raises APIError 429 where a limit is reached."""
         # without a limit of its own an answer may be as long as it likes: what it takes is owed afterwards
         answer_tokens = len(prompts) * sum(choice.max_tokens or 0 for choice in params)
         prompt_tokens = len(params) * sum(self._meter.estimate_tokens(prompt) for prompt in prompts)
         heard_s = sum(audio_s(prompt) for prompt in prompts)
-        return await self._meter.begin(state, model, tokens=prompt_tokens + answer_tokens, audio_s=heard_s)
+        return await self._meter.begin(
+            state, model, tokens=prompt_tokens + answer_tokens, **{"audio_s": heard_s, **what}
+        )
 
     async def count(self, messages: Sequence[Message]) -> int:
         """Tokens that messages take as a prompt, at the least."""

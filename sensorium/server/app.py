@@ -18,6 +18,7 @@ from sensorium.engine.request import LiveEngine, SamplingParams
 from sensorium.messages import Message, Text
 from sensorium.platform.limits import Limits
 from sensorium.platform.state import State
+from sensorium.safety.provenance import Credentials, Identity
 from sensorium.server.access import Doorkeeper
 from sensorium.server.answering import Answering
 from sensorium.server.chat import Chat
@@ -28,11 +29,14 @@ from sensorium.server.edge import Edge
 from sensorium.server.embeddings import Embeddings
 from sensorium.server.errors import APIError, from_validation
 from sensorium.server.files import Files
+from sensorium.server.images import Images
 from sensorium.server.logs import configure_logging
 from sensorium.server.metering import Meter
 from sensorium.server.metrics import Metrics
 from sensorium.server.models import model_routes
 from sensorium.server.organization import Organization
+from sensorium.server.picture_links import PictureLinks
+from sensorium.server.picture_out import PictureWriter
 from sensorium.server.realtime_route import Realtime
 from sensorium.server.responses import Responses
 from sensorium.server.usage import UsageReports
@@ -47,6 +51,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
 
     Raises ValueError where the state can't be opened.
     """
+    pictures = PictureWriter(_credentials(config, engine.info.model))
     state, doorkeeper = _open(config)
     metrics = Metrics()
     # of its own: the threads that asyncio shares out are many, and a decode may take a quarter of a gigabyte
@@ -54,8 +59,8 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     meter = Meter(Limits(config.limits), state.usage, engine.info)
     answering = Answering(engine, config, metrics, meter)
     files = Files(config, state.store, state.objects)
-    responses = Responses(answering, config, decoders, state.store, files)
-    realtime = Realtime(engine, config, metrics, decoders, meter)
+    responses = Responses(answering, config, decoders, state.store, files, pictures)
+    realtime = Realtime(engine, config, metrics, decoders, meter, pictures)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
@@ -75,11 +80,12 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     app.state.store, app.state.objects = state.store, state.objects
     app.state.keys_needed = doorkeeper.keys_needed
     for router in (
-        Chat(answering, config, decoders, state.store, files).routes(),
+        Chat(answering, config, decoders, state.store, files, pictures).routes(),
         responses.routes(),
         files.routes(),
+        Images(answering, config, decoders, files, pictures, PictureLinks(state.objects)).routes(),
         Conversations(config, state.store).routes(),
-        Completions(answering, config).routes(),
+        Completions(answering, config, pictures).routes(),
         Embeddings(engine, config, metrics, meter).routes(),
         realtime.routes(),
         model_routes(engine.info, config),
@@ -96,6 +102,19 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     app.add_middleware(Edge, config=config, doorkeeper=doorkeeper, **about)
     _add_cors(app, config)
     return app
+
+
+def _credentials(config: ServerConfig, model: str) -> Credentials | None:
+    """What pictures are signed with: kept with the server's state, or for as long as it runs."""
+    if not config.content_credentials:
+        return None
+    if config.state is None:
+        return Credentials(Identity.new(), model=model)
+    folder = config.state / "credentials"
+    try:
+        return Credentials(Identity.kept_in(folder), model=model)
+    except OSError as error:
+        raise ValueError(f"no signing certificate can be kept in {folder}: {error.strerror}") from None
 
 
 def _open(config: ServerConfig) -> tuple[State, Doorkeeper]:

@@ -39,8 +39,9 @@ async def read_json(request: Request, config: ServerConfig) -> Any:
         raise APIError("The body of the request is not valid JSON.", code="invalid_json") from None
 
 
-async def read_form(request: Request, config: ServerConfig, *, max_bytes: int) -> dict[str, Any]:
-    """The fields of a multipart form, texts and `Upload`s; `a[b]` of the official clients becomes a mapping.
+async def read_form(request: Request, config: ServerConfig, *, max_bytes: int, max_files: int = 16) -> dict[str, Any]:
+    """The fields of a multipart form, texts and `Upload`s; of the official clients' `a[b]` becomes a mapping, of `a[]`,
+    which may be there several times, a list.
 
     `max_bytes` are for all of it. Raises APIError for a form that is too large or too slow, that a foreign page sends,
     and for what is no form.
@@ -48,7 +49,7 @@ async def read_form(request: Request, config: ServerConfig, *, max_bytes: int) -
     check_origin(request.headers.get("origin"), config)  # a page may send a form without asking the browser first
     _check_media_type(request, "multipart/form-data", "a form")
     parser = MultiPartParser(
-        request.headers, _read(request, config, max_bytes=max_bytes + _FORM_BYTES), max_files=16, max_fields=64
+        request.headers, _read(request, config, max_bytes=max_bytes + _FORM_BYTES), max_files=max_files, max_fields=64
     )
     try:
         form = await parser.parse()
@@ -73,6 +74,12 @@ def _check_media_type(request: Request, expected: str, what: str) -> None:
 
 
 def _put(fields: dict[str, Any], name: str, value: str | Upload) -> None:
+    if name.endswith("[]"):
+        listed = fields.setdefault(name.removesuffix("[]"), [])
+        if not isinstance(listed, list):
+            raise invalid(f"'{name[:100]}' is there twice.", name[:100])
+        listed.append(value)
+        return
     outer, bracket, inner = name.partition("[")
     place, key = (fields.setdefault(outer, {}), inner.removesuffix("]")) if bracket else (fields, name)
     if not isinstance(place, dict) or key in place:

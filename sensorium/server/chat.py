@@ -40,6 +40,7 @@ from sensorium.server.files import Files
 from sensorium.server.hangup import EventStream
 from sensorium.server.image_tokens import gpt_4o_image_tokens
 from sensorium.server.media import MediaReader
+from sensorium.server.picture_out import PictureWriter
 
 ROUTE = "/v1/chat/completions"
 
@@ -64,7 +65,13 @@ class Chat:
     """Answers chat requests by an engine; media are decoded on `decoders`."""
 
     def __init__(
-        self, answering: Answering, config: ServerConfig, decoders: Executor, store: Store, files: Files
+        self,
+        answering: Answering,
+        config: ServerConfig,
+        decoders: Executor,
+        store: Store,
+        files: Files,
+        pictures: PictureWriter,
     ) -> None:
         self._info = answering.info
         self._config = config
@@ -73,6 +80,7 @@ class Chat:
         self._decoders = decoders
         self._store = store
         self._files = files
+        self._pictures = pictures
 
     def routes(self) -> APIRouter:
         router = APIRouter()
@@ -128,7 +136,7 @@ class Chat:
         format = job.request.audio.format if job.request.audio else None
         choices = []
         for index, answer in enumerate(answers):
-            message = await message_body(answer, format, self._replies, legacy=job.legacy)
+            message = await message_body(answer, format, self._replies, self._pictures, legacy=job.legacy)
             logprobs = logprobs_body(answer.logprobs) if job.request.logprobs else None
             choices.append(choice_body(index, message, reason_body(answer.finish_reason, legacy=job.legacy), logprobs))
         return envelope.completion(choices, self._usage(job, answers))
@@ -145,7 +153,7 @@ class Chat:
         envelope = Envelope(job.request, self._info)
         answers = [Answer(params.voice) for params in job.params]
         writers = [
-            DeltaWriter(answer, speaks=job.request.speaks, replies=self._replies, legacy=job.legacy)
+            DeltaWriter(answer, self._pictures, speaks=job.request.speaks, replies=self._replies, legacy=job.legacy)
             for answer in answers
         ]
         opened: set[int] = set()

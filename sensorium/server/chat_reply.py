@@ -37,7 +37,7 @@ from sensorium.server.audio_out import OUTPUT_RATE_HZ, Pcm16Stream, SpeechFormat
 from sensorium.server.chat_request import ChatRequest
 from sensorium.server.errors import APIError, internal
 from sensorium.server.logs import describe
-from sensorium.server.picture_out import picture_url
+from sensorium.server.picture_out import PictureWriter
 
 Json = dict[str, Any]
 
@@ -97,7 +97,12 @@ class Answer:
 
 
 async def message_body(
-    answer: Answer, format: SpeechFormat | None, replies: SpokenReplies, *, legacy: bool = False
+    answer: Answer,
+    format: SpeechFormat | None,
+    replies: SpokenReplies,
+    pictures: PictureWriter,
+    *,
+    legacy: bool = False,
 ) -> Json:
     """`choices[i].message`. A spoken answer is encoded in `format` and kept in `replies`; with `legacy` a call is told
     in the deprecated form."""
@@ -121,15 +126,18 @@ async def message_body(
             for call in answer.calls
         ]
     if answer.pictures:
-        body["images"] = [await _picture_body(pixels, index) for index, pixels in enumerate(answer.pictures)]
+        body["images"] = [await _picture_body(pictures, pixels, index) for index, pixels in enumerate(answer.pictures)]
     return body
 
 
 class DeltaWriter:
     """`choices[i].delta`, event by event. Sound goes out as pcm16, in pieces whose base64 may simply be joined."""
 
-    def __init__(self, answer: Answer, *, speaks: bool, replies: SpokenReplies, legacy: bool = False) -> None:
+    def __init__(
+        self, answer: Answer, pictures: PictureWriter, *, speaks: bool, replies: SpokenReplies, legacy: bool = False
+    ) -> None:
         self._answer = answer
+        self._pictures = pictures
         self._legacy = legacy
         self._speaks = speaks
         self._replies = replies
@@ -151,7 +159,8 @@ class DeltaWriter:
                 self._pcm = self._pcm or Pcm16Stream(event.sample_rate_hz)
                 return self._sound(self._pcm.push(event.waveform))
             case ImageDelta(final=True):
-                return [{"images": [await _picture_body(event.pixels, len(self._answer.pictures) - 1)]}]
+                index = len(self._answer.pictures) - 1
+                return [{"images": [await _picture_body(self._pictures, event.pixels, index)]}]
             case ToolCallEvent() if self._legacy:
                 name = {"name": event.name, "arguments": ""}
                 return [{"function_call": name}, {"function_call": {"arguments": event.arguments}}]
@@ -299,6 +308,6 @@ def _call_id() -> str:
     return f"call_{secrets.token_hex(12)}"
 
 
-async def _picture_body(pixels: np.ndarray, index: int) -> Json:
-    url = await asyncio.to_thread(picture_url, pixels)
+async def _picture_body(pictures: PictureWriter, pixels: np.ndarray, index: int) -> Json:
+    url = await asyncio.to_thread(pictures.url, pixels)
     return {"type": "image_url", "index": index, "image_url": {"url": url}}

@@ -27,7 +27,7 @@ from sensorium.server.chat_sampling import chosen_temperature, token_bias
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import invalid, unsupported, validated
 from sensorium.server.hangup import EventStream
-from sensorium.server.picture_out import picture_url
+from sensorium.server.picture_out import PictureWriter
 from sensorium.server.wire import TEXT_OR_PARTS, TaggedStr, Wire
 
 ROUTE = "/v1/completions"
@@ -96,10 +96,11 @@ class _Job:
 
 
 class Completions:
-    def __init__(self, answering: Answering, config: ServerConfig) -> None:
+    def __init__(self, answering: Answering, config: ServerConfig, pictures: PictureWriter) -> None:
         self._info = answering.info
         self._config = config
         self._answering = answering
+        self._pictures = pictures
 
     def routes(self) -> APIRouter:
         router = APIRouter()
@@ -115,7 +116,7 @@ class Completions:
         reasons, usages = {}, []
         async with aclosing(self._answers(job)) as events:
             async for index, event in events:
-                texts[index] += await _written(event)
+                texts[index] += await self._written(event)
                 if isinstance(event, End):
                     reasons[index] = _reason(event)
                     usages.append((index, event.usage))
@@ -190,7 +191,7 @@ class Completions:
             async for index, event in events:
                 if echoed := waiting.pop(index, ""):
                     yield chunk(_choice(index, echoed, None))
-                if text := await _written(event):
+                if text := await self._written(event):
                     yield chunk(_choice(index, text, None))
                 if isinstance(event, End):
                     usages.append((index, event.usage))
@@ -208,15 +209,14 @@ class Completions:
             name: sum(body[name] for body in bodies) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
         }
 
-
-async def _written(event: Event) -> str:
-    """An event as text. A picture has no other place in it than as Markdown has it, as in calls."""
-    match event:
-        case TextDelta():
-            return event.text
-        case ImageDelta(final=True):
-            return f"![drawing]({await asyncio.to_thread(picture_url, event.pixels)})"
-    return ""
+    async def _written(self, event: Event) -> str:
+        """An event as text. A picture has no other place in it than as Markdown has it, as in calls."""
+        match event:
+            case TextDelta():
+                return event.text
+            case ImageDelta(final=True):
+                return f"![drawing]({await asyncio.to_thread(self._pictures.url, event.pixels)})"
+        return ""
 
 
 def _choice(index: int, text: str, finish_reason: str | None) -> Json:

@@ -49,6 +49,10 @@ GPT_4O_FAMILY = (
     "tts-1-hd",
     "gpt-image-1",
     "gpt-image-1-mini",
+    "gpt-image-1.5",
+    "chatgpt-image-latest",
+    "dall-e-2",
+    "dall-e-3",
     "omni-moderation-latest",
     "omni-moderation-2024-09-26",
     "computer-use-preview",
@@ -127,6 +131,8 @@ class ServerConfig:
     max_call_replies: int = 4  # answers under way in one call, those outside its conversation included
     call_s: float = 3600.0
     max_event_bytes: int = 24 * _MIB  # one client event: 15 MiB of sound in base64, and some room
+
+    content_credentials: bool = True  # pictures say, signed, that they were made here (C2PA)
 
     limits: tuple[LimitRule, ...] = ()  # the first that is for a key and a model holds
     prices: PriceList = field(default_factory=PriceList)  # what /v1/organization/costs works with

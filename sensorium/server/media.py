@@ -31,7 +31,7 @@ from sensorium.server.files import FileReader, KeptFile
 from sensorium.server.film_in import FilmBounds, FilmTooLong, decode_film, film_format
 from sensorium.server.image_tokens import Detail, picture_size, views_of
 from sensorium.server.pages_in import decode_pages
-from sensorium.server.picture_in import AnimatedPicture, decode_image, from_base64, image_from_data_url
+from sensorium.server.picture_in import AnimatedPicture, decode_image, decode_whole, from_base64, image_from_data_url
 
 AudioFormat = Literal["wav", "mp3"]
 T = TypeVar("T")
@@ -93,7 +93,7 @@ class MediaReader:
     async def image(self, url: str, detail: Detail, param: str) -> Image | Video:
         """The picture behind a data URL or an http(s) URL: a film if it is animated. Raises APIError naming `param`."""
         self._count_image(param, detail)
-        return await self._decoded_image(await self._image_bytes(url, param), detail, param)
+        return await self._decoded_image(await self.picture_file(url, param), detail, param)
 
     async def still(self, url: str, param: str) -> Image:
         """As `image`, but nothing that moves: what an assistant has drawn. Raises APIError naming `param`."""
@@ -111,13 +111,8 @@ class MediaReader:
         return await self._still(url, param)
 
     async def _still(self, url: str, param: str) -> Image:
-        data = await self._image_bytes(url, param)
+        data = await self.picture_file(url, param)
         return Image(pixels=await self._in_thread(decode_image, data, param, self._config))
-
-    async def _image_bytes(self, url: str, param: str) -> bytes:
-        if url[:5].lower() == "data:":
-            return await self._in_thread(image_from_data_url, url, param, self._config.max_image_bytes)
-        return await self._fetch(url, param)
 
     async def _decoded_image(self, data: bytes, detail: Detail, param: str) -> Image | Video:
         """`_count_image` has let it in."""
@@ -133,6 +128,25 @@ class MediaReader:
     async def kept_image(self, file_id: str, detail: Detail, param: str) -> Image | Video:
         """The picture in an uploaded file. Raises APIError naming `param`."""
         return await self._image(await self._kept(file_id, param), detail, param)
+
+    async def picture(self, data: bytes, param: str) -> Image:
+        """The picture in a file that is here already, a still one. Raises APIError naming `param`."""
+        self._count_image(param, "auto")
+        return Image(pixels=await self._in_thread(decode_image, self._bounded(data, param), param, self._config))
+
+    async def whole_picture(self, data: bytes, param: str) -> np.ndarray:
+        """All pixels of a picture, and how opaque each is: (H, W, 4) uint8. Raises APIError naming `param`."""
+        return await self._in_thread(decode_whole, self._bounded(data, param), param, self._config)
+
+    async def picture_file(self, url: str, param: str) -> bytes:
+        """What is behind a data URL or an http(s) URL, not decoded yet. Raises APIError naming `param`."""
+        if url[:5].lower() == "data:":
+            return await self._in_thread(image_from_data_url, url, param, self._config.max_image_bytes)
+        return await self._fetch(url, param)
+
+    async def kept_picture_file(self, file_id: str, param: str) -> bytes:
+        """An uploaded file, not decoded yet. Raises APIError naming `param`."""
+        return self._bounded((await self._kept(file_id, param)).data, param)
 
     async def film(self, url: str, fps: float | None, param: str) -> Video:
         """The film behind a data URL or an http(s) URL. Raises APIError naming `param`."""
@@ -246,11 +260,12 @@ class MediaReader:
 
     async def _image(self, file: KeptFile, detail: Detail, param: str) -> Image | Video:
         self._count_image(param, detail)
-        if len(file.data) > self._config.max_image_bytes:
-            raise invalid(
-                f"The picture is larger than {self._config.max_image_bytes} bytes.", param, "image_file_too_large"
-            )
-        return await self._decoded_image(file.data, detail, param)
+        return await self._decoded_image(self._bounded(file.data, param), detail, param)
+
+    def _bounded(self, data: bytes, param: str) -> bytes:
+        if len(data) > (most := self._config.max_image_bytes):
+            raise invalid(f"The picture is larger than {most} bytes.", param, "image_file_too_large")
+        return data
 
     def _count_image(self, param: str, detail: Detail) -> None:
         self._num_images += 1

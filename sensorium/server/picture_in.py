@@ -9,6 +9,7 @@ import base64
 import binascii
 import io
 import struct
+from collections.abc import Callable
 
 import numpy as np
 import PIL.Image
@@ -18,6 +19,7 @@ from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, invalid
 
 MAX_SIDE = 1024  # larger pictures are scaled down to fit: an engine sees far less
+MAX_WHOLE_PIXELS = 2048 * 2048  # of a picture that is changed at its own size, and of those that leave the server
 
 _BAND_PIXELS = 2**20  # of a picture, converted at a time
 _IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
@@ -57,11 +59,20 @@ def decode_image(data: bytes, param: str, config: ServerConfig) -> np.ndarray:
 
     Raises APIError naming `param`.
     """
-    if not data:
-        raise invalid("The picture is empty.", param, "empty_image_file")
     max_pixels = config.max_image_pixels
     if _is_one_scan_jpeg(data):
         max_pixels = max(max_pixels, config.max_photo_pixels)
+    return _decoded(data, param, _to_rgb, max_pixels)
+
+
+def decode_whole(data: bytes, param: str, config: ServerConfig) -> np.ndarray:
+    """As `decode_image`, but at its own size and with what shows through: (H, W, 4) uint8 RGBA, upright."""
+    return _decoded(data, param, _to_rgba, min(config.max_image_pixels, MAX_WHOLE_PIXELS))
+
+
+def _decoded(data: bytes, param: str, convert: Callable[[PIL.Image.Image], np.ndarray], max_pixels: int) -> np.ndarray:
+    if not data:
+        raise invalid("The picture is empty.", param, "empty_image_file")
     too_large = invalid(f"The picture has more than {max_pixels} pixels.", param, "image_too_large")
     try:
         # warns above a bound of Pillow's own, which is higher than ours
@@ -77,7 +88,7 @@ def decode_image(data: bytes, param: str, config: ServerConfig) -> np.ndarray:
             raise too_large
         try:
             animated = image.format in ("PNG", "WEBP", "GIF") and getattr(image, "is_animated", False)
-            pixels = np.empty(0) if animated else _to_rgb(image)
+            pixels = np.empty(0) if animated else convert(image)
         except Exception as error:
             raise _damaged_image(param) from error
     if animated:
@@ -126,14 +137,25 @@ def _to_rgb(image: PIL.Image.Image) -> np.ndarray:
     return np.array(PIL.ImageOps.exif_transpose(fitted))  # (H, W, 3)
 
 
+def _to_rgba(image: PIL.Image.Image) -> np.ndarray:
+    upright = PIL.ImageOps.exif_transpose(image)
+    return np.array(_eight_bits(upright).convert("RGBA"))
+
+
 def _on_white(image: PIL.Image.Image) -> PIL.Image.Image:
     """A picture of any mode as RGB."""
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
-        grey = np.asarray(image).astype(np.int64) >> 8
-        image = PIL.Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
+    image = _eight_bits(image)
     if not image.has_transparency_data:
         return image.convert("RGB")
     rgba = image.convert("RGBA")
     white = PIL.Image.new("RGBA", rgba.size, "white")
     white.alpha_composite(rgba)
     return white.convert("RGB")
+
+
+def _eight_bits(image: PIL.Image.Image) -> PIL.Image.Image:
+    """16-bit grey, which Pillow would clip instead of scale."""
+    if not image.mode.startswith("I"):
+        return image
+    grey = np.asarray(image).astype(np.int64) >> 8
+    return PIL.Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))

@@ -43,6 +43,7 @@ from sensorium.server.logs import describe
 from sensorium.server.media import MediaReader
 from sensorium.server.metering import Charge, Meter
 from sensorium.server.metrics import Metrics
+from sensorium.server.picture_out import PictureWriter
 from sensorium.server.realtime_events import (
     BufferAppend,
     BufferClear,
@@ -86,6 +87,7 @@ class Call:
         metrics: Metrics,
         threads: Threads,
         meter: Meter,
+        pictures: PictureWriter,
         *,
         model: str,
         beta: bool = False,
@@ -97,6 +99,7 @@ class Call:
         self._metrics = metrics
         self._threads = threads
         self._meter = meter
+        self._pictures = pictures
         self._prompt_tokens = 0  # of the last answer: the next one reads more
         self._heard: set[str] = set()  # items whose sound has been charged for
         self._rate_hz = engine.info.sample_rate_hz
@@ -292,6 +295,7 @@ class Call:
             options,
             send=self.send,
             conversation=self.conversation if in_conversation else None,
+            pictures=self._pictures,
             rate_hz=self._rate_hz,
             voice=chosen_voice(options, self.session, self._config),
             speed=chosen_speed(options, self.session),

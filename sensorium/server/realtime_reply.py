@@ -27,7 +27,7 @@ from sensorium.messages import ToolCall
 from sensorium.platform.limits import Allowance, Kind
 from sensorium.server.conversation import Content, Conversation, Item, Json, Spoken, new_id
 from sensorium.server.errors import APIError
-from sensorium.server.picture_out import picture_url
+from sensorium.server.picture_out import PictureWriter
 from sensorium.server.realtime_audio import WireEncoder
 from sensorium.server.realtime_events import FunctionTool, ResponseOptions, SessionConfig
 from sensorium.server.stretch import Stretch
@@ -45,6 +45,7 @@ class Reply:
         *,
         send: Callable[..., Awaitable[None]],
         conversation: Conversation | None,
+        pictures: PictureWriter,
         rate_hz: int,
         voice: str,
         speed: float,
@@ -60,6 +61,7 @@ class Reply:
         self._options = options
         self._send = send
         self._conversation = conversation
+        self._pictures = pictures
         self._rate_hz = rate_hz
         self._voice = voice
         self._speed = speed
@@ -126,7 +128,8 @@ class Reply:
                 await self._sound(event.waveform)
             case ImageDelta(final=True):
                 # the contract has no picture among what a call may hold: it comes as Markdown, which clients can show
-                await self._say("output_text", f"![drawing]({await asyncio.to_thread(picture_url, event.pixels)})")
+                url = await asyncio.to_thread(self._pictures.url, event.pixels)
+                await self._say("output_text", f"![drawing]({url})")
             case ToolCallEvent():
                 if any(tool.name == event.name for tool in self.tools):  # strict clients look the name up
                     await self._call(event)

@@ -16,6 +16,7 @@ from sensorium.server.conversation import Json, new_id
 from sensorium.server.errors import APIError, invalid, missing
 from sensorium.server.metering import Meter
 from sensorium.server.metrics import Metrics
+from sensorium.server.picture_out import PictureWriter
 from sensorium.server.realtime import Call, Threads
 from sensorium.server.realtime_events import SessionConfig, TranscriptionConfig
 from sensorium.server.realtime_session import check_session, session_body
@@ -26,9 +27,16 @@ SUBPROTOCOL = "realtime"
 
 class Realtime:
     def __init__(
-        self, engine: LiveEngine, config: ServerConfig, metrics: Metrics, decoders: Executor, meter: Meter
+        self,
+        engine: LiveEngine,
+        config: ServerConfig,
+        metrics: Metrics,
+        decoders: Executor,
+        meter: Meter,
+        pictures: PictureWriter,
     ) -> None:
         self._meter = meter
+        self._pictures = pictures
         self._engine = engine
         self._config = config
         self._metrics = metrics
@@ -93,6 +101,7 @@ class Realtime:
             self._metrics,
             threads,
             self._meter,
+            self._pictures,
             model=model,
             beta=_asks_for_beta(socket),
         )

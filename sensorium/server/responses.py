@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pydantic_core
 import structlog
@@ -29,7 +30,9 @@ from sensorium.server.image_tokens import gpt_4o_image_tokens
 from sensorium.server.listing import not_found
 from sensorium.server.logs import describe
 from sensorium.server.media import MediaReader
+from sensorium.server.picture_out import PictureWriter
 from sensorium.server.responses_background import Background, Running
+from sensorium.server.responses_drawing import drawing_of
 from sensorium.server.responses_items import ItemReference, UserMessage
 from sensorium.server.responses_kept import Kept, distinct, placed
 from sensorium.server.responses_messages import Json, Placed, Turn, forget, opening, read_turns, resource
@@ -70,11 +73,28 @@ class _Job:
             await self.kept.add_to(self.request.conversation_id, [*self.input_items, *body["output"]])
 
 
+class _Conversation(NamedTuple):
+    """What was said before, and what the request itself adds."""
+
+    before: list[Placed]
+    own: list[Placed]
+
+    @property
+    def items(self) -> list[Placed]:
+        return [*self.before, *self.own]
+
+
 class Responses:
     """Answers requests of the Responses API by an engine; media are decoded on `decoders`."""
 
     def __init__(
-        self, answering: Answering, config: ServerConfig, decoders: Executor, store: Store, files: Files
+        self,
+        answering: Answering,
+        config: ServerConfig,
+        decoders: Executor,
+        store: Store,
+        files: Files,
+        pictures: PictureWriter,
     ) -> None:
         self._info = answering.info
         self._config = config
@@ -82,6 +102,7 @@ class Responses:
         self._decoders = decoders
         self._store = store
         self._files = files
+        self._pictures = pictures
         self._background = Background(max_running=config.max_concurrent_requests)
 
     def routes(self) -> APIRouter:
@@ -112,7 +133,9 @@ class Responses:
         if asked.model is not None:
             check_model(asked.model, self._info, self._config, param="model")
         refuse_prompt(asked)
-        messages, _ = await self._messages(asked, self._kept(http.state.project), None)
+        kept = self._kept(http.state.project)
+        conversation = await self._conversation(asked, kept)
+        messages = await self._messages(asked, conversation, self._media(kept.project), None)
         num_tokens = await self._answering.count(messages)
         return _json({"object": "response.input_tokens", "input_tokens": num_tokens})
 
@@ -129,7 +152,11 @@ class Responses:
         if request.background:
             self._background.check_room()
         kept = self._kept(http.state.project)
-        messages, input_items = await self._messages(request, kept, request.max_output_tokens)
+        conversation = await self._conversation(request, kept)
+        media = self._media(kept.project)
+        messages = await self._messages(request, conversation, media, request.max_output_tokens)
+        drawing = await drawing_of(request, conversation.items, media)
+        messages = drawing.shown_again(messages)
         question = Question(
             route=ROUTE,
             messages=messages,
@@ -143,7 +170,9 @@ class Responses:
         options = request.stream_options
         writer = ResponseWriter(
             response_body(request, params, self._info),
-            image=request.image_tool,
+            self._pictures,
+            plan=drawing.plan,
+            action=drawing.action,
             obfuscates=bool(options and options.include_obfuscation),
             seen=gpt_4o_image_tokens(messages),
         )
@@ -153,28 +182,31 @@ class Responses:
             params=params,
             writer=writer,
             kept=kept,
-            input_items=input_items,
+            input_items=distinct([resource(item) for _, item in conversation.own]),
         )
 
-    async def _messages(
-        self, asked: Asked, kept: Kept, max_output_tokens: int | None
-    ) -> tuple[list[Message], list[Json]]:
-        """All that the engine is to read, and the request's own items as they are kept."""
+    def _media(self, project: str) -> MediaReader:
+        files = self._files.reader(project)
+        return MediaReader(self._config, self._info, self._decoders, prompt_param="input", files=files)
+
+    async def _conversation(self, asked: Asked, kept: Kept) -> _Conversation:
         before: list[Placed] = []
         if asked.conversation_id:
             before = placed("conversation", await kept.items_of(asked.conversation_id))
         elif asked.previous_response_id:
             before = placed("previous_response_id", await kept.thread(asked.previous_response_id))
-        own = await _own_items(asked, before, kept)
+        return _Conversation(before, await _own_items(asked, before, kept))
+
+    async def _messages(
+        self, asked: Asked, conversation: _Conversation, media: MediaReader, max_output_tokens: int | None
+    ) -> list[Message]:
+        """All that the engine is to read."""
         told = opening(asked.instructions, asked.functions)
         may_forget = asked.truncation == "auto"
-        files = self._files.reader(kept.project)
-        media = MediaReader(self._config, self._info, self._decoders, prompt_param="input", files=files)
-        turns = await read_turns([*before, *own], media, may_forget=may_forget)
+        turns = await read_turns(conversation.items, media, may_forget=may_forget)
         if may_forget:
             turns = await self._fitting(told, turns, max_output_tokens)
-        messages = [*told, *(message for turn in turns for message in turn.messages)]
-        return messages, distinct([resource(item) for _, item in own])
+        return [*told, *(message for turn in turns for message in turn.messages)]
 
     async def _fitting(self, told: Sequence[Message], turns: list[Turn], max_output_tokens: int | None) -> list[Turn]:
         """The newest turns, as many as leave room for an answer."""

@@ -19,7 +19,8 @@ import pydantic_core
 from sensorium.engine.request import End, EngineInfo, Event, ImageDelta, SamplingParams, TextDelta, ToolCallEvent, Usage
 from sensorium.server.chat_reply import logprobs_body
 from sensorium.server.errors import APIError
-from sensorium.server.picture_out import encode_picture
+from sensorium.server.picture_out import PictureWriter
+from sensorium.server.picture_request import PicturePlan, drawing_file
 from sensorium.server.responses_messages import Json, new_id
 from sensorium.server.responses_request import ImageTool, ResponseRequest
 
@@ -90,14 +91,25 @@ def usage_body(usage: Usage, gpt_4o_image_tokens: int = 0) -> Json:
 class ResponseWriter:
     """Fills `body`, a response that was just begun, by the engine's events. Every method returns the stream's events.
 
-    Pictures are encoded as `image` says, or as PNG. `obfuscates` pads deltas, so that their length tells less. `seen`
-    is what gpt-4o would have counted for the pictures of the prompt.
+    Pictures come out by `plan`; `action` is what drawing one is said to be. `obfuscates` pads deltas, so that their
+    length tells less. `seen` is what gpt-4o would have counted for the pictures of the prompt.
     """
 
-    def __init__(self, body: Json, *, image: ImageTool | None = None, obfuscates: bool = False, seen: int = 0) -> None:
+    def __init__(
+        self,
+        body: Json,
+        pictures: PictureWriter,
+        *,
+        plan: PicturePlan,
+        action: str | None = None,
+        obfuscates: bool = False,
+        seen: int = 0,
+    ) -> None:
         self.body = body
+        self._pictures = pictures
+        self._plan = plan
+        self._action = action
         self._gpt_4o_image_tokens = seen
-        self._image = image or ImageTool(type="image_generation")
         self._obfuscates = obfuscates
         self._num_events = 0
         self._open: Json | None = None  # the item that is being filled: the last one of the output
@@ -172,12 +184,12 @@ class ResponseWriter:
 
     async def _draw(self, pixels: np.ndarray, *, is_final: bool) -> list[Json]:
         events: list[Json] = []
-        format, quality = self._image.output_format, self._image.output_compression
-        shown = base64.b64encode(await asyncio.to_thread(encode_picture, pixels, format, quality=quality)).decode()
-        drawn = {"size": f"{pixels.shape[1]}x{pixels.shape[0]}", "output_format": format, "background": "opaque"}
+        shown = base64.b64encode(await asyncio.to_thread(drawing_file, pixels, self._plan, self._pictures)).decode()
+        drawn = self._plan.told((pixels.shape[1], pixels.shape[0]))
         if self._open is None or self._open["type"] != "image_generation_call":
             self._num_partial = 0
-            events += [*self._close("completed"), *self._add("image_generation_call", result=None, **drawn)]
+            said = {"action": self._action} if self._action else {}
+            events += [*self._close("completed"), *self._add("image_generation_call", result=None, **said, **drawn)]
             events.append(self._of_item("response.image_generation_call.in_progress"))
             self._item["status"] = "generating"
             events.append(self._of_item("response.image_generation_call.generating"))

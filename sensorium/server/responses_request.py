@@ -16,6 +16,7 @@ from sensorium.engine.request import ANY_OBJECT, Function, SamplingParams, ToolC
 from sensorium.server.chat_request import FunctionDefinition
 from sensorium.server.chat_sampling import chosen_temperature, held_schema, offered_function
 from sensorium.server.errors import invalid, missing, unsupported
+from sensorium.server.picture_request import ImageRef, PictureFields, guidance
 from sensorium.server.responses_items import Items
 from sensorium.server.wire import TEXT_OR_PARTS, Metadata, TaggedStr, ToolName, Wire, tagged_by
 
@@ -30,25 +31,12 @@ class FunctionTool(Wire):
     strict: bool | None = None
 
 
-class ImageMask(Wire):
-    image_url: str | None = None
-    file_id: str | None = None
-
-
-class ImageTool(Wire):
-    """Drawing. The network draws in one size and one quality, so that of those only `auto` can be had."""
+class ImageTool(PictureFields):
+    """Drawing. With `action` "edit" the newest picture is what is to be changed."""
 
     type: Literal["image_generation"]
     model: str | None = None  # the network that answers is the one that draws
-    quality: Literal["low", "medium", "high", "auto"] = "auto"
-    size: str = "auto"
-    output_format: Literal["png", "webp", "jpeg"] = "png"
-    output_compression: Annotated[int, Field(ge=0, le=100)] = 100
-    moderation: Literal["auto", "low"] = "auto"
-    background: Literal["transparent", "opaque", "auto"] = "auto"
-    input_fidelity: Literal["high", "low"] | None = None
-    input_image_mask: ImageMask | None = None
-    partial_images: Annotated[int, Field(ge=0, le=3)] = 0
+    input_image_mask: ImageRef | None = None
     action: Literal["generate", "edit", "auto"] = "auto"
 
 
@@ -197,6 +185,18 @@ class Asked(Wire):
         return next((tool for tool in self.tools or () if isinstance(tool, ImageTool)), None)
 
     @property
+    def must_draw(self) -> bool:
+        """Whether the answer has to be a picture."""
+        match self.tool_choice:
+            case NamedImageTool():
+                return True
+            case AllowedTools(mode="required", tools=tools):
+                return all(isinstance(tool, NamedImageTool) for tool in tools)
+            case "required":
+                return self.image_tool is not None and not self.functions
+        return False
+
+    @property
     def call_policy(self) -> ToolChoice:
         """Without functions there is nothing to call."""
         if not self.callable_functions:
@@ -279,21 +279,23 @@ def _refuse_tools(asked: Asked) -> None:
     tools = asked.tools or []
     for index, tool in enumerate(tools):
         if isinstance(tool, ImageTool):
-            _refuse_image_tool(tool, f"tools[{index}]")
+            tool.check(f"tools[{index}].")
     if sum(isinstance(tool, ImageTool) for tool in tools) > 1:
         raise invalid("'image_generation' is offered more than once.", "tools")
     match asked.tool_choice:
-        case "required" if not asked.callable_functions:
-            raise invalid("'tool_choice' is 'required', but no function is offered.", "tool_choice")
-        case NamedImageTool():
-            raise unsupported("tool_choice.type", "a drawing cannot be forced: ask for one in words")
+        case "required" if not asked.callable_functions and not asked.must_draw:
+            raise invalid("'tool_choice' is 'required', but no tool is offered.", "tool_choice")
+        case NamedImageTool() if asked.image_tool is None:
+            raise invalid("'image_generation' is not among the tools.", "tool_choice.type")
         case NamedFunction(name=name):
             _check_named([name], asked, "tool_choice.name")
         case AllowedTools(tools=named):
             names = [tool.name for tool in named if isinstance(tool, NamedFunction)]
             _check_named(names, asked, "tool_choice.tools")
-            if asked.tool_choice.mode == "required" and not names:
-                raise unsupported("tool_choice.mode", "a drawing cannot be forced: ask for one in words")
+            if len(names) < len(named) and asked.image_tool is None:
+                raise invalid("'image_generation' is not among the tools.", "tool_choice.tools")
+    if asked.must_draw and asked.text and asked.text.format and not isinstance(asked.text.format, TextFormat):
+        raise invalid("A picture keeps to no schema: leave out 'text.format' or the forced drawing.", "text.format")
 
 
 def _check_named(names: Sequence[str], asked: Asked, param: str) -> None:
@@ -303,27 +305,15 @@ def _check_named(names: Sequence[str], asked: Asked, param: str) -> None:
             raise invalid("No function of this name is among the tools.", param)
 
 
-def _refuse_image_tool(tool: ImageTool, param: str) -> None:
-    refusals = (
-        (tool.quality != "auto", "quality", "only 'auto' is supported"),
-        (tool.size != "auto", "size", "pictures are drawn in one size, 'auto'"),
-        (tool.background == "transparent", "background", "pictures have an opaque background"),
-        (tool.input_fidelity, "input_fidelity", "pictures are seen in one size"),
-        (tool.input_image_mask, "input_image_mask", "pictures are drawn as a whole"),
-        (tool.action == "edit", "action", "whether a picture is changed or drawn anew is told in words"),
-    )
-    for asked_for, name, what in refusals:
-        if asked_for:
-            raise unsupported(f"{param}.{name}", what)
-
-
 def sampling_params(request: ResponseRequest) -> SamplingParams:
     """How the engine should answer: by chance only where that was asked for, and then by a new roll of the dice.
 
     Compiles schemas, which may take long: not for the event loop. Raises APIError for one that no answer can keep to.
     """
     shows = request.stream or request.background
+    image = request.image_tool
     return SamplingParams(
+        modality="image" if request.must_draw else "text",
         max_tokens=request.max_output_tokens,
         temperature=chosen_temperature(request.temperature, request.top_p),
         top_p=SamplingParams().top_p if request.top_p is None else request.top_p,
@@ -333,7 +323,8 @@ def sampling_params(request: ResponseRequest) -> SamplingParams:
         max_calls=1 if request.parallel_tool_calls is False else None,
         document=_document(request.text.format if request.text else None),
         top_logprobs=(request.top_logprobs or 0) if request.wants_logprobs else None,
-        partial_images=request.image_tool.partial_images if request.image_tool and shows else 0,
+        guidance_scale=guidance(image.effective_quality) if image else SamplingParams().guidance_scale,
+        partial_images=image.partial_images if image and shows else 0,
     )
 
 

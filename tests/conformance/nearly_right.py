@@ -163,6 +163,24 @@ _EMBEDDING: dict[str, Any] = {
     "dimensions": 8,
     "encoding_format": "float",
 }
+_DRAWING: dict[str, Any] = {
+    "model": "gpt-image-1",
+    "prompt": "a square",
+    "n": 1,
+    "size": "64x64",
+    "quality": "low",
+    "output_format": "webp",
+    "output_compression": 50,
+    "background": "auto",
+    "stream": False,
+    "partial_images": 0,
+}
+_CHANGE: dict[str, Any] = {
+    **_DRAWING,
+    "images": [{"image_url": data_url(picture())}, {"file_id": "file-abc"}],
+    "mask": {"image_url": data_url(picture(mode="RGBA", color=(0, 0, 0, 0)))},
+    "input_fidelity": "high",
+}
 _LABELS: dict[str, Any] = {"metadata": {"a": "b"}}
 _CONVERSATION: dict[str, Any] = {"items": [{"type": "message", "role": "user", "content": "hi"}], "metadata": {}}
 _ACCOUNT: dict[str, Any] = {"name": "a", "expires_in_seconds": 60}
@@ -188,6 +206,8 @@ BODIES: Mapping[str, st.SearchStrategy[Any]] = {
     "/v1/conversations/{}/items": damaged({"items": _CONVERSATION["items"]}),
     "/v1/completions": damaged(_COMPLETION),
     "/v1/embeddings": damaged(_EMBEDDING),
+    "/v1/images/generations": damaged(_DRAWING),
+    "/v1/images/edits": damaged(_CHANGE) | damaged({**_CHANGE, "images": _CHANGE["images"][:1]}),
     "/v1/realtime/client_secrets": damaged({"session": _SESSION, "expires_after": {"seconds": 60}}),
     "/v1/realtime/sessions": damaged(_FLAT),
     "/v1/realtime/transcription_sessions": damaged(_HEARD),
@@ -209,10 +229,20 @@ FORMS: Mapping[str, dict[str, str | bytes]] = {
         "expires_after[seconds]": "3600",
         "file": b"hi",
     },
+    "/v1/images/edits": {
+        "prompt": "make it red",
+        "n": "2",
+        "stream": "false",
+        "output_compression": "100",
+        "input_fidelity": "low",
+        "image[]": picture(size=(16, 16)),
+        "mask": picture(size=(16, 16), mode="RGBA", color=(0, 0, 0, 0)),
+    },
+    "/v1/images/variations": {"model": "dall-e-2", "n": "1", "size": "64x64", "image": picture()},
 }
 FILE_NAMES = st.sampled_from(["a.txt", "", "../a", "a.png", "\u00df", "C:\\a"])
 MEDIA_TYPES = st.sampled_from(["text/plain", "image/png", "", ";;"])
-_BOUNDARY = "frontier"
+BOUNDARY = "frontier"
 
 
 @st.composite
@@ -222,10 +252,10 @@ def sent(draw: st.DrawFn) -> Sent:
     path = template
     while "{}" in path:
         path = path.replace("{}", draw(st.sampled_from(["0", "abc_123", "%00", "%2e%2e", "\u00df" * 3])), 1)
-    if template in FORMS:
+    if template in FORMS and (template not in BODIES or draw(st.booleans())):
         body = draw(form_bodies(FORMS[template]))
-        types = [f"multipart/form-data; boundary={_BOUNDARY}"] * 12
-        types += ["multipart/form-data", f'multipart/form-data; boundary="{_BOUNDARY[:-1]}', "application/json", ""]
+        types = [f"multipart/form-data; boundary={BOUNDARY}"] * 12
+        types += ["multipart/form-data", f'multipart/form-data; boundary="{BOUNDARY[:-1]}', "application/json", ""]
     else:
         body = json.dumps(draw(BODIES[template])).encode()
         types = ["application/json"] * 9 + ["application/json; charset=utf-16", "text/plain", ""]
@@ -251,8 +281,8 @@ def form_bodies(draw: st.DrawFn, fields: Mapping[str, str | bytes]) -> bytes:
             filename, media_type = draw(FILE_NAMES), draw(MEDIA_TYPES)
             head += f'; filename="{filename}"\r\nContent-Type: {media_type}'
         parts.append(
-            f"--{_BOUNDARY}\r\n{head}\r\n\r\n".encode()
+            f"--{BOUNDARY}\r\n{head}\r\n\r\n".encode()
             + (value if isinstance(value, bytes) else value.encode())
             + b"\r\n"
         )
-    return b"".join(parts) + f"--{_BOUNDARY}--\r\n".encode()
+    return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()

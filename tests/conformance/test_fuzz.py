@@ -7,7 +7,16 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 
-from tests.conformance.nearly_right import HELD, asked_for_responses, damaged, requests
+from tests.conformance.nearly_right import (
+    BODIES,
+    BOUNDARY,
+    FORMS,
+    HELD,
+    asked_for_responses,
+    damaged,
+    form_bodies,
+    requests,
+)
 from tests.server.live import Live, envelope
 
 
@@ -45,3 +54,23 @@ def test_no_request_for_a_response_breaks_the_server(server: Live, request: Any)
     assert response.status_code in (200, 400, 404)
     if response.status_code != 200:
         envelope(response)
+
+
+_EDITS = "/v1/images/edits"
+
+
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(BODIES["/v1/images/generations"], BODIES[_EDITS], form_bodies(FORMS[_EDITS]))
+def test_no_request_for_a_picture_breaks_the_server(server: Live, drawing: Any, change: Any, form: bytes):
+    as_json, as_form = "application/json", f"multipart/form-data; boundary={BOUNDARY}"
+    for path, content, media_type in (
+        ("/v1/images/generations", json.dumps(drawing), as_json),
+        (_EDITS, json.dumps(change), as_json),
+        (_EDITS, form, as_form),
+    ):
+        response = server.http.post(path, content=content, headers={"content-type": media_type})
+        assert response.status_code in (200, 400, 404), response.text
+        if response.status_code != 200:
+            envelope(response)

@@ -112,6 +112,11 @@ async def test_a_drawn_answer(engine: OmniEngine, opens_with, guidance_scale: fl
     assert end_of(events).usage.output_image == 64
 
 
+async def test_an_answer_that_must_be_a_picture_is_one(engine: OmniEngine):
+    events = await answer(engine, user("the time"), SamplingParams(modality="image"))
+    assert [type(event) for event in events] == [ImageDelta, End]
+
+
 def test_a_drawing_is_guided_away_from_the_same_conversation_without_the_users_words(engine: OmniEngine):
     reply = Message(role="assistant", parts=(Text(text="five"), PICTURE))
     conversation = [*user("two", CLIP, PICTURE), reply, *user("draw a red circle")]

@@ -73,6 +73,7 @@ async def test_pictures_and_calls():
         pictures = (await answer(user("draw a square"), partial_images=partial_images))[:-1]
         finals = [event.final for event in pictures if isinstance(event, ImageDelta)]
         assert finals == [False] * partial_images + [True]
+    assert isinstance((await answer(user("a square"), modality="image"))[0], ImageDelta)
     assert FakeEngine().info.limits == {"image_tokens": 64, "frame_tokens": 16, "audio_tokens_per_s": 12.5}
     call, end = await answer(user('call add {"a": 1}'))
     assert call == ToolCallEvent(name="add", arguments='{"a": 1}')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -86,6 +87,15 @@ def test_drawing(alphabet: Alphabet, i: int):
         "image",
         "call",
     }
+
+
+def test_nothing_but_a_picture(alphabet: Alphabet, i: int):
+    grammar = answer(alphabet, modality="image")
+    assert kinds(alphabet, grammar) == {"image"}
+    for symbol in (vocab.IMAGE, *[i] * alphabet.num_patches, vocab.END_IMAGE):
+        assert symbol in legal(grammar)
+        grammar.push(symbol)
+    assert kinds(alphabet, grammar) == {"end"}
 
 
 def test_calling(alphabet: Alphabet, t: int):
@@ -254,10 +264,11 @@ def test_a_document_is_all_that_is_written(alphabet: Alphabet, release: Release,
     assert kinds(alphabet, grammar) == {"end"}  # and no call behind it
 
 
-def test_a_document_is_not_spoken(release: Release, alphabet: Alphabet):
+@pytest.mark.parametrize("modality", ["audio", "image"])
+def test_a_document_is_not_spoken_or_drawn(release: Release, alphabet: Alphabet, modality: Literal["audio", "image"]):
     rules = Rules(document=Constraints(release.text).document("{}"))
-    with pytest.raises(ValueError, match="spoken"):
-        Grammar.answer(alphabet, modality="audio", voice="alloy", rules=rules)
+    with pytest.raises(ValueError, match="spoken or drawn"):
+        Grammar.answer(alphabet, modality=modality, voice="alloy", rules=rules)
 
 
 def test_only_so_many_calls(alphabet: Alphabet, t: int):

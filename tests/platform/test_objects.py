@@ -54,6 +54,13 @@ async def test_bytes_come_back(storage: ObjectStorage):
     assert await storage.stream("files/file-abc") is None
 
 
+async def test_the_keys_of_a_folder(storage: ObjectStorage):
+    assert await storage.keys("pictures") == []
+    for key in ("pictures/a", "pictures/b", "picturesque/c", "files/d"):
+        await storage.put(key, b"x")
+    assert sorted(await storage.keys("pictures")) == ["pictures/a", "pictures/b"]
+
+
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "../secret", "files/../../x", "a//b", "a/", ".", "a b", "é", "a\n"])
 async def test_a_key_that_is_no_key_finds_nothing(key: str, storage: ObjectStorage):
     assert await storage.get(key) is None

@@ -130,7 +130,7 @@ def test_a_photo_may_be_larger_than_what_must_be_held_whole():
 PEAK = """
 import re, sys
 from sensorium.server.config import ServerConfig
-from sensorium.server.media import decode_image
+from sensorium.server.picture_in import decode_image
 
 def peak_kib():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])

@@ -7,6 +7,7 @@ import io
 import json
 from typing import Any
 
+import numpy as np
 import openai.types.responses as sdk
 import PIL.Image
 import pytest
@@ -244,6 +245,60 @@ def test_a_drawing_is_an_item(server: Live):
     assert (item["type"], item["status"], item["size"]) == ("image_generation_call", "completed", "64x64")
     assert item["id"].startswith("ig_")
     assert PIL.Image.open(io.BytesIO(base64.b64decode(item["result"]))).format == "PNG"
+
+
+def test_the_tool_says_how_a_drawing_comes(server: Live):
+    tool = {**DRAW, "size": "512x256", "quality": "low", "background": "transparent"}
+    (item,) = respond(server, "draw a square", tools=[tool])["output"]
+    told = {name: item[name] for name in ("size", "quality", "background", "action")}
+    assert told == {"size": "512x256", "quality": "low", "background": "transparent", "action": "generate"}
+    shown = PIL.Image.open(io.BytesIO(base64.b64decode(item["result"])))
+    assert (shown.size, shown.mode) == ((512, 256), "RGBA")
+    assert server.engine.requests[-1].params.guidance_scale == 1.0
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"type": "image_generation"},
+        {"type": "allowed_tools", "mode": "required", "tools": [{"type": "image_generation"}]},
+        "required",
+    ],
+)
+def test_a_drawing_can_be_forced(server: Live, choice: Any):
+    (item,) = respond(server, "a square", tools=[DRAW], tool_choice=choice)["output"]
+    assert item["type"] == "image_generation_call"
+    assert server.engine.requests[-1].params.modality == "image"
+
+
+def test_what_was_drawn_is_edited_in_a_later_turn(server: Live):
+    first = respond(server, "draw a square", tools=[DRAW])
+    edits = {"tools": [{**DRAW, "action": "edit"}], "tool_choice": {"type": "image_generation"}}
+    (item,) = respond(server, "now make it blue", previous_response_id=first["id"], **edits)["output"]
+    assert (item["type"], item["action"]) == ("image_generation_call", "edit")
+    asked = server.engine.requests[-1].messages[-1]
+    shown, _ = asked.parts  # the network sees what it is to change
+    assert isinstance(shown, Image)
+    assert shown.pixels[32, 32].tolist() == [255, 0, 0]
+    assert asked.text == "now make it blue"
+
+
+def test_a_mask_keeps_the_rest_of_the_newest_picture(server: Live):
+    original = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    mask = np.full((96, 128, 4), 255, np.uint8)
+    mask[:48] = 0
+    files = []
+    for pixels in (original, mask):
+        file = io.BytesIO()
+        PIL.Image.fromarray(pixels).save(file, "PNG")
+        files.append(data_url(file.getvalue()))
+    seen = {"role": "user", "content": [{"type": "input_image", "image_url": files[0]}]}
+    tool = {**DRAW, "input_image_mask": {"image_url": files[1]}}
+    (item,) = respond(server, [seen, {"role": "user", "content": "draw a square"}], tools=[tool])["output"]
+    shown = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(item["result"]))))
+    assert item["size"] == "128x96"
+    assert (shown[48:] == original[48:]).all()
+    assert (shown[:48] != original[:48]).any()
 
 
 def test_a_drawing_is_one_without_the_tool_too(server: Live):

@@ -1,0 +1,72 @@
+"""What the image tool of a response works on: how its pictures come out, and which one it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sensorium.messages import Image, Message
+from sensorium.server.errors import invalid
+from sensorium.server.media import MediaReader
+from sensorium.server.picture_finish import Finish
+from sensorium.server.picture_input import kept_of, referred
+from sensorium.server.picture_request import ImageRef, PicturePlan, plan_of
+from sensorium.server.responses_items import ImageGenerationCall, InputImage, UserMessage
+from sensorium.server.responses_messages import Placed
+from sensorium.server.responses_request import Asked, ImageTool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drawing:
+    plan: PicturePlan
+    action: str | None = None  # what drawing is said to be, if the tool is offered
+    changes: Image | None = None  # what has to be changed
+
+    def shown_again(self, messages: list[Message]) -> list[Message]:
+        """The messages, with what is to be changed in the last one: that is how the network was taught to change it."""
+        if self.changes is None or not messages or messages[-1].role != "user":
+            return messages
+        last = messages[-1]
+        if any(isinstance(part, Image) for part in last.parts):
+            return messages
+        return [*messages[:-1], replace(last, parts=(self.changes, *last.parts))]
+
+
+async def drawing_of(asked: Asked, items: Sequence[Placed], media: MediaReader) -> Drawing:
+    """How a response draws. Raises APIError for a tool that asks for what can't be."""
+    tool = asked.image_tool
+    if tool is None:
+        return Drawing(plan=plan_of(ImageTool(type="image_generation"), Finish()))
+    prefix = f"tools[{(asked.tools or []).index(tool)}]."
+    newest = _newest_picture(items)
+    if newest is None:
+        if tool.action == "edit":
+            raise invalid("There is no picture to change.", f"{prefix}action")
+        if tool.input_image_mask:
+            raise invalid("There is no picture that could be kept.", f"{prefix}input_image_mask")
+        return Drawing(plan=plan_of(tool, Finish(size=tool.asked_size())), action="generate")
+    if tool.action == "generate" and tool.input_image_mask:
+        raise invalid("A new picture has no mask.", f"{prefix}input_image_mask")
+    kept = changes = None
+    if tool.action == "edit" or tool.input_image_mask or tool.input_fidelity == "high":
+        param, ref = newest
+        picture = await referred(media, ref, param)
+        masked = tool.input_image_mask
+        mask = await referred(media, masked, f"{prefix}input_image_mask") if masked else None
+        if tool.action != "generate":
+            kept = await kept_of(media, picture, mask, tool, prefix=prefix)
+        changes = await media.picture(picture.data, param) if tool.action == "edit" else None
+    action = "generate" if tool.action == "generate" else "edit"
+    return Drawing(plan=plan_of(tool, Finish(size=tool.asked_size(), kept=kept)), action=action, changes=changes)
+
+
+def _newest_picture(items: Sequence[Placed]) -> tuple[str, ImageRef] | None:
+    """The last picture of a conversation, by whomever, and what a client knows it by."""
+    for param, item in reversed(items):
+        if isinstance(item, ImageGenerationCall) and item.result is not None:
+            return param, ImageRef(image_url=f"data:image/png;base64,{item.result}")
+        if isinstance(item, UserMessage) and not isinstance(item.content, str):
+            for index, part in reversed(list(enumerate(item.content))):
+                if isinstance(part, InputImage):
+                    return f"{param}.content[{index}]", ImageRef(image_url=part.image_url, file_id=part.file_id)
+    return None
