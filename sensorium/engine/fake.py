@@ -152,7 +152,9 @@ class FakeEngine:
             yield call
             yield End(reason="tool_calls", usage=_spent(prompt, text=2))
             return
-        said = _describe(messages, params) if params.document is None else shortest_document(params.document)
+        said = params.script or (
+            _describe(messages, params) if params.document is None else shortest_document(params.document)
+        )
         words, reason = _shorten(said, params)
         if params.modality == "text":
             yield from (TextDelta(text=word, logprobs=_certain(word, params)) for word in words)

@@ -39,6 +39,9 @@ class SamplingParams:
     network makes it. The penalties (of what the answer already holds, by count and once) and `token_bias` shape text
     tokens, before the temperature does. `top_logprobs` asks for a `TokenLogprob` per written token, with the
     so many likeliest.
+
+    With `script` a spoken answer says this text, word for word; when each word comes, and how it sounds, is the
+    network's.
     """
 
     modality: Literal["text", "audio"] = "text"
@@ -52,6 +55,7 @@ class SamplingParams:
     functions: tuple[Function, ...] = ()
     max_calls: int | None = None
     document: str | None = None
+    script: str | None = None
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     token_bias: tuple[tuple[int, float], ...] = ()  # (id of a text token, what is added to its logit)
@@ -185,6 +189,7 @@ class Embedding(NamedTuple):
 class EngineInfo:
     """What an edge needs to know of the model it serves.
 
+    `skills` are the tasks that its training names, such as `say-styled`; None if nobody wrote that down.
     `limits` says how many positions of the context media take, without the symbols that frame them: `image_tokens` a
     picture, `audio_tokens_per_s` a second of sound. `memory_bytes` says what is held or may come to be, by what for.
     """
@@ -199,6 +204,7 @@ class EngineInfo:
     limits: dict[str, float] = field(default_factory=dict)
     cached_positions: int = 0  # of all streams together, before some have to be computed again
     memory_bytes: dict[str, int] = field(default_factory=dict)
+    skills: frozenset[str] | None = None
 
 
 class Engine(Protocol):

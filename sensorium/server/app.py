@@ -35,6 +35,7 @@ from sensorium.server.models import model_routes
 from sensorium.server.organization import Organization
 from sensorium.server.realtime_route import Realtime
 from sensorium.server.responses import Responses
+from sensorium.server.speech import Speech
 from sensorium.server.usage import UsageReports
 
 __all__ = ["ServerConfig", "build_app"]
@@ -81,6 +82,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
         Conversations(config, state.store).routes(),
         Completions(answering, config).routes(),
         Embeddings(engine, config, metrics, meter).routes(),
+        Speech(answering, config, meter).routes(),
         realtime.routes(),
         model_routes(engine.info, config),
         UsageReports(state.usage, config.prices).routes(),

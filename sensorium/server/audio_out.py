@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import secrets
+import struct
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import av
 import numpy as np
@@ -20,6 +21,15 @@ OUTPUT_RATE_HZ = RATES_HZ["audio/pcm"]
 
 SpeechFormat = Literal["wav", "mp3", "flac", "opus", "aac", "pcm16"]
 
+MEDIA_TYPES: dict[SpeechFormat, str] = {
+    "wav": "audio/wav",
+    "mp3": "audio/mpeg",
+    "flac": "audio/flac",
+    "opus": "audio/ogg",
+    "aac": "audio/aac",
+    "pcm16": "audio/pcm",
+}
+
 # container and codec
 _ENCODERS = {
     "wav": ("wav", "pcm_s16le"),
@@ -28,6 +38,11 @@ _ENCODERS = {
     "opus": ("ogg", "libopus"),
     "aac": ("adts", "aac"),
 }
+_STREAMED = {
+    "mp3": {"write_xing": "0"},  # whose frame of figures would stand first, and is known last
+    "opus": {"page_duration": "60000"},  # us: a page holds a second otherwise, and nothing leaves before it is full
+}
+_UNKNOWN_SIZE = 0xFFFFFFFF
 
 
 class Pcm16Stream(WireEncoder):
@@ -53,6 +68,64 @@ def encode_speech(waveform: np.ndarray, sample_rate_hz: int, format: SpeechForma
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return output.getvalue()
+
+
+class SpeechStream:
+    """A waveform in pieces -> a file at 24 kHz mono in pieces, the first of which leave before the sound is complete.
+
+    Nothing that was given is changed later, so a WAV's header says that its size is not known.
+    """
+
+    def __init__(self, sample_rate_hz: int, format: SpeechFormat) -> None:
+        self._pcm = Pcm16Stream(sample_rate_hz)
+        self._format = format
+        self._is_raw = format in ("pcm16", "wav")
+        self._written = _Written()
+        if format == "wav":
+            self._written.write(_wav_header())
+        elif not self._is_raw:
+            container_name, codec = _ENCODERS[format]
+            options = _STREAMED.get(format, {})
+            self._container = av.open(self._written, "w", format=container_name, container_options=options)
+            self._stream = cast(AudioStream, self._container.add_stream(codec, rate=OUTPUT_RATE_HZ, layout="mono"))
+
+    def push(self, waveform: np.ndarray, *, last: bool = False) -> bytes:
+        """The bytes that are ready after `waveform`, (N,) float32; with `last`, all that remain."""
+        pcm = self._pcm.push(waveform, last=last)
+        if self._is_raw:
+            return self._written.take() + pcm
+        if pcm:
+            frame = av.AudioFrame.from_ndarray(np.frombuffer(pcm, "<i2")[None], format="s16", layout="mono")
+            frame.sample_rate = OUTPUT_RATE_HZ
+            self._container.mux(self._stream.encode(frame))
+        if last:
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+        return self._written.take()
+
+
+class _Written(io.RawIOBase):
+    """A file that can only be written on at its end, and is taken away piece by piece."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._pieces.append(bytes(data))
+        return len(data)
+
+    def take(self) -> bytes:
+        taken, self._pieces = b"".join(self._pieces), []
+        return taken
+
+
+def _wav_header() -> bytes:
+    """Of 16-bit mono at 24 kHz, of unknown length (RIFF: both sizes are the largest that there is)."""
+    format = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, OUTPUT_RATE_HZ, 2 * OUTPUT_RATE_HZ, 2, 16)
+    return struct.pack("<4sI4s", b"RIFF", _UNKNOWN_SIZE, b"WAVE") + format + struct.pack("<4sI", b"data", _UNKNOWN_SIZE)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

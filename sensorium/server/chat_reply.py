@@ -218,7 +218,9 @@ def server_sent(body: Json) -> bytes:
     return b"data: " + pydantic_core.to_json(body) + b"\n\n"
 
 
-async def until_done(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+async def until_done(
+    chunks: AsyncGenerator[bytes, None], *, ending: bytes = b"data: [DONE]\n\n"
+) -> AsyncGenerator[bytes, None]:
     """Chunks as a stream that says when it is complete. An error before the first is raised, for there is still time to
     answer by its status; a later one is told in the stream."""
     begun = False
@@ -234,7 +236,7 @@ async def until_done(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[byte
             log.error("stream failed", **describe(error))
         yield server_sent((error if isinstance(error, APIError) else internal()).envelope())
         return
-    yield b"data: [DONE]\n\n"
+    yield ending
 
 
 def choice_body(index: int, message: Json, finish_reason: str, logprobs: Json | None) -> Json:
