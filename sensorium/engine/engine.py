@@ -34,6 +34,7 @@ from sensorium.engine.request import (
 )
 from sensorium.engine.scheduler import Scheduler, Steps, alone
 from sensorium.engine.sequence import Sequence as LiveSequence
+from sensorium.engine.transcription import transcribe
 from sensorium.messages import Audio, Image, Message, Text
 from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.render import Piece, encode_message
@@ -126,6 +127,11 @@ class OmniEngine:
             async for _ in steps:
                 pass
         return found
+
+    async def transcribe(self, waveform: np.ndarray, params: SamplingParams) -> AsyncGenerator[Event, None]:
+        async with aclosing(self._scheduler.run(transcribe(self._network, waveform, params))) as events:
+            async for event in events:
+                yield event
 
     def converse(self) -> LiveConversation:
         return LiveConversation(self._network, self._scheduler, encode=self._encode)

@@ -122,10 +122,25 @@ class TranscriptDelta:
 
 @dataclass(frozen=True, kw_only=True)
 class InputTranscriptDelta:
-    """More text of what the network heard in clip number `clip` of the prompt, or of the turns it heard live."""
+    """More text of what the network heard in clip number `clip` of the prompt, or of the turns it heard live.
+
+    Of sound heard live, `end_ms` is where in it the word ends that this text belongs to, as nearly as the layout of the
+    stream tells; what is written behind the last frame has none. `tokens` and `logprobs` come with a transcription.
+    """
 
     clip: int
     text: str
+    end_ms: float | None = None
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Transcribed:
+    """The last event of a transcription. `voice` tells who spoke: near to that of the same speaker's other words."""
+
+    usage: Usage
+    voice: np.ndarray  # (V,) float32
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -158,7 +173,9 @@ class End:
     usage: Usage
 
 
-Event: TypeAlias = TextDelta | TranscriptDelta | InputTranscriptDelta | AudioDelta | ImageDelta | ToolCallEvent | End
+Event: TypeAlias = (
+    TextDelta | TranscriptDelta | InputTranscriptDelta | Transcribed | AudioDelta | ImageDelta | ToolCallEvent | End
+)
 
 
 class ContextLengthExceeded(ValueError):
@@ -295,6 +312,13 @@ class LiveEngine(Engine, Protocol):
 
     async def embed(self, texts: Sequence[str | Sequence[int]]) -> list[Embedding]:
         """What each text, or list of text tokens, means to the network. Raises TextTooLong before any work."""
+        ...
+
+    def transcribe(self, waveform: np.ndarray, params: SamplingParams) -> AsyncIterator[Event]:
+        """What is said in a stretch of sound, (N,) float32 at the engine's rate: deltas with times, then `Transcribed`.
+
+        Of `params` the temperature, `top_p`, the biases and the seed count. Raises ContextLengthExceeded.
+        """
         ...
 
     def converse(self) -> Conversation:

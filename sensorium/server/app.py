@@ -36,6 +36,7 @@ from sensorium.server.organization import Organization
 from sensorium.server.realtime_route import Realtime
 from sensorium.server.responses import Responses
 from sensorium.server.speech import Speech
+from sensorium.server.transcription import Transcriptions
 from sensorium.server.usage import UsageReports
 
 __all__ = ["ServerConfig", "build_app"]
@@ -83,6 +84,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
         Completions(answering, config).routes(),
         Embeddings(engine, config, metrics, meter).routes(),
         Speech(answering, config, meter).routes(),
+        Transcriptions(engine, answering, config, metrics, meter, decoders).routes(),
         realtime.routes(),
         model_routes(engine.info, config),
         UsageReports(state.usage, config.prices).routes(),

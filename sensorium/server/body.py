@@ -40,7 +40,8 @@ async def read_json(request: Request, config: ServerConfig) -> Any:
 
 
 async def read_form(request: Request, config: ServerConfig, *, max_bytes: int) -> dict[str, Any]:
-    """The fields of a multipart form, texts and `Upload`s; `a[b]` of the official clients becomes a mapping.
+    """The fields of a multipart form, texts and `Upload`s; `a[b]` of the official clients becomes a mapping, and
+    `a[]` a list.
 
     `max_bytes` are for all of it. Raises APIError for a form that is too large or too slow, that a foreign page sends,
     and for what is no form.
@@ -74,6 +75,12 @@ def _check_media_type(request: Request, expected: str, what: str) -> None:
 
 def _put(fields: dict[str, Any], name: str, value: str | Upload) -> None:
     outer, bracket, inner = name.partition("[")
+    if bracket and inner == "]":  # one more of a list
+        values = fields.setdefault(outer, [])
+        if not isinstance(values, list):
+            raise invalid(f"'{outer[:100]}' is there twice.", outer[:100])
+        values.append(value)
+        return
     place, key = (fields.setdefault(outer, {}), inner.removesuffix("]")) if bracket else (fields, name)
     if not isinstance(place, dict) or key in place:
         raise invalid(f"'{name[:100]}' is there twice.", name[:100])

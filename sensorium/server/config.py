@@ -116,6 +116,7 @@ class ServerConfig:
     max_photo_pixels: int = 64_000_000  # of a JPEG in one scan, as cameras write it: decoded small, never held whole
     max_audio_bytes: int = 25 * _MIB
     max_audio_s: float = 600.0  # all clips of a request together; what the model's context holds, if that is less
+    max_transcription_s: float = 7200.0  # of a file to write down: it is decoded piece by piece
     fetch_timeout_s: float = 10.0
     allow_private_urls: bool = False
 

@@ -105,7 +105,7 @@ class MediaReader:
         if given.id is not None:
             name, data = await self._kept(given.id, f"{param}.file_id")
         else:
-            name, data = given.name or "", await self._in_thread(_file_from_base64, given.data, f"{param}.file_data")
+            name, data = given.name or "", await self._in_thread(bytes_of_data_url, given.data, f"{param}.file_data")
         if _is_wav(data) or _is_mp3(data):
             return await self._clip(data, "wav" if _is_wav(data) else "mp3", param)
         if data.startswith(_PICTURE_SIGNATURES):
@@ -232,7 +232,7 @@ def image_from_data_url(url: str, param: str, max_bytes: int) -> bytes:
         raise invalid("The picture is not valid base64.", param, "invalid_base64_image") from None
 
 
-def _file_from_base64(text: str, param: str) -> bytes:
+def bytes_of_data_url(text: str, param: str) -> bytes:
     """A file in base64, or in a data URL with it."""
     if text[:5].lower() == "data:":
         header, comma, text = text.partition(",")
@@ -368,15 +368,15 @@ def _is_mp3(data: bytes) -> bool:
 
 
 def _decode_wav(data: bytes, param: str, max_s: float) -> tuple[np.ndarray, int]:
-    _check_wav_is_whole(data)
+    check_wav_is_whole(data)
     with soundfile.SoundFile(io.BytesIO(data)) as file:
-        _check_sound(file.samplerate, file.channels, param)
+        check_sound(file.samplerate, file.channels, param)
         if file.frames > max_s * file.samplerate:
             raise ClipTooLong(param)
         return file.read(dtype="float32", always_2d=True).mean(axis=1), file.samplerate
 
 
-def _check_wav_is_whole(data: bytes) -> None:
+def check_wav_is_whole(data: bytes) -> None:
     """A file cut short says so in the size of its `data` chunk, which libsndfile silently corrects."""
     order = ">" if data[:4] == b"RIFX" else "<"
     position = 12
@@ -393,7 +393,7 @@ def _decode_mp3(data: bytes, param: str, max_s: float) -> tuple[np.ndarray, int]
     with av.open(io.BytesIO(data), "r", format="mp3") as container:
         stream = container.streams.audio[0]
         rate_hz = stream.codec_context.sample_rate
-        _check_sound(rate_hz, stream.codec_context.channels, param)
+        check_sound(rate_hz, stream.codec_context.channels, param)
         resampler = av.AudioResampler(format="fltp", rate=rate_hz)  # only unifies the sample format
         blocks, num_samples = [], 0
         for frame in container.decode(stream):
@@ -405,7 +405,7 @@ def _decode_mp3(data: bytes, param: str, max_s: float) -> tuple[np.ndarray, int]
         return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), rate_hz
 
 
-def _check_sound(rate_hz: int, num_channels: int, param: str) -> None:
+def check_sound(rate_hz: int, num_channels: int, param: str) -> None:
     if not _MIN_RATE_HZ <= rate_hz <= _MAX_RATE_HZ:
         raise invalid(f"The clip's sample rate is outside {_MIN_RATE_HZ}..{_MAX_RATE_HZ} Hz.", param)
     if not 1 <= num_channels <= _MAX_CHANNELS:

@@ -72,7 +72,7 @@ def manner(instructions: str) -> Manner | None:
     told = " ".join(instructions.lower().replace("\u2019", "'").split())
     if not told:
         return None
-    found = [
+    found: list[Manner] = [
         name
         for name, asked in _ASKED.items()
         if any(not _UNASKED.search(told[: match.start()]) for match in asked.finditer(told))
@@ -126,7 +126,7 @@ def _spelled_out(text: str) -> str:
     text = _NUMBER.sub(_number, text)
     for sign, words in _SIGNS.items():
         text = text.replace(sign, words)
-    return re.sub(r"\d", lambda digit: f" {_english().number_to_words(unicodedata.digit(digit[0]))} ", text)
+    return re.sub(r"\d", lambda digit: f" {_english().number_to_words(str(unicodedata.digit(digit[0])))} ", text)
 
 
 @cache
