@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sensorium.server.tls import Identity
 
 RELEASED = Path(__file__).parent / "checkpoints" / "nano"
+_MAX_VERIFIED_S = 3600.0
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # options that a recipe understands itself
 
 app = typer.Typer(
@@ -235,6 +236,29 @@ def shrink(
         _fail(f"the weights at {checkpoint} can't be used: {error}")
     sizes_mb = [(folder / "network.safetensors").stat().st_size / 1e6 for folder in (checkpoint, out)]
     typer.echo(f"{out}: the network takes {sizes_mb[1]:.1f} MB instead of {sizes_mb[0]:.1f} MB")
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A sound file.")],
+    watermark_key: Annotated[str, typer.Option(help="The server's setting of that name.")] = "sensorium",
+) -> None:
+    """Say whether a sound carries the mark of generated speech: 0 if it does, 1 if not."""
+    import numpy as np
+
+    from sensorium.safety.watermark import RATE_HZ, find
+    from sensorium.server.errors import APIError
+    from sensorium.server.sound_file import SoundFile
+
+    try:
+        with SoundFile(file.read_bytes(), file.name, rate_hz=RATE_HZ, max_s=_MAX_VERIFIED_S) as sound:
+            found = find(np.concatenate(list(sound.pieces())), watermark_key)
+    except APIError as error:
+        _fail(error.message)
+    carried = "its payload is uncertain" if found.payload is None else f"its payload is {found.payload}"
+    told = f"marked as generated speech, {carried}" if found.is_marked else "no mark of this key"
+    typer.echo(f"{file}: {told} ({found.score:.1f} deviations)")
+    raise typer.Exit(not found.is_marked)
 
 
 @app.command()

@@ -47,6 +47,7 @@ OPTIONS = {
     "eval": [],
     "card": [],
     "shrink": ["--out", "--checkpoint"],
+    "verify": ["--watermark-key"],
     "version": [],
 }
 

@@ -67,6 +67,7 @@ class OmniEngine:
             embedding_size=config.model.hidden_size,
             created=config.created,
             skills=skills,
+            knows_speakers=release.speakers is not None,
             limits={"image_tokens": config.image.num_patches, "audio_tokens_per_s": config.audio.frame_rate_hz},
             cached_positions=runner.pool.num_pages * PAGE_POSITIONS,
             memory_bytes={

@@ -89,6 +89,7 @@ class FakeEngine:
             voices=VOICES,
             embedding_size=EMBEDDING_SIZE,
             num_text_tokens=256,
+            knows_speakers=True,
             limits={"image_tokens": IMAGE_TOKENS, "audio_tokens_per_s": 1000 / FRAME_MS},
         )
         self.delay_ms = delay_ms

@@ -137,10 +137,11 @@ class InputTranscriptDelta:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Transcribed:
-    """The last event of a transcription. `voice` tells who spoke: near to that of the same speaker's other words."""
+    """The last event of a transcription. `voice` tells who spoke: the smaller its angle to another, the likelier it is
+    that both are of one speaker."""
 
     usage: Usage
-    voice: np.ndarray  # (V,) float32
+    voice: np.ndarray | None  # (V,) float32; None of an engine that doesn't know speakers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -222,6 +223,7 @@ class EngineInfo:
     cached_positions: int = 0  # of all streams together, before some have to be computed again
     memory_bytes: dict[str, int] = field(default_factory=dict)
     skills: frozenset[str] | None = None
+    knows_speakers: bool = False
 
 
 class Engine(Protocol):

@@ -2,7 +2,7 @@
 
 What a live turn gives besides its text: behind which frame the network wrote each word. It was taught to write a word
 `delay_frames` behind the frame in which the word ends; that it keeps to, so the frame says when the word ended. On 371
-words of held-out sentences the median error of that is 28 ms (`python -m bench.transcription` measures it again).
+words of held-out sentences the median error of that is 28 ms (`python -m bench.speech` measures it again).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sensorium.engine.request import SamplingParams, Transcribed, Usage
 from sensorium.engine.scheduler import Steps
 from sensorium.engine.sequence import Sequence
 from sensorium.tokenizers import vocab
+from sensorium.tokenizers.speakers import mean_voice
 
 _SPARE_FRAMES = 2  # of silence behind the sound, after those that the last word is late
 
@@ -31,16 +32,12 @@ def transcribe(network: Network, waveform: np.ndarray, params: SamplingParams) -
     yield from listener.push(np.concatenate((waveform, silence)))
     yield from listener.finish()
     features = np.stack([feature for _, feature in sequence.stream.heard])  # (F, D)
+    speakers = network.release.speakers
     num_heard = max(1, len(waveform) // config.audio.frame_size)
     yield Transcribed(
         usage=Usage(
             input_audio=num_heard,
             output_text=sum(config.vocabulary.is_text(symbol) for symbol in sequence.stream.ids),
         ),
-        voice=_voice(features[:num_heard]),
+        voice=None if speakers is None else speakers.voice(mean_voice(features[:num_heard], waveform)),
     )
-
-
-def _voice(features: np.ndarray) -> np.ndarray:
-    """(F, D) -> (2 D,): how the codec hears somebody, whatever is said: the mean and the spread of its features."""
-    return np.concatenate((features.mean(axis=0), features.std(axis=0))).astype(np.float32)

@@ -7,6 +7,7 @@ import secrets
 import struct
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -15,6 +16,9 @@ import numpy as np
 from av.audio.stream import AudioStream
 
 from sensorium.messages import Audio
+from sensorium.safety.watermark import RATE_HZ as WATERMARKED_HZ
+from sensorium.safety.watermark import Watermarker
+from sensorium.server.config import ServerConfig
 from sensorium.server.realtime_audio import RATES_HZ, WireEncoder
 
 OUTPUT_RATE_HZ = RATES_HZ["audio/pcm"]
@@ -45,16 +49,31 @@ _STREAMED = {
 _UNKNOWN_SIZE = 0xFFFFFFFF
 
 
+def watermarker(config: ServerConfig) -> Watermarker | None:
+    """What marks one stretch of generated speech as the operator's settings say, if they do."""
+    return Watermarker(config.watermark_key, config.watermark_payload) if config.watermark_key else None
+
+
 class Pcm16Stream(WireEncoder):
     """A waveform in pieces -> 16-bit little-endian samples at 24 kHz in pieces, equal for any way of cutting it."""
 
-    def __init__(self, sample_rate_hz: int) -> None:
+    def __init__(self, sample_rate_hz: int, watermarker: Watermarker | None = None) -> None:
+        """With a `watermarker`, which this stream then owns, the sound is marked."""
         super().__init__("audio/pcm", sample_rate_hz)
+        assert watermarker is None or sample_rate_hz == WATERMARKED_HZ, "the mark is put in at 16 kHz"
+        self._watermarker = watermarker
+
+    def push(self, waveform: np.ndarray, *, last: bool = False) -> bytes:
+        if self._watermarker is not None:
+            waveform = self._watermarker.push(waveform, last=last)
+        return super().push(waveform, last=last)
 
 
-def encode_speech(waveform: np.ndarray, sample_rate_hz: int, format: SpeechFormat) -> bytes:
+def encode_speech(
+    waveform: np.ndarray, sample_rate_hz: int, format: SpeechFormat, watermarker: Watermarker | None = None
+) -> bytes:
     """A whole waveform, (N,) float32, as a file at 24 kHz mono. Blocks for milliseconds: call it in a thread."""
-    pcm = Pcm16Stream(sample_rate_hz).push(waveform, last=True)
+    pcm = Pcm16Stream(sample_rate_hz, watermarker).push(waveform, last=True)
     if format == "pcm16":
         return pcm
     container_name, codec = _ENCODERS[format]
@@ -76,8 +95,8 @@ class SpeechStream:
     Nothing that was given is changed later, so a WAV's header says that its size is not known.
     """
 
-    def __init__(self, sample_rate_hz: int, format: SpeechFormat) -> None:
-        self._pcm = Pcm16Stream(sample_rate_hz)
+    def __init__(self, sample_rate_hz: int, format: SpeechFormat, watermarker: Watermarker | None = None) -> None:
+        self._pcm = Pcm16Stream(sample_rate_hz, watermarker)
         self._format = format
         self._is_raw = format in ("pcm16", "wav")
         self._written = _Written()
@@ -137,7 +156,11 @@ class _Kept:
 class SpokenReplies:
     """What the assistant said of late, so that a later request may refer to it by id. Bounded in time and bytes."""
 
-    def __init__(self, *, ttl_s: int, max_bytes: int) -> None:
+    def __init__(
+        self, *, ttl_s: int, max_bytes: int, watermarker: Callable[[], Watermarker | None] = lambda: None
+    ) -> None:
+        """`watermarker` makes what marks one reply on its way out; what is kept is not marked."""
+        self.watermarker = watermarker
         self._ttl_s = ttl_s
         self._max_bytes = max_bytes
         self._num_bytes = 0

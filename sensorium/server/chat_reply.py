@@ -106,7 +106,8 @@ async def message_body(
     body: Json = {"role": "assistant", "content": written, "refusal": None, "annotations": []}
     if spoken and format:
         id = replies.new_id()
-        data = await asyncio.to_thread(encode_speech, spoken.waveform, spoken.sample_rate_hz, format)
+        mark = replies.watermarker()
+        data = await asyncio.to_thread(encode_speech, spoken.waveform, spoken.sample_rate_hz, format, mark)
         body["audio"] = {
             "id": id,
             "data": base64.b64encode(data).decode(),
@@ -148,7 +149,7 @@ class DeltaWriter:
             case TranscriptDelta() if event.text:
                 return [self._audio({"transcript": event.text})]
             case AudioDelta():
-                self._pcm = self._pcm or Pcm16Stream(event.sample_rate_hz)
+                self._pcm = self._pcm or Pcm16Stream(event.sample_rate_hz, self._replies.watermarker())
                 return self._sound(self._pcm.push(event.waveform))
             case ImageDelta(final=True):
                 return [{"images": [await _picture_body(event.pixels, len(self._answer.pictures) - 1)]}]

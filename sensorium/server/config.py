@@ -74,7 +74,8 @@ VOICE_ALIASES: Mapping[str, str] = {
 
 _MIB = 2**20
 _MAX_PORT = 65_535
-_MAY_BE_ZERO = ("port", "max_images", "max_audio_s", "spoken_reply_ttl_s", "spoken_reply_bytes")
+_MAY_BE_ZERO = ("port", "max_images", "max_audio_s", "spoken_reply_ttl_s", "spoken_reply_bytes", "watermark_payload")
+_MAX_PAYLOAD = 2**16 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +124,9 @@ class ServerConfig:
     spoken_reply_ttl_s: int = 3600
     spoken_reply_bytes: int = 64 * _MIB  # kept for `audio: {id}`, the oldest go first
 
+    watermark_key: str = field(default="sensorium", repr=False)  # finds the mark in generated speech; empty: none
+    watermark_payload: int = 0  # 16 bits that the mark carries
+
     max_calls: int = 32  # realtime calls at once
     max_call_replies: int = 4  # answers under way in one call, those outside its conversation included
     call_s: float = 3600.0
@@ -140,6 +144,8 @@ class ServerConfig:
                 raise ValueError(f"{name} is {value}: it must be more than 0")
         if self.port > _MAX_PORT:
             raise ValueError(f"port is {self.port}: ports end at {_MAX_PORT}")
+        if self.watermark_payload > _MAX_PAYLOAD:
+            raise ValueError(f"watermark_payload is {self.watermark_payload}: it has 16 bits, {_MAX_PAYLOAD} at most")
         # where there is a database, the keys may be there: the server looks when it has opened it
         if not (self.api_keys or self.state or self.database) and not is_loopback(self.host):
             keys = "api_keys (--api-key KEY sets one, or SENSORIUM_API_KEYS in the environment)"

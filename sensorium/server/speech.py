@@ -18,7 +18,7 @@ from sensorium.engine.request import AudioDelta, End, SamplingParams, Usage
 from sensorium.messages import Message, Text
 from sensorium.server import read_aloud
 from sensorium.server.answering import Answering, Question
-from sensorium.server.audio_out import MEDIA_TYPES, SpeechFormat, SpeechStream
+from sensorium.server.audio_out import MEDIA_TYPES, SpeechFormat, SpeechStream, watermarker
 from sensorium.server.body import read_json
 from sensorium.server.chat_reply import server_sent, until_done
 from sensorium.server.chat_request import check_model, known_voice
@@ -142,7 +142,10 @@ class Speech:
     ) -> AsyncGenerator[bytes, None]:
         """The file in pieces. What every piece of the text took is added to `spent`."""
         rate_hz = self._info.sample_rate_hz
-        stretch, file = Stretch(reading.speed, rate_hz), SpeechStream(rate_hz, reading.format)
+        stretch, file = (
+            Stretch(reading.speed, rate_hz),
+            SpeechStream(rate_hz, reading.format, watermarker(self._config)),
+        )
         async with aclosing(self._said(reading, spent)) as sound:
             async for waveform in sound:
                 if data := file.push(stretch.push(waveform)):

@@ -181,7 +181,7 @@ class Transcriptions:
             param = f"known_speaker_references[{index}]"
             waveform = await self._in_thread(_reference, url, param)
             async for event in self._engine.transcribe(waveform, SamplingParams()):
-                if isinstance(event, Transcribed):
+                if isinstance(event, Transcribed) and event.voice is not None:
                     known.append((name, event.voice))
         return known
 
@@ -207,7 +207,7 @@ class Transcriptions:
                                 if isinstance(event, InputTranscriptDelta):
                                     deltas.append(event)
                                     yield event
-                                elif job.speakers is not None:
+                                elif job.speakers is not None and event.voice is not None:
                                     speaker = job.speakers.name(event.voice)
                 except TimeoutError:
                     raise too_slow() from None

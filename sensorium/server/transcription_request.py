@@ -84,6 +84,8 @@ def refuse_unsupported(form: TranscriptionForm, given: set[str], info: EngineInf
         raise invalid("Log probabilities come with `response_format` json only.", "include")
     if form.stream and form.response_format not in ("json", "text", "diarized_json"):
         raise unsupported("stream", f"{form.response_format} is not streamed: only json, text and diarized_json are")
+    if form.response_format == "diarized_json" and not info.knows_speakers:
+        raise unsupported("response_format", "this model can't tell speakers apart")
     if len(form.known_speaker_names) != len(form.known_speaker_references):
         raise invalid("Every known speaker has a name and a reference.", "known_speaker_references")
     if form.known_speaker_names and form.response_format != "diarized_json":

@@ -27,6 +27,7 @@ from sensorium.engine.request import (
     SamplingParams,
     TextDelta,
     ToolCallEvent,
+    Transcribed,
     TranscriptDelta,
     Usage,
 )
@@ -383,3 +384,18 @@ async def test_a_script_is_spoken_and_not_empty(engine: OmniEngine, params: Samp
     with pytest.raises(ValueError, match="script"):
         async for _ in engine.generate(user("say: x"), params):
             pass
+
+
+async def test_a_transcription_has_times_and_likelihoods(engine: OmniEngine):
+    waveform = np.sin(np.arange(32_000) / 9).astype(np.float32)
+    events = [event async for event in engine.transcribe(waveform, SamplingParams())]
+    deltas = [event for event in events if isinstance(event, InputTranscriptDelta)]
+    timed = [delta.end_ms for delta in deltas if delta.end_ms is not None]
+    assert timed == sorted(timed)
+    assert all(delta.tokens and len(delta.tokens) == len(delta.logprobs) for delta in deltas if delta.text)
+    assert all(token.logprob <= 0 for delta in deltas for token in delta.logprobs)
+    assert isinstance(events[-1], Transcribed)
+    assert events[-1].usage.input_audio == 25
+    assert events[-1].voice is None
+    again = [event async for event in engine.transcribe(waveform, SamplingParams())]
+    assert [event for event in again if isinstance(event, InputTranscriptDelta)] == deltas

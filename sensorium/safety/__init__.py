@@ -1,0 +1,1 @@
+"""POLICY AND CHECKS: what is made here says so."""
