@@ -2,9 +2,9 @@
 
 The spectrum is cut into cells of 128 ms and 16 Hz, and each is made 1 dB louder or softer, as a secret key says (spread
 spectrum: Cox et al. 1997, here as a gain, so that the mark is hidden by the very sound that it is in). The pattern
-begins again each 2 s. Half of its cells are always the same, which finds the mark and its beginning; the others carry the
-bits. Whoever has the key correlates the loudness of the cells, freed of their surroundings, with the pattern at every
-place where it may begin.
+begins again each 2 s. Half of its cells are always the same, which finds the mark and its beginning; the others carry
+the bits. Whoever has the key correlates the loudness of the cells, freed of their surroundings, with the pattern at
+every place where it may begin.
 
 Without a mark that correlation is a sum of chance signs, of variance 1 whatever the sound. What counts as found is 5.5
 deviations at the best of 128 beginnings: twice in a million sounds by that reckoning. It outlives MP3, Opus,
@@ -53,7 +53,7 @@ class Found:
 
 
 class Watermarker:
-    """Marks sound in pieces, equal but for rounding for any way of cutting it. It gives each sample up to 64 ms of sound later."""
+    """Marks sound in pieces, equal but for rounding for any way of cutting it. A sample is given up to 64 ms later."""
 
     def __init__(self, key: str, payload: int = 0) -> None:
         """Raises ValueError for a payload of more than 16 bits."""

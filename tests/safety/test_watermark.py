@@ -26,7 +26,7 @@ def speech() -> np.ndarray:
 
 
 def decoded(data: bytes) -> np.ndarray:
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE_HZ)
         frames = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)]
         return np.concatenate([frame.to_ndarray()[0] for frame in frames])

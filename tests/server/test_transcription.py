@@ -45,7 +45,7 @@ def transcribe(server: Live, **fields: Any) -> Any:
     return client(server).audio.transcriptions.create(**asked)
 
 
-def refusal(server: Live, *, file: bytes | None = None, name: str = "a.wav", **fields: str) -> Any:
+def refusal(server: Live, *, file: bytes | None = None, name: str = "a.wav", **fields: Any) -> Any:
     form = {"model": "whisper-1", **fields}
     response = server.http.post("/v1/audio/transcriptions", data=form, files={"file": (name, file or wav())})
     assert response.status_code in (400, 404, 413), response.text
@@ -194,7 +194,7 @@ def test_silence_is_no_text(server: Live):
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_cannot_be_obeyed_is_refused(server: Live, fields: dict[str, str], param: str, code: str):
+def test_what_cannot_be_obeyed_is_refused(server: Live, fields: dict[str, Any], param: str, code: str):
     assert refusal(server, **fields) == (param, code)
 
 
