@@ -4,8 +4,8 @@
 
 Starts `sensorium serve` in a process of its own. first_sound_ms counts from the request's last byte to the first byte
 of PCM; a real-time factor is the time that was needed by the time that the sound plays. Word times are of generated
-speech, whose words' times are exact, for words that were heard right; held-out sentences, known voices. The last line is
-JSON.
+speech, whose words' times are exact, for words that were heard right; held-out sentences, known voices. The last line
+is JSON.
 """
 
 from __future__ import annotations

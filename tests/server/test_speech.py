@@ -172,7 +172,7 @@ def test_what_was_said_is_counted():
 
 
 def test_an_error_in_the_middle_ends_the_stream():
-    engine = FakeEngine(error_after=4)
+    engine = FakeEngine(error_after=8)
     with live(engine) as server:
         engine.error = RuntimeError("broken")
         asked = {"model": "tts-1", "voice": "alloy", "input": "one two three four five", "stream_format": "sse"}
