@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 import sensorium
 from sensorium.cli import app
+from sensorium.safety.watermark import marked
 from sensorium.server.config import ServerConfig
 from tests.networks import random_release
 from tests.server.test_hangup import deaf_client
@@ -325,3 +326,16 @@ def test_chat_with_a_network(tmp_path: Path):
     result = runner.invoke(app, command)
     assert result.exit_code == 0, result.output
     assert soundfile.info(spoken).frames > 0
+
+
+def test_verify_finds_the_mark_of_its_key(tmp_path: Path):
+    sound = np.random.default_rng(1).standard_normal(12 * 16_000).astype(np.float32) / 10
+    for name, samples in (("marked.wav", marked(sound, "sensorium", 77)), ("plain.wav", sound)):
+        soundfile.write(tmp_path / name, samples, 16_000)
+    found = runner.invoke(app, ["verify", str(tmp_path / "marked.wav")])
+    assert found.exit_code == 0
+    assert "its payload is 77" in found.output
+    assert runner.invoke(app, ["verify", str(tmp_path / "plain.wav")]).exit_code == 1
+    assert runner.invoke(app, ["verify", str(tmp_path / "marked.wav"), "--watermark-key", "other"]).exit_code == 1
+    (tmp_path / "text.wav").write_text("hello")
+    assert runner.invoke(app, ["verify", str(tmp_path / "text.wav")]).exit_code == 2
