@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sensorium.server.tls import Identity
 
 RELEASED = Path(__file__).parent / "checkpoints" / "nano"
+_MAX_VERIFIED_S = 3600.0
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # options that a recipe understands itself
 
 app = typer.Typer(
@@ -197,16 +199,25 @@ def chat(
 
 @app.command()
 def verify(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A PNG, JPEG, WebP or WAV file.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A PNG, JPEG, WebP or sound file.")],
     certificate: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="The file must be signed with this (PEM), not just signed."),
     ] = None,
+    watermark_key: Annotated[str, typer.Option(help="Of a sound: the server's setting of that name.")] = "sensorium",
 ) -> None:
-    """Say what made a picture or a clip, by the credential in it. Fails if there is none, or the file was changed."""
+    """Say what made a picture, by the credential in it, or whether a sound carries the mark of generated speech. Fails
+    if there is none, or the picture was changed."""
+    data = file.read_bytes()
+    if file.suffix.lower() in _PICTURES:
+        _verify_credential(file, data, certificate)
+    else:
+        _verify_watermark(file, data, watermark_key)
+
+
+def _verify_credential(file: Path, data: bytes, certificate: Path | None) -> None:
     from sensorium.safety.provenance import media_type_of, read_credential
 
-    data = file.read_bytes()
     try:
         trusted = certificate.read_bytes() if certificate else None
         credential = read_credential(data, media_type_of(data), trusted=trusted)
@@ -216,6 +227,24 @@ def verify(
     told = {"made by": credential.generator, "model": credential.model, "at": credential.made_at}
     for name, value in {**told, "source": credential.source, "signed by": by}.items():
         typer.echo(f"{name:<10} {value}")
+
+
+def _verify_watermark(file: Path, data: bytes, watermark_key: str) -> None:
+    import numpy as np
+
+    from sensorium.safety.watermark import RATE_HZ, find
+    from sensorium.server.errors import APIError
+    from sensorium.server.sound_file import SoundFile
+
+    try:
+        with SoundFile(data, file.name, rate_hz=RATE_HZ, max_s=_MAX_VERIFIED_S) as sound:
+            found = find(np.concatenate(list(sound.pieces())), watermark_key)
+    except APIError as error:
+        _fail(error.message)
+    carried = "its payload is uncertain" if found.payload is None else f"its payload is {found.payload}"
+    told = f"marked as generated speech, {carried}" if found.is_marked else "no mark of this key"
+    typer.echo(f"{file}: {told} ({found.score:.1f} deviations)")
+    raise typer.Exit(not found.is_marked)
 
 
 @app.command(context_settings=PASS_ON)

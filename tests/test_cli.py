@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 import sensorium
 from sensorium.cli import app
 from sensorium.safety.provenance import CERTIFICATES, Credentials, Identity
+from sensorium.safety.watermark import marked
 from sensorium.server.config import ServerConfig
 from sensorium.server.picture_out import PictureWriter
 from tests.networks import random_release
@@ -45,7 +46,7 @@ OPTIONS = {
         *("--url", "--api-key", "--checkpoint", "--fake", "--threads"),
         *("--audio-in", "--image", "--audio-out", "--image-out", "--voice", "--temperature", "--seed"),
     ],
-    "verify": ["--certificate"],
+    "verify": ["--certificate", "--watermark-key"],
     "train": ["--out"],
     "eval": [],
     "card": [],
@@ -348,3 +349,16 @@ def test_chat_with_a_network(tmp_path: Path):
     result = runner.invoke(app, command)
     assert result.exit_code == 0, result.output
     assert soundfile.info(spoken).frames > 0
+
+
+def test_verify_finds_the_mark_of_its_key(tmp_path: Path):
+    sound = np.random.default_rng(1).standard_normal(12 * 16_000).astype(np.float32) / 10
+    for name, samples in (("marked.wav", marked(sound, "sensorium", 77)), ("plain.wav", sound)):
+        soundfile.write(tmp_path / name, samples, 16_000)
+    found = runner.invoke(app, ["verify", str(tmp_path / "marked.wav")])
+    assert found.exit_code == 0
+    assert "its payload is 77" in found.output
+    assert runner.invoke(app, ["verify", str(tmp_path / "plain.wav")]).exit_code == 1
+    assert runner.invoke(app, ["verify", str(tmp_path / "marked.wav"), "--watermark-key", "other"]).exit_code == 1
+    (tmp_path / "text.wav").write_text("hello")
+    assert runner.invoke(app, ["verify", str(tmp_path / "text.wav")]).exit_code == 2

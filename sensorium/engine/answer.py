@@ -57,12 +57,16 @@ class Network:
 
     def answer_grammar(self, params: SamplingParams) -> Grammar:
         """Takes milliseconds for a schema that was not met before. Raises ValueError for an unknown voice, and for a
-        schema that cannot be kept to."""
+        schema that cannot be kept to or a script that cannot be said."""
+        if params.script is not None and (params.modality != "audio" or not params.script.strip()):
+            raise ValueError("a script is a text that is spoken")
+        script = self.release.text.encode(params.script) if params.script is not None else ()
         calls = params.tool_choice != "none" and params.functions
         rules = Rules(
             tool_choice=params.tool_choice,
             max_calls=MAX_PARTS if params.max_calls is None else params.max_calls,
             document=None if params.document is None else self.constraints.document(params.document),
+            script=tuple(self.release.vocabulary.text_start + token for token in script),
             call=self.constraints.call(params.functions) if calls else None,
         )
         return Grammar.answer(self.alphabet, modality=params.modality, voice=params.voice, rules=rules)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from math import ceil
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ import torch
 from sensorium.engine.answer import HEARING, Network, read, write
 from sensorium.engine.events import TranscriptWriter
 from sensorium.engine.grammar import Grammar, State, closing
-from sensorium.engine.request import ContextLengthExceeded, Event, Mark, SamplingParams
+from sensorium.engine.request import ContextLengthExceeded, Event, Mark, SamplingParams, TokenLogprob
 from sensorium.engine.sampling import Sampler, probability
 from sensorium.engine.scheduler import Priority, Scheduler, Steps
 from sensorium.engine.sequence import Pending
@@ -31,10 +32,11 @@ from sensorium.messages import Message
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.audio import AudioEncoderStream, AudioFrames
 from sensorium.tokenizers.release import ReleaseConfig
-from sensorium.tokenizers.render import Piece, first_frame
+from sensorium.tokenizers.render import FRAME_MS, Piece, first_frame
 from sensorium.tokenizers.stream import Stream
 
 OPENING = (vocab.USER, vocab.AUDIO, vocab.LISTEN)
+END_IN_FRAME_MS = 56.0  # where in its frame a word ends, at the median of 371 words (40 if they ended anywhere)
 NUM_CLOSING = 5  # a turn ends with <|turn|> <|/audio|> <|end|> <|assistant|>, and one symbol answers it
 
 
@@ -52,17 +54,22 @@ class Listener:
     sound was not taken in is missing, no more.
     """
 
-    def __init__(self, network: Network, sequence: LiveSequence, *, clip: int = 0) -> None:
-        """Raises ContextLengthExceeded if there is no room for the shortest turn and its answer."""
+    def __init__(
+        self, network: Network, sequence: LiveSequence, *, clip: int = 0, hearing: SamplingParams = HEARING
+    ) -> None:
+        """`hearing` is how what is said is chosen from what may have been; its log probabilities come if it asks.
+
+        Raises ContextLengthExceeded if there is no room for the shortest turn and its answer."""
         self.turn_probability = 0.0  # that the user had finished after the last frame
         self._network = network
         self._sequence = sequence
         self._clip = clip
         self._encoder = AudioEncoderStream(network.release.audio_tokenizer)
-        self._sampler = Sampler(HEARING)
+        self._sampler = Sampler(hearing)
         self._require(len(OPENING) + 1)
         self._sequence.append_ids(*OPENING)
         self._start = len(sequence)
+        self._first_heard = len(sequence.stream.heard)
         self._begin()
 
     @property
@@ -94,7 +101,7 @@ class Listener:
         self._grammar.allow(self._num_free + 1)  # <|turn|> is there already
         while not self._grammar.done and self._sequence.num_free:
             symbol = yield from self._sequence.next(self._grammar, self._sampler)
-            yield from self._writer.push(symbol.id)
+            yield from self._written(symbol.id, None)
 
     def heard(self) -> Heard:
         """For `rewind`, with the length of the sequence."""
@@ -110,6 +117,7 @@ class Listener:
     def _begin(self) -> None:
         """Grammar and transcript, read off the stream as far as the turn has come."""
         self._grammar = Grammar.listening(self._network.alphabet)
+        self._scored: list[tuple[int, TokenLogprob]] = []  # tokens whose text is not whole yet
         self._writer = TranscriptWriter(self._network.release, clip=self._clip)
         for symbol in self._sequence.stream.ids[self._start :]:
             self._grammar.push(symbol)
@@ -149,7 +157,25 @@ class Listener:
                 return
             self._sequence.append_ids(symbol)
             self._grammar.push(symbol)
-            yield from self._writer.push(symbol)
+            yield from self._written(symbol, self._end_ms)
+
+    def _written(self, symbol: int, end_ms: float | None) -> Iterator[Event]:
+        """The deltas that a symbol of the transcript completes."""
+        release = self._network.release
+        scores, token = self._sampler.scores, symbol - release.vocabulary.text_start
+        if scores is not None and release.vocabulary.is_text(symbol):
+            self._scored.append((token, TokenLogprob(release.text.token_bytes(token), scores.logprob)))
+        for delta in self._writer.push(symbol):
+            tokens, logprobs = tuple(zip(*self._scored, strict=True)) or ((), ())
+            self._scored = []
+            yield replace(delta, end_ms=end_ms, tokens=tokens, logprobs=logprobs)
+
+    @property
+    def _end_ms(self) -> float:
+        """Where the word ends that is written behind the newest frame."""
+        num_heard = len(self._sequence.stream.heard) - self._first_heard
+        late = self._network.release.config.render.delay_frames + 1
+        return max(0.0, FRAME_MS * (num_heard - late) + END_IN_FRAME_MS)
 
 
 def heard_frame(audio_start: int, codes: np.ndarray, feature: np.ndarray) -> Stream:

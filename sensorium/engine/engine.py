@@ -7,6 +7,7 @@ pieces -> read -> write -> events                       on the scheduler's threa
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -33,6 +34,7 @@ from sensorium.engine.request import (
 )
 from sensorium.engine.scheduler import Scheduler, Steps, alone
 from sensorium.engine.sequence import Sequence as LiveSequence
+from sensorium.engine.transcription import transcribe
 from sensorium.messages import Audio, Image, Message, Text
 from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.render import FRAME_STRIDE, Piece, encode_message
@@ -44,8 +46,15 @@ T = TypeVar("T")
 class OmniEngine:
     """Implements `LiveEngine`. Many answers may be under way at once: they share the weights, and no other state."""
 
-    def __init__(self, release: Release, *, cached_positions: int | None = None, threads: int = 1) -> None:
-        """`cached_positions` and `threads`: see `Runner`."""
+    def __init__(
+        self,
+        release: Release,
+        *,
+        cached_positions: int | None = None,
+        threads: int = 1,
+        skills: frozenset[str] | None = None,
+    ) -> None:
+        """`cached_positions` and `threads`: see `Runner`; `skills`: see `EngineInfo`."""
         config = release.config
         self._network = Network.of(release, cached_positions=cached_positions, threads=threads)
         runner, parts = self._network.runner, (release.model, release.audio_tokenizer, release.image_tokenizer)
@@ -57,6 +66,8 @@ class OmniEngine:
             num_text_tokens=release.text.num_tokens,
             embedding_size=config.model.hidden_size,
             created=config.created,
+            skills=skills,
+            knows_speakers=release.speakers is not None,
             limits={
                 "image_tokens": config.image.num_patches,
                 "frame_tokens": config.image.num_patches // FRAME_STRIDE**2,
@@ -82,7 +93,8 @@ class OmniEngine:
         are too few.
         """
         torch.set_num_threads(1)  # of the tokenizers: their steps are small
-        engine = cls(Release.load(folder), cached_positions=cached_positions, threads=threads)
+        release = Release.load(folder)
+        engine = cls(release, cached_positions=cached_positions, threads=threads, skills=_skills(Path(folder)))
         engine.warm_up()
         return engine
 
@@ -120,6 +132,11 @@ class OmniEngine:
             async for _ in steps:
                 pass
         return found
+
+    async def transcribe(self, waveform: np.ndarray, params: SamplingParams) -> AsyncGenerator[Event, None]:
+        async with aclosing(self._scheduler.run(transcribe(self._network, waveform, params))) as events:
+            async for event in events:
+                yield event
 
     def converse(self) -> LiveConversation:
         return LiveConversation(self._network, self._scheduler, encode=self._encode)
@@ -191,3 +208,12 @@ class OmniEngine:
         sequence = LiveSequence(self._network.runner)
         yield from read(self._network, sequence, pieces)
         yield from write(self._network, sequence, grammar, params)
+
+
+def _skills(folder: Path) -> frozenset[str] | None:
+    """The tasks of a release's last training, by its record."""
+    record = folder / "training.json"
+    if not record.exists():
+        return None
+    weights = json.loads(record.read_text("utf-8")).get("settings", {}).get("network", {}).get("weights")
+    return None if weights is None else frozenset(weights)

@@ -183,7 +183,7 @@ class TranscriptWriter:
         self._text_start = release.vocabulary.text_start
         self._decoder = TextDecoderStream(release.text)
 
-    def push(self, symbol: int) -> Iterator[Event]:
+    def push(self, symbol: int) -> Iterator[InputTranscriptDelta]:
         is_over = symbol < NUM_SPECIALS  # <|/audio|>, of a film <|caption|>
         text = self._decoder.flush() if is_over else self._decoder.push(symbol - self._text_start)
         if text:

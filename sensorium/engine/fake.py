@@ -46,6 +46,7 @@ from sensorium.engine.request import (
     TextTooLong,
     TokenLogprob,
     ToolCallEvent,
+    Transcribed,
     TranscriptDelta,
     Usage,
 )
@@ -57,6 +58,7 @@ FRAME_MS = 80
 IMAGE_TOKENS = 64
 FRAME_TOKENS = 16  # of a film
 EMBEDDING_SIZE = 32
+VOICE_SIZE = 32
 LEAD_WORDS = 1  # a spoken word's sound comes after the text of the next word
 FRAMES_PER_WORD = 2
 FRAME_SIZE = SAMPLE_RATE_HZ * FRAME_MS // 1000
@@ -90,6 +92,7 @@ class FakeEngine:
             voices=VOICES,
             embedding_size=EMBEDDING_SIZE,
             num_text_tokens=256,
+            knows_speakers=True,
             limits={
                 "image_tokens": IMAGE_TOKENS,
                 "frame_tokens": FRAME_TOKENS,
@@ -138,6 +141,16 @@ class FakeEngine:
                 raise TextTooLong(index, len(text), self.info.max_tokens)
         return [Embedding(_embedding(text), len(text)) for text in words]
 
+    async def transcribe(self, waveform: np.ndarray, params: SamplingParams) -> AsyncGenerator[Event, None]:
+        num_frames = ceil(len(waveform) / FRAME_SIZE)
+        words = [_heard_word(number) for number in range(ceil(num_frames / HEARD_FRAMES_PER_WORD))]
+        for number, word in enumerate(words):
+            await asyncio.sleep(self.delay_ms / 1000)
+            end_ms = float(FRAME_MS * min(num_frames, (number + 1) * HEARD_FRAMES_PER_WORD))
+            logprobs = (TokenLogprob(word.encode(), 0.0),)
+            yield InputTranscriptDelta(clip=0, text=word, end_ms=end_ms, tokens=(number,), logprobs=logprobs)
+        yield Transcribed(usage=Usage(input_audio=num_frames, output_text=len(words)), voice=_pitch(waveform))
+
     def converse(self) -> FakeConversation:
         return FakeConversation(self)
 
@@ -159,7 +172,9 @@ class FakeEngine:
             yield call
             yield End(reason="tool_calls", usage=_spent(prompt, text=2))
             return
-        said = _describe(messages, params) if params.document is None else shortest_document(params.document)
+        said = params.script or (
+            _describe(messages, params) if params.document is None else shortest_document(params.document)
+        )
         words, reason = _shorten(said, params)
         if params.modality == "text":
             yield from (TextDelta(text=word, logprobs=_certain(word, params)) for word in words)
@@ -353,6 +368,13 @@ def _hum(word: int) -> AudioDelta:
     times_s = np.arange(FRAMES_PER_WORD * FRAME_MS * SAMPLE_RATE_HZ // 1000) / SAMPLE_RATE_HZ
     waveform = 0.3 * np.sin(2 * np.pi * (220.0 + 20 * (word % 12)) * times_s)
     return AudioDelta(waveform=waveform.astype(np.float32), sample_rate_hz=SAMPLE_RATE_HZ)
+
+
+def _pitch(waveform: np.ndarray) -> np.ndarray:
+    """(VOICE_SIZE,) of length 1: how much there is of each band, so that a speaker is a tone."""
+    spectrum = np.abs(np.fft.rfft(waveform))
+    bands = np.array([band.sum() for band in np.array_split(spectrum, VOICE_SIZE)])
+    return (bands / (np.linalg.norm(bands) + 1e-9)).astype(np.float32)
 
 
 def _picture(growth: float) -> np.ndarray:

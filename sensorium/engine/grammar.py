@@ -62,11 +62,12 @@ class Kind(Enum):
 
 
 class Span(NamedTuple):
-    """The legal symbols of one kind."""
+    """The legal symbols of one kind. If one of them is `given`, it stands for the kind: no other may come."""
 
     kind: Kind
     start: int
     legal: np.ndarray  # (N,) bool, of symbols start .. start + N
+    given: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,12 +102,14 @@ class Alphabet:
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What an answer must keep to besides. `document` is for what is written, `call` for each call."""
+    """What an answer must keep to besides. `document` is for what is written, `call` for each call, `script` the text
+    symbols of what is spoken."""
 
     tool_choice: ToolChoice = "auto"
     max_calls: int = MAX_PARTS
     document: Constraint | None = None
     call: Constraint | None = None
+    script: tuple[int, ...] = ()
 
 
 _OPENED_BY = {
@@ -212,6 +215,8 @@ class Grammar:
         """The symbols that may open the first form of the answer; words of either kind count as one."""
         if self.words is None:
             return (vocab.IMAGE,)
+        if self._rules.script:
+            return (vocab.SPEAK,)
         if self._rules.tool_choice == "required":
             return (vocab.CALL,)
         return (vocab.WRITE, vocab.SPEAK, *self._image, *self._call)
@@ -258,9 +263,9 @@ class Grammar:
                     return self._legal_by_rule(self._rule, vocab.END_CALL)
                 return spans(*((vocab.END_CALL,) if self._num_text else ()), text=True)
             case State.CLOSED:
-                if self.words is None or self._num_parts >= MAX_PARTS:
-                    return spans(vocab.END)
-                return spans(vocab.END, self.words, *self._image, *self._call)
+                over = self.words is None or self._num_parts >= MAX_PARTS or self._rules.script
+                more = () if over else (self.words, *self._image, *self._call)
+                return spans(vocab.END, *more)
             case State.DONE:
                 return ()
 
@@ -320,9 +325,24 @@ class Grammar:
         if self._text_complete:
             end = (vocab.END_SPEAK,) if self._num_codes else ()
             return spans(*end, audio=not (end and exhausted))
+        if self._rules.script:
+            return self._legal_by_script(exhausted=exhausted)
         end = (vocab.TEXT_END,) if self._num_text else ()
         if self._num_text < self._alphabet.first_tokens:
             return spans(*end, text=True)
         if exhausted or self._frame_run >= MAX_FRAME_RUN:
             return spans(*end, text=True)
         return spans(*end, text=self._text_run < MAX_TEXT_RUN, audio=True)
+
+    def _legal_by_script(self, *, exhausted: bool) -> tuple[Span, ...]:
+        """Whether text comes next or sound is the network's choice; which text, is not."""
+        script = self._rules.script
+        if self._num_text == len(script):
+            return self._alphabet.spans(vocab.TEXT_END)
+        must_write = self._num_text < self._alphabet.first_tokens or exhausted or self._frame_run >= MAX_FRAME_RUN
+        text = must_write or self._text_run < MAX_TEXT_RUN
+        given = script[self._num_text]
+        return tuple(
+            span._replace(given=given) if span.kind is Kind.LANGUAGE else span
+            for span in self._alphabet.spans(text=text, audio=not must_write)
+        )

@@ -41,6 +41,9 @@ class SamplingParams:
     network makes it. The penalties (of what the answer already holds, by count and once) and `token_bias` shape text
     tokens, before the temperature does. `top_logprobs` asks for a `TokenLogprob` per written token, with the
     so many likeliest.
+
+    With `script` a spoken answer says this text, word for word; when each word comes, and how it sounds, is the
+    network's.
     """
 
     modality: Modality = "text"
@@ -54,6 +57,7 @@ class SamplingParams:
     functions: tuple[Function, ...] = ()
     max_calls: int | None = None
     document: str | None = None
+    script: str | None = None
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     token_bias: tuple[tuple[int, float], ...] = ()  # (id of a text token, what is added to its logit)
@@ -120,10 +124,26 @@ class TranscriptDelta:
 
 @dataclass(frozen=True, kw_only=True)
 class InputTranscriptDelta:
-    """More text of what the network heard in clip number `clip` of the prompt, or of the turns it heard live."""
+    """More text of what the network heard in clip number `clip` of the prompt, or of the turns it heard live.
+
+    Of sound heard live, `end_ms` is where in it the word ends that this text belongs to, as nearly as the layout of the
+    stream tells; what is written behind the last frame has none. `tokens` and `logprobs` come with a transcription.
+    """
 
     clip: int
     text: str
+    end_ms: float | None = None
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Transcribed:
+    """The last event of a transcription. `voice` tells who spoke: the smaller its angle to another, the likelier it is
+    that both are of one speaker."""
+
+    usage: Usage
+    voice: np.ndarray | None  # (V,) float32; None of an engine that doesn't know speakers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -156,7 +176,9 @@ class End:
     usage: Usage
 
 
-Event: TypeAlias = TextDelta | TranscriptDelta | InputTranscriptDelta | AudioDelta | ImageDelta | ToolCallEvent | End
+Event: TypeAlias = (
+    TextDelta | TranscriptDelta | InputTranscriptDelta | Transcribed | AudioDelta | ImageDelta | ToolCallEvent | End
+)
 
 
 class ContextLengthExceeded(ValueError):
@@ -187,6 +209,7 @@ class Embedding(NamedTuple):
 class EngineInfo:
     """What an edge needs to know of the model it serves.
 
+    `skills` are the tasks that its training names, such as `say-styled`; None if nobody wrote that down.
     `limits` says how many positions of the context media take, without the symbols that frame them: `image_tokens` a
     picture, `audio_tokens_per_s` a second of sound. `memory_bytes` says what is held or may come to be, by what for.
     """
@@ -201,6 +224,8 @@ class EngineInfo:
     limits: dict[str, float] = field(default_factory=dict)
     cached_positions: int = 0  # of all streams together, before some have to be computed again
     memory_bytes: dict[str, int] = field(default_factory=dict)
+    skills: frozenset[str] | None = None
+    knows_speakers: bool = False
 
 
 class Engine(Protocol):
@@ -291,6 +316,13 @@ class LiveEngine(Engine, Protocol):
 
     async def embed(self, texts: Sequence[str | Sequence[int]]) -> list[Embedding]:
         """What each text, or list of text tokens, means to the network. Raises TextTooLong before any work."""
+        ...
+
+    def transcribe(self, waveform: np.ndarray, params: SamplingParams) -> AsyncIterator[Event]:
+        """What is said in a stretch of sound, (N,) float32 at the engine's rate: deltas with times, then `Transcribed`.
+
+        Of `params` the temperature, `top_p`, the biases and the seed count. Raises ContextLengthExceeded.
+        """
         ...
 
     def converse(self) -> Conversation:

@@ -51,7 +51,10 @@ class Sampler:
             chosen = self._draw(masses, self._params.temperature, 1.0)
         span, part = spans[chosen], masked[chosen]
         top_p = self._params.top_p if span.kind is Kind.LANGUAGE else 1.0
-        symbol = span.start + self._draw(part, self._temperatures[span.kind], top_p)
+        if span.given is not None:
+            symbol = span.given
+        else:
+            symbol = span.start + self._draw(part, self._temperatures[span.kind], top_p)
         is_text = span.kind is Kind.LANGUAGE and symbol >= NUM_SPECIALS
         if is_text:
             self._counts[symbol] += 1

@@ -39,6 +39,8 @@ from sensorium.server.picture_links import PictureLinks
 from sensorium.server.picture_out import PictureWriter
 from sensorium.server.realtime_route import Realtime
 from sensorium.server.responses import Responses
+from sensorium.server.speech import Speech
+from sensorium.server.transcription import Transcriptions
 from sensorium.server.usage import UsageReports
 
 __all__ = ["ServerConfig", "build_app"]
@@ -87,6 +89,8 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
         Conversations(config, state.store).routes(),
         Completions(answering, config, pictures).routes(),
         Embeddings(engine, config, metrics, meter).routes(),
+        Speech(answering, config, meter).routes(),
+        Transcriptions(engine, answering, config, metrics, meter, decoders).routes(),
         realtime.routes(),
         model_routes(engine.info, config),
         UsageReports(state.usage, config.prices).routes(),

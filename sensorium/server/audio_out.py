@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import io
 import secrets
+import struct
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import av
 import numpy as np
 from av.audio.stream import AudioStream
 
 from sensorium.messages import Audio
+from sensorium.safety.watermark import RATE_HZ as WATERMARKED_HZ
+from sensorium.safety.watermark import Watermarker
+from sensorium.server.config import ServerConfig
 from sensorium.server.realtime_audio import RATES_HZ, WireEncoder
 
 OUTPUT_RATE_HZ = RATES_HZ["audio/pcm"]
 
 SpeechFormat = Literal["wav", "mp3", "flac", "opus", "aac", "pcm16"]
+
+MEDIA_TYPES: dict[SpeechFormat, str] = {
+    "wav": "audio/wav",
+    "mp3": "audio/mpeg",
+    "flac": "audio/flac",
+    "opus": "audio/ogg",
+    "aac": "audio/aac",
+    "pcm16": "audio/pcm",
+}
 
 # container and codec
 _ENCODERS = {
@@ -28,18 +42,38 @@ _ENCODERS = {
     "opus": ("ogg", "libopus"),
     "aac": ("adts", "aac"),
 }
+_STREAMED = {
+    "mp3": {"write_xing": "0"},  # whose frame of figures would stand first, and is known last
+    "opus": {"page_duration": "60000"},  # us: a page holds a second otherwise, and nothing leaves before it is full
+}
+_UNKNOWN_SIZE = 0xFFFFFFFF
+
+
+def watermarker(config: ServerConfig) -> Watermarker | None:
+    """What marks one stretch of generated speech as the operator's settings say, if they do."""
+    return Watermarker(config.watermark_key, config.watermark_payload) if config.watermark_key else None
 
 
 class Pcm16Stream(WireEncoder):
     """A waveform in pieces -> 16-bit little-endian samples at 24 kHz in pieces, equal for any way of cutting it."""
 
-    def __init__(self, sample_rate_hz: int) -> None:
+    def __init__(self, sample_rate_hz: int, watermarker: Watermarker | None = None) -> None:
+        """With a `watermarker`, which this stream then owns, the sound is marked."""
         super().__init__("audio/pcm", sample_rate_hz)
+        assert watermarker is None or sample_rate_hz == WATERMARKED_HZ, "the mark is put in at 16 kHz"
+        self._watermarker = watermarker
+
+    def push(self, waveform: np.ndarray, *, last: bool = False) -> bytes:
+        if self._watermarker is not None:
+            waveform = self._watermarker.push(waveform, last=last)
+        return super().push(waveform, last=last)
 
 
-def encode_speech(waveform: np.ndarray, sample_rate_hz: int, format: SpeechFormat) -> bytes:
+def encode_speech(
+    waveform: np.ndarray, sample_rate_hz: int, format: SpeechFormat, watermarker: Watermarker | None = None
+) -> bytes:
     """A whole waveform, (N,) float32, as a file at 24 kHz mono. Blocks for milliseconds: call it in a thread."""
-    pcm = Pcm16Stream(sample_rate_hz).push(waveform, last=True)
+    pcm = Pcm16Stream(sample_rate_hz, watermarker).push(waveform, last=True)
     if format == "pcm16":
         return pcm
     container_name, codec = _ENCODERS[format]
@@ -55,6 +89,64 @@ def encode_speech(waveform: np.ndarray, sample_rate_hz: int, format: SpeechForma
     return output.getvalue()
 
 
+class SpeechStream:
+    """A waveform in pieces -> a file at 24 kHz mono in pieces, the first of which leave before the sound is complete.
+
+    Nothing that was given is changed later, so a WAV's header says that its size is not known.
+    """
+
+    def __init__(self, sample_rate_hz: int, format: SpeechFormat, watermarker: Watermarker | None = None) -> None:
+        self._pcm = Pcm16Stream(sample_rate_hz, watermarker)
+        self._format = format
+        self._is_raw = format in ("pcm16", "wav")
+        self._written = _Written()
+        if format == "wav":
+            self._written.write(_wav_header())
+        elif not self._is_raw:
+            container_name, codec = _ENCODERS[format]
+            options = _STREAMED.get(format, {})
+            self._container = av.open(self._written, "w", format=container_name, container_options=options)
+            self._stream = cast(AudioStream, self._container.add_stream(codec, rate=OUTPUT_RATE_HZ, layout="mono"))
+
+    def push(self, waveform: np.ndarray, *, last: bool = False) -> bytes:
+        """The bytes that are ready after `waveform`, (N,) float32; with `last`, all that remain."""
+        pcm = self._pcm.push(waveform, last=last)
+        if self._is_raw:
+            return self._written.take() + pcm
+        if pcm:
+            frame = av.AudioFrame.from_ndarray(np.frombuffer(pcm, "<i2")[None], format="s16", layout="mono")
+            frame.sample_rate = OUTPUT_RATE_HZ
+            self._container.mux(self._stream.encode(frame))
+        if last:
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+        return self._written.take()
+
+
+class _Written(io.RawIOBase):
+    """A file that can only be written on at its end, and is taken away piece by piece."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._pieces.append(bytes(data))
+        return len(data)
+
+    def take(self) -> bytes:
+        taken, self._pieces = b"".join(self._pieces), []
+        return taken
+
+
+def _wav_header() -> bytes:
+    """Of 16-bit mono at 24 kHz, of unknown length (RIFF: both sizes are the largest that there is)."""
+    format = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, OUTPUT_RATE_HZ, 2 * OUTPUT_RATE_HZ, 2, 16)
+    return struct.pack("<4sI4s", b"RIFF", _UNKNOWN_SIZE, b"WAVE") + format + struct.pack("<4sI", b"data", _UNKNOWN_SIZE)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Kept:
     audio: Audio
@@ -64,7 +156,11 @@ class _Kept:
 class SpokenReplies:
     """What the assistant said of late, so that a later request may refer to it by id. Bounded in time and bytes."""
 
-    def __init__(self, *, ttl_s: int, max_bytes: int) -> None:
+    def __init__(
+        self, *, ttl_s: int, max_bytes: int, watermarker: Callable[[], Watermarker | None] = lambda: None
+    ) -> None:
+        """`watermarker` makes what marks one reply on its way out; what is kept is not marked."""
+        self.watermarker = watermarker
         self._ttl_s = ttl_s
         self._max_bytes = max_bytes
         self._num_bytes = 0

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 import pydantic_core
 from fastapi import APIRouter, Request, Response
@@ -16,7 +17,7 @@ from fastapi import APIRouter, Request, Response
 from sensorium.engine.request import End, SamplingParams, TextDelta
 from sensorium.platform.store import Store
 from sensorium.server.answering import Answering, Question
-from sensorium.server.audio_out import SpokenReplies
+from sensorium.server.audio_out import SpokenReplies, watermarker
 from sensorium.server.body import read_json
 from sensorium.server.chat_messages import to_messages
 from sensorium.server.chat_reply import (
@@ -76,7 +77,11 @@ class Chat:
         self._info = answering.info
         self._config = config
         self._answering = answering
-        self._replies = SpokenReplies(ttl_s=config.spoken_reply_ttl_s, max_bytes=config.spoken_reply_bytes)
+        self._replies = SpokenReplies(
+            ttl_s=config.spoken_reply_ttl_s,
+            max_bytes=config.spoken_reply_bytes,
+            watermarker=partial(watermarker, config),
+        )
         self._decoders = decoders
         self._store = store
         self._files = files

@@ -111,7 +111,8 @@ async def message_body(
     body: Json = {"role": "assistant", "content": written, "refusal": None, "annotations": []}
     if spoken and format:
         id = replies.new_id()
-        data = await asyncio.to_thread(encode_speech, spoken.waveform, spoken.sample_rate_hz, format)
+        mark = replies.watermarker()
+        data = await asyncio.to_thread(encode_speech, spoken.waveform, spoken.sample_rate_hz, format, mark)
         body["audio"] = {
             "id": id,
             "data": base64.b64encode(data).decode(),
@@ -156,7 +157,7 @@ class DeltaWriter:
             case TranscriptDelta() if event.text:
                 return [self._audio({"transcript": event.text})]
             case AudioDelta():
-                self._pcm = self._pcm or Pcm16Stream(event.sample_rate_hz)
+                self._pcm = self._pcm or Pcm16Stream(event.sample_rate_hz, self._replies.watermarker())
                 return self._sound(self._pcm.push(event.waveform))
             case ImageDelta(final=True):
                 index = len(self._answer.pictures) - 1
@@ -227,7 +228,9 @@ def server_sent(body: Json) -> bytes:
     return b"data: " + pydantic_core.to_json(body) + b"\n\n"
 
 
-async def until_done(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+async def until_done(
+    chunks: AsyncGenerator[bytes, None], *, ending: bytes = b"data: [DONE]\n\n"
+) -> AsyncGenerator[bytes, None]:
     """Chunks as a stream that says when it is complete. An error before the first is raised, for there is still time to
     answer by its status; a later one is told in the stream."""
     begun = False
@@ -243,7 +246,7 @@ async def until_done(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[byte
             log.error("stream failed", **describe(error))
         yield server_sent((error if isinstance(error, APIError) else internal()).envelope())
         return
-    yield b"data: [DONE]\n\n"
+    yield ending
 
 
 def choice_body(index: int, message: Json, finish_reason: str, logprobs: Json | None) -> Json:

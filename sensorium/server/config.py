@@ -42,9 +42,12 @@ GPT_4O_FAMILY = (
     "gpt-realtime-mini",
     "gpt-4o-transcribe",
     "gpt-4o-mini-transcribe",
+    "gpt-4o-mini-transcribe-2025-12-15",
+    "gpt-transcribe",
     "gpt-4o-transcribe-diarize",
     "whisper-1",
     "gpt-4o-mini-tts",
+    "gpt-4o-mini-tts-2025-12-15",
     "tts-1",
     "tts-1-hd",
     "gpt-image-1",
@@ -75,7 +78,11 @@ VOICE_ALIASES: Mapping[str, str] = {
 
 _MIB = 2**20
 _MAX_PORT = 65_535
-_MAY_BE_ZERO = ("port", "max_images", "max_audio_s", "max_film_s", "spoken_reply_ttl_s", "spoken_reply_bytes")
+_MAY_BE_ZERO = (
+    *("port", "max_images", "max_audio_s", "max_film_s", "spoken_reply_ttl_s", "spoken_reply_bytes"),
+    "watermark_payload",
+)
+_MAX_PAYLOAD = 2**16 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,11 +128,15 @@ class ServerConfig:
     max_film_frames: int = 64  # that are seen of a film
     max_audio_bytes: int = 25 * _MIB
     max_audio_s: float = 600.0  # all clips of a request together; what the model's context holds, if that is less
+    max_transcription_s: float = 7200.0  # of a file to write down: it is decoded piece by piece
     fetch_timeout_s: float = 10.0
     allow_private_urls: bool = False
 
     spoken_reply_ttl_s: int = 3600
     spoken_reply_bytes: int = 64 * _MIB  # kept for `audio: {id}`, the oldest go first
+
+    watermark_key: str = field(default="sensorium", repr=False)  # finds the mark in generated speech; empty: none
+    watermark_payload: int = 0  # 16 bits that the mark carries
 
     max_calls: int = 32  # realtime calls at once
     max_call_replies: int = 4  # answers under way in one call, those outside its conversation included
@@ -146,6 +157,8 @@ class ServerConfig:
                 raise ValueError(f"{name} is {value}: it must be more than 0")
         if self.port > _MAX_PORT:
             raise ValueError(f"port is {self.port}: ports end at {_MAX_PORT}")
+        if self.watermark_payload > _MAX_PAYLOAD:
+            raise ValueError(f"watermark_payload is {self.watermark_payload}: it has 16 bits, {_MAX_PAYLOAD} at most")
         # where there is a database, the keys may be there: the server looks when it has opened it
         if not (self.api_keys or self.state or self.database) and not is_loopback(self.host):
             keys = "api_keys (--api-key KEY sets one, or SENSORIUM_API_KEYS in the environment)"

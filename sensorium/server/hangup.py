@@ -88,11 +88,14 @@ def drop_unread(listener: Listener, timeout_s: float) -> None:
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events: `first`, then `rest`, which is closed however this ends: that stops the engine."""
+    """Server-sent events, or bytes of another kind: `first`, then `rest`, which is closed however this ends: that stops
+    the engine."""
 
-    def __init__(self, first: bytes, rest: AsyncGenerator[bytes, None]) -> None:
+    def __init__(
+        self, first: bytes, rest: AsyncGenerator[bytes, None], *, media_type: str = "text/event-stream"
+    ) -> None:
         self._events = _chain(first, rest)
-        super().__init__(self._events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
+        super().__init__(self._events, media_type=media_type, headers={"cache-control": "no-cache"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._events):

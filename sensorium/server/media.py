@@ -154,7 +154,7 @@ class MediaReader:
             if not url[5:].lower().startswith("video/"):
                 raise invalid("A film's data URL must read data:video/<type>;base64,<data>.", param)
             self._check_film_size(len(url) * 3 // 4, param)
-            data = await self._in_thread(_file_from_base64, url, param)
+            data = await self._in_thread(bytes_of_data_url, url, param)
         else:
             data = await self._fetch_film(url, param)
         return await self._film(data, fps, param)
@@ -215,7 +215,7 @@ class MediaReader:
         if given.id is not None:
             name, data = await self._kept(given.id, f"{param}.file_id")
         else:
-            name, data = given.name or "", await self._in_thread(_file_from_base64, given.data, f"{param}.file_data")
+            name, data = given.name or "", await self._in_thread(bytes_of_data_url, given.data, f"{param}.file_data")
         if _is_wav(data) or _is_mp3(data):
             return [await self._clip(data, "wav" if _is_wav(data) else "mp3", param)]
         if film_format(data):
@@ -364,7 +364,7 @@ class ClipTooLong(APIError):
         super().__init__(message, param=param, code="audio_too_large")
 
 
-def _file_from_base64(text: str, param: str) -> bytes:
+def bytes_of_data_url(text: str, param: str) -> bytes:
     """A file in base64, or in a data URL with it."""
     if text[:5].lower() == "data:":
         header, comma, text = text.partition(",")
@@ -404,15 +404,15 @@ def _is_mp3(data: bytes) -> bool:
 
 
 def _decode_wav(data: bytes, param: str, max_s: float) -> tuple[np.ndarray, int]:
-    _check_wav_is_whole(data)
+    check_wav_is_whole(data)
     with soundfile.SoundFile(io.BytesIO(data)) as file:
-        _check_sound(file.samplerate, file.channels, param)
+        check_sound(file.samplerate, file.channels, param)
         if file.frames > max_s * file.samplerate:
             raise ClipTooLong(param)
         return file.read(dtype="float32", always_2d=True).mean(axis=1), file.samplerate
 
 
-def _check_wav_is_whole(data: bytes) -> None:
+def check_wav_is_whole(data: bytes) -> None:
     """A file cut short says so in the size of its `data` chunk, which libsndfile silently corrects."""
     order = ">" if data[:4] == b"RIFX" else "<"
     position = 12
@@ -429,7 +429,7 @@ def _decode_mp3(data: bytes, param: str, max_s: float) -> tuple[np.ndarray, int]
     with av.open(io.BytesIO(data), "r", format="mp3") as container:
         stream = container.streams.audio[0]
         rate_hz = stream.codec_context.sample_rate
-        _check_sound(rate_hz, stream.codec_context.channels, param)
+        check_sound(rate_hz, stream.codec_context.channels, param)
         resampler = av.AudioResampler(format="fltp", rate=rate_hz)  # only unifies the sample format
         blocks, num_samples = [], 0
         for frame in container.decode(stream):
@@ -441,7 +441,7 @@ def _decode_mp3(data: bytes, param: str, max_s: float) -> tuple[np.ndarray, int]
         return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), rate_hz
 
 
-def _check_sound(rate_hz: int, num_channels: int, param: str) -> None:
+def check_sound(rate_hz: int, num_channels: int, param: str) -> None:
     if not _MIN_RATE_HZ <= rate_hz <= _MAX_RATE_HZ:
         raise invalid(f"The clip's sample rate is outside {_MIN_RATE_HZ}..{_MAX_RATE_HZ} Hz.", param)
     if not 1 <= num_channels <= _MAX_CHANNELS:

@@ -5,6 +5,7 @@
     network.safetensors    the transformer
     audio.safetensors      the speech codec
     image.safetensors      the image tokenizer
+    speakers.safetensors   which directions of the codec's features tell speakers apart, where somebody found out
 
 Training writes such folders, the engine reads them.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -25,10 +26,12 @@ from sensorium.model.weights import load_weights, save_weights
 from sensorium.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
 from sensorium.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from sensorium.tokenizers.render import RenderConfig, Renderer
+from sensorium.tokenizers.speakers import SpeakerSpace
 from sensorium.tokenizers.text import TextTokenizer
 from sensorium.tokenizers.vocab import Vocabulary
 
 Config = TypeVar("Config")
+SPEAKERS = "speakers.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,7 @@ class Release:
     audio_tokenizer: AudioTokenizer
     image_tokenizer: ImageTokenizer
     model: Transformer
+    speakers: SpeakerSpace | None = None
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -114,6 +118,8 @@ class Release:
         release = cls.create(config, TextTokenizer.load(folder / "text.json"))
         for module, name in release._weights():
             load_weights(module, folder / name)
+        if (folder / SPEAKERS).exists():
+            release = replace(release, speakers=SpeakerSpace.load(folder / SPEAKERS))
         return release
 
     def save(self, folder: Path | str, *, int8: bool = False) -> None:
@@ -124,6 +130,8 @@ class Release:
         self.text.save(folder / "text.json")
         for module, name in self._weights():
             save_weights(module, folder / name, int8=int8 and module is self.model)
+        if self.speakers is not None:
+            self.speakers.save(folder / SPEAKERS)
 
     def _weights(self) -> list[tuple[Transformer | AudioTokenizer | ImageTokenizer, str]]:
         return [

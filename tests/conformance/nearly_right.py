@@ -181,6 +181,15 @@ _CHANGE: dict[str, Any] = {
     "mask": {"image_url": data_url(picture(mode="RGBA", color=(0, 0, 0, 0)))},
     "input_fidelity": "high",
 }
+_SPEECH: dict[str, Any] = {
+    "model": "tts-1",
+    "input": "hi",
+    "voice": "alloy",
+    "instructions": "whisper",
+    "response_format": "pcm",
+    "speed": 1.5,
+    "stream_format": "sse",
+}
 _LABELS: dict[str, Any] = {"metadata": {"a": "b"}}
 _CONVERSATION: dict[str, Any] = {"items": [{"type": "message", "role": "user", "content": "hi"}], "metadata": {}}
 _ACCOUNT: dict[str, Any] = {"name": "a", "expires_in_seconds": 60}
@@ -208,6 +217,7 @@ BODIES: Mapping[str, st.SearchStrategy[Any]] = {
     "/v1/embeddings": damaged(_EMBEDDING),
     "/v1/images/generations": damaged(_DRAWING),
     "/v1/images/edits": damaged(_CHANGE) | damaged({**_CHANGE, "images": _CHANGE["images"][:1]}),
+    "/v1/audio/speech": damaged(_SPEECH),
     "/v1/realtime/client_secrets": damaged({"session": _SESSION, "expires_after": {"seconds": 60}}),
     "/v1/realtime/sessions": damaged(_FLAT),
     "/v1/realtime/transcription_sessions": damaged(_HEARD),
@@ -239,6 +249,18 @@ FORMS: Mapping[str, dict[str, str | bytes]] = {
         "mask": picture(size=(16, 16), mode="RGBA", color=(0, 0, 0, 0)),
     },
     "/v1/images/variations": {"model": "dall-e-2", "n": "1", "size": "64x64", "image": picture()},
+    "/v1/audio/transcriptions": {
+        "model": "whisper-1",
+        "language": "en",
+        "temperature": "0.2",
+        "response_format": "verbose_json",
+        "timestamp_granularities[]": "word",
+        "chunking_strategy[type]": "server_vad",
+        "chunking_strategy[threshold]": "0.4",
+        "stream": "false",
+        "file": wav(seconds=0.1),
+    },
+    "/v1/audio/translations": {"model": "whisper-1", "response_format": "srt", "file": wav(seconds=0.1)},
 }
 FILE_NAMES = st.sampled_from(["a.txt", "", "../a", "a.png", "\u00df", "C:\\a"])
 MEDIA_TYPES = st.sampled_from(["text/plain", "image/png", "", ";;"])

@@ -28,6 +28,7 @@ from sensorium.engine.request import (
     SamplingParams,
     TextDelta,
     ToolCallEvent,
+    Transcribed,
     TranscriptDelta,
     Usage,
 )
@@ -401,3 +402,36 @@ async def test_a_closed_engine_says_so(release: Release):
     await engine.close()
     with pytest.raises(RuntimeError, match="closed"):
         [event async for event in events]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+async def test_a_script_is_said_word_for_word(engine: OmniEngine, opens_with, temperature: float):
+    opens_with(vocab.SPEAK)
+    params = SamplingParams(modality="audio", seed=4, temperature=temperature, script="abc de fgh")
+    events = [event async for event in engine.generate(user("say: x"), params)]
+    assert "".join(event.text for event in events if isinstance(event, TranscriptDelta)) == "abc de fgh"
+    assert sum(len(event.waveform) for event in events if isinstance(event, AudioDelta)) > 0
+    assert isinstance(events[-1], End)
+    assert events[-1].reason == "stop"
+
+
+@pytest.mark.parametrize("params", [SamplingParams(script="a"), SamplingParams(modality="audio", script=" ")])
+async def test_a_script_is_spoken_and_not_empty(engine: OmniEngine, params: SamplingParams):
+    with pytest.raises(ValueError, match="script"):
+        async for _ in engine.generate(user("say: x"), params):
+            pass
+
+
+async def test_a_transcription_has_times_and_likelihoods(engine: OmniEngine):
+    waveform = np.sin(np.arange(32_000) / 9).astype(np.float32)
+    events = [event async for event in engine.transcribe(waveform, SamplingParams())]
+    deltas = [event for event in events if isinstance(event, InputTranscriptDelta)]
+    timed = [delta.end_ms for delta in deltas if delta.end_ms is not None]
+    assert timed == sorted(timed)
+    assert all(delta.tokens and len(delta.tokens) == len(delta.logprobs) for delta in deltas if delta.text)
+    assert all(token.logprob <= 0 for delta in deltas for token in delta.logprobs)
+    assert isinstance(events[-1], Transcribed)
+    assert events[-1].usage.input_audio == 25
+    assert events[-1].voice is None
+    again = [event async for event in engine.transcribe(waveform, SamplingParams())]
+    assert [event for event in again if isinstance(event, InputTranscriptDelta)] == deltas

@@ -1,0 +1,177 @@
+"""Reading aloud and writing down over HTTP, the error of word times, and how often the watermark is found.
+
+    python -m bench.speech [--checkpoint DIR] [--requests 20] [--minutes 1] [--clips 60] [--sounds 40]
+
+Starts `sensorium serve` in a process of its own. first_sound_ms counts from the request's last byte to the first byte
+of PCM; a real-time factor is the time that was needed by the time that the sound plays. Word times are of generated
+speech, whose words' times are exact, for words that were heard right; held-out sentences, known voices. The last line
+is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import difflib
+import http.client
+import io
+import json
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx2
+import numpy as np
+import soundfile
+import soxr
+
+from bench.latency import MEDIA, SHIPPED, percentiles, serving
+from sensorium.data.generators.dialogues import sentence
+from sensorium.data.generators.documents import document
+from sensorium.data.generators.speech import PRESETS, Synthesizer
+from sensorium.engine.engine import OmniEngine
+from sensorium.engine.request import InputTranscriptDelta, SamplingParams
+from sensorium.messages import Audio
+from sensorium.safety.watermark import FOUND, RATE_HZ, find, marked
+from sensorium.server.audio_out import encode_speech
+from sensorium.server.segments import Segment
+from sensorium.server.transcript import line_of
+
+TEXTS = (
+    "turn on the lamp in the kitchen",
+    "what is the capital of france",
+    "Set a timer for 20 minutes. Then tell me what time it is.",
+)
+
+
+def read_aloud(address: str, num_requests: int) -> dict[str, float]:
+    firsts_ms, factors = [], []
+    with closing(http.client.HTTPConnection(address, timeout=120)) as connection:
+        for number in range(num_requests + 2):
+            body = {"model": "tts-1", "voice": "alloy", "input": TEXTS[number % 3], "response_format": "pcm"}
+            connection.request("POST", "/v1/audio/speech", json.dumps(body), {"content-type": "application/json"})
+            start_s = time.perf_counter()
+            response = connection.getresponse()
+            size = len(response.read(2))
+            first_ms = 1000 * (time.perf_counter() - start_s)
+            size += len(response.read())
+            if number >= 2:  # the first ones are not counted
+                firsts_ms.append(first_ms)
+                factors.append((time.perf_counter() - start_s) / (size / 48_000))
+    return {**percentiles("first_sound_ms", firsts_ms), "rtf": round(float(np.median(factors)), 3)}
+
+
+def write_down(address: str, *, minutes: float) -> dict[str, float]:
+    clip, rate_hz = soundfile.read(MEDIA / "question.wav", dtype="float32")
+    pause = np.zeros(rate_hz // 2, np.float32)
+    times = max(1, round(60 * minutes * rate_hz / (len(clip) + len(pause))))
+    file = io.BytesIO()
+    soundfile.write(file, np.concatenate([clip, pause] * times), rate_hz, format="FLAC")
+    start_s = time.perf_counter()
+    form = {"model": "whisper-1", "response_format": "verbose_json"}
+    response = httpx2.post(
+        f"http://{address}/v1/audio/transcriptions",
+        data=form,
+        files={"file": ("a.flac", file.getvalue())},
+        timeout=1800,
+    )
+    response.raise_for_status()
+    return {"rtf": round((time.perf_counter() - start_s) / response.json()["duration"], 3)}
+
+
+async def word_times(engine: OmniEngine, num_clips: int) -> dict[str, float]:
+    starts_ms, ends_ms, num_words = [], [], 0
+    for seed in range(num_clips):
+        parts = [
+            part
+            for message in document("transcribe", seed, split="heldout", speaker_split="train").messages
+            for part in message.parts
+            if isinstance(part, Audio)
+        ]
+        clip = parts[0]
+        assert clip.transcript is not None
+        said = [(clip.transcript[word.start_char : word.end_char], word) for word in clip.words]
+        heard = [event async for event in engine.transcribe(clip.waveform, SamplingParams())]
+        deltas = [event for event in heard if isinstance(event, InputTranscriptDelta)]
+        words = line_of(Segment(start_s=0.0, waveform=clip.waveform, speech=1.0), deltas).words
+        matcher = difflib.SequenceMatcher(
+            None, [word for word, _ in said], [word.word for word in words], autojunk=False
+        )
+        for block in matcher.get_matching_blocks():
+            for at in range(block.size):
+                truth, found = said[block.a + at][1], words[block.b + at]
+                starts_ms.append(abs(1000 * found.start_s - truth.start_ms))
+                ends_ms.append(abs(1000 * found.end_s - truth.end_ms))
+        num_words += len(said)
+    return {
+        "words": num_words,
+        "matched": len(ends_ms),
+        "start_error_ms": round(float(np.median(starts_ms)), 1),
+        "end_error_ms": round(float(np.median(ends_ms)), 1),
+        "start_error_ms_p90": round(float(np.percentile(starts_ms, 90)), 1),
+        "end_error_ms_p90": round(float(np.percentile(ends_ms, 90)), 1),
+    }
+
+
+def watermark(num_sounds: int) -> dict[str, Any]:
+    """How often the mark is found in sounds of about 3 and 8 s, and with keys that it was not made with."""
+    rng, synthesizer = np.random.default_rng(3), Synthesizer()
+    found: dict[str, list[bool]] = {}
+    highest, num_unmarked = 0.0, 0
+    for number in range(num_sounds):
+        voice = PRESETS[tuple(PRESETS)[number % len(PRESETS)]]
+        num_sentences = (2, 5)[number % 2]
+        sound = np.concatenate(
+            [synthesizer.speak(sentence(rng, "heldout"), voice).audio.waveform for _ in range(num_sentences)]
+        )
+        mark = marked(sound, "a key", 1234)
+        noise = rng.standard_normal(len(mark)).astype(np.float32) * np.sqrt(np.mean(mark**2))
+        attacks = {
+            "untouched": mark,
+            **{format: _decoded(encode_speech(mark, RATE_HZ, format)) for format in ("mp3", "opus", "aac")},
+            "telephone": soxr.resample(soxr.resample(mark, RATE_HZ, 8000), 8000, RATE_HZ),
+            "noise 20 dB": mark + 0.1 * noise,
+            "noise 30 dB": mark + 0.0316 * noise,
+            "cropped": mark[7777:],
+        }
+        for name, attacked in attacks.items():
+            found.setdefault(f"{name}, {'3 s' if num_sentences == 2 else '8 s'}", []).append(
+                find(attacked, "a key").is_marked
+            )
+        for key in range(5):
+            highest = max(highest, find(sound, f"key {key}").score, find(mark, f"key {key}").score)
+            num_unmarked += 2
+    shares = {name: round(float(np.mean(each)), 3) for name, each in found.items()}
+    return {"found": shares, "unmarked": num_unmarked, "highest_unmarked_score": round(highest, 2), "threshold": FOUND}
+
+
+def _decoded(data: bytes) -> np.ndarray:
+    with av.open(io.BytesIO(data), "r") as container:
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE_HZ)
+        frames = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)]
+        return np.concatenate([frame.to_ndarray()[0] for frame in frames])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, default=SHIPPED)
+    parser.add_argument("--requests", type=int, default=20)
+    parser.add_argument("--minutes", type=float, default=1.0, help="of the file that is written down")
+    parser.add_argument("--clips", type=int, default=60, help="whose words' times are compared")
+    parser.add_argument("--sounds", type=int, default=40, help="that are marked")
+    options = parser.parse_args()
+    results: dict[str, Any] = {}
+    with serving(options.checkpoint, threads=1) as address:
+        results["speech"] = read_aloud(address, options.requests)
+        results["transcription"] = write_down(address, minutes=options.minutes)
+    results["word_times"] = asyncio.run(word_times(OmniEngine.load(options.checkpoint), options.clips))
+    results["watermark"] = watermark(options.sounds)
+    for name, figures in results.items():
+        print(f"{name}: " + ", ".join(f"{figure} {value}" for figure, value in figures.items()))
+    print(json.dumps({"bench": "speech", "model": str(options.checkpoint), **results}))
+
+
+if __name__ == "__main__":
+    main()

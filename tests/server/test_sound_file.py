@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import tracemalloc
+import wave
+from typing import Any, cast
+
+import av
+import numpy as np
+import pytest
+from av.audio.stream import AudioStream
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sensorium.server.errors import APIError
+from sensorium.server.sound_file import PIECE_S, SoundFile
+from tests.server.samples import picture, tone, wav
+
+CONTAINERS = {
+    "wav": ("wav", "pcm_s16le"),
+    "flac": ("flac", "flac"),
+    "ogg": ("ogg", "libopus"),
+    "mp3": ("mp3", "libmp3lame"),
+    "mpga": ("mp3", "libmp3lame"),
+    "m4a": ("ipod", "aac"),
+    "mp4": ("mp4", "aac"),
+    "webm": ("webm", "libopus"),
+    "mpeg": ("mpeg", "mp2"),
+}
+
+
+def encoded(ending: str, seconds: float = 1.0, rate_hz: int = 48_000) -> bytes:
+    container_name, codec = CONTAINERS[ending]
+    file = io.BytesIO()
+    with av.open(file, "w", format=container_name) as container:
+        stream = cast(AudioStream, container.add_stream(codec, rate=rate_hz, layout="mono"))
+        samples = (32000 * tone(seconds, rate_hz)).astype("<i2")[None]
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        frame.sample_rate = rate_hz
+        resampler = av.AudioResampler(format=stream.codec_context.format, layout="mono", rate=rate_hz)
+        for each in resampler.resample(frame):
+            container.mux(stream.encode(each))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def decoded(data: bytes, name: str = "", *, max_s: float = 60.0) -> np.ndarray:
+    with SoundFile(data, name, rate_hz=16_000, max_s=max_s) as file:
+        return np.concatenate(list(file.pieces()))
+
+
+def refusal(data: bytes, name: str = "", *, max_s: float = 60.0) -> str | None:
+    with pytest.raises(APIError) as caught:
+        decoded(data, name, max_s=max_s)
+    assert caught.value.status == 400
+    assert caught.value.param == "file"
+    return caught.value.code
+
+
+@pytest.mark.parametrize("ending", CONTAINERS)
+def test_every_format_is_read(ending: str):
+    sound = decoded(encoded(ending), f"clip.{ending}")
+    assert abs(len(sound) / 16_000 - 1.0) < 0.1
+    spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound))))
+    assert abs(np.argmax(spectrum) * 16_000 / len(sound) - 440) < 5
+
+
+def test_a_long_file_comes_in_pieces_and_is_never_held_whole():
+    data = encoded("flac", seconds=240.0, rate_hz=16_000)
+    tracemalloc.start()
+    try:
+        with SoundFile(data, "long.flac", rate_hz=16_000, max_s=600.0) as file:
+            sizes = [len(piece) for piece in file.pieces()]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert sum(sizes) == 240 * 16_000
+    assert max(sizes) <= 16_000 * (PIECE_S + 1)
+    assert peak < 4 * 16_000 * 4 * PIECE_S + 2 * len(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "code"),
+    [
+        (b"", "a.wav", "invalid_value"),
+        (b"hello", "a.wav", "invalid_file_format"),
+        (picture(), "a.mp3", "invalid_file_format"),
+        (wav(), "a.mp3", "invalid_file_format"),
+        (encoded("flac"), "a.wav", "invalid_file_format"),
+        (b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1/x.ts\n", "a.mp3", "invalid_file_format"),
+        (b"ffconcat version 1.0\nfile /etc/passwd\n", "a.wav", "invalid_file_format"),
+        (wav()[:2000], "a.wav", "invalid_file_format"),
+        (encoded("flac", seconds=5.0)[:20_000], "a.flac", "invalid_file_format"),
+        (encoded("m4a")[:2000], "a.m4a", "invalid_file_format"),
+        (wav(seconds=0.0), "a.wav", "invalid_value"),
+        (wav(seconds=2.0), "", "audio_too_large"),
+        (encoded("mp3", seconds=2.0), "a.mp3", "audio_too_large"),
+    ],
+    ids=lambda value: repr(value[:12]) if isinstance(value, bytes) else str(value),
+)
+def test_what_is_no_whole_sound_is_refused(data: bytes, name: str, code: str):
+    assert refusal(data, name, max_s=1.5 if code == "audio_too_large" else 60.0) == code
+
+
+def test_a_header_that_promises_too_much_is_refused_before_any_of_it_is_decoded():
+    data = bytearray(encoded("flac", seconds=1.0))
+    low = int.from_bytes(data[18:26], "big")  # rate, channels, bits, and 36 bits of samples
+    data[18:26] = ((low >> 36 << 36) | (48_000 * 100_000)).to_bytes(8, "big")
+    with pytest.raises(APIError) as caught:
+        SoundFile(bytes(data), "a.flac", rate_hz=16_000, max_s=60.0)
+    assert caught.value.code == "audio_too_large"
+
+
+def test_samples_that_are_no_numbers_are_refused():
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(4)
+        out.setframerate(16_000)
+        out.writeframes(np.full(1600, np.nan, "<f4").tobytes())
+    data = file.getvalue().replace(struct.pack("<HH", 1, 1), struct.pack("<HH", 3, 1), 1)
+    assert refusal(data) == "invalid_value"
+
+
+WHOLE = {ending: encoded(ending, seconds=0.3) for ending in CONTAINERS}
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.sampled_from(sorted(WHOLE)), st.data())
+def test_damage_is_decoded_or_refused(ending: str, data: Any):
+    file = bytearray(WHOLE[ending])
+    for _ in range(data.draw(st.integers(1, 8))):
+        at = data.draw(st.integers(0, min(len(file) - 1, 400)) | st.integers(0, len(file) - 1))
+        file[at] = data.draw(st.integers(0, 255))
+    damaged = bytes(file[: data.draw(st.just(len(file)) | st.integers(0, len(file)))])
+    with contextlib.suppress(APIError):
+        sound = decoded(damaged, f"a.{ending}", max_s=5.0)
+        assert np.isfinite(sound).all()
+        assert len(sound) <= 5.0 * 16_000

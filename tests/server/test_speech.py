@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+import soundfile
+from openai import OpenAI
+
+from sensorium.engine.fake import FakeEngine
+from sensorium.messages import Text
+from sensorium.server.config import VOICE_ALIASES
+from tests.server.live import Live, envelope, live
+
+FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
+CODECS = {"mp3": "mp3", "opus": "opus", "aac": "aac", "flac": "flac", "wav": "pcm_s16le"}
+MEDIA_TYPES = {"mp3": "audio/mpeg", "opus": "audio/ogg", "aac": "audio/aac", "flac": "audio/flac", "wav": "audio/wav"}
+
+
+def client(server: Live) -> OpenAI:
+    return OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+
+
+def speak(server: Live, **fields: Any) -> bytes:
+    asked = {"model": "gpt-4o-mini-tts", "voice": "alloy", "input": "hello there", **fields}
+    response = server.http.post("/v1/audio/speech", json=asked)
+    assert response.status_code == 200, response.text
+    return response.content
+
+
+def refusal(server: Live, **fields: Any) -> tuple[str | None, str | None]:
+    asked = {"model": "gpt-4o-mini-tts", "voice": "alloy", "input": "hello there", **fields}
+    response = server.http.post("/v1/audio/speech", json=asked)
+    assert response.status_code in (400, 404), response.text
+    return envelope(response)
+
+
+def probed(data: bytes, path: Path) -> dict[str, Any]:
+    """What ffprobe finds in a file, every packet of it read."""
+    path.write_bytes(data)
+    command = ["ffprobe", "-v", "error", "-count_packets", "-show_streams", "-of", "json", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return json.loads(done.stdout)["streams"][0]
+
+
+def decoded_s(data: bytes, path: Path) -> float:
+    """The seconds of sound that ffmpeg decodes, without a word of complaint."""
+    path.write_bytes(data)
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-f", "s16le", "-ac", "1", "-ar", "24000", "-"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    assert done.stderr == b""
+    return len(done.stdout) / 48_000
+
+
+@pytest.mark.parametrize("format", [format for format in FORMATS if format != "pcm"])
+def test_players_decode_every_format(server: Live, format: str, tmp_path: Path):
+    pcm = speak(server, response_format="pcm")
+    data = speak(server, response_format=format)
+    found = probed(data, tmp_path / f"said.{format}")
+    assert found["codec_name"] == CODECS[format]
+    assert int(found["channels"]) == 1
+    assert abs(decoded_s(data, tmp_path / f"said.{format}") - len(pcm) / 48_000) < 0.1
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_official_client_streams_every_format(server: Live, format: Any):
+    with client(server).audio.speech.with_streaming_response.create(
+        model="tts-1", voice="nova", input="Hello. This is a longer text, in two sentences.", response_format=format
+    ) as response:
+        pieces = list(response.iter_bytes())
+    assert response.headers["content-type"] == MEDIA_TYPES.get(format, "audio/pcm")
+    whole = client(server).audio.speech.create(
+        model="tts-1", voice="nova", input="Hello. This is a longer text, in two sentences.", response_format=format
+    )
+    assert len(b"".join(pieces)) == len(whole.content)
+
+
+def test_a_wav_file_is_what_pcm_is(server: Live):
+    samples, rate_hz = soundfile.read(io.BytesIO(speak(server, response_format="wav")), dtype="int16")
+    assert rate_hz == 24_000
+    assert samples.astype("<i2").tobytes() == speak(server, response_format="pcm")
+
+
+def test_events_carry_the_same_sound(server: Live):
+    asked = {"model": "gpt-4o-mini-tts", "voice": "ash", "input": "hello", "stream_format": "sse"}
+    response = server.http.post("/v1/audio/speech", json={**asked, "response_format": "pcm"})
+    assert response.headers["content-type"].startswith("text/event-stream")
+    events = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: ")]
+    assert {event["type"] for event in events[:-1]} == {"speech.audio.delta"}
+    assert b"".join(base64.b64decode(event["audio"]) for event in events[:-1]) == speak(
+        server, voice="ash", input="hello", response_format="pcm"
+    )
+    usage = events[-1]["usage"]
+    assert events[-1]["type"] == "speech.audio.done"
+    assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"] > 0
+
+
+def test_the_network_is_asked_piece_by_piece_for_the_very_words(server: Live):
+    speak(server, input="Hello there. It is 5 o'clock!", voice="fable", instructions="Please whisper.")
+    asked = list(server.engine.requests)[-2:]
+    assert [message.parts[0] for request in asked for message in request.messages] == [
+        Text(text="whisper: hello there"),
+        Text(text="whisper: it is five o'clock"),
+    ]
+    assert [request.params.script for request in asked] == ["hello there", "it is five o'clock"]
+    assert {request.params.voice for request in asked} == {VOICE_ALIASES["fable"]}
+
+
+@pytest.mark.parametrize("speed", [0.25, 0.5, 2.0, 4.0])
+def test_speed_changes_the_length(server: Live, speed: float):
+    usual = len(speak(server, input="one two three four five six", response_format="pcm"))
+    assert (
+        abs(
+            len(speak(server, input="one two three four five six", response_format="pcm", speed=speed)) * speed / usual
+            - 1
+        )
+        < 0.02
+    )
+
+
+def test_a_network_without_manners_is_played_faster_or_refuses():
+    engine = FakeEngine()
+    engine.info = type(engine.info)(**{**vars(engine.info), "skills": frozenset({"say"})})
+    with live(engine) as server:
+        usual = len(speak(server, response_format="pcm"))
+        assert len(speak(server, response_format="pcm", instructions="speak slowly")) > 1.3 * usual
+        assert len(speak(server, response_format="pcm", instructions="speak fast")) < 0.8 * usual
+        assert refusal(server, instructions="whisper") == ("instructions", "unsupported_value")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"input": ""}, "input", "string_below_min_length"),
+        ({"input": "a" * 4097}, "input", "string_above_max_length"),
+        ({"input": "?! \U0001f600"}, "input", "invalid_value"),
+        ({"voice": "nobody"}, "voice", "invalid_value"),
+        ({"voice": {"id": "voice_1"}}, "voice", "unsupported_value"),
+        ({"speed": 4.1}, "speed", "decimal_above_max_value"),
+        ({"speed": 0.1}, "speed", "decimal_below_min_value"),
+        ({"response_format": "ogg"}, "response_format", "invalid_value"),
+        ({"stream_format": "pcm"}, "stream_format", "invalid_value"),
+        ({"instructions": "be a pirate"}, "instructions", "unsupported_value"),
+        ({"model": "gpt-9"}, "model", "model_not_found"),
+        ({"stream": True}, "stream", "unknown_parameter"),
+    ],
+)
+def test_what_cannot_be_obeyed_is_refused(server: Live, fields: dict[str, Any], param: str, code: str):
+    assert refusal(server, **fields) == (param, code)
+
+
+def test_what_was_said_is_counted():
+    with live(api_keys=("sk-mine",)) as server:
+        with pytest.raises(openai.AuthenticationError):
+            client(server).audio.speech.create(model="tts-1", voice="alloy", input="hi")
+        keyed = OpenAI(base_url=f"{server.url}/v1", api_key="sk-mine")
+        assert keyed.audio.speech.create(model="tts-1", voice="alloy", input="hi there").content
+    with live() as server:
+        speak(server, input="hi there", model="tts-1")
+        since = {"start_time": int(time.time()) - 60}
+        found = server.http.get("/v1/organization/usage/audio_speeches", params=since)
+        counted = [result for bucket in found.json()["data"] for result in bucket["results"]]
+        assert [(result["characters"], result["num_model_requests"]) for result in counted] == [(8, 1)]
+
+
+def test_an_error_in_the_middle_ends_the_stream():
+    engine = FakeEngine(error_after=8)
+    with live(engine) as server:
+        engine.error = RuntimeError("broken")
+        asked = {"model": "tts-1", "voice": "alloy", "input": "one two three four five", "stream_format": "sse"}
+        text = server.http.post("/v1/audio/speech", json=asked).text
+        last = json.loads(text.strip().splitlines()[-1][6:])
+        assert last["error"]["type"] == "server_error"
+
+
+def test_sound_is_whole(server: Live):
+    samples = np.frombuffer(speak(server, input="one two three", response_format="pcm"), "<i2")
+    assert 0.4 < len(samples) / 24_000 < 0.6  # 160 ms a word

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import io
+import json
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+import soundfile
+from openai import OpenAI
+
+from sensorium.engine.fake import FakeEngine
+from sensorium.server.segments import RATE_HZ, Cutting, Segmenter
+from tests.server.live import Live, envelope, live
+from tests.server.samples import b64, wav
+
+QUESTION = Path("docs/media/question.wav")
+
+
+def speech() -> np.ndarray:
+    """(N,) at 16 kHz: one sentence that somebody says, as it is shipped for the guides."""
+    sound, rate_hz = soundfile.read(QUESTION, dtype="float32")
+    assert rate_hz == RATE_HZ
+    return sound
+
+
+def spoken(times: int = 1, pause_s: float = 1.0) -> bytes:
+    """A WAV file of the sentence said so often, with pauses around it."""
+    pause = np.zeros(round(pause_s * RATE_HZ), np.float32)
+    file = io.BytesIO()
+    soundfile.write(file, np.concatenate((pause, *([speech(), pause] * times))), RATE_HZ, format="WAV")
+    return file.getvalue()
+
+
+def client(server: Live) -> OpenAI:
+    return OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+
+
+def transcribe(server: Live, **fields: Any) -> Any:
+    asked: dict[str, Any] = {"model": "gpt-4o-transcribe", "file": ("a.wav", spoken(2)), **fields}
+    return client(server).audio.transcriptions.create(**asked)
+
+
+def refusal(server: Live, *, file: bytes | None = None, name: str = "a.wav", **fields: Any) -> Any:
+    form = {"model": "whisper-1", **fields}
+    response = server.http.post("/v1/audio/transcriptions", data=form, files={"file": (name, file or wav())})
+    assert response.status_code in (400, 404, 413), response.text
+    return envelope(response)
+
+
+# --- cutting
+
+
+def cut(sound: np.ndarray, size: int, **cutting: Any) -> list[tuple[float, float]]:
+    segmenter = Segmenter(Cutting(**cutting))
+    found = [each for at in range(0, len(sound), size) for each in segmenter.push(sound[at : at + size])]
+    found += segmenter.push(np.zeros(0, np.float32), last=True)
+    return [(round(each.start_s, 3), round(each.end_s, 3)) for each in found]
+
+
+def test_sound_is_cut_at_pauses_however_it_comes():
+    sound, _ = soundfile.read(io.BytesIO(spoken(3)), dtype="float32")
+    found = cut(sound, 80_000)
+    assert len(found) == 3
+    length_s = len(speech()) / RATE_HZ
+    for number, (start_s, end_s) in enumerate(found):
+        begins_s = 1.0 + number * (length_s + 1.0)
+        assert begins_s - 0.4 < start_s < begins_s + 0.5
+        assert begins_s + length_s - 0.6 < end_s < begins_s + length_s + 0.5
+    assert cut(sound, 777) == cut(sound, 16_000) == found
+
+
+def test_speech_without_a_pause_is_cut_all_the_same():
+    sound = np.concatenate([speech()] * 12)
+    found = cut(sound, 16_000, longest_s=4.0, silence_duration_ms=5000)
+    assert len(found) > 4
+    assert all(end_s - start_s <= 4.1 for start_s, end_s in found)
+    assert all(abs(after[0] - before[1]) < 1e-6 for before, after in pairwise(found))
+
+
+def test_silence_has_no_segments():
+    assert cut(np.zeros(5 * RATE_HZ, np.float32), 16_000) == []
+
+
+# --- what comes back
+
+
+def test_json_with_log_probabilities(server: Live):
+    plain = transcribe(server)
+    assert plain.text.split()[0] == "word1"
+    assert plain.logprobs is None
+    assert plain.usage.type == "tokens"
+    assert plain.usage.total_tokens == plain.usage.input_tokens + plain.usage.output_tokens
+    scored = transcribe(server, include=["logprobs"])
+    assert [token.token.strip() for token in scored.logprobs] == plain.text.split()
+    assert transcribe(server, model="whisper-1").usage.type == "duration"
+
+
+def test_verbose_json_has_words_and_segments(server: Live):
+    told = transcribe(server, response_format="verbose_json", timestamp_granularities=["word", "segment"])
+    assert told.language == "english"
+    assert abs(told.duration - (3.0 + 2 * len(speech()) / RATE_HZ)) < 0.02
+    assert len(told.segments) == 2
+    assert told.text == " ".join(segment.text for segment in told.segments)
+    assert [word.word for word in told.words] == told.text.split()
+    times = [at for word in told.words for at in (word.start, word.end)]
+    assert times == sorted(times)
+    assert told.segments[1].start >= told.segments[0].end
+    assert all(segment.tokens and segment.no_speech_prob < 0.5 for segment in told.segments)
+    assert transcribe(server, response_format="verbose_json").words is None
+
+
+@pytest.mark.parametrize("format", ["srt", "vtt"])
+def test_subtitles(server: Live, format: Any, tmp_path: Path):
+    text = transcribe(server, response_format=format)
+    assert isinstance(text, str)
+    assert text.count(" --> ") == 2
+    assert text.startswith("WEBVTT\n\n" if format == "vtt" else "1\n00:00:0")
+    assert ("." if format == "vtt" else ",") in text.split(" --> ")[0]
+
+
+def test_text(server: Live):
+    assert transcribe(server, response_format="text") == transcribe(server).text + "\n"
+
+
+def test_a_stream_tells_the_same(server: Live):
+    events = list(transcribe(server, stream=True, include=["logprobs"]))
+    assert [event.type for event in events[:-1]] == ["transcript.text.delta"] * (len(events) - 1)
+    assert events[-1].type == "transcript.text.done"
+    assert "".join(event.delta for event in events[:-1]) == events[-1].text == transcribe(server).text
+    assert events[-1].usage.output_tokens == len(events) - 1
+    assert len(events[-1].logprobs) == len(events) - 1
+    progress = [event.model_extra["progress"]["seconds"] for event in events[:-1]]
+    assert progress == sorted(progress)
+
+
+def test_speakers_are_told_apart_in_json_and_in_a_stream(server: Live):
+    told = transcribe(
+        server, model="gpt-4o-transcribe-diarize", response_format="diarized_json", chunking_strategy="auto"
+    )
+    assert [segment.speaker for segment in told.segments] == ["A", "A"]
+    events = list(transcribe(server, response_format="diarized_json", stream=True))
+    segments = [event for event in events if event.type == "transcript.text.segment"]
+    assert [(each.id, each.speaker, each.text) for each in segments] == [
+        (each.id, each.speaker, each.text) for each in told.segments
+    ]
+    deltas = {event.segment_id for event in events if event.type == "transcript.text.delta"}
+    assert deltas == {each.id for each in segments}
+    reference = "data:audio/wav;base64," + b64(spoken(2, pause_s=0.2))
+    known = transcribe(
+        server, response_format="diarized_json", known_speaker_names=["Ada"], known_speaker_references=[reference]
+    )
+    assert {segment.speaker for segment in known.segments} == {"Ada"}
+
+
+def test_a_strategy_says_where_to_cut(server: Live):
+    strategy: Any = {"type": "server_vad", "silence_duration_ms": 3000}
+    told = transcribe(server, response_format="verbose_json", chunking_strategy=strategy)
+    assert len(told.segments) == 1
+
+
+def test_silence_is_no_text(server: Live):
+    assert transcribe(server, file=("a.wav", wav(seconds=1.0))).text == ""
+    assert [event.type for event in transcribe(server, file=("a.wav", wav()), stream=True)] == ["transcript.text.done"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"model": "gpt-9"}, "model", "model_not_found"),
+        ({"language": "ja"}, "language", "unsupported_value"),
+        ({"prompt": "Sensorium"}, "prompt", "unsupported_value"),
+        ({"keywords[]": "Sensorium"}, "keywords", "unsupported_value"),
+        ({"temperature": "1.5"}, "temperature", "decimal_above_max_value"),
+        ({"temperature": "warm"}, "temperature", "invalid_type"),
+        ({"response_format": "docx"}, "response_format", "invalid_value"),
+        ({"response_format": "srt", "stream": "true"}, "stream", "unsupported_value"),
+        ({"stream": "yes"}, "stream", "invalid_type"),
+        ({"timestamp_granularities[]": "word"}, "timestamp_granularities", "invalid_value"),
+        ({"include[]": "logprobs", "response_format": "text"}, "include", "invalid_value"),
+        ({"include[]": "secrets"}, "include[0]", "invalid_value"),
+        ({"chunking_strategy": "never"}, "chunking_strategy", "invalid_value"),
+        (
+            {"chunking_strategy[type]": "server_vad", "chunking_strategy[threshold]": "2"},
+            "chunking_strategy.threshold",
+            "decimal_above_max_value",
+        ),
+        ({"known_speaker_names[]": "Ada"}, "known_speaker_references", "invalid_value"),
+        ({"colour": "red"}, "colour", "unknown_parameter"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_cannot_be_obeyed_is_refused(server: Live, fields: dict[str, Any], param: str, code: str):
+    assert refusal(server, **fields) == (param, code)
+
+
+def test_what_is_no_sound_is_refused(server: Live):
+    assert refusal(server, file=b"hello") == ("file", "invalid_file_format")
+    assert refusal(server, file=wav(), name="a.flac") == ("file", "invalid_file_format")
+    response = server.http.post("/v1/audio/transcriptions", data={"model": "whisper-1", "file": "x"}, files={"f": b""})
+    assert envelope(response) == ("file", "missing_required_parameter")
+    with live(max_transcription_s=0.2) as short:
+        assert refusal(short) == ("file", "audio_too_large")
+    with live(max_audio_bytes=10_000) as small:
+        assert refusal(small, file=wav(seconds=60.0)) == (None, "request_too_large")
+
+
+def test_seconds_are_counted_and_keys_have_areas():
+    with live() as server:
+        transcribe(server)
+        found = server.http.get(
+            "/v1/organization/usage/audio_transcriptions", params={"start_time": int(time.time()) - 60}
+        )
+        [result] = [result for bucket in found.json()["data"] for result in bucket["results"]]
+        assert result["seconds"] == round(3 + 2 * len(speech()) / RATE_HZ)
+    with live(api_keys=("sk-mine",)) as server, pytest.raises(openai.AuthenticationError):
+        transcribe(server)
+
+
+# --- translations
+
+
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # of the client: OpenAI ends the endpoint
+def test_translations_ask_for_english(server: Live):
+    told = client(server).audio.translations.create(model="whisper-1", file=("a.wav", spoken()))
+    assert told.text.startswith("I got a clip of")
+    asked = server.engine.requests[-1]
+    assert asked.messages[0].text == "translate to english"
+    verbose: Any = client(server).audio.translations.create(
+        model="whisper-1", file=("a.wav", spoken()), response_format="verbose_json"
+    )
+    assert verbose.language == "english"
+    assert len(verbose.segments) == 1
+
+
+def test_a_network_without_languages_does_not_translate():
+    engine = FakeEngine()
+    engine.info = type(engine.info)(**{**vars(engine.info), "skills": frozenset({"say"})})
+    with live(engine) as server:
+        form = {"model": "whisper-1"}
+        response = server.http.post("/v1/audio/translations", data=form, files={"file": ("a.wav", wav())})
+        assert envelope(response) == ("model", "unsupported_value")
+        assert refusal(server, language="de") == ("language", "unsupported_value")
+
+
+def test_events_after_an_error_say_so():
+    with live() as server:
+        file = io.BytesIO()
+        soundfile.write(file, np.concatenate([speech()] * 8), RATE_HZ, format="FLAC")
+        data = file.getvalue()
+        half = data[: int(0.8 * len(data))]
+        response = server.http.post(
+            "/v1/audio/transcriptions",
+            data={"model": "gpt-4o-transcribe", "stream": "true"},
+            files={"file": ("a.flac", half)},
+        )
+        last = json.loads(response.text.strip().splitlines()[-1].removeprefix("data: "))
+        assert last["error"]["code"] == "invalid_file_format"
