@@ -1,10 +1,14 @@
-"""`tiny`: the network to talk to, with every skill there is material for, grown from nano.
+"""`tiny`: the network to talk to, with every skill there is material for, grown from nano. Two runs, in this order:
 
-    SENSORIUM_DATA=../shared/data python -m recipes.tiny --start sensorium/checkpoints/nano --keep-tokenizers
+    export SENSORIUM_DATA=../shared/data
+    python -m recipes.tiny --stage grown --keep-tokenizers --seed 91 --start sensorium/checkpoints/nano
+    python -m recipes.tiny --keep-tokenizers --seed 97 --start runs/grown/release
 
 It begins as nano, wider and deeper, with nano's codes; its eye has twice the blocks and learns from photographs and
-forms too. The same command trains on CPU cores, over days and as many stops as it likes, or on one GPU. A little text
-comes first: orders in many languages, tools, refusals, which nano never read.
+forms too. A little text comes first: orders in many languages, tools, refusals, which nano never read. The second run
+is short: it adds films, quiet lines and pauses to what is known, and then trains the decoders on what the network says.
+Both commands train on CPU cores, over days and as many stops as they like, or on one GPU. `--seed` must differ, or the
+material is not fresh.
 """
 
 from __future__ import annotations
@@ -27,10 +31,10 @@ WEIGHTS = {
     **{"real-word": 0.04, "real-order": 0.02, "grocery": 0.03, "clothing": 0.03},
 }
 
-TINY = replace(
+GROWN = replace(
     NANO,
-    name="tiny",
-    audio=replace(NANO.audio, decoder_steps=2000, adversarial_steps=1500),
+    name="grown",
+    audio=replace(NANO.audio, decoder_steps=0),
     image=replace(
         NANO.image,
         config=replace(NANO.image.config, blocks=(4, 4)),
@@ -40,7 +44,7 @@ TINY = replace(
         },
         num_shards=60,
         sharpen_steps=5000,
-        decoder_steps=1200,
+        decoder_steps=0,
     ),
     network=NetworkStage(
         depth=8,
@@ -54,8 +58,23 @@ TINY = replace(
         warmdown_share=0.6,
         matrix_lr=0.015,  # nano's 0.02 is for weights that know nothing yet
     ),
-    seed=91,
+)
+
+TINY = replace(
+    GROWN,
+    name="tiny",
+    audio=replace(NANO.audio, decoder_steps=2000, adversarial_steps=1500),
+    image=replace(GROWN.image, sharpen_steps=0, decoder_steps=1200),
+    network=replace(
+        GROWN.network,
+        weights={**WEIGHTS, "see-film": 0.25, "hear-pausing": 0.12},
+        num_shards=120,
+        num_steps=1200,
+        phases=(),
+        warmdown_share=1.0,
+        matrix_lr=0.006,  # it goes on where the first run's rate has long fallen
+    ),
 )
 
 if __name__ == "__main__":
-    train(TINY)
+    train(TINY, GROWN)

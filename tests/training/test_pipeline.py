@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from recipes import ablations
 from recipes.command import train
-from recipes.tiny import TINY
+from recipes.tiny import GROWN, TINY
 from sensorium.data import corpus
 from sensorium.data.generators.documents import NAMES
 from sensorium.data.loader import Answers, Drawings
@@ -232,11 +232,13 @@ def test_phases_see_their_tasks_and_the_rest_sees_everything(finished: Path) -> 
 
 
 def test_tinys_mixture_is_of_documents_that_there_are() -> None:
-    assert set(TINY.network.weights) <= {*NAMES, *RECORDED}
-    assert sum(TINY.network.weights.values()) == pytest.approx(1.6, abs=0.05)
+    for recipe in (GROWN, TINY):
+        assert set(recipe.network.weights) <= {*NAMES, *RECORDED}
+    assert sum(GROWN.network.weights.values()) == pytest.approx(1.6, abs=0.05)
+    assert "see-film" in TINY.network.weights
     given = Release.load("sensorium/checkpoints/nano")
     parts = given.text, given.audio_tokenizer, given.image_tokenizer
-    model = new_release(replace(TINY, start=Path("sensorium/checkpoints/nano")), *parts).model
+    model = new_release(replace(GROWN, start=Path("sensorium/checkpoints/nano")), *parts).model
     assert 16e6 < model.num_parameters() < 40e6
 
 
@@ -246,12 +248,12 @@ def test_tinys_whole_way_at_toy_size(finished: Path, tmp_path: Path, monkeypatch
     monkeypatch.setattr(corpus, "PICTURES_PER_SHARD", 16)
     monkeypatch.setenv("SENSORIUM_DATA", str(REAL_DATA))
     sizes = {"depth": 4, "num_shards": 1, "num_steps": 40, "model": {"feature_size": 32}, "compiled": False}
-    network = replace(TINY.network, **sizes, text_tokens=512, packing=PackingConfig(batch_positions=2048))
+    network = replace(GROWN.network, **sizes, text_tokens=512, packing=PackingConfig(batch_positions=2048))
     small = {"num_shards": 1, "batch_size": 2, "sharpen_steps": 16, "decoder_steps": 2}
     recipe = replace(
-        TINY,
+        GROWN,
         audio=TOY.audio,
-        image=replace(TINY.image, **small, config=replace(TOY.image.config, blocks=(2, 2))),
+        image=replace(GROWN.image, **small, config=replace(TOY.image.config, blocks=(2, 2))),
         network=network,
         start=finished / "release",
         keep_tokenizers=True,
