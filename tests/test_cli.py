@@ -234,7 +234,7 @@ def test_serve_takes_settings_from_a_file_and_options_win(served_config: list[Se
     assert [(config.host, config.port, config.api_keys, config.max_images) for config in served_config] == [
         ("0.0.0.0", 81, ("sk-file",), 3),
         ("0.0.0.0", 82, ("sk-given",), 3),
-        ("127.0.0.1", 8000, (), 32),
+        ("127.0.0.1", 8000, (), 500),
     ]
 
 

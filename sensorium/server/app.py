@@ -53,8 +53,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
 
     Raises ValueError where the state can't be opened.
     """
-    pictures = PictureWriter(_credentials(config, engine.info.model))
-    state, doorkeeper = _open(config)
+    state, doorkeeper, pictures = _open(config, engine.info.model)
     metrics = Metrics()
     # of its own: the threads that asyncio shares out are many, and a decode may take a quarter of a gigabyte
     decoders = ThreadPoolExecutor(config.max_concurrent_decodes, thread_name_prefix="sensorium-decode")
@@ -121,10 +120,10 @@ def _credentials(config: ServerConfig, model: str) -> Credentials | None:
         raise ValueError(f"no signing certificate can be kept in {folder}: {error.strerror}") from None
 
 
-def _open(config: ServerConfig) -> tuple[State, Doorkeeper]:
+def _open(config: ServerConfig, model: str) -> tuple[State, Doorkeeper, PictureWriter]:
     state = State.open(config.state, database=config.database, objects=config.objects)
     try:
-        return state, Doorkeeper.of(config, state)
+        return state, Doorkeeper.of(config, state), PictureWriter(_credentials(config, model))
     except ValueError:
         state.close()
         raise
