@@ -206,22 +206,24 @@ def verify(
     ] = None,
     watermark_key: Annotated[str, typer.Option(help="Of a sound: the server's setting of that name.")] = "sensorium",
 ) -> None:
-    """Say what made a picture, by the credential in it, or whether a sound carries the mark of generated speech. Fails
-    if there is none, or the picture was changed."""
-    data = file.read_bytes()
-    if file.suffix.lower() in _PICTURES:
-        _verify_credential(file, data, certificate)
-    else:
+    """Say what made a picture or a WAV file, by the credential in it, and whether a sound carries the mark of generated
+    speech. Fails if there is none, or the file was changed after it was signed."""
+    data, kind = file.read_bytes(), file.suffix.lower()
+    if kind in _PICTURES or kind == ".wav":
+        _verify_credential(file, data, certificate, must_be_there=kind in _PICTURES)
+    if kind not in _PICTURES:
         _verify_watermark(file, data, watermark_key)
 
 
-def _verify_credential(file: Path, data: bytes, certificate: Path | None) -> None:
-    from sensorium.safety.provenance import media_type_of, read_credential
+def _verify_credential(file: Path, data: bytes, certificate: Path | None, *, must_be_there: bool) -> None:
+    from sensorium.safety.provenance import NoCredential, media_type_of, read_credential
 
     try:
         trusted = certificate.read_bytes() if certificate else None
         credential = read_credential(data, media_type_of(data), trusted=trusted)
     except ValueError as error:
+        if isinstance(error, NoCredential) and not must_be_there:
+            return
         _fail(f"{file}: {error}")
     by = credential.signer if credential.is_trusted else f"{credential.signer} (nobody vouches for this certificate)"
     told = {"made by": credential.generator, "model": credential.model, "at": credential.made_at}

@@ -24,6 +24,7 @@ import sensorium
 from sensorium.cli import app
 from sensorium.safety.provenance import CERTIFICATES, Credentials, Identity
 from sensorium.safety.watermark import marked
+from sensorium.server.audio_out import SpeechWriter
 from sensorium.server.config import ServerConfig
 from sensorium.server.picture_out import PictureWriter
 from tests.networks import random_release
@@ -360,5 +361,11 @@ def test_verify_finds_the_mark_of_its_key(tmp_path: Path):
     assert "its payload is 77" in found.output
     assert runner.invoke(app, ["verify", str(tmp_path / "plain.wav")]).exit_code == 1
     assert runner.invoke(app, ["verify", str(tmp_path / "marked.wav"), "--watermark-key", "other"]).exit_code == 1
+    signed = SpeechWriter(ServerConfig(), Credentials(Identity.new(), model="sensorium-nano"))
+    (tmp_path / "signed.wav").write_bytes(signed.file(sound, 16_000, "wav"))
+    told = runner.invoke(app, ["verify", str(tmp_path / "signed.wav")])
+    assert told.exit_code == 0
+    assert "sensorium-nano" in told.output
+    assert "marked as generated speech" in told.output
     (tmp_path / "text.wav").write_text("hello")
     assert runner.invoke(app, ["verify", str(tmp_path / "text.wav")]).exit_code == 2

@@ -21,6 +21,7 @@ from sensorium.platform.state import State
 from sensorium.safety.provenance import Credentials, Identity
 from sensorium.server.access import Doorkeeper
 from sensorium.server.answering import Answering
+from sensorium.server.audio_out import SpeechWriter
 from sensorium.server.chat import Chat
 from sensorium.server.completions import Completions
 from sensorium.server.config import ServerConfig
@@ -53,7 +54,8 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
 
     Raises ValueError where the state can't be opened.
     """
-    state, doorkeeper, pictures = _open(config, engine.info.model)
+    state, doorkeeper, credentials = _open(config, engine.info.model)
+    pictures, speech = PictureWriter(credentials), SpeechWriter(config, credentials)
     metrics = Metrics()
     # of its own: the threads that asyncio shares out are many, and a decode may take a quarter of a gigabyte
     decoders = ThreadPoolExecutor(config.max_concurrent_decodes, thread_name_prefix="sensorium-decode")
@@ -81,14 +83,14 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     app.state.store, app.state.objects = state.store, state.objects
     app.state.keys_needed = doorkeeper.keys_needed
     for router in (
-        Chat(answering, config, decoders, state.store, files, pictures).routes(),
+        Chat(answering, config, decoders, state.store, files, pictures, speech).routes(),
         responses.routes(),
         files.routes(),
         Images(answering, config, decoders, files, pictures, PictureLinks(state.objects)).routes(),
         Conversations(config, state.store).routes(),
         Completions(answering, config, pictures).routes(),
         Embeddings(engine, config, metrics, meter).routes(),
-        Speech(answering, config, meter).routes(),
+        Speech(answering, config, meter, speech).routes(),
         Transcriptions(engine, answering, config, metrics, meter, decoders).routes(),
         realtime.routes(),
         model_routes(engine.info, config),
@@ -108,7 +110,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
 
 
 def _credentials(config: ServerConfig, model: str) -> Credentials | None:
-    """What pictures are signed with: kept with the server's state, or for as long as it runs."""
+    """What pictures and sound files are signed with: kept with the server's state, or for as long as it runs."""
     if not config.content_credentials:
         return None
     if config.state is None:
@@ -120,10 +122,10 @@ def _credentials(config: ServerConfig, model: str) -> Credentials | None:
         raise ValueError(f"no signing certificate can be kept in {folder}: {error.strerror}") from None
 
 
-def _open(config: ServerConfig, model: str) -> tuple[State, Doorkeeper, PictureWriter]:
+def _open(config: ServerConfig, model: str) -> tuple[State, Doorkeeper, Credentials | None]:
     state = State.open(config.state, database=config.database, objects=config.objects)
     try:
-        return state, Doorkeeper.of(config, state), PictureWriter(_credentials(config, model))
+        return state, Doorkeeper.of(config, state), _credentials(config, model)
     except ValueError:
         state.close()
         raise

@@ -7,7 +7,6 @@ import secrets
 import struct
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -16,6 +15,7 @@ import numpy as np
 from av.audio.stream import AudioStream
 
 from sensorium.messages import Audio
+from sensorium.safety.provenance import Credentials
 from sensorium.safety.watermark import RATE_HZ as WATERMARKED_HZ
 from sensorium.safety.watermark import Watermarker
 from sensorium.server.config import ServerConfig
@@ -47,11 +47,6 @@ _STREAMED = {
     "opus": {"page_duration": "60000"},  # us: a page holds a second otherwise, and nothing leaves before it is full
 }
 _UNKNOWN_SIZE = 0xFFFFFFFF
-
-
-def watermarker(config: ServerConfig) -> Watermarker | None:
-    """What marks one stretch of generated speech as the operator's settings say, if they do."""
-    return Watermarker(config.watermark_key, config.watermark_payload) if config.watermark_key else None
 
 
 class Pcm16Stream(WireEncoder):
@@ -123,6 +118,36 @@ class SpeechStream:
         return self._written.take()
 
 
+class SpeechWriter:
+    """Writes generated speech: marked as the operator's settings say, and as a WAV file signed, if there are
+    `credentials` to do it with."""
+
+    def __init__(self, config: ServerConfig, credentials: Credentials | None = None) -> None:
+        self._config = config
+        self._credentials = credentials
+
+    def signs(self, format: SpeechFormat) -> bool:
+        """Whether a file of the format must be whole before it can leave."""
+        return format == "wav" and self._credentials is not None
+
+    def file(self, waveform: np.ndarray, sample_rate_hz: int, format: SpeechFormat) -> bytes:
+        """As `encode_speech`."""
+        data = encode_speech(waveform, sample_rate_hz, format, self._watermarker())
+        if self._credentials is None or format != "wav":
+            return data
+        return self._credentials.sign(data, MEDIA_TYPES[format])
+
+    def stream(self, sample_rate_hz: int, format: SpeechFormat) -> SpeechStream:
+        return SpeechStream(sample_rate_hz, format, self._watermarker())
+
+    def pcm(self, sample_rate_hz: int) -> Pcm16Stream:
+        return Pcm16Stream(sample_rate_hz, self._watermarker())
+
+    def _watermarker(self) -> Watermarker | None:
+        config = self._config
+        return Watermarker(config.watermark_key, config.watermark_payload) if config.watermark_key else None
+
+
 class _Written(io.RawIOBase):
     """A file that can only be written on at its end, and is taken away piece by piece."""
 
@@ -156,11 +181,7 @@ class _Kept:
 class SpokenReplies:
     """What the assistant said of late, so that a later request may refer to it by id. Bounded in time and bytes."""
 
-    def __init__(
-        self, *, ttl_s: int, max_bytes: int, watermarker: Callable[[], Watermarker | None] = lambda: None
-    ) -> None:
-        """`watermarker` makes what marks one reply on its way out; what is kept is not marked."""
-        self.watermarker = watermarker
+    def __init__(self, *, ttl_s: int, max_bytes: int) -> None:
         self._ttl_s = ttl_s
         self._max_bytes = max_bytes
         self._num_bytes = 0

@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
 
 import pydantic_core
 from fastapi import APIRouter, Request, Response
@@ -17,7 +16,7 @@ from fastapi import APIRouter, Request, Response
 from sensorium.engine.request import End, SamplingParams, TextDelta
 from sensorium.platform.store import Store
 from sensorium.server.answering import Answering, Question
-from sensorium.server.audio_out import SpokenReplies, watermarker
+from sensorium.server.audio_out import SpeechWriter, SpokenReplies
 from sensorium.server.body import read_json
 from sensorium.server.chat_messages import to_messages
 from sensorium.server.chat_reply import (
@@ -73,19 +72,17 @@ class Chat:
         store: Store,
         files: Files,
         pictures: PictureWriter,
+        speech: SpeechWriter,
     ) -> None:
         self._info = answering.info
         self._config = config
         self._answering = answering
-        self._replies = SpokenReplies(
-            ttl_s=config.spoken_reply_ttl_s,
-            max_bytes=config.spoken_reply_bytes,
-            watermarker=partial(watermarker, config),
-        )
+        self._replies = SpokenReplies(ttl_s=config.spoken_reply_ttl_s, max_bytes=config.spoken_reply_bytes)
         self._decoders = decoders
         self._store = store
         self._files = files
         self._pictures = pictures
+        self._speech = speech
 
     def routes(self) -> APIRouter:
         router = APIRouter()
@@ -141,7 +138,8 @@ class Chat:
         format = job.request.audio.format if job.request.audio else None
         choices = []
         for index, answer in enumerate(answers):
-            message = await message_body(answer, format, self._replies, self._pictures, legacy=job.legacy)
+            made = {"replies": self._replies, "pictures": self._pictures, "speech": self._speech}
+            message = await message_body(answer, format, **made, legacy=job.legacy)
             logprobs = logprobs_body(answer.logprobs) if job.request.logprobs else None
             choices.append(choice_body(index, message, reason_body(answer.finish_reason, legacy=job.legacy), logprobs))
         return envelope.completion(choices, self._usage(job, answers))
@@ -158,7 +156,14 @@ class Chat:
         envelope = Envelope(job.request, self._info)
         answers = [Answer(params.voice) for params in job.params]
         writers = [
-            DeltaWriter(answer, self._pictures, speaks=job.request.speaks, replies=self._replies, legacy=job.legacy)
+            DeltaWriter(
+                answer,
+                replies=self._replies,
+                pictures=self._pictures,
+                speech=self._speech,
+                speaks=job.request.speaks,
+                legacy=job.legacy,
+            )
             for answer in answers
         ]
         opened: set[int] = set()

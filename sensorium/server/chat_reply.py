@@ -33,7 +33,7 @@ from sensorium.engine.request import (
     Usage,
 )
 from sensorium.messages import Audio
-from sensorium.server.audio_out import OUTPUT_RATE_HZ, Pcm16Stream, SpeechFormat, SpokenReplies, encode_speech
+from sensorium.server.audio_out import OUTPUT_RATE_HZ, Pcm16Stream, SpeechFormat, SpeechWriter, SpokenReplies
 from sensorium.server.chat_request import ChatRequest
 from sensorium.server.errors import APIError, internal
 from sensorium.server.logs import describe
@@ -99,9 +99,10 @@ class Answer:
 async def message_body(
     answer: Answer,
     format: SpeechFormat | None,
+    *,
     replies: SpokenReplies,
     pictures: PictureWriter,
-    *,
+    speech: SpeechWriter,
     legacy: bool = False,
 ) -> Json:
     """`choices[i].message`. A spoken answer is encoded in `format` and kept in `replies`; with `legacy` a call is told
@@ -111,8 +112,7 @@ async def message_body(
     body: Json = {"role": "assistant", "content": written, "refusal": None, "annotations": []}
     if spoken and format:
         id = replies.new_id()
-        mark = replies.watermarker()
-        data = await asyncio.to_thread(encode_speech, spoken.waveform, spoken.sample_rate_hz, format, mark)
+        data = await asyncio.to_thread(speech.file, spoken.waveform, spoken.sample_rate_hz, format)
         body["audio"] = {
             "id": id,
             "data": base64.b64encode(data).decode(),
@@ -135,10 +135,18 @@ class DeltaWriter:
     """`choices[i].delta`, event by event. Sound goes out as pcm16, in pieces whose base64 may simply be joined."""
 
     def __init__(
-        self, answer: Answer, pictures: PictureWriter, *, speaks: bool, replies: SpokenReplies, legacy: bool = False
+        self,
+        answer: Answer,
+        *,
+        replies: SpokenReplies,
+        pictures: PictureWriter,
+        speech: SpeechWriter,
+        speaks: bool,
+        legacy: bool = False,
     ) -> None:
         self._answer = answer
         self._pictures = pictures
+        self._speech = speech
         self._legacy = legacy
         self._speaks = speaks
         self._replies = replies
@@ -157,7 +165,7 @@ class DeltaWriter:
             case TranscriptDelta() if event.text:
                 return [self._audio({"transcript": event.text})]
             case AudioDelta():
-                self._pcm = self._pcm or Pcm16Stream(event.sample_rate_hz, self._replies.watermarker())
+                self._pcm = self._pcm or self._speech.pcm(event.sample_rate_hz)
                 return self._sound(self._pcm.push(event.waveform))
             case ImageDelta(final=True):
                 index = len(self._answer.pictures) - 1

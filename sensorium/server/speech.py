@@ -18,7 +18,7 @@ from sensorium.engine.request import AudioDelta, End, SamplingParams, Usage
 from sensorium.messages import Message, Text
 from sensorium.server import read_aloud
 from sensorium.server.answering import Answering, Question
-from sensorium.server.audio_out import MEDIA_TYPES, SpeechFormat, SpeechStream, watermarker
+from sensorium.server.audio_out import MEDIA_TYPES, SpeechFormat, SpeechWriter
 from sensorium.server.body import read_json
 from sensorium.server.chat_reply import server_sent, until_done
 from sensorium.server.chat_request import check_model, known_voice
@@ -64,8 +64,9 @@ class _Reading:
 
 
 class Speech:
-    def __init__(self, answering: Answering, config: ServerConfig, meter: Meter) -> None:
+    def __init__(self, answering: Answering, config: ServerConfig, meter: Meter, writer: SpeechWriter) -> None:
         self._answering = answering
+        self._writer = writer
         self._info = answering.info
         self._config = config
         self._meter = meter
@@ -140,19 +141,24 @@ class Speech:
     async def _encoded(
         self, reading: _Reading, request: SpeechRequest, spent: list[Usage]
     ) -> AsyncGenerator[bytes, None]:
-        """The file in pieces. What every piece of the text took is added to `spent`."""
+        """The file in pieces, or in one if it is signed. What every piece of the text took is added to `spent`."""
         rate_hz = self._info.sample_rate_hz
-        stretch, file = (
-            Stretch(reading.speed, rate_hz),
-            SpeechStream(rate_hz, reading.format, watermarker(self._config)),
-        )
+        stretch, file = Stretch(reading.speed, rate_hz), self._writer.stream(rate_hz, reading.format)
+        kept: list[np.ndarray] = []
+        is_signed = self._writer.signs(reading.format)
         async with aclosing(self._said(reading, spent)) as sound:
             async for waveform in sound:
-                if data := file.push(stretch.push(waveform)):
+                if is_signed:
+                    kept.append(stretch.push(waveform))
+                elif data := file.push(stretch.push(waveform)):
                     yield data
         rest = stretch.push(np.zeros(0, np.float32), last=True)
         reading.question.charge.add(characters=len(request.input))
-        yield file.push(rest, last=True)
+        if is_signed:
+            whole = np.concatenate([*kept, rest])
+            yield await asyncio.to_thread(self._writer.file, whole, rate_hz, reading.format)
+        else:
+            yield file.push(rest, last=True)
 
     async def _said(self, reading: _Reading, spent: list[Usage]) -> AsyncGenerator[np.ndarray, None]:
         """The sound of all pieces at the engine's rate, (N,) float32 at a time."""

@@ -16,6 +16,7 @@ from openai import OpenAI
 
 from sensorium.engine.fake import FakeEngine
 from sensorium.messages import Text
+from sensorium.safety.provenance import NoCredential, Tampered, read_credential
 from sensorium.server.config import VOICE_ALIASES
 from tests.server.live import Live, envelope, live
 
@@ -87,6 +88,17 @@ def test_a_wav_file_is_what_pcm_is(server: Live):
     samples, rate_hz = soundfile.read(io.BytesIO(speak(server, response_format="wav")), dtype="int16")
     assert rate_hz == 24_000
     assert samples.astype("<i2").tobytes() == speak(server, response_format="pcm")
+
+
+def test_a_wav_file_says_who_made_it(server: Live):
+    data = speak(server, response_format="wav")
+    assert read_credential(data, "audio/wav").model == "sensorium-fake"
+    with pytest.raises(Tampered):
+        read_credential(data[:2000] + bytes([data[2000] ^ 1]) + data[2001:], "audio/wav")
+    with live(FakeEngine(), content_credentials=False) as plain:
+        unsigned = speak(plain, response_format="wav")
+    with pytest.raises(NoCredential):
+        read_credential(unsigned, "audio/wav")
 
 
 def test_events_carry_the_same_sound(server: Live):
