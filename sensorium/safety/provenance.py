@@ -7,11 +7,10 @@ given the certificate.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,9 +20,11 @@ from typing import Any, NamedTuple
 
 import c2pa
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from sensorium.safety.certificates import certified, is_ours, keep, key_pem, lasts, write_key
 
 GENERATOR = "Sensorium"
 CERTIFICATES, KEY = "certificates.pem", "key.pem"  # the signer's with that which vouches for it; the signer's key
@@ -71,13 +72,14 @@ class Identity:
     def new(cls) -> Identity:
         """A signer, and one who vouches for it and for nobody else: the latter's key is forgotten at once."""
         root, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-        vouching = _certificate("Sensorium, for itself", root, "Sensorium, for itself", root, vouches=True)
-        signing = _certificate("What Sensorium makes", own, "Sensorium, for itself", root, vouches=False)
-        pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-        return cls(
-            certificates=signing.public_bytes(pem) + vouching.public_bytes(pem),
-            key=own.private_bytes(pem, form, serialization.NoEncryption()),
-        )
+        vouching_name, signing_name = _name("Sensorium, for itself"), _name("What Sensorium makes")
+        # in the profile of the C2PA specification, section 14.5
+        by = {"issuer": vouching_name, "signer": root, "lasting": _LASTS}
+        vouching = certified(root, vouching_name, **by, vouches=True)
+        purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
+        signing = certified(own, signing_name, **by, extensions=[purpose])
+        pem = serialization.Encoding.PEM
+        return cls(certificates=signing.public_bytes(pem) + vouching.public_bytes(pem), key=key_pem(own))
 
     @classmethod
     def kept_in(cls, folder: Path) -> Identity:
@@ -85,23 +87,15 @@ class Identity:
 
         Raises OSError where nothing can be kept.
         """
-        if (found := _found(folder)) is not None:
-            return found
-        made = cls.new()
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=".credentials-", dir=folder.parent))  # of mode 0700
-        (fresh / CERTIFICATES).write_bytes(made.certificates)
-        with open(os.open(fresh / KEY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(made.key)
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            fresh.rename(folder)  # both at once: those of two servers that start together never mix
-        except OSError:
-            shutil.rmtree(fresh)
-            if (found := _found(folder)) is None:
-                raise
-            return found
-        return made
+        keep(folder, lambda made: cls.new()._write(made), lambda made: _found(made) is not None)
+        found = _found(folder)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+        return found
+
+    def _write(self, folder: Path) -> None:
+        (folder / CERTIFICATES).write_bytes(self.certificates)
+        write_key(folder / KEY, self.key)
 
 
 class Credentials:
@@ -191,55 +185,13 @@ def _first_action(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
 def _found(folder: Path) -> Identity | None:
     """The pair in a folder that is ours alone, if it lasts for a while."""
     try:
-        about = folder.lstat()
         found = Identity(certificates=(folder / CERTIFICATES).read_bytes(), key=(folder / KEY).read_bytes())
         certificate = x509.load_pem_x509_certificates(found.certificates)[0]
         key = serialization.load_pem_private_key(found.key, password=None)
+        is_kept = is_ours(folder) and lasts(certificate, _RENEWED_BEFORE)
     except (OSError, ValueError, TypeError):
         return None
-    is_ours = about.st_uid == os.getuid() and not about.st_mode & 0o077
-    is_pair = certificate.public_key() == key.public_key()
-    lasts = certificate.not_valid_after_utc - datetime.now(UTC) > _RENEWED_BEFORE
-    return found if is_ours and is_pair and lasts else None
-
-
-def _certificate(
-    name: str, key: ec.EllipticCurvePrivateKey, issuer: str, signer: ec.EllipticCurvePrivateKey, *, vouches: bool
-) -> x509.Certificate:
-    """In the profile of the C2PA specification, section 14.5."""
-    now = datetime.now(UTC)
-    usage = x509.KeyUsage(
-        digital_signature=not vouches,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=vouches,
-        crl_sign=vouches,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    subject_key = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    extensions: list[tuple[x509.ExtensionType, bool]] = [
-        (x509.BasicConstraints(ca=vouches, path_length=0 if vouches else None), True),
-        (usage, True),
-        (subject_key, False),
-        (x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False),
-    ]
-    if not vouches:
-        extensions.append((x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), False))
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(_name(name))
-        .issuer_name(_name(issuer))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))  # of a clock that is a little behind
-        .not_valid_after(now + _LASTS)
-    )
-    for extension, critical in extensions:
-        builder = builder.add_extension(extension, critical=critical)
-    return builder.sign(signer, hashes.SHA256())
+    return found if is_kept and certificate.public_key() == key.public_key() else None
 
 
 def _name(name: str) -> x509.Name:

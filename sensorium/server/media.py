@@ -51,6 +51,19 @@ _AUDIO_TOKENS_PER_S = 12.5
 _FEWEST_FRAMES, _SHARE_FOR_WORDS = 4, 4
 
 
+class _Kind(NamedTuple):
+    """What is fetched, and the codes of what may go wrong."""
+
+    name: str
+    accept: str
+    too_large: str
+    no_url: str
+
+
+_PICTURE = _Kind("picture", "image/*", "image_file_too_large", "invalid_image_url")
+_FILM = _Kind("film", "video/*", "video_too_large", "invalid_video_url")
+
+
 class GivenFile(NamedTuple):
     """A file as a request names it: by id, or in base64."""
 
@@ -142,7 +155,7 @@ class MediaReader:
         """What is behind a data URL or an http(s) URL, not decoded yet. Raises APIError naming `param`."""
         if url[:5].lower() == "data:":
             return await self._in_thread(image_from_data_url, url, param, self._config.max_image_bytes)
-        return await self._fetch(url, param)
+        return await self._fetch(url, param, _PICTURE)
 
     async def kept_picture_file(self, file_id: str, param: str) -> bytes:
         """An uploaded file, not decoded yet. Raises APIError naming `param`."""
@@ -156,7 +169,7 @@ class MediaReader:
             self._check_film_size(len(url) * 3 // 4, param)
             data = await self._in_thread(bytes_of_data_url, url, param)
         else:
-            data = await self._fetch_film(url, param)
+            data = await self._fetch(url, param, _FILM)
         return await self._film(data, fps, param)
 
     async def kept_film(self, file_id: str, fps: float | None, param: str) -> Video:
@@ -292,34 +305,19 @@ class MediaReader:
     async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
-    async def _fetch(self, url: str, param: str) -> bytes:
-        config = self._config
+    async def _fetch(self, url: str, param: str, kind: _Kind) -> bytes:
         try:
             return await fetch(
                 url,
-                max_bytes=config.max_image_bytes,
-                timeout_s=config.fetch_timeout_s,
-                allow_private=config.allow_private_urls,
+                max_bytes=self._config.max_film_bytes if kind is _FILM else self._config.max_image_bytes,
+                timeout_s=self._config.fetch_timeout_s,
+                allow_private=self._config.allow_private_urls,
+                accept=kind.accept,
             )
         except TooLarge as error:
-            raise invalid(f"The picture is too large: {error}.", param, "image_file_too_large") from None
+            raise invalid(f"The {kind.name} is too large: {error}.", param, kind.too_large) from None
         except FetchError as error:
-            raise invalid(f"The picture cannot be fetched: {error}.", param, "invalid_image_url") from None
-
-    async def _fetch_film(self, url: str, param: str) -> bytes:
-        config = self._config
-        try:
-            return await fetch(
-                url,
-                max_bytes=config.max_film_bytes,
-                timeout_s=config.fetch_timeout_s,
-                allow_private=config.allow_private_urls,
-                accept="video/*",
-            )
-        except TooLarge as error:
-            raise invalid(f"The film is too large: {error}.", param, "video_too_large") from None
-        except FetchError as error:
-            raise invalid(f"The film cannot be fetched: {error}.", param, "invalid_video_url") from None
+            raise invalid(f"The {kind.name} cannot be fetched: {error}.", param, kind.no_url) from None
 
     async def audio(self, data: str, format: AudioFormat, param: str) -> Audio:
         """The clip in a base64 text, mono and at the engine's rate. Raises APIError naming `param`."""

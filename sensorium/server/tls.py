@@ -8,19 +8,18 @@ trust it still does after a restart.
 from __future__ import annotations
 
 import os
-import shutil
 import ssl
-import tempfile
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from sensorium.safety.certificates import certified, is_ours, keep, key_pem, lasts, write_key
 from sensorium.server.config import ServerConfig
 
 CERTIFICATE, KEY = "certificate.pem", "key.pem"
@@ -70,18 +69,7 @@ def self_signed(folder: Path) -> Identity:
 
     Raises OSError where none can be kept.
     """
-    if _is_usable(folder):
-        return Identity.inside(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=".tls-", dir=folder.parent))  # of mode 0700
-    _write(Identity.inside(made))
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        made.rename(folder)  # the pair at once: certificate and key of two servers that start together never mix
-    except OSError:
-        shutil.rmtree(made)
-        if not _is_usable(folder):
-            raise
+    keep(folder, lambda made: _write(Identity.inside(made)), _is_usable)
     return Identity.inside(folder)
 
 
@@ -89,13 +77,11 @@ def _is_usable(folder: Path) -> bool:
     """Whether a pair lies there that lasts for a while, in a folder that is ours alone."""
     pair = Identity.inside(folder)
     try:
-        about = folder.lstat()
         certificate = x509.load_pem_x509_certificate(pair.certificate.read_bytes())
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*pair, password=_no_passphrase)
+        return is_ours(folder) and lasts(certificate, _RENEWED_BEFORE)
     except (OSError, ValueError):
         return False
-    is_ours = about.st_uid == os.getuid() and not about.st_mode & 0o077
-    return is_ours and certificate.not_valid_after_utc - datetime.now(UTC) > _RENEWED_BEFORE
 
 
 def _no_passphrase() -> str:
@@ -104,49 +90,16 @@ def _no_passphrase() -> str:
 
 def _write(pair: Identity) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
-    form = serialization.PrivateFormat.PKCS8
-    pem = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
-    with open(os.open(pair.key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(pem)
+    write_key(pair.key, key_pem(key))
     pair.certificate.write_bytes(_certificate(key).public_bytes(serialization.Encoding.PEM))
 
 
 def _certificate(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     """Signed by its own key, and good for nothing but this machine's names: it can vouch for no other certificate."""
-    now = datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Sensorium on this machine")])
-    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    extensions: tuple[tuple[x509.ExtensionType, bool], ...] = (
-        (x509.SubjectAlternativeName([_general_name(name) for name in _NAMES]), False),
-        (x509.BasicConstraints(ca=False, path_length=None), True),
-        (usage, True),
-        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
-        (identifier, False),
-        (x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), False),
-    )
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))  # of a clock that is a little behind
-        .not_valid_after(now + _LASTS)
-    )
-    for extension, critical in extensions:
-        builder = builder.add_extension(extension, critical=critical)
-    return builder.sign(key, hashes.SHA256())
+    names = x509.SubjectAlternativeName([_general_name(name) for name in _NAMES])
+    purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+    return certified(key, name, issuer=name, signer=key, lasting=_LASTS, extensions=[names, purpose])
 
 
 def _general_name(name: str) -> x509.GeneralName:
