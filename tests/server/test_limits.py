@@ -150,7 +150,8 @@ def test_a_call_is_told_its_limits():
             used = sum(
                 event["response"]["usage"]["total_tokens"] for event in events if event["type"] == "response.done"
             )
-            assert 10_000 - 2 * used - 500 < tokens["remaining"] < 10_000, "900 were reserved, few were used"
+            # what was used comes back at 167 tokens a second
+            assert 10_000 - 2 * used - 500 < tokens["remaining"] <= 10_000, "900 were reserved, few were used"
             assert 0 < requests["reset_seconds"] <= 60
         call.user("four")
         assert call.refused("response.create") == (None, "rate_limit_exceeded")

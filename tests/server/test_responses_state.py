@@ -195,16 +195,17 @@ def test_ids_that_nothing_has(server: Live, id: str):
 
 
 def test_a_background_response_is_polled(slow: Live):
-    begun = respond(slow, "a b c d e f", background=True, metadata={"a": "b"})
+    words = " ".join("abcdef" * 5)  # so many that a busy machine looks in time
+    begun = respond(slow, words, background=True, metadata={"a": "b"})
     assert (begun["status"], begun["output"], begun["background"]) == ("queued", [], True)
     eventually(lambda: get(slow, f"responses/{begun['id']}")["status"] == "in_progress")
     assert refusal(slow, "hi", previous_response_id=begun["id"]) == ("previous_response_id", "invalid_value")
     body = finished(slow, begun["id"])
     assert body["status"] == "completed"
-    assert body["output"][0]["content"][0]["text"] == 'You said "a b c d e f".'
+    assert body["output"][0]["content"][0]["text"] == f'You said "{words}".'
     TypeAdapter(sdk.Response).validate_python(body, strict=True)
     respond(slow, "hi", previous_response_id=begun["id"])
-    assert read(slow)[0] == ("user", "a b c d e f")
+    assert read(slow)[0] == ("user", words)
 
 
 def test_a_background_stream_is_resumed(slow: Live):
