@@ -14,7 +14,7 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from sensorium.engine.request import AudioDelta, End, SamplingParams, Usage
+from sensorium.engine.request import AudioDelta, End, EngineInfo, SamplingParams, Usage
 from sensorium.messages import Message, Text
 from sensorium.server import read_aloud
 from sensorium.server.answering import Answering, Question
@@ -35,6 +35,15 @@ ROUTE = "/v1/audio/speech"
 MAX_CHARACTERS = 4096
 _SPEEDS: dict[Manner, float] = {"fast": 1.4, "slow": 0.7}  # of manners, for a network that was not taught them
 _CHARS_PER_TOKEN = 4
+
+
+def _is_taught(info: EngineInfo) -> bool:
+    return info.skills is None or "say-styled" in info.skills
+
+
+def manners(info: EngineInfo) -> list[Manner]:
+    """The manners of speaking that `instructions` may ask of this network for."""
+    return [name for name in PROMPTS if name is not None and (_is_taught(info) or name in _SPEEDS)]
 
 
 class SpeechRequest(Wire):
@@ -115,7 +124,7 @@ class Speech:
             manner = read_aloud.manner(instructions or "")
         except ValueError as error:
             raise unsupported("instructions", str(error)) from None
-        if manner is None or self._info.skills is None or "say-styled" in self._info.skills:
+        if manner is None or _is_taught(self._info):
             return PROMPTS[manner], 1.0
         if manner not in _SPEEDS:
             raise unsupported("instructions", f"this model was not taught to {PROMPTS[manner].partition(':')[0]}")

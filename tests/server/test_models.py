@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from sensorium.engine.request import EngineInfo
+from sensorium.server.speech import manners
 from tests.server.live import Live, envelope, live
 
 
@@ -27,3 +29,15 @@ def test_names_may_hold_colons_and_slashes():
         response = server.http.get("/v1/models/gpt-4o")
         assert (response.status_code, envelope(response)) == (404, ("model", "model_not_found"))
         assert server.chat(model="hub/model").status_code == 200
+
+
+def test_a_model_says_what_a_page_may_offer(server: Live):
+    told = server.http.get("/v1/models/gpt-4o-mini-tts").json()["sensorium"]
+    assert told["voices"][:2] == ["alloy", "echo"]
+    assert told["manners"] == ["whisper", "shout", "fast", "slow", "calm"]
+    assert told["speakers"] is True
+
+
+def test_manners_that_were_not_taught_are_not_offered():
+    untaught = EngineInfo(model="m", max_tokens=1, sample_rate_hz=16_000, voices=(), skills=frozenset({"say"}))
+    assert manners(untaught) == ["fast", "slow"]  # any speech can be played faster or slower
