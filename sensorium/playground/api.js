@@ -1,5 +1,5 @@
 // @ts-check
-/** The HTTP API of this origin: the model list and streamed chat completions. */
+/** The HTTP API of this origin: what is asked, as JSON or as a form, and what comes back, whole or as it is made. */
 
 /** What went wrong, in the words of the API's error envelope. */
 export class ApiError extends Error {
@@ -38,7 +38,8 @@ export class SseParser {
 
 /** @param {string} path @param {string} key @param {RequestInit} init */
 async function request(path, key, init = {}) {
-  const headers = { "Content-Type": "application/json", ...(key && { Authorization: `Bearer ${key}` }) };
+  const isForm = init.body instanceof FormData; // the browser names a form's type, since it makes up the boundary
+  const headers = { ...(!isForm && { "Content-Type": "application/json" }), ...(key && { Authorization: `Bearer ${key}` }) };
   let response;
   try {
     response = await fetch(path, { ...init, headers });
@@ -58,26 +59,63 @@ export async function listModels(key) {
 }
 
 /**
- * The chunks of a streamed answer, until its end. Leaving the loop or aborting closes the connection, which makes
- * the server stop.
- * @param {object} body @param {string} key @param {AbortSignal} signal
+ * What this server's model can do: its voices, the manners of speaking it knows, whether it tells speakers apart.
+ * @param {string} id @param {string} key
+ * @returns {Promise<{voices: string[], manners: string[], speakers: boolean}>}
  */
-export async function* streamChat(body, key, signal) {
-  const response = await request("/v1/chat/completions", key, { method: "POST", body: JSON.stringify(body), signal });
+export async function modelAbilities(id, key) {
+  const model = await (await request(`/v1/models/${encodeURIComponent(id)}`, key)).json();
+  return model.sensorium;
+}
+
+/** An answer that comes whole. @param {string} path @param {object | FormData} body @param {string} key @param {AbortSignal} signal */
+export function ask(path, body, key, signal) {
+  return request(path, key, { method: "POST", body: body instanceof FormData ? body : JSON.stringify(body), signal });
+}
+
+/**
+ * The events of a streamed answer as they come, as text. Leaving the loop or aborting closes the connection, which
+ * makes the server stop.
+ * @param {string} path @param {object | FormData} body @param {string} key @param {AbortSignal} signal
+ */
+async function* streamData(path, body, key, signal) {
+  const response = await ask(path, body, key, signal);
   const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
   const parser = new SseParser();
   try {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) throw new ApiError({ message: "The connection closed before the answer was complete." }, null);
-      for (const data of parser.push(value)) {
-        if (data === "[DONE]") return;
-        const chunk = JSON.parse(data);
-        if (chunk.error) throw new ApiError(chunk.error, response.status);
-        yield chunk;
-      }
+      yield* parser.push(value);
     }
   } finally {
     reader.cancel().catch(() => {}); // already closed or aborted: nothing is left to stop
+  }
+}
+
+/** @param {string} data of an event @returns {any} */
+function parsed(data) {
+  const event = JSON.parse(data);
+  if (event.error) throw new ApiError(event.error, 200);
+  return event;
+}
+
+/** The chunks of a chat completion. @param {object} body @param {string} key @param {AbortSignal} signal */
+export async function* streamChat(body, key, signal) {
+  for await (const data of streamData("/v1/chat/completions", body, key, signal)) {
+    if (data === "[DONE]") return;
+    yield parsed(data);
+  }
+}
+
+/**
+ * The events of an answer whose last one says so by its type: `image_generation.completed`, `speech.audio.done`.
+ * @param {string} path @param {object | FormData} body @param {string} key @param {AbortSignal} signal
+ */
+export async function* streamEvents(path, body, key, signal) {
+  for await (const data of streamData(path, body, key, signal)) {
+    const event = parsed(data);
+    yield event;
+    if (/\.(completed|done)$/.test(event.type)) return;
   }
 }

@@ -1,11 +1,13 @@
 // @ts-check
 /** Wires the page: what is asked, what is sent, what comes back. */
 
-import { ApiError, listModels, streamChat } from "./api.js";
+import { ApiError, streamChat } from "./api.js";
 import { wireCall } from "./call-view.js";
 import { codeFor } from "./code.js";
-import { Composer, pngUrl } from "./composer.js";
+import { Composer } from "./composer.js";
 import { byId, choice, el, icon } from "./dom.js";
+import { apiKey, showCode, wirePage } from "./page.js";
+import { pngUrl } from "./picture.js";
 import { Player } from "./player.js";
 import { ReplyView, userTurn } from "./view.js";
 import { PcmDecoder } from "./wav.js";
@@ -151,7 +153,7 @@ async function receive(turn, view) {
   const reply = { text: "", calls: [], pictures: [] };
   let error = null;
   try {
-    for await (const chunk of streamChat(turn.body, byId("key").value, abort.signal)) {
+    for await (const chunk of streamChat(turn.body, apiKey(), abort.signal)) {
       const elapsed = performance.now() - started;
       const [first] = chunk.choices; // none in the chunk that carries the usage
       const delta = first?.delta ?? {};
@@ -207,7 +209,7 @@ function finish(turn, view, reply, { error, stopped, totalMs }) {
   const cut = { length: "cut at the token limit", content_filter: "cut by the content filter" }[String(reply.finish)];
   view.close(
     { ...reply, totalMs, note: stopped ? "stopped" : cut },
-    { copy: reply.text && (() => navigator.clipboard.writeText(reply.text)), code: () => showCode(turn.body) },
+    { copy: reply.text && (() => navigator.clipboard.writeText(reply.text)), code: () => showRequest(turn.body) },
   );
   byId("status").textContent = error ? "" : reply.text || "The answer is complete."; // an error card announces itself
 }
@@ -244,26 +246,8 @@ function clear() {
 // The page
 
 /** @param {object} body */
-function showCode(body) {
-  const show = () => {
-    const server = { base: `${location.origin}/v1`, hasKey: Boolean(byId("key").value) };
-    byId("code-text").textContent = codeFor(/** @type {any} */ (choice("language")), body, server);
-  };
-  byId("languages").onchange = show;
-  show();
-  byId("code").showModal();
-}
-
-async function loadModels() {
-  try {
-    const models = await listModels(byId("key").value);
-    const group = (/** @type {string} */ label, /** @type {boolean} */ ours) =>
-      el("optgroup", { label }, ...models.filter((id) => id.startsWith("sensorium") === ours).map((id) => el("option", {}, id)));
-    byId("model").replaceChildren(group("Models", true), group("Other names they answer to", false));
-    notify("");
-  } catch (error) {
-    notify(error.status === 401 ? "This server asks for an API key: give it in the settings." : error.message);
-  }
+function showRequest(body) {
+  showCode((language, server) => codeFor(language, body, server));
 }
 
 function samplePicture() {
@@ -301,11 +285,6 @@ function followTheEnd() {
 function wire() {
   byId("voice").replaceChildren(...VOICES.map((voice) => el("option", { value: voice }, voice)));
   byId("tools").value = JSON.stringify(SAMPLE_TOOLS, null, 2);
-  byId("key").value = sessionStorage.getItem("key") ?? "";
-  byId("key").onchange = () => {
-    sessionStorage.setItem("key", byId("key").value);
-    loadModels();
-  };
   byId("examples").append(...EXAMPLES.map(chip));
   const showVoices = () => (byId("voice").hidden = choice("mode") !== "voice");
   byId("modes").onchange = showVoices;
@@ -313,23 +292,21 @@ function wire() {
   byId("stop").onclick = () => answering?.abort();
   byId("stop").onkeydown = (/** @type {KeyboardEvent} */ event) => event.repeat && event.preventDefault(); // held since Send
   byId("clear").onclick = clear;
-  byId("show-settings").onclick = () => byId("settings").showModal();
   byId("show-code").onclick = () => {
     const { text, attachments } = composer.peek();
     const message = userMessage(text || (attachments.length ? "" : EXAMPLES[0].prompt), attachments);
     const body = requestBody([...history(), message]);
-    if (body) showCode(body);
+    if (body) showRequest(body);
   };
-  byId("copy-code").onclick = () => navigator.clipboard.writeText(byId("code-text").textContent);
   document.onkeydown = ({ key }) => {
     if (key !== "Escape" || document.querySelector("dialog[open]")) return;
     if (composer.isRecording) composer.endRecording(false);
     else answering?.abort();
   };
-  const settings = () => ({ model: byId("model").value, key: byId("key").value, instructions: byId("system").value.trim() });
+  const settings = () => ({ model: byId("model").value, key: apiKey(), instructions: byId("system").value.trim() });
   wireCall(player, settings, VOICES);
   followTheEnd();
 }
 
 wire();
-loadModels();
+wirePage(notify);

@@ -3,7 +3,8 @@
 
 import { Call, sessionOf } from "./call.js";
 import { callCodeFor } from "./code.js";
-import { byId, choice, el } from "./dom.js";
+import { byId, el } from "./dom.js";
+import { showCode } from "./page.js";
 import { drawLatestBars } from "./waveform.js";
 
 const STATES = {
@@ -128,14 +129,7 @@ export function wireCall(player, settings, voices) {
     pressed = false;
     call?.release();
   };
-  byId("call-code").onclick = () => {
-    const show = () => {
-      const server = { base: `${location.origin}/v1`, hasKey: Boolean(settings().key) };
-      byId("code-text").textContent = callCodeFor(choice("language"), settings().model, sessionOf(asked()), server);
-    };
-    byId("languages").onchange = show;
-    show();
-    byId("code").showModal();
-  };
+  byId("call-code").onclick = () =>
+    showCode((language, server) => callCodeFor(language, settings().model, sessionOf(asked()), server));
   showBusy(false);
 }

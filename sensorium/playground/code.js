@@ -2,7 +2,7 @@
 /** A request, written as a program that makes it: with the official clients, or with curl. */
 
 /** Text that is code already, not a value to be quoted. */
-class Code {
+export class Code {
   /** @param {string} text */
   constructor(text) {
     this.text = text;
@@ -24,6 +24,10 @@ function withFiles(value, read, counts = {}) {
   if (value.type === "image_url") {
     return { ...value, image_url: { ...value.image_url, url: read(name("picture", "png"), "data:image/png;base64,") } };
   }
+  if (value.type === "video_url") {
+    const [prefix, type] = /^data:video\/(\w+)[^,]*,/.exec(value.video_url.url) ?? [];
+    return { ...value, video_url: { ...value.video_url, url: read(name("film", type ?? "mp4"), prefix ?? "") } };
+  }
   if (value.type === "input_audio") {
     const { format } = value.input_audio;
     return { ...value, input_audio: { data: read(name("clip", format), ""), format } };
@@ -34,12 +38,12 @@ function withFiles(value, read, counts = {}) {
 /** @typedef {{true: string, false: string, null: string, key: (name: string) => string}} Dialect */
 
 /** @type {Dialect} */
-const PYTHON = { true: "True", false: "False", null: "None", key: JSON.stringify };
+export const PYTHON = { true: "True", false: "False", null: "None", key: JSON.stringify };
 /** @type {Dialect} */
-const JAVASCRIPT = { true: "true", false: "false", null: "null", key: (name) => (/^\w+$/.test(name) ? name : JSON.stringify(name)) };
+export const JAVASCRIPT = { true: "true", false: "false", null: "null", key: (name) => (/^\w+$/.test(name) ? name : JSON.stringify(name)) };
 
 /** A value as source text. @param {any} value @param {Dialect} dialect @returns {string} */
-function literal(value, dialect, indent = "") {
+export function literal(value, dialect, indent = "") {
   if (value instanceof Code) return value.text;
   if (typeof value === "boolean" || value === null) return dialect[/** @type {"true" | "false" | "null"} */ (String(value))];
   if (typeof value !== "object") return JSON.stringify(value);
@@ -112,8 +116,8 @@ writeFileSync("answer.pcm", Buffer.concat(sound)); // 16-bit, 24 kHz, mono
 `}`;
 }
 
-/** @param {any} body @param {string} base @param {boolean} hasKey */
-function curl(body, base, hasKey) {
+/** @param {any} body @param {string} base @param {boolean} hasKey @param {string} path  with more options of curl behind it */
+export function curl(body, base, hasKey, path = "/chat/completions") {
   // The shell expands $(base64 ...) in the document, so what JSON holds of $, ` and \ is escaped; the marks are put in last.
   /** @type {string[]} */
   const reads = [];
@@ -123,7 +127,7 @@ function curl(body, base, hasKey) {
   });
   const json = literal(full, { ...JAVASCRIPT, key: JSON.stringify }).replaceAll(/,(\n\s*[\]}])/g, "$1");
   const text = reads.length ? json.replaceAll(/[$`\\]/g, "\\$&").replaceAll(/\0(\d+)\0/g, (_, i) => reads[i]) : json;
-  return `curl -N ${base}/chat/completions \\
+  return `curl -N ${base}${path} \\
   -H "Content-Type: application/json" \\
 ${hasKey ? '  -H "Authorization: Bearer $OPENAI_API_KEY" \\\n' : ""}  --data-binary @- <<${reads.length ? "END" : "'END'"}
 ${text}

@@ -1,27 +1,17 @@
 // @ts-check
 /** What the user is about to say: the text, the attachments, a recording being made. */
 
-import { byId, el } from "./dom.js";
+import { byId } from "./dom.js";
+import { readPicture } from "./picture.js";
 import { record } from "./recorder.js";
 import { attachmentItem } from "./view.js";
 import { clipFormat, decodeClip, encodeWav, toBase64 } from "./wav.js";
 import { clock, drawLatestBars } from "./waveform.js";
 
-const MAX_PICTURE_PX = 1024;
 const MAX_FILE_BYTES = 25 * 2 ** 20;
 const MAX_RECORDING_MS = 60_000;
 
 /** @typedef {import("./view.js").Picture | import("./view.js").Clip} Attachment */
-
-/** Draws on white: the network sees no transparency. @param {number} width @param {number} height @param {(pen: CanvasRenderingContext2D) => void} draw */
-export function pngUrl(width, height, draw) {
-  const canvas = el("canvas", { width, height });
-  const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-  pen.fillStyle = "white";
-  pen.fillRect(0, 0, width, height);
-  draw(pen);
-  return canvas.toDataURL("image/png");
-}
 
 /** @param {Float32Array} samples @param {string} name @returns {Attachment} */
 function wavClip(samples, name) {
@@ -32,10 +22,7 @@ function wavClip(samples, name) {
 async function readAttachment(file) {
   if (file.size > MAX_FILE_BYTES) throw new Error("it is larger than 25 MB");
   if (file.type.startsWith("image/")) {
-    const bitmap = await createImageBitmap(file);
-    const scale = Math.min(1, MAX_PICTURE_PX / Math.max(bitmap.width, bitmap.height));
-    const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
-    return { kind: "image", url: pngUrl(width, height, (pen) => pen.drawImage(bitmap, 0, 0, width, height)), name: file.name };
+    return { kind: "image", url: await readPicture(file), name: file.name };
   }
   const bytes = new Uint8Array(await file.arrayBuffer());
   const samples = await decodeClip(bytes);

@@ -11,12 +11,12 @@ export function el(tag, properties = {}, ...children) {
   return element;
 }
 
-/** @param {string} name of a symbol in index.html */
+/** @param {string} name of a symbol in icons.svg */
 export function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("aria-hidden", "true");
   const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
-  use.setAttribute("href", `#i-${name}`);
+  use.setAttribute("href", `icons.svg#i-${name}`);
   svg.append(use);
   return svg;
 }
@@ -26,7 +26,7 @@ export function button(name, label, onclick) {
   return el("button", { type: "button", className: "icon", title: label, ariaLabel: label, onclick }, icon(name));
 }
 
-/** An element of index.html, which must be there. @param {string} id @returns {any} */
+/** An element of the page, which must be there. @param {string} id @returns {any} */
 export function byId(id) {
   return document.getElementById(id);
 }

@@ -2,6 +2,7 @@
 /** A sound as it is seen: bars that grow while it arrives, a play button, its length and a file to save. */
 
 import { button, el, icon } from "./dom.js";
+import { save } from "./page.js";
 import { encodeWav, RATE_HZ } from "./wav.js";
 
 const BAR_SAMPLES = 1200; // 50 ms of sound per bar
@@ -107,9 +108,7 @@ export class SoundStrip {
   }
 
   download() {
-    const href = URL.createObjectURL(new Blob([encodeWav(this.samples())], { type: "audio/wav" }));
-    el("a", { href, download: `${this.name.replaceAll(" ", "-")}.wav` }).click();
-    setTimeout(() => URL.revokeObjectURL(href), 60_000); // the browser reads it after the click
+    save(new Blob([encodeWav(this.samples())], { type: "audio/wav" }), `${this.name.replaceAll(" ", "-")}.wav`);
   }
 
   /** @param {import("./player.js").Progress} progress */
