@@ -100,3 +100,60 @@ ${pythonPictures(true)}`;
   return `${javascriptHead(["createReadStream", "writeFileSync"], server)}const stream = await client.images.edit(${literal(whole, JAVASCRIPT)});
 ${javascriptPictures(true)}`;
 }
+
+/** POST /v1/audio/speech, into a file. @param {Language} language @param {any} body @param {Server} server */
+export function speechCode(language, body, server) {
+  const file = `said.${body.response_format}`;
+  if (language === "curl") return curl(body, server.base, server.hasKey, `/audio/speech -o ${file}`);
+  if (language === "javascript") {
+    return `${javascriptHead(["writeFileSync"], server)}const said = await client.audio.speech.create(${literal(body, JAVASCRIPT)});
+writeFileSync("${file}", Buffer.from(await said.arrayBuffer()));
+`;
+  }
+  return `${pythonHead([], server)}with client.audio.speech.with_streaming_response.create(
+${pythonArguments(body)}) as said:
+    said.stream_to_file("${file}")
+`;
+}
+
+/**
+ * POST /v1/audio/transcriptions, twice: as it is heard, and then with the times of the words.
+ * @param {Language} language @param {{model: string, speakers: boolean, file: string}} asked @param {Server} server
+ */
+export function transcriptionCode(language, { model, speakers, file }, server) {
+  const format = speakers ? "diarized_json" : "json";
+  if (language === "curl") {
+    const path = "/audio/transcriptions";
+    const once = (/** @type {[string, string][]} */ texts) => curlForm(path, [["model", model], ...texts], [["file", file]], server);
+    return once([["response_format", format], ["stream", "true"]])
+      + once([["response_format", "verbose_json"], ["timestamp_granularities[]", "word"]]);
+  }
+  if (language === "javascript") {
+    const source = new Code(`createReadStream("${file}")`);
+    const streamed = { model, file: source, response_format: format, stream: true };
+    const whole = { model, file: source, response_format: "verbose_json", timestamp_granularities: ["word"] };
+    return `${javascriptHead(["createReadStream"], server)}const stream = await client.audio.transcriptions.create(${literal(streamed, JAVASCRIPT)});
+for await (const event of stream) {
+    if (event.type === "transcript.text.delta") process.stdout.write(event.delta);
+${speakers ? '    if (event.type === "transcript.text.segment") console.log(` (${event.speaker})`);\n' : ""}}
+
+const heard = await client.audio.transcriptions.create(${literal(whole, JAVASCRIPT)});
+for (const word of heard.words) console.log(word.start, word.end, word.word);
+`;
+  }
+  const sound = new Code("sound");
+  const streamed = { model, file: sound, response_format: format, stream: true };
+  const whole = { model, file: sound, response_format: "verbose_json", timestamp_granularities: ["word"] };
+  return `${pythonHead(["from pathlib import Path"], server)}sound = Path("${file}")
+stream = client.audio.transcriptions.create(
+${pythonArguments(streamed)})
+for event in stream:
+    if event.type == "transcript.text.delta":
+        print(event.delta, end="", flush=True)
+${speakers ? '    elif event.type == "transcript.text.segment":\n        print(f" ({event.speaker})")\n' : ""}
+heard = client.audio.transcriptions.create(
+${pythonArguments(whole)})
+for word in heard.words:
+    print(f"{word.start:6.2f} {word.end:6.2f} {word.word}")
+`;
+}

@@ -11,7 +11,7 @@ import { readPicture } from "./picture.js";
 
 const PARTIAL_IMAGES = 3; // how often a picture is shown while it grows: the most that the API has
 const EXAMPLE = "A big red square on dark blue";
-const CONTROLS = { model: "model", prompt: "prompt", size: "size", quality: "quality", background: "background", n: "count" };
+const CONTROLS = { prompt: "prompt", size: "size", quality: "quality", background: "background", n: "count" };
 
 /** @type {AbortController | null} */
 let drawing = null;

@@ -2,7 +2,7 @@
 /** Pictures as they are drawn: each a card that grows, and says in the end what made it. */
 
 import { button, byId, el, icon } from "./dom.js";
-import { save } from "./page.js";
+import { fileName, save } from "./page.js";
 import { blobOf } from "./picture.js";
 
 /**
@@ -60,7 +60,7 @@ export class Card {
     this.#figure.ariaBusy = "false";
     const name = `“${this.prompt}”`;
     const edit = el("button", { type: "button", className: "wide", onclick: change }, icon("edit"), "Change this");
-    const store = button("save", `Save ${name}`, () => save(blobOf(picture.base64, "image/png"), `${fileName(this.prompt)}.png`));
+    const store = button("save", `Save ${name}`, () => save(blobOf(picture.base64, "image/png"), `${fileName(this.prompt) || "picture"}.png`));
     const drop = button("close", `Take ${name} off the page`, () => this.remove());
     const facts = el("ul", { ariaLabel: "What made it" }, ...picture.facts.map((fact) => el("li", {}, fact)));
     this.#body.append(facts, el("div", { className: "bar" }, edit, store, button("code", `Show code for ${name}`, code), drop));
@@ -78,9 +78,4 @@ export class Card {
     this.#body.append(el("p", { className: "notice", role: "alert" }, why));
     this.#body.append(el("div", { className: "bar" }, button("close", "Take it off the page", () => this.remove())));
   }
-}
-
-/** @param {string} prompt */
-function fileName(prompt) {
-  return prompt.toLowerCase().replace(/[^\p{Letter}\d]+/gu, "-").replace(/^-+|-+$/g, "").slice(0, 40) || "picture";
 }

@@ -102,3 +102,8 @@ export function save(blob, download) {
   el("a", { href, download }).click();
   setTimeout(() => URL.revokeObjectURL(href), 60_000); // the browser reads it after the click
 }
+
+/** What a file may be called after. @param {string} text */
+export function fileName(text) {
+  return text.toLowerCase().replace(/[^\p{Letter}\d]+/gu, "-").slice(0, 41).replace(/^-+|-+$/g, "");
+}

@@ -2,12 +2,12 @@
 /** A sound as it is seen: bars that grow while it arrives, a play button, its length and a file to save. */
 
 import { button, el, icon } from "./dom.js";
-import { save } from "./page.js";
+import { fileName, save } from "./page.js";
 import { encodeWav, RATE_HZ } from "./wav.js";
 
 const BAR_SAMPLES = 1200; // 50 ms of sound per bar
 const BAR_PX = 2;
-const PITCH_PX = 4; // from bar to bar
+export const PITCH_PX = 4; // from bar to bar
 
 /**
  * Draws levels (0 to 1) as bars from left to right; more bars than fit are merged. The colours come from the canvas's
@@ -108,7 +108,7 @@ export class SoundStrip {
   }
 
   download() {
-    save(new Blob([encodeWav(this.samples())], { type: "audio/wav" }), `${this.name.replaceAll(" ", "-")}.wav`);
+    save(new Blob([encodeWav(this.samples())], { type: "audio/wav" }), `${fileName(this.name)}.wav`);
   }
 
   /** @param {import("./player.js").Progress} progress */
