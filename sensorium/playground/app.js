@@ -76,10 +76,11 @@ function toolMessages({ messages, results }) {
 /** @param {string} text @param {Attachment[]} attachments */
 function userMessage(text, attachments) {
   if (!attachments.length) return { role: "user", content: text };
-  const media = attachments.map((item) =>
-    item.kind === "image"
-      ? { type: "image_url", image_url: { url: item.url } }
-      : { type: "input_audio", input_audio: { data: item.base64, format: item.format } });
+  const media = attachments.map((item) => {
+    if (item.kind === "image") return { type: "image_url", image_url: { url: item.url } };
+    if (item.kind === "film") return { type: "video_url", video_url: { url: item.url } };
+    return { type: "input_audio", input_audio: { data: item.base64, format: item.format } };
+  });
   return { role: "user", content: [...media, ...(text ? [{ type: "text", text }] : [])] };
 }
 

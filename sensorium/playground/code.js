@@ -26,7 +26,7 @@ function withFiles(value, read, counts = {}) {
   }
   if (value.type === "video_url") {
     const [prefix, type] = /^data:video\/(\w+)[^,]*,/.exec(value.video_url.url) ?? [];
-    return { ...value, video_url: { ...value.video_url, url: read(name("film", type ?? "mp4"), prefix ?? "") } };
+    return { ...value, video_url: { ...value.video_url, url: read(name("film", type === "quicktime" ? "mov" : (type ?? "mp4")), prefix ?? "") } };
   }
   if (value.type === "input_audio") {
     const { format } = value.input_audio;

@@ -1,6 +1,7 @@
 // @ts-check
 /** What the user is about to say: the text, the attachments, a recording being made. */
 
+import { Camera, filmOf } from "./camera.js";
 import { byId } from "./dom.js";
 import { readPicture } from "./picture.js";
 import { record } from "./recorder.js";
@@ -11,19 +12,20 @@ import { clock, drawLatestBars } from "./waveform.js";
 const MAX_FILE_BYTES = 25 * 2 ** 20;
 const MAX_RECORDING_MS = 60_000;
 
-/** @typedef {import("./view.js").Picture | import("./view.js").Clip} Attachment */
+/** @typedef {import("./view.js").Picture | import("./view.js").Film | import("./view.js").Clip} Attachment */
 
 /** @param {Float32Array} samples @param {string} name @returns {Attachment} */
 function wavClip(samples, name) {
   return { kind: "audio", base64: toBase64(encodeWav(samples)), format: "wav", samples, name };
 }
 
-/** A file as the API takes it: a PNG of at most 1024 pixels, a WAV or an MP3. @param {File} file @returns {Promise<Attachment>} */
+/** A file as the API takes it: a PNG of at most 1024 pixels, a film as it is, a WAV or an MP3. @param {File} file @returns {Promise<Attachment>} */
 async function readAttachment(file) {
   if (file.size > MAX_FILE_BYTES) throw new Error("it is larger than 25 MB");
   if (file.type.startsWith("image/")) {
     return { kind: "image", url: await readPicture(file), name: file.name };
   }
+  if (file.type.startsWith("video/")) return filmOf(file, file.name);
   const bytes = new Uint8Array(await file.arrayBuffer());
   const samples = await decodeClip(bytes);
   const format = clipFormat(bytes);
@@ -68,6 +70,7 @@ export class Composer {
       this.#attach([...files]);
     };
     this.#acceptDrops();
+    new Camera((shot) => this.#set([...this.#attachments, shot]));
     byId("record").onclick = () => this.#startRecording();
     byId("recording-cancel").onclick = () => this.endRecording(false);
     byId("recording-keep").onclick = () => this.endRecording(true);
@@ -114,7 +117,7 @@ export class Composer {
       try {
         this.#set([...this.#attachments, await readAttachment(file)]);
       } catch (error) {
-        const reason = error instanceof DOMException ? "it is not a picture or a clip that this browser can read" : error.message;
+        const reason = error instanceof DOMException ? "it is not a picture, a clip or a film that this browser can read" : error.message;
         this.#notify(`${file.name} was not attached: ${reason}.`);
       }
     }

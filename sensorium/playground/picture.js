@@ -20,12 +20,17 @@ export function pngUrl(width, height, draw) {
   return canvas.toDataURL("image/png");
 }
 
-/** A picture file as a PNG of at most 1024 pixels, as a data URL. @param {Blob} file */
+/** A picture as a PNG of at most 1024 pixels, as a data URL. @param {CanvasImageSource} source @param {number} width @param {number} height */
+export function scaledPng(source, width, height) {
+  const scale = Math.min(1, MAX_PICTURE_PX / Math.max(width, height));
+  const [wide, high] = [width, height].map((side) => Math.max(1, Math.round(side * scale)));
+  return pngUrl(wide, high, (pen) => pen.drawImage(source, 0, 0, wide, high));
+}
+
+/** @param {Blob} file */
 export async function readPicture(file) {
   const bitmap = await createImageBitmap(file);
-  const scale = Math.min(1, MAX_PICTURE_PX / Math.max(bitmap.width, bitmap.height));
-  const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
-  return pngUrl(width, height, (pen) => pen.drawImage(bitmap, 0, 0, width, height));
+  return scaledPng(bitmap, bitmap.width, bitmap.height);
 }
 
 /** The bytes behind base64, or behind a data URL. @param {string} base64 @param {string} type */

@@ -5,20 +5,22 @@ import { button, el, icon } from "./dom.js";
 import { SoundStrip } from "./waveform.js";
 
 /** @typedef {{kind: "image", url: string, name: string}} Picture */
+/** @typedef {{kind: "film", url: string, shown: string, name: string}} Film  `url` holds the bytes, `shown` names them to the page */
 /** @typedef {{kind: "audio", base64: string, format: string, samples: Float32Array, name: string}} Clip */
 
-/** @param {Picture | Clip} attachment @param {import("./player.js").Player} player */
+/** @param {Picture | Film | Clip} attachment @param {import("./player.js").Player} player */
 function media(attachment, player) {
   if (attachment.kind === "image") return el("img", { src: attachment.url, alt: attachment.name });
+  if (attachment.kind === "film") return el("video", { src: attachment.shown, controls: true, playsInline: true, ariaLabel: attachment.name });
   return new SoundStrip(player, attachment.name).push(attachment.samples).root;
 }
 
-/** An attachment in the composer. @param {Picture | Clip} attachment @param {import("./player.js").Player} player @param {() => void} remove */
+/** An attachment in the composer. @param {Picture | Film | Clip} attachment @param {import("./player.js").Player} player @param {() => void} remove */
 export function attachmentItem(attachment, player, remove) {
   return el("li", { className: attachment.kind }, media(attachment, player), button("close", `Remove ${attachment.name}`, remove));
 }
 
-/** What the user said. @param {string} text @param {(Picture | Clip)[]} attachments @param {import("./player.js").Player} player */
+/** What the user said. @param {string} text @param {(Picture | Film | Clip)[]} attachments @param {import("./player.js").Player} player */
 export function userTurn(text, attachments, player) {
   const root = el("li", { className: "turn user" }, el("h3", { className: "sr" }, "You"));
   root.append(...attachments.map((attachment) => media(attachment, player)));

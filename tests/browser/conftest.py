@@ -75,7 +75,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def tab(browser: Browser, served: tuple[str, FakeEngine]) -> Page:
-    permissions = ["microphone", "clipboard-read", "clipboard-write"]
+    permissions = ["camera", "microphone", "clipboard-read", "clipboard-write"]
     tab = browser.new_context(base_url=served[0], permissions=permissions).new_page()
     tab.set_default_timeout(10_000)
     return tab

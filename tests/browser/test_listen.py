@@ -161,7 +161,7 @@ def test_a_text_is_heard_while_it_is_made_and_then_saved(listen: Page, engine: F
     assert 0.9 < duration_s < 1.5  # of 1.6 s, played faster
     name, mp3 = saved(listen, listen.get_by_text("Save as MP3"))
     assert name == "one-two-three-four-five-six-seven-eight-n.mp3"
-    with av.open(io.BytesIO(mp3)) as decoded:
+    with av.open(io.BytesIO(mp3), "r") as decoded:
         samples = sum(frame.samples for frame in decoded.decode(audio=0))
     assert abs(samples / RATE_HZ - duration_s) < 0.15
 
