@@ -209,3 +209,21 @@ def test_the_shown_programs_run(draw: Page, tmp_path: Path, monkeypatch: pytest.
         assert "image_edit.completed" in answer
     draw.get_by_text("JavaScript", exact=True).click()
     expect(draw.locator("#code-text")).to_contain_text("client.images.edit({")
+
+
+@pytest.mark.parametrize("name", ["draw", "listen"])
+def test_every_control_of_a_page_has_a_name_and_it_fits_a_phone(page: Page, name: str) -> None:
+    page.goto(f"/{name}.html")
+    expect(page.locator("#model option").first).to_be_attached()
+    controls = "button, input, select, textarea, canvas[tabindex]"
+    nameless = page.evaluate(
+        """(controls) => [...document.querySelectorAll(controls)].filter((control) =>
+        !control.ariaLabel && !control.labels?.length && !control.textContent.trim()
+    ).map((control) => control.outerHTML)""",
+        controls,
+    )
+    assert nameless == []
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.locator("#main").evaluate("main => main.scrollWidth - main.clientWidth") <= 0
+    page.set_viewport_size({"width": 1280, "height": 720})
