@@ -89,10 +89,9 @@ class Files:
             "object": "file",
             "bytes": len(upload.data),
             "created_at": now,
-            "expires_at": expires_at,
         }
         body |= {"filename": _PATH.sub("", upload.filename) or "file", "purpose": request.purpose}
-        body |= {"status": "processed", "status_details": None}
+        body |= {"status": "processed"} | ({"expires_at": expires_at} if expires_at else {})
         await self._objects.put(_key(id), upload.data)  # first, so that whatever the store knows is there
         kept = StoredObject(
             kind=_KIND,

@@ -38,6 +38,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=75, help="time for Schemathesis (%(default)s)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        if given.spec is not None and not given.spec.is_file():
+            parser.error(f"--spec {given.spec} is no file")
         board = measure(Path(folder), given.spec, num_requests=given.requests, seconds=given.seconds)
     shown = Table("what", "how it stands")
     for line in summary(board):
@@ -51,7 +53,7 @@ def main() -> None:
 
 def measure(folder: Path, spec: Path | None, *, num_requests: int, seconds: int) -> Json:
     def described() -> Json:
-        if spec is None or not spec.is_file():
+        if spec is None:
             return {"skipped because": "it needs the corrected description: --spec FILE"}
         return schema.run(spec, folder, seconds=seconds)
 

@@ -32,6 +32,8 @@ REASONS = (
     (r"Missing required parameter: '(?:model|input)'", "the test asks for an answer to nothing at all"),
     (r"Unknown parameter: '([^']+)'", "unknown here and refused by name"),
     (r"(?:Unsupported|Invalid) value(?: for)?:? '([^']+)'", "not to be obeyed here and refused by name"),
+    (r"The picture is not a|The file is in none of the formats", "the test sends a file that is no picture or sound"),
+    (r"File with id 'file_id' not found", "the test asks for a file that it has not uploaded"),
     (r"^chat/completions/messages: ", "the client's type of a kept message knows the assistant's only, not the user's"),
     (r"^embeddings: .*APIResponseValidationError", "a strict client refuses the base64 that it asked for itself"),
 )
