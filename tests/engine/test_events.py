@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -45,7 +45,7 @@ def push_all(writer: EventWriter, symbols: list[Symbol]) -> list[Event]:
     return [event for symbol in symbols for event in writer.push(symbol)]
 
 
-def joined(events: list[Event], kind: type) -> str:
+def joined(events: Sequence[Event], kind: type) -> str:
     return "".join(event.text for event in events if isinstance(event, kind))  # pyright: ignore
 
 
