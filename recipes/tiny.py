@@ -67,7 +67,7 @@ TINY = replace(
     image=replace(GROWN.image, sharpen_steps=0, decoder_steps=1200),
     network=replace(
         GROWN.network,
-        weights={**WEIGHTS, "see-film": 0.25, "hear-pausing": 0.12},
+        weights={**WEIGHTS, "see-film": 0.25, "hear-pausing": 0.12, "talk": 0.15, "answer-aloud": 0.08},
         num_shards=120,
         num_steps=1200,
         phases=(),
