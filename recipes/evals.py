@@ -47,6 +47,7 @@ from sensorium.evals.task import Modality, Reply, Task
 from sensorium.evals.tasks import every_task
 from sensorium.messages import Audio, Image, Message, ToolCall
 from sensorium.tokenizers.audio import AudioDecoderStream, AudioEncoderStream, AudioTokenizer
+from sensorium.tokenizers.release import taught_tasks
 
 JUDGES = Path("runs/judges")
 # --- a model
@@ -135,10 +136,8 @@ def main(checkpoint: Path, out: Path, n: int = 100, tasks: Sequence[str] = (), j
 
 def taught(checkpoint: Path) -> tuple[str, ...]:
     """The tasks that the checkpoint was trained for, by the documents of its recipe; all of them if it names none."""
-    path = checkpoint / "training.json"
-    settings = json.loads(path.read_text("utf-8")).get("settings", {}) if path.exists() else {}
-    weights = settings.get("network", {}).get("weights")
-    return tuple(name for name in SAMPLES if weights is None or set(LEARNED_FROM.get(name, ())) <= weights.keys())
+    known = taught_tasks(checkpoint)
+    return tuple(name for name in SAMPLES if known is None or set(LEARNED_FROM.get(name, ())) <= known)
 
 
 def measure(

@@ -7,7 +7,6 @@ pieces -> read -> write -> events                       on the scheduler's threa
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -36,7 +35,7 @@ from sensorium.engine.scheduler import Scheduler, Steps, alone
 from sensorium.engine.sequence import Sequence as LiveSequence
 from sensorium.engine.transcription import transcribe
 from sensorium.messages import Audio, Image, Message, Text
-from sensorium.tokenizers.release import Release
+from sensorium.tokenizers.release import Release, taught_tasks
 from sensorium.tokenizers.render import FRAME_STRIDE, Piece, encode_message
 from sensorium.tokenizers.vocab import VOICES
 
@@ -94,7 +93,7 @@ class OmniEngine:
         """
         torch.set_num_threads(1)  # of the tokenizers: their steps are small
         release = Release.load(folder)
-        engine = cls(release, cached_positions=cached_positions, threads=threads, skills=_skills(Path(folder)))
+        engine = cls(release, cached_positions=cached_positions, threads=threads, skills=taught_tasks(Path(folder)))
         engine.warm_up()
         return engine
 
@@ -208,12 +207,3 @@ class OmniEngine:
         sequence = LiveSequence(self._network.runner)
         yield from read(self._network, sequence, pieces)
         yield from write(self._network, sequence, grammar, params)
-
-
-def _skills(folder: Path) -> frozenset[str] | None:
-    """The tasks of a release's last training, by its record."""
-    record = folder / "training.json"
-    if not record.exists():
-        return None
-    weights = json.loads(record.read_text("utf-8")).get("settings", {}).get("network", {}).get("weights")
-    return None if weights is None else frozenset(weights)

@@ -3,6 +3,7 @@
 
 import { Camera, filmOf } from "./camera.js";
 import { byId } from "./dom.js";
+import { sendOnEnter, takeFiles } from "./page.js";
 import { readPicture } from "./picture.js";
 import { record } from "./recorder.js";
 import { attachmentItem } from "./view.js";
@@ -53,23 +54,14 @@ export class Composer {
       await this.endRecording(true); // sending ends a recording and takes it along
       submit();
     };
-    byId("prompt").onkeydown = (/** @type {KeyboardEvent} */ event) => {
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-      event.preventDefault();
-      byId("composer").requestSubmit();
-    };
-    byId("attach").onclick = () => byId("file").click();
-    byId("file").onchange = async () => {
-      await this.#attach([...byId("file").files]);
-      byId("file").value = ""; // so that the same file can be chosen again
-    };
+    sendOnEnter("prompt", "composer");
+    takeFiles("attach", (files) => this.#attach(files));
     document.onpaste = (event) => {
       const files = event.clipboardData?.files;
       if (!files?.length) return;
       event.preventDefault();
       this.#attach([...files]);
     };
-    this.#acceptDrops();
     new Camera((shot) => this.#set([...this.#attachments, shot]));
     byId("record").onclick = () => this.#startRecording();
     byId("recording-cancel").onclick = () => this.endRecording(false);
@@ -122,20 +114,6 @@ export class Composer {
       }
     }
     byId("prompt").focus();
-  }
-
-  #acceptDrops() {
-    const hint = (/** @type {boolean} */ shown) => document.body.classList.toggle("dropping", shown);
-    document.ondragover = (event) => {
-      event.preventDefault();
-      hint(true);
-    };
-    document.ondragleave = ({ relatedTarget }) => relatedTarget || hint(false); // none: it left the window
-    document.ondrop = (event) => {
-      event.preventDefault();
-      hint(false);
-      this.#attach([...(event.dataTransfer?.files ?? [])]);
-    };
   }
 
   async #startRecording() {

@@ -6,7 +6,7 @@ import { drawingCode } from "./code-media.js";
 import { byId } from "./dom.js";
 import { Editor } from "./editor.js";
 import { Card, factsOf } from "./gallery.js";
-import { apiKey, showCode, showError, wirePage } from "./page.js";
+import { apiKey, sendOnEnter, showCode, showError, takeFiles, wirePage } from "./page.js";
 import { readPicture } from "./picture.js";
 
 const PARTIAL_IMAGES = 3; // how often a picture is shown while it grows: the most that the API has
@@ -105,38 +105,15 @@ async function openPicture(file) {
   }
 }
 
-function acceptDrops() {
-  const hint = (/** @type {boolean} */ shown) => document.body.classList.toggle("dropping", shown);
-  document.ondragover = (event) => {
-    event.preventDefault();
-    hint(true);
-  };
-  document.ondragleave = ({ relatedTarget }) => relatedTarget || hint(false); // none: it left the window
-  document.ondrop = (event) => {
-    event.preventDefault();
-    hint(false);
-    openPicture(event.dataTransfer?.files[0]);
-  };
-}
-
 byId("order").onsubmit = (/** @type {Event} */ event) => {
   event.preventDefault();
   draw();
 };
-byId("prompt").onkeydown = (/** @type {KeyboardEvent} */ event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  byId("order").requestSubmit();
-};
+sendOnEnter("prompt", "order");
 byId("stop").onclick = () => drawing?.abort();
-byId("open").onclick = () => byId("file").click();
-byId("file").onchange = async () => {
-  await openPicture(byId("file").files[0]);
-  byId("file").value = ""; // so that the same file can be chosen again
-};
+takeFiles("open", ([file]) => openPicture(file));
 byId("show-code").onclick = () => showCode(codeOf(requestBody(), Number(byId("count").value)));
 document.onkeydown = ({ key }) => {
   if (key === "Escape" && !document.querySelector("dialog[open]")) drawing?.abort();
 };
-acceptDrops();
 wirePage(notify);

@@ -4,7 +4,7 @@
 import { ask, modelAbilities, streamEvents } from "./api.js";
 import { transcriptionCode } from "./code-media.js";
 import { byId } from "./dom.js";
-import { apiKey, fileName, save, showCode, showError, wirePage } from "./page.js";
+import { apiKey, fileName, save, showCode, showError, takeFiles, wirePage } from "./page.js";
 import { offer, wireReading } from "./read-aloud.js";
 import { plainText, subRip, webVtt } from "./subtitles.js";
 import { Track } from "./track.js";
@@ -120,20 +120,6 @@ async function open(file) {
   }
 }
 
-function acceptDrops() {
-  const hint = (/** @type {boolean} */ shown) => document.body.classList.toggle("dropping", shown);
-  document.ondragover = (event) => {
-    event.preventDefault();
-    hint(true);
-  };
-  document.ondragleave = ({ relatedTarget }) => relatedTarget || hint(false); // none: it left the window
-  document.ondrop = (event) => {
-    event.preventDefault();
-    hint(false);
-    open(event.dataTransfer?.files[0]);
-  };
-}
-
 /** Offers what the chosen model can do. */
 async function showAbilities() {
   try {
@@ -145,11 +131,7 @@ async function showAbilities() {
   }
 }
 
-byId("choose").onclick = () => byId("file").click();
-byId("file").onchange = () => {
-  open(byId("file").files[0]);
-  byId("file").value = ""; // so that the same file can be chosen again
-};
+takeFiles("choose", ([file]) => open(file));
 byId("hear").onsubmit = (/** @type {Event} */ event) => event.preventDefault();
 byId("hear-stop").onclick = () => {
   hearing?.abort();
@@ -164,6 +146,5 @@ byId("hear-code").onclick = () => {
   showCode((language, server) => transcriptionCode(language, asked, server));
 };
 byId("model").onchange = showAbilities;
-acceptDrops();
 wireReading();
 wirePage(notify);

@@ -96,6 +96,40 @@ export function showError(form, error, controls = {}) {
   if (!control.matches("dialog, [type=file]")) control.focus();
 }
 
+/**
+ * Files come by a button, through the page's file input, or are dropped anywhere.
+ * @param {string} opener  id of the button @param {(files: File[]) => void} take
+ */
+export function takeFiles(opener, take) {
+  const input = byId("file");
+  byId(opener).onclick = () => input.click();
+  input.onchange = () => {
+    const files = [...input.files];
+    input.value = ""; // so that the same file can be chosen again
+    take(files);
+  };
+  const hint = (/** @type {boolean} */ shown) => document.body.classList.toggle("dropping", shown);
+  document.ondragover = (event) => {
+    event.preventDefault();
+    hint(true);
+  };
+  document.ondragleave = ({ relatedTarget }) => relatedTarget || hint(false); // none: it left the window
+  document.ondrop = (event) => {
+    event.preventDefault();
+    hint(false);
+    take([...(event.dataTransfer?.files ?? [])]);
+  };
+}
+
+/** In a form's text Enter sends it, and with Shift begins a line. @param {string} text @param {string} form  ids */
+export function sendOnEnter(text, form) {
+  byId(text).onkeydown = (/** @type {KeyboardEvent} */ event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    byId(form).requestSubmit();
+  };
+}
+
 /** A file that a browser saves. @param {Blob} blob @param {string} download  its name */
 export function save(blob, download) {
   const href = URL.createObjectURL(blob);

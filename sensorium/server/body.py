@@ -13,7 +13,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from sensorium.server.access import check_origin
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import APIError, invalid
+from sensorium.server.errors import APIError, invalid, missing
 
 _FORM_BYTES = 2**20  # of a form besides its files
 _QUICK_BYTES = 2**18  # parsed in about a millisecond; larger bodies go to a thread, so that no other client waits
@@ -65,6 +65,14 @@ async def read_form(request: Request, config: ServerConfig, *, max_bytes: int, m
     finally:
         await form.close()
     return fields
+
+
+def take_file(fields: dict[str, Any]) -> Upload:
+    """Takes the file of a form that must have one, `file`, out of its fields. Raises APIError without."""
+    upload = fields.pop("file", None)
+    if not isinstance(upload, Upload):
+        raise missing("file")
+    return upload
 
 
 def _check_media_type(request: Request, expected: str, what: str) -> None:

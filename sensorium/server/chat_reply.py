@@ -11,7 +11,7 @@ import base64
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -236,11 +236,18 @@ def server_sent(body: Json) -> bytes:
     return b"data: " + pydantic_core.to_json(body) + b"\n\n"
 
 
+def _failed(error: APIError) -> bytes:
+    return server_sent(error.envelope())
+
+
 async def until_done(
-    chunks: AsyncGenerator[bytes, None], *, ending: bytes = b"data: [DONE]\n\n"
+    chunks: AsyncGenerator[bytes, None],
+    *,
+    ending: bytes = b"data: [DONE]\n\n",
+    failed: Callable[[APIError], bytes] = _failed,
 ) -> AsyncGenerator[bytes, None]:
     """Chunks as a stream that says when it is complete. An error before the first is raised, for there is still time to
-    answer by its status; a later one is told in the stream."""
+    answer by its status; a later one is told in the stream, as `failed` writes it."""
     begun = False
     try:
         async with aclosing(chunks):
@@ -252,7 +259,7 @@ async def until_done(
             raise
         if not isinstance(error, APIError):
             log.error("stream failed", **describe(error))
-        yield server_sent((error if isinstance(error, APIError) else internal()).envelope())
+        yield failed(error if isinstance(error, APIError) else internal())
         return
     yield ending
 

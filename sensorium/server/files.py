@@ -14,9 +14,9 @@ from pydantic import Field
 
 from sensorium.platform.objects import ObjectStorage
 from sensorium.platform.store import Store, StoredObject
-from sensorium.server.body import Upload, read_form
+from sensorium.server.body import read_form, take_file
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import APIError, missing, validated
+from sensorium.server.errors import APIError, validated
 from sensorium.server.listing import Json, PageQuery, not_found, page_body, page_found
 from sensorium.server.query import read_query
 from sensorium.server.wire import Wire
@@ -76,9 +76,7 @@ class Files:
 
     async def create(self, http: Request) -> Response:
         fields = await read_form(http, self._config, max_bytes=self._config.max_file_bytes)
-        upload = fields.pop("file", None)
-        if not isinstance(upload, Upload):
-            raise missing("file")
+        upload = take_file(fields)
         request = validated(FileRequest, fields)
         await self._check_room(http.state.project, len(upload.data))
         now = int(time.time())

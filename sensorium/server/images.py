@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -18,11 +18,12 @@ from sensorium.engine.request import End, ImageDelta, SamplingParams, TextDelta,
 from sensorium.messages import Image, Message, Part, Text
 from sensorium.server.answering import Answering, Question
 from sensorium.server.body import read_form, read_json
+from sensorium.server.chat_reply import until_done
 from sensorium.server.chat_request import check_model
 from sensorium.server.config import ServerConfig
 from sensorium.server.files import Files
 from sensorium.server.hangup import EventStream
-from sensorium.server.images_reply import ImagesWriter, response_body, stream_of
+from sensorium.server.images_reply import ImagesWriter, failed, response_body
 from sensorium.server.images_request import (
     MAX_INPUTS,
     EditForm,
@@ -44,6 +45,7 @@ from sensorium.server.picture_input import PictureInput, kept_of, referred
 from sensorium.server.picture_links import PictureLinks
 from sensorium.server.picture_out import PictureWriter
 from sensorium.server.picture_request import PicturePlan, guidance, plan_of
+from sensorium.server.responses_reply import server_sent
 
 ROUTE = "/v1/images"
 
@@ -168,7 +170,7 @@ class Images:
         )
         job = _Job(kind=kind, request=request, question=question, params=params, plan=plan, order=told)
         if request.stream:
-            events = stream_of(self._events(job))
+            events = until_done(self._events(job), ending=b"", failed=failed)
             return EventStream(await anext(events), events)  # the first one leaves time to answer 400
         body = await self._complete(job, str(http.base_url))
         return Response(pydantic_core.to_json(body), media_type="application/json")
@@ -207,16 +209,16 @@ class Images:
         told = drawing_order(text or "something")
         return replace(job, order=told, question=replace(job.question, messages=_prompt(told, []))), usage
 
-    async def _events(self, job: _Job) -> AsyncGenerator[Mapping[str, Any], None]:
+    async def _events(self, job: _Job) -> AsyncGenerator[bytes, None]:
         writer = ImagesWriter(job.plan, self._pictures, kind=job.kind)
         async with job.question.charge, aclosing(self._answering.answer(job.question, job.params[0])) as events:
             async for event in events:
                 if isinstance(event, ImageDelta):
                     for told in await writer.shown(event.pixels, is_final=event.final):
-                        yield told
+                        yield server_sent(told)
                 if isinstance(event, End):
                     job.question.charge.add(images=1)
-                    yield writer.completed(event.usage)
+                    yield server_sent(writer.completed(event.usage))
 
 
 def _prompt(told: str, seen: Sequence[Image]) -> list[Message]:

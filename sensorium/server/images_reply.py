@@ -5,25 +5,20 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import structlog
 
 from sensorium.engine.request import Usage
-from sensorium.server.errors import APIError, internal
+from sensorium.server.errors import APIError
 from sensorium.server.images_request import Kind
-from sensorium.server.logs import describe
 from sensorium.server.picture_finish import Size
 from sensorium.server.picture_out import PictureWriter
 from sensorium.server.picture_request import PicturePlan, drawing_file
 from sensorium.server.responses_reply import server_sent
 
 Json = dict[str, Any]
-
-log = structlog.get_logger()
 
 
 class ImagesWriter:
@@ -97,18 +92,6 @@ def usage_body(usages: Sequence[Usage]) -> Json:
     }
 
 
-async def stream_of(events: AsyncGenerator[Mapping[str, Any], None]) -> AsyncGenerator[bytes, None]:
-    """Server-sent events. An error before the first of them is raised, a later one is told in the stream."""
-    begun = False
-    try:
-        async with aclosing(events):
-            async for event in events:
-                begun = True
-                yield server_sent(dict(event))
-    except Exception as error:
-        if not begun:
-            raise
-        if not isinstance(error, APIError):
-            log.error("stream failed", **describe(error))
-        told = error if isinstance(error, APIError) else internal()
-        yield server_sent({"type": "error", **told.envelope()})
+def failed(error: APIError) -> bytes:
+    """The event of a stream that breaks off."""
+    return server_sent({"type": "error", **error.envelope()})

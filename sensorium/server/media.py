@@ -140,7 +140,7 @@ class MediaReader:
 
     async def kept_image(self, file_id: str, detail: Detail, param: str) -> Image | Video:
         """The picture in an uploaded file. Raises APIError naming `param`."""
-        return await self._image(await self._kept(file_id, param), detail, param)
+        return await self._image((await self._kept(file_id, param)).data, detail, param)
 
     async def picture(self, data: bytes, param: str) -> Image:
         """The picture in a file that is here already, a still one. Raises APIError naming `param`."""
@@ -234,7 +234,7 @@ class MediaReader:
         if film_format(data):
             return [await self._film(data, None, param)]
         if data.startswith(_PICTURE_SIGNATURES):
-            return [await self._image(KeptFile(name, data), "auto", param)]
+            return [await self._image(data, "auto", param)]
         if data.startswith(b"%PDF-"):
             return await self._pages(KeptFile(name, data), param)
         if len(data) > _MOST_TOKEN_BYTES * self._max_tokens:
@@ -271,9 +271,9 @@ class MediaReader:
             raise APIError(f"File with id '{id[:100]}' not found.", status=404, param=param)
         return found
 
-    async def _image(self, file: KeptFile, detail: Detail, param: str) -> Image | Video:
+    async def _image(self, data: bytes, detail: Detail, param: str) -> Image | Video:
         self._count_image(param, detail)
-        return await self._decoded_image(self._bounded(file.data, param), detail, param)
+        return await self._decoded_image(self._bounded(data, param), detail, param)
 
     def _bounded(self, data: bytes, param: str) -> bytes:
         if len(data) > (most := self._config.max_image_bytes):

@@ -152,22 +152,27 @@ class Speech:
     ) -> AsyncGenerator[bytes, None]:
         """The file in pieces, or in one if it is signed. What every piece of the text took is added to `spent`."""
         rate_hz = self._info.sample_rate_hz
-        stretch, file = Stretch(reading.speed, rate_hz), self._writer.stream(rate_hz, reading.format)
-        kept: list[np.ndarray] = []
-        is_signed = self._writer.signs(reading.format)
+        async with aclosing(self._played(reading, request, spent)) as sound:
+            if self._writer.signs(reading.format):
+                whole = np.concatenate([waveform async for waveform in sound])
+                yield await asyncio.to_thread(self._writer.file, whole, rate_hz, reading.format)
+                return
+            file = self._writer.stream(rate_hz, reading.format)
+            async for waveform in sound:
+                if data := file.push(waveform):
+                    yield data
+        yield file.push(np.zeros(0, np.float32), last=True)
+
+    async def _played(
+        self, reading: _Reading, request: SpeechRequest, spent: list[Usage]
+    ) -> AsyncGenerator[np.ndarray, None]:
+        """What is said, as fast as it is asked for."""
+        stretch = Stretch(reading.speed, self._info.sample_rate_hz)
         async with aclosing(self._said(reading, spent)) as sound:
             async for waveform in sound:
-                if is_signed:
-                    kept.append(stretch.push(waveform))
-                elif data := file.push(stretch.push(waveform)):
-                    yield data
-        rest = stretch.push(np.zeros(0, np.float32), last=True)
+                yield stretch.push(waveform)
         reading.question.charge.add(characters=len(request.input))
-        if is_signed:
-            whole = np.concatenate([*kept, rest])
-            yield await asyncio.to_thread(self._writer.file, whole, rate_hz, reading.format)
-        else:
-            yield file.push(rest, last=True)
+        yield stretch.push(np.zeros(0, np.float32), last=True)
 
     async def _said(self, reading: _Reading, spent: list[Usage]) -> AsyncGenerator[np.ndarray, None]:
         """The sound of all pieces at the engine's rate, (N,) float32 at a time."""

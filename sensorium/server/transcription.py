@@ -33,11 +33,11 @@ from sensorium.engine.request import (
 )
 from sensorium.messages import Audio, Message, Text
 from sensorium.server.answering import Answering, Question
-from sensorium.server.body import Upload, read_form
+from sensorium.server.body import Upload, read_form, take_file
 from sensorium.server.chat_reply import server_sent, until_done
 from sensorium.server.chat_request import check_model
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import invalid, missing, too_slow, unsupported, validated
+from sensorium.server.errors import invalid, too_slow, unsupported, validated
 from sensorium.server.hangup import EventStream
 from sensorium.server.media import bytes_of_data_url
 from sensorium.server.metering import Charge, Meter
@@ -150,10 +150,7 @@ class Transcriptions:
 
     async def _fields(self, http: Request) -> tuple[dict[str, Any], Upload]:
         fields = form_fields(await read_form(http, self._config, max_bytes=self._config.max_audio_bytes))
-        upload = fields.pop("file", None)
-        if not isinstance(upload, Upload):
-            raise missing("file")
-        return fields, upload
+        return fields, take_file(fields)
 
     async def _job(self, http: Request, form: Form, upload: Upload, cutting: Cutting) -> _Job:
         opened = await self._in_thread(self._open, upload.data, upload.filename)

@@ -141,6 +141,14 @@ class Release:
         ]
 
 
+def taught_tasks(folder: Path) -> frozenset[str] | None:
+    """The tasks of a release's last training, by its record, training.json; None if nobody wrote that down."""
+    record = folder / "training.json"
+    settings = json.loads(record.read_text("utf-8")).get("settings", {}) if record.exists() else {}
+    weights = settings.get("network", {}).get("weights")
+    return None if weights is None else frozenset(weights)
+
+
 def _build(kind: type[Config], values: Mapping[str, Any]) -> Config:
     known = {item.name for item in fields(kind)}  # pyright: ignore[reportArgumentType]
     if unknown := sorted(values.keys() - known):
