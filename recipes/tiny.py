@@ -6,7 +6,8 @@
 
 It begins as nano, wider and deeper, with nano's codes; its eye has twice the blocks and learns from photographs and
 forms too. A little text comes first: orders in many languages, tools, refusals, which nano never read. The second run
-is short: it adds films, quiet lines and pauses to what is known, and then trains the decoders on what the network says.
+is short: it adds films, quiet lines and pauses to what is known, has more of what was found wanting (recorded words,
+edits, spoken answers), and then trains the decoders on what the network says.
 Both commands train on CPU cores, over days and as many stops as they like, or on one GPU. `--seed` must differ, or the
 material is not fresh.
 """
@@ -67,12 +68,18 @@ TINY = replace(
     image=replace(GROWN.image, sharpen_steps=0, decoder_steps=1200),
     network=replace(
         GROWN.network,
-        weights={**WEIGHTS, "see-film": 0.25, "hear-pausing": 0.12, "talk": 0.15, "answer-aloud": 0.08},
-        num_shards=120,
-        num_steps=1200,
+        weights={
+            **WEIGHTS,
+            **{"see-film": 0.25, "hear-pausing": 0.12, "talk": 0.2, "answer-aloud": 0.08, "dictation": 0.2},
+            **{"real-word": 1.0, "real-order": 0.2},  # short and few
+            **{"tool": 0.06, "tool-spoken": 0.06},
+            **{"read": 0.25, "draw": 0.2, "edit": 0.25},
+        },
+        num_shards=160,
+        num_steps=2000,
         phases=(),
         warmdown_share=1.0,
-        matrix_lr=0.006,  # it goes on where the first run's rate has long fallen
+        matrix_lr=0.008,  # it goes on where the first run's rate has long fallen
     ),
 )
 

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import soxr
 
 from sensorium.data.generators.canvas import Split, in_split
 from sensorium.data.generators.dialogues import a, call, pick
@@ -29,6 +30,8 @@ PHOTOGRAPHS = ("grocery", "clothing")
 PICTURE_SIZE = 64  # pixels: what the picture tokenizer sees
 MEANING = ("what does it mean", "what is that in english", "which command is this")
 KIND = ("is this a fruit or a vegetable", "what kind of food is this")
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_SPEEDS = (0.85, 1.2)
 _OWN_SPLIT = ("wake-words", "coffee-orders")  # sets of clips that only have records to train on
 _SENTENCE_END = r"(?<=[.!?])[\"\u201d\u2019]?\s+"
 _COFFEE_SLOTS = ("coffeeDrink", "size", "roast", "numberOfShots", "milkAmount", "sugarAmount")
@@ -96,11 +99,15 @@ def as_said(sentence: str) -> str:
 
 
 def _spoken_into(record: Record, rng: np.random.Generator, split: Split) -> Audio:
-    """The clip; for training in another room each time, since there are few."""
+    """The clip; for training by another speaker in another room each time, since there are few: played faster or
+    slower, pitch and formants with it (speed perturbation, Ko et al. 2015)."""
     assert isinstance(record.media, Audio)
-    text = record.text
-    clip = Audio(waveform=record.media.waveform, sample_rate_hz=record.media.sample_rate_hz, transcript=text)
-    return in_room(clip, rng, level=0.5 * rng.random()) if split == "train" else clip
+    waveform, rate_hz = record.media.waveform, record.media.sample_rate_hz
+    if split == "heldout":
+        return Audio(waveform=waveform, sample_rate_hz=rate_hz, transcript=record.text)
+    played = soxr.resample(waveform, rate_hz * rng.uniform(*_SPEEDS), rate_hz)
+    clip = Audio(waveform=played, sample_rate_hz=rate_hz, transcript=record.text)
+    return in_room(clip, rng, level=0.5 * rng.random())
 
 
 def photograph(name: str, rng: np.random.Generator, split: Split) -> Image:
@@ -199,8 +206,13 @@ def _read_aloud(rng: np.random.Generator, split: Split, root: Path) -> tuple[Mes
 
 
 def _dictation(rng: np.random.Generator, split: Split, root: Path) -> tuple[Message, ...]:
-    """Any sentence, said by somebody and written down."""
+    """Any sentence, said by somebody and written down; one in four is a single word, half of those a number.
+
+    Where only recordings hold single words, and those are Arabic, every word alone is taken for an Arabic one.
+    """
     words = pick(rng, _sentences(split, root))
+    if rng.random() < 0.25:
+        words = pick(rng, _NUMBERS if rng.random() < 0.5 else words.split())
     clip = in_room(Synthesizer().speak(words, random_speaker(rng, split=split)).audio, rng, level=rng.random())
     return _about(clip, pick(rng, TRANSCRIBE), Text(text=words), rng)
 

@@ -23,7 +23,9 @@ class Scores(NamedTuple):
 class Sampler:
     """First the kind of symbol (text or sound, where both are legal), then one of that kind at its own temperature.
 
-    So greedy text stays greedy while the sound beside it is sampled.
+    So greedy text stays greedy while the sound beside it is sampled. Greedy text comes at the median of its time: once
+    it is as likely as not that it should have come by now. The likelier kind at each step would be wrong. A word whose
+    moment is uncertain by three frames is never likelier than another frame, and would be left out.
 
     Penalties count the text symbols that this sampler drew; they and biases shift the logits of text symbols. `scores`
     tells of the last symbol, if it was text and scores were asked for. They are the network's own: a log-softmax of its
@@ -36,6 +38,7 @@ class Sampler:
         self._params = params
         self._rng = np.random.default_rng(params.seed)
         self._counts: Counter[int] = Counter()  # of text symbols
+        self._only_sound = 1.0  # how likely it was that all symbols since the last text are sound
         self._temperatures = {
             Kind.LANGUAGE: params.temperature,
             Kind.AUDIO: params.audio_temperature,
@@ -47,8 +50,7 @@ class Sampler:
         masked = [np.where(span.legal, self._shaped(logits, span), -np.inf).astype(np.float32) for span in spans]
         chosen = 0
         if len(spans) > 1:
-            masses = np.array([_log_sum_exp(part) for part in masked])
-            chosen = self._draw(masses, self._params.temperature, 1.0)
+            chosen = self._kind(np.array([_log_sum_exp(part) for part in masked]))
         span, part = spans[chosen], masked[chosen]
         top_p = self._params.top_p if span.kind is Kind.LANGUAGE else 1.0
         if span.given is not None:
@@ -61,6 +63,16 @@ class Sampler:
         scored = is_text and self._params.top_logprobs is not None
         self.scores = _scores(logits, span, symbol, self._params.top_logprobs or 0) if scored else None
         return symbol
+
+    def _kind(self, masses: np.ndarray) -> int:
+        """Which of two spans is next, text or sound: (2,) log masses -> index."""
+        if self._params.temperature > 0.0:
+            return self._draw(masses, 1.0, 1.0)  # a cooler draw would be late or never, like a greedy one
+        self._only_sound *= float(1.0 / (1.0 + np.exp(masses[0] - masses[1])))
+        if self._only_sound >= 0.5:
+            return 1
+        self._only_sound = 1.0
+        return 0
 
     def _shaped(self, logits: np.ndarray, span: Span) -> np.ndarray:
         """(N,) of the span's symbols, with what the request adds to those of text."""

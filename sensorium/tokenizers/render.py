@@ -335,14 +335,18 @@ class Renderer:
             stream.heard.append((position, clip.features[frame]))
 
     def _speech(self, stream: Stream, clip: EncodedAudio) -> None:
-        """A spoken reply: text a bounded lead ahead of its sound; where it was cut, of no more words than had begun."""
+        """A spoken reply: text a bounded lead ahead of its sound; where it was cut, of no more words than had begun.
+
+        What was cut is there to be gone on with, not to be learned: its text ends with the words that had begun, and a
+        network that learned it would now and then write no more text, and have nothing to say.
+        """
         if clip.transcript is None or clip.voice is None:
             raise ValueError("a spoken reply needs its transcript and its voice")
-        reply, start = self.config.reply, self.vocabulary.text_start
+        cut = clip.cut and self.config.cuts
+        reply, start = 0.0 if cut else self.config.reply, self.vocabulary.text_start
         stream.add(vocab.SPEAK, weight=reply)
         stream.add(vocab.voice_id(clip.voice), weight=0.0)
         tokens, due = self._token_frames(clip, end=False)
-        cut = clip.cut and self.config.cuts
         slots = _SLOTS[self.config.interleave](due, len(clip.codes), self.config)
         written = 0
         for frame in range(len(clip.codes) + 1):
