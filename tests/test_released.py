@@ -26,8 +26,8 @@ from tests.serving import ROOT, serve
 @pytest.fixture(scope="module")
 def client() -> Iterator[OpenAI]:
     assert RELEASED.is_dir(), "no weights are shipped"
-    with serve() as url:
-        yield OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+    with serve() as url, OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        yield client
 
 
 def ask(client: OpenAI, *parts: Any) -> str:

@@ -72,10 +72,10 @@ def test_pictures_and_clips(client: openai.OpenAI):
 
 def test_a_picture_by_url():
     with web(lambda handler: reply(handler, picture("JPEG"))) as url, live(allow_private_urls=True) as server:
-        client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="sk-x")
-        completion = client.chat.completions.create(model="gpt-4o", messages=says(image_part(f"{url}/a.jpg")))
+        completion = server.official().chat.completions.create(
+            model="gpt-4o", messages=says(image_part(f"{url}/a.jpg"))
+        )
         assert completion.choices[0].message.content == "I got a picture of 8 x 6."
-        client.close()
 
 
 def test_a_private_url_is_refused(client: openai.OpenAI):

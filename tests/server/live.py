@@ -6,10 +6,11 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import httpx2
+import openai
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
@@ -25,6 +26,12 @@ class Live(NamedTuple):
     url: str
     engine: FakeEngine
     http: httpx2.Client
+    closing: ExitStack
+
+    def official(self, **options: Any) -> openai.OpenAI:
+        """The official client. It is closed with the server: a connection left open is a warning in a later test."""
+        options = {"api_key": "none", "max_retries": 0, **options}
+        return self.closing.enter_context(openai.OpenAI(base_url=f"{self.url}/v1", **options))
 
     def chat(self, content: Any = "hi", **fields: Any) -> httpx2.Response:
         """One user message to the chat endpoint."""
@@ -74,8 +81,8 @@ def live(
         port = server.servers[0].sockets[0].getsockname()[1]
         url = f"{'https' if shown else 'http'}://127.0.0.1:{port}"
         trusted = ssl.create_default_context(cafile=shown.certificate) if shown else True
-        with httpx2.Client(base_url=url, timeout=20, verify=trusted) as http:
-            yield Live(url, engine, http)
+        with httpx2.Client(base_url=url, timeout=20, verify=trusted) as http, ExitStack() as closing:
+            yield Live(url, engine, http, closing)
     finally:
         server.should_exit = True
         thread.join(timeout=10)

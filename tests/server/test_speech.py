@@ -12,7 +12,6 @@ import numpy as np
 import openai
 import pytest
 import soundfile
-from openai import OpenAI
 
 from sensorium.engine.fake import FakeEngine
 from sensorium.messages import Text
@@ -23,10 +22,6 @@ from tests.server.live import Live, envelope, live
 FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
 CODECS = {"mp3": "mp3", "opus": "opus", "aac": "aac", "flac": "flac", "wav": "pcm_s16le"}
 MEDIA_TYPES = {"mp3": "audio/mpeg", "opus": "audio/ogg", "aac": "audio/aac", "flac": "audio/flac", "wav": "audio/wav"}
-
-
-def client(server: Live) -> OpenAI:
-    return OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
 
 
 def speak(server: Live, **fields: Any) -> bytes:
@@ -73,12 +68,12 @@ def test_players_decode_every_format(server: Live, format: str, tmp_path: Path):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_the_official_client_streams_every_format(server: Live, format: Any):
-    with client(server).audio.speech.with_streaming_response.create(
+    with server.official().audio.speech.with_streaming_response.create(
         model="tts-1", voice="nova", input="Hello. This is a longer text, in two sentences.", response_format=format
     ) as response:
         pieces = list(response.iter_bytes())
     assert response.headers["content-type"] == MEDIA_TYPES.get(format, "audio/pcm")
-    whole = client(server).audio.speech.create(
+    whole = server.official().audio.speech.create(
         model="tts-1", voice="nova", input="Hello. This is a longer text, in two sentences.", response_format=format
     )
     assert len(b"".join(pieces)) == len(whole.content)
@@ -172,8 +167,8 @@ def test_what_cannot_be_obeyed_is_refused(server: Live, fields: dict[str, Any], 
 def test_what_was_said_is_counted():
     with live(api_keys=("sk-mine",)) as server:
         with pytest.raises(openai.AuthenticationError):
-            client(server).audio.speech.create(model="tts-1", voice="alloy", input="hi")
-        keyed = OpenAI(base_url=f"{server.url}/v1", api_key="sk-mine")
+            server.official().audio.speech.create(model="tts-1", voice="alloy", input="hi")
+        keyed = server.official(api_key="sk-mine")
         assert keyed.audio.speech.create(model="tts-1", voice="alloy", input="hi there").content
     with live() as server:
         speak(server, input="hi there", model="tts-1")

@@ -11,7 +11,6 @@ import numpy as np
 import openai
 import pytest
 import soundfile
-from openai import OpenAI
 
 from sensorium.engine.fake import FakeEngine
 from sensorium.server.segments import RATE_HZ, Cutting, Segmenter
@@ -36,13 +35,9 @@ def spoken(times: int = 1, pause_s: float = 1.0) -> bytes:
     return file.getvalue()
 
 
-def client(server: Live) -> OpenAI:
-    return OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
-
-
 def transcribe(server: Live, **fields: Any) -> Any:
     asked: dict[str, Any] = {"model": "gpt-4o-transcribe", "file": ("a.wav", spoken(2)), **fields}
-    return client(server).audio.transcriptions.create(**asked)
+    return server.official().audio.transcriptions.create(**asked)
 
 
 def refusal(server: Live, *, file: bytes | None = None, name: str = "a.wav", **fields: Any) -> Any:
@@ -226,11 +221,11 @@ def test_seconds_are_counted_and_keys_have_areas():
 
 @pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # of the client: OpenAI ends the endpoint
 def test_translations_ask_for_english(server: Live):
-    told = client(server).audio.translations.create(model="whisper-1", file=("a.wav", spoken()))
+    told = server.official().audio.translations.create(model="whisper-1", file=("a.wav", spoken()))
     assert told.text.startswith("I got a clip of")
     asked = server.engine.requests[-1]
     assert asked.messages[0].text == "translate to english"
-    verbose: Any = client(server).audio.translations.create(
+    verbose: Any = server.official().audio.translations.create(
         model="whisper-1", file=("a.wav", spoken()), response_format="verbose_json"
     )
     assert verbose.language == "english"
