@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sensorium.messages import Audio, Message, Part, Video
+from sensorium.messages import Audio, Image, Message, Part, Video
 
 SEED = 1
 
 
 def as_asked(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """A conversation as a user brings it: clips without their transcripts, films without their stories."""
+    """A conversation as a user brings it: clips without transcripts, pictures and films without captions."""
 
     def bare(part: Part) -> Part:
         if isinstance(part, Video):
             sound = None if part.sound is None else _unheard(part.sound)
             return Video(frames=part.frames, times_ms=part.times_ms, sound=sound)
+        if isinstance(part, Image):
+            return replace(part, caption=None)
         return _unheard(part) if isinstance(part, Audio) else part
 
     return tuple(replace(message, parts=tuple(bare(part) for part in message.parts)) for message in messages)

@@ -19,7 +19,7 @@ from sensorium.evals.run import run
 from sensorium.evals.scorers import Edited, SeenObject, SeenScene
 from sensorium.evals.task import Reply, Sample
 from sensorium.evals.tasks import every_task
-from sensorium.messages import Audio, Message, Text, ToolCall
+from sensorium.messages import Audio, Image, Message, Text, ToolCall, Video
 from sensorium.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
 from tests.evals.scripted import Gallery, ScriptedSampler, clip, manner, transcribe
 
@@ -46,6 +46,7 @@ def test_samples_are_distinct_balanced_and_do_not_tell_the_answer(name: str):
         assert set(Counter(sample.condition for sample in samples).values()) == {3}
     parts = [part for sample in samples for message in sample.messages for part in message.parts]
     assert all(part.transcript is None and not part.words for part in parts if isinstance(part, Audio))
+    assert all(part.caption is None for part in parts if isinstance(part, Image | Video))
     assert all(sample.messages[-1].role == "user" and sample.target for sample in samples)
 
 
