@@ -7,14 +7,11 @@ bounded by the header and then by what comes; and of each frame that is kept onl
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import av
-import av.error
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
@@ -24,6 +21,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from sensorium.messages import Audio, Image, Video
+from sensorium.server.container import SoundTrack, opened, reader_of
 from sensorium.server.errors import APIError, invalid
 
 MAX_FRAME_SIDE = 256  # frames are scaled down to fit: an engine sees less
@@ -32,9 +30,7 @@ MIN_FPS, MAX_FPS = 0.05, 4.0
 
 _MAX_FILE_FPS = 240  # of a file, on average: what slow motion is recorded at
 _CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4")
-_SOUND_CODECS = ("aac", "mp3", "mp3float", "opus", "libopus", "vorbis", "flac", "alac", "ac3", "eac3")
 _MOST_PIXELS = 2**33  # of all frames together, kept or not: half a minute's decoding, 138 s of full HD
-_MAX_SOUND_SAMPLES = 2**16  # in one block of a sound track
 _SILENCE = 1e-4  # of full scale: nobody hears what stays below it
 _SLACK_S = 0.5  # a film may be so much longer than it says
 
@@ -54,13 +50,9 @@ class FilmTooLong(APIError):
         super().__init__(message, param=param, code="video_too_long")
 
 
-def film_format(data: bytes) -> str | None:
-    """How FFmpeg calls the container, by the file's first bytes; None if it is no film of a kind that is read."""
-    if data[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-        return "mov"  # mp4 is a kind of it
-    if data.startswith(b"\x1a\x45\xdf\xa3"):
-        return "matroska"  # webm is a kind of it
-    return None
+def is_film(data: bytes) -> bool:
+    """By its first bytes: whether it is an MP4, MOV or WebM file, though there may only be sound in it."""
+    return reader_of(data) in ("mov", "matroska")
 
 
 def decode_film(data: bytes, param: str, bounds: FilmBounds, *, fps: float | None, sample_rate_hz: int) -> Video:
@@ -71,28 +63,28 @@ def decode_film(data: bytes, param: str, bounds: FilmBounds, *, fps: float | Non
     """
     if not data:
         raise invalid("The film is empty.", param, "empty_video_file")
-    format = film_format(data)
-    if format is None:
+    reader = reader_of(data)
+    if reader is None or not is_film(data):
         raise invalid("The film is not an MP4, MOV or WebM file.", param, "invalid_video_format")
     try:
-        with av.open(io.BytesIO(data), "r", format=format) as container:
-            streams = _opened(container, param, bounds)
+        with opened(data, reader) as container:
+            shown, sounding = _pictures(container, param, bounds), next(iter(container.streams.audio), None)
             told_s = (container.duration or 0) / av.time_base
             if told_s > bounds.max_s + _SLACK_S:
                 raise FilmTooLong(param, bounds.max_s)
             if fps is not None and told_s * fps >= bounds.max_frames + 1:
                 raise _too_many(param, bounds)
-            stretch = float(streams.seen.sample_aspect_ratio or 1.0)
+            stretch = float(shown.sample_aspect_ratio or 1.0)
             seen = _Seen(fps, param, bounds, stretch=stretch if 0.1 <= stretch <= 10.0 else 1.0)
-            heard = _Heard(sample_rate_hz, param, bounds)
-            for packet in container.demux([stream for stream in streams if stream is not None]):
+            heard = None if sounding is None else _Heard(sounding, sample_rate_hz, param, bounds)
+            for packet in container.demux([shown] if sounding is None else [shown, sounding]):
                 for frame in packet.decode():
                     if isinstance(frame, VideoFrame):
                         seen.push(frame)
-                    elif isinstance(frame, AudioFrame):
+                    elif isinstance(frame, AudioFrame) and heard is not None:
                         heard.push(frame)
             frames, times_s, start_s = seen.finish()
-            sound = heard.finish(start_s)
+            sound = None if heard is None else heard.finish(start_s)
     except APIError:
         raise
     except Exception as error:  # FFmpeg's errors, and what a file that contradicts itself makes of our own arithmetic
@@ -108,30 +100,20 @@ def _damaged(param: str) -> APIError:
     return invalid("The film is damaged and cannot be decoded.", param, "video_parse_error")
 
 
-class _Streams(NamedTuple):
-    seen: VideoStream
-    heard: AudioStream | None
-
-
-def _opened(container: InputContainer, param: str, bounds: FilmBounds) -> _Streams:
-    """The first picture track and the first sound track, each ready to decode within bounds."""
+def _pictures(container: InputContainer, param: str, bounds: FilmBounds) -> VideoStream:
+    """The first picture track, ready to decode within bounds."""
     covers = Disposition.attached_pic  # a picture on the box, not in the film
-    seen = next((stream for stream in container.streams.video if not stream.disposition & covers), None)
-    if seen is None:
+    shown = next((stream for stream in container.streams.video if not stream.disposition & covers), None)
+    if shown is None:
         raise invalid("The file has no picture track: send sound as a clip.", param, "invalid_video_format")
-    if seen.codec_context.name not in _CODECS:
-        raise invalid(f"Films in {seen.codec_context.name} are not read.", param, "invalid_video_format")
-    context = seen.codec_context
+    context = shown.codec_context
+    if context.name not in _CODECS:
+        raise invalid(f"Films in {context.name} are not read.", param, "invalid_video_format")
     if not 0 < context.width * context.height <= bounds.max_pixels:
         raise invalid(f"A frame of the film has more than {bounds.max_pixels} pixels.", param, "video_too_large")
     context.thread_count = 1  # each thread of a decoder holds frames of its own
     context.options = {"max_pixels": str(bounds.max_pixels)}
-    heard = next(iter(container.streams.audio), None)
-    if heard is not None:
-        if heard.codec_context.name not in _SOUND_CODECS:
-            raise invalid(f"Sound tracks in {heard.codec_context.name} are not read.", param, "invalid_video_format")
-        heard.codec_context.options = {"max_samples": str(_MAX_SOUND_SAMPLES)}
-    return _Streams(seen, heard)
+    return shown
 
 
 def _too_many(param: str, bounds: FilmBounds) -> APIError:
@@ -216,9 +198,9 @@ def _small(frame: VideoFrame, stretch: float) -> np.ndarray:
 class _Heard:
     """Takes the sound of a file in order, and keeps it mono at the rate asked for."""
 
-    def __init__(self, sample_rate_hz: int, param: str, bounds: FilmBounds) -> None:
+    def __init__(self, stream: AudioStream, sample_rate_hz: int, param: str, bounds: FilmBounds) -> None:
         self._rate_hz, self._param, self._bounds = sample_rate_hz, param, bounds
-        self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=sample_rate_hz)
+        self._track = SoundTrack(stream, rate_hz=sample_rate_hz, param=param, code="invalid_video_format")
         self._blocks: list[np.ndarray] = []
         self._start_s: float | None = None
         self._num_samples = 0
@@ -226,12 +208,12 @@ class _Heard:
     def push(self, frame: AudioFrame) -> None:
         if self._start_s is None:
             self._start_s = 0.0 if frame.time is None else float(frame.time)
-        self._add(self._resampler.resample(frame))
+        self._add(self._track.push(frame))
 
-    def _add(self, frames: list[AudioFrame]) -> None:
-        for frame in frames:
-            self._blocks.append(frame.to_ndarray()[0])
-            self._num_samples += len(self._blocks[-1])
+    def _add(self, blocks: Iterable[np.ndarray]) -> None:
+        for block in blocks:
+            self._blocks.append(block)
+            self._num_samples += len(block)
         if self._num_samples > (self._bounds.max_s + _SLACK_S) * self._rate_hz:
             raise FilmTooLong(self._param, self._bounds.max_s)
 
@@ -239,8 +221,8 @@ class _Heard:
         """(N,) from where the picture begins, silent until the sound does; None if it is never more than silence."""
         if self._start_s is None:
             return None
-        self._add(self._resampler.resample(None))
-        waveform = np.concatenate(self._blocks or [np.zeros(0, np.float32)]).clip(-1.0, 1.0)
+        self._add(self._track.push(None))
+        waveform = np.concatenate(self._blocks or [np.zeros(0, np.float32)])
         late = round((self._start_s - start_s) * self._rate_hz)
         if late > (self._bounds.max_s + _SLACK_S) * self._rate_hz:
             raise FilmTooLong(self._param, self._bounds.max_s)

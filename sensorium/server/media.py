@@ -8,36 +8,29 @@ event loop: what a file of a few kilobytes may unfold to is taken a bounded numb
 from __future__ import annotations
 
 import asyncio
-import io
-import struct
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
-import av
-import av.error
 import numpy as np
-import soundfile
-import soxr
 
 from sensorium.engine.request import EngineInfo
 from sensorium.messages import Audio, Image, Part, Text, Video
 from sensorium.server.animation_in import decode_animation
 from sensorium.server.config import ServerConfig
+from sensorium.server.container import reader_of
 from sensorium.server.errors import APIError, context_exceeded, invalid, unsupported
 from sensorium.server.fetch import FetchError, TooLarge, fetch
 from sensorium.server.files import FileReader, KeptFile
-from sensorium.server.film_in import FilmBounds, FilmTooLong, decode_film, film_format
+from sensorium.server.film_in import FilmBounds, FilmTooLong, decode_film, is_film
 from sensorium.server.image_tokens import Detail, picture_size, views_of
 from sensorium.server.pages_in import decode_pages
 from sensorium.server.picture_in import AnimatedPicture, decode_image, decode_whole, from_base64, image_from_data_url
+from sensorium.server.sound_file import SoundFile, SoundTooLong
 
 AudioFormat = Literal["wav", "mp3"]
 T = TypeVar("T")
-
-_MIN_RATE_HZ, _MAX_RATE_HZ, _MAX_CHANNELS = 4_000, 192_000, 8
-_WAV_SIZE_UNKNOWN = 0x7FFF0000  # writers that cannot seek back leave a size in this region
 
 _PICTURE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")  # of RIFF files, those that are no sound
 _MOST_TOKEN_BYTES = 64  # longer tokens no tokenizer has
@@ -229,9 +222,10 @@ class MediaReader:
             name, data = await self._kept(given.id, f"{param}.file_id")
         else:
             name, data = given.name or "", await self._in_thread(bytes_of_data_url, given.data, f"{param}.file_data")
-        if _is_wav(data) or _is_mp3(data):
-            return [await self._clip(data, "wav" if _is_wav(data) else "mp3", param)]
-        if film_format(data):
+        reader = reader_of(data)
+        if reader == "wav" or reader == "mp3":
+            return [await self._clip(data, reader, param)]
+        if is_film(data):
             return [await self._film(data, None, param)]
         if data.startswith(_PICTURE_SIGNATURES):
             return [await self._image(data, "auto", param)]
@@ -339,27 +333,14 @@ class MediaReader:
         allowed_s = config.max_audio_s - self._audio_s
         held_s = max(0.0, self._free_tokens / self._audio_tokens_per_s)
         try:
-            clip = await self._in_thread(self._decode_audio, data, format, param, min(allowed_s, held_s))
-        except ClipTooLong:
+            max_s = max(0.0, min(allowed_s, held_s))
+            clip = await self._in_thread(decode_clip, data, format, param, max_s, self._sample_rate_hz)
+        except SoundTooLong:
             if held_s < allowed_s:
                 raise self._exceeded() from None
             raise
         self._audio_s += clip.duration_ms / 1000
         return clip
-
-    def _decode_audio(self, data: bytes, format: AudioFormat, param: str, max_s: float) -> Audio:
-        waveform, rate_hz = decode_audio(data, format, param, max_s)
-        if rate_hz != self._sample_rate_hz:
-            waveform = soxr.resample(waveform, rate_hz, self._sample_rate_hz)
-        return Audio(waveform=waveform, sample_rate_hz=self._sample_rate_hz)
-
-
-class ClipTooLong(APIError):
-    """A clip has more seconds than are left to its request."""
-
-    def __init__(self, param: str) -> None:
-        message = "The clips of this request are longer than allowed."
-        super().__init__(message, param=param, code="audio_too_large")
 
 
 def bytes_of_data_url(text: str, param: str) -> bytes:
@@ -374,73 +355,8 @@ def bytes_of_data_url(text: str, param: str) -> bytes:
         raise invalid("The file is not valid base64.", param) from None
 
 
-def decode_audio(data: bytes, format: AudioFormat, param: str, max_s: float) -> tuple[np.ndarray, int]:
-    """A WAV or MP3 file as mono float32 in [-1, 1], and its sample rate in Hz."""
-    if not data:
-        raise invalid("The clip is empty.", param)
-    looks_right = _is_wav(data) if format == "wav" else _is_mp3(data)
-    if not looks_right:
-        raise invalid(f"The clip is not in {format} format.", param)
-    decode = _decode_wav if format == "wav" else _decode_mp3
-    try:
-        waveform, rate_hz = decode(data, param, max_s)
-    except (soundfile.LibsndfileError, av.error.FFmpegError, ValueError, struct.error) as error:
-        raise invalid(f"The clip is damaged and cannot be decoded as {format}.", param) from error
-    if not len(waveform):
-        raise invalid("The clip holds no sound.", param)
-    if not np.isfinite(waveform).all():
-        raise invalid("The clip holds samples that are not numbers.", param)
-    return np.clip(waveform, -1.0, 1.0), rate_hz
-
-
-def _is_wav(data: bytes) -> bool:
-    return data[:4] in (b"RIFF", b"RIFX", b"RF64") and data[8:12] == b"WAVE"
-
-
-def _is_mp3(data: bytes) -> bool:
-    return data[:3] == b"ID3" or (len(data) > 2 and data[0] == 0xFF and data[1] & 0xE6 == 0xE2)  # sync, layer III
-
-
-def _decode_wav(data: bytes, param: str, max_s: float) -> tuple[np.ndarray, int]:
-    check_wav_is_whole(data)
-    with soundfile.SoundFile(io.BytesIO(data)) as file:
-        check_sound(file.samplerate, file.channels, param)
-        if file.frames > max_s * file.samplerate:
-            raise ClipTooLong(param)
-        return file.read(dtype="float32", always_2d=True).mean(axis=1), file.samplerate
-
-
-def check_wav_is_whole(data: bytes) -> None:
-    """A file cut short says so in the size of its `data` chunk, which libsndfile silently corrects."""
-    order = ">" if data[:4] == b"RIFX" else "<"
-    position = 12
-    while position + 8 <= len(data):
-        name, (size,) = data[position : position + 4], struct.unpack_from(f"{order}I", data, position + 4)
-        position += 8 + size + size % 2
-        if name == b"data":
-            if len(data) < position - size % 2 and size < _WAV_SIZE_UNKNOWN:
-                raise ValueError("cut short")
-            return
-
-
-def _decode_mp3(data: bytes, param: str, max_s: float) -> tuple[np.ndarray, int]:
-    with av.open(io.BytesIO(data), "r", format="mp3") as container:
-        stream = container.streams.audio[0]
-        rate_hz = stream.codec_context.sample_rate
-        check_sound(rate_hz, stream.codec_context.channels, param)
-        resampler = av.AudioResampler(format="fltp", rate=rate_hz)  # only unifies the sample format
-        blocks, num_samples = [], 0
-        for frame in container.decode(stream):
-            for unified in resampler.resample(frame):
-                blocks.append(unified.to_ndarray().mean(axis=0))  # (C, N) -> (N,)
-                num_samples += len(blocks[-1])
-            if num_samples > max_s * rate_hz:
-                raise ClipTooLong(param)
-        return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), rate_hz
-
-
-def check_sound(rate_hz: int, num_channels: int, param: str) -> None:
-    if not _MIN_RATE_HZ <= rate_hz <= _MAX_RATE_HZ:
-        raise invalid(f"The clip's sample rate is outside {_MIN_RATE_HZ}..{_MAX_RATE_HZ} Hz.", param)
-    if not 1 <= num_channels <= _MAX_CHANNELS:
-        raise invalid(f"The clip has more than {_MAX_CHANNELS} channels.", param)
+def decode_clip(data: bytes, format: AudioFormat, param: str, max_s: float, rate_hz: int) -> Audio:
+    """A WAV or MP3 file, mono and at the rate asked for. Raises APIError naming `param`, SoundTooLong if it is that."""
+    name = f"clip.{format}"
+    with SoundFile(data, name, rate_hz=rate_hz, max_s=max_s, param=param, noun="clip", code="invalid_value") as file:
+        return Audio(waveform=np.concatenate(list(file.pieces())), sample_rate_hz=rate_hz)

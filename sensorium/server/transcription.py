@@ -82,13 +82,11 @@ class _Job:
     """A request that has been understood, and how far it has come."""
 
     form: Form
-    data: bytes
-    filename: str
+    file: SoundFile
     cutting: Cutting
     charge: Charge
     translates: bool = False
     speakers: Speakers | None = None
-    duration_s: float | None = None  # as the file's header says
     heard_s: float = 0.0
     usage: Usage = field(default_factory=Usage)
     figures: dict[str, Any]
@@ -128,8 +126,6 @@ class Transcriptions:
         check_model(form.model, self._engine.info, self._config, param="model")
         refuse_unsupported(form, set(fields), self._engine.info)
         job = await self._job(http, form, upload, form.cutting)
-        if form.response_format == "diarized_json":
-            job.speakers = Speakers(await self._known_speakers(form))
         if form.stream:
             events = until_done(self._events(job, form))
             return EventStream(await anext(events), events)
@@ -153,24 +149,20 @@ class Transcriptions:
         return fields, take_file(fields)
 
     async def _job(self, http: Request, form: Form, upload: Upload, cutting: Cutting) -> _Job:
-        opened = await self._in_thread(self._open, upload.data, upload.filename)
-        with opened:
-            duration_s = opened.duration_s
+        file = await self._in_thread(self._open, upload)
         charge = await self._meter.begin(
-            http.state, form.model, tokens=0, kind="audio_transcriptions", audio_s=duration_s or 0.0
+            http.state, form.model, tokens=0, kind="audio_transcriptions", audio_s=file.duration_s or 0.0
         )
         return _Job(
             form=form,
-            data=upload.data,
-            filename=upload.filename,
+            file=file,
             cutting=cutting,
             charge=charge,
-            duration_s=duration_s,
             figures=http.state.log,
         )
 
-    def _open(self, data: bytes, filename: str) -> SoundFile:
-        return SoundFile(data, filename, rate_hz=RATE_HZ, max_s=self._config.max_transcription_s)
+    def _open(self, upload: Upload) -> SoundFile:
+        return SoundFile(upload.data, upload.filename, rate_hz=RATE_HZ, max_s=self._config.max_transcription_s)
 
     async def _known_speakers(self, form: TranscriptionForm) -> list[tuple[str, np.ndarray]]:
         known: list[tuple[str, np.ndarray]] = []
@@ -193,6 +185,8 @@ class Transcriptions:
     async def _lines(self, job: _Job) -> AsyncGenerator[InputTranscriptDelta | Line, None]:
         """What is heard, delta by delta, and behind those of each segment its line."""
         told_s = 0.0
+        if isinstance(job.form, TranscriptionForm) and job.form.response_format == "diarized_json":
+            job.speakers = Speakers(await self._known_speakers(job.form))
         async with aclosing(self._segments(job)) as segments:
             async for segment in segments:
                 deltas: list[InputTranscriptDelta] = []
@@ -211,18 +205,17 @@ class Transcriptions:
                 yield line_of(segment, deltas, speaker=speaker)
                 if job.heard_s >= told_s + _TOLD_EVERY_S:
                     told_s = job.heard_s
-                    log.info("transcribing", heard_s=round(job.heard_s, 1), duration_s=job.duration_s)
+                    log.info("transcribing", heard_s=round(job.heard_s, 1), duration_s=job.file.duration_s)
         spent = Usage() if job.translates else job.usage  # of translations each answer has been counted
-        job.charge.add(spent, heard_s=job.heard_s - (job.duration_s or 0.0))
+        job.charge.add(spent, heard_s=job.heard_s - (job.file.duration_s or 0.0))
         self._metrics.count_tokens(spent)
         job.figures["audio_s"] = round(job.heard_s, 1)
         job.figures["input_tokens"] = job.usage.input_tokens
         job.figures["output_tokens"] = job.usage.output_tokens
 
     async def _segments(self, job: _Job) -> AsyncGenerator[Segment, None]:
-        opened = await self._in_thread(self._open, job.data, job.filename)
-        with opened:
-            pieces, segmenter = opened.pieces(), Segmenter(job.cutting)
+        with job.file as file:
+            pieces, segmenter = file.pieces(), Segmenter(job.cutting)
             while (piece := await self._in_thread(next, pieces, _END)) is not _END:
                 assert isinstance(piece, np.ndarray)
                 for segment in await self._in_thread(_listed, segmenter.push(piece)):
@@ -287,7 +280,7 @@ class Transcriptions:
                     delta["logprobs"] = logprobs_body(item.logprobs)
                 if is_diarized:
                     delta["segment_id"] = f"seg_{len(lines):03d}"
-                delta["progress"] = {"seconds": round(job.heard_s, 1), "total_seconds": job.duration_s}
+                delta["progress"] = {"seconds": round(job.heard_s, 1), "total_seconds": job.file.duration_s}
                 yield server_sent(delta)
         done: Json = {"type": "transcript.text.done", "text": whole_text(lines), "usage": _tokens_body(job.usage)}
         if form.include:

@@ -22,7 +22,7 @@ from sensorium.messages import Audio
 from sensorium.server import media
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError
-from sensorium.server.media import AudioFormat, decode_audio
+from sensorium.server.media import AudioFormat, decode_clip
 from sensorium.server.picture_in import MAX_SIDE, decode_image, image_from_data_url
 from tests.server.live import Live, live
 from tests.server.samples import audio_part, b64, data_url, image_part, mp3, picture, tone, wav
@@ -40,7 +40,7 @@ def refused_image(data: bytes, config: ServerConfig = CONFIG) -> str | None:
 
 def refused_audio(data: bytes, format: AudioFormat = "wav", max_s: float = 10.0) -> str | None:
     with pytest.raises(APIError) as caught:
-        decode_audio(data, format, "here", max_s)
+        decode_clip(data, format, "here", max_s, 16_000)
     assert (caught.value.status, caught.value.param) == (400, "here")
     return caught.value.code
 
@@ -234,23 +234,23 @@ def test_data_urls_may_have_line_breaks_and_parameters():
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "ULAW"])
 def test_wav_clips_become_mono(subtype: str):
-    waveform, rate_hz = decode_audio(wav(num_channels=2, rate_hz=44_100, subtype=subtype), "wav", "here", 10)
-    assert (waveform.dtype, waveform.shape, rate_hz) == (np.float32, (22_050,), 44_100)
-    assert np.abs(waveform - tone(rate_hz=44_100)).max() < 0.02
+    clip = decode_clip(wav(num_channels=2, rate_hz=44_100, subtype=subtype), "wav", "here", 10, 44_100)
+    assert (clip.waveform.dtype, clip.waveform.shape, clip.sample_rate_hz) == (np.float32, (22_050,), 44_100)
+    assert np.abs(clip.waveform - tone(rate_hz=44_100)).max() < 0.02
 
 
 @pytest.mark.parametrize("num_channels", [1, 2])
 def test_mp3_clips_become_mono(num_channels: int):
-    waveform, rate_hz = decode_audio(mp3(num_channels=num_channels), "mp3", "here", 10)
-    assert (waveform.dtype, rate_hz) == (np.float32, 24_000)
-    assert abs(len(waveform) - 12_000) < 1200
-    assert 0.3 < np.abs(waveform).max() < 0.7
+    clip = decode_clip(mp3(num_channels=num_channels), "mp3", "here", 10, 24_000)
+    assert (clip.waveform.dtype, clip.sample_rate_hz) == (np.float32, 24_000)
+    assert abs(len(clip.waveform) - 12_000) < 1200
+    assert 0.3 < np.abs(clip.waveform).max() < 0.7
 
 
 def test_a_wav_whose_writer_could_not_seek_back_is_read():
     data = bytearray(wav())
     data[40:44] = b"\xff\xff\xff\xff"
-    assert len(decode_audio(bytes(data), "wav", "here", 10)[0]) == 8000
+    assert len(decode_clip(bytes(data), "wav", "here", 10, 16_000).waveform) == 8000
 
 
 def test_bad_clips_are_refused():
@@ -281,7 +281,7 @@ def test_damaged_clips_never_escape_as_other_errors(format):
         for position in rng.integers(0, 200, 4):
             damaged[position] = rng.integers(0, 256)
         try:
-            decode_audio(bytes(damaged[: rng.integers(1, len(damaged) + 1)]), format, "here", 10)
+            decode_clip(bytes(damaged[: rng.integers(1, len(damaged) + 1)]), format, "here", 10, 16_000)
         except APIError:
             pass
 
@@ -295,7 +295,7 @@ def test_the_engine_gets_clips_at_its_own_rate(server: Live):
         assert abs(clip.duration_ms - 500) < 60
 
 
-@pytest.mark.parametrize("name", ["decode_image", "decode_audio"])
+@pytest.mark.parametrize("name", ["decode_image", "decode_clip"])
 def test_decoding_never_runs_on_the_event_loop(server: Live, monkeypatch: pytest.MonkeyPatch, name: str):
     on_loop = []
     decode = getattr(media, name)
@@ -328,7 +328,7 @@ def test_few_files_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch):
 
         return run
 
-    for name in ("decode_image", "decode_audio"):
+    for name in ("decode_image", "decode_clip"):
         monkeypatch.setattr(media, name, watched(name))
     with live(max_concurrent_decodes=2) as server, ThreadPoolExecutor(8) as pool:
         parts = [image_part(data_url(picture())), audio_part(wav())]
@@ -376,7 +376,7 @@ def test_what_the_context_cannot_hold_is_not_decoded(
     engine = FakeEngine(max_tokens=10_000)
     engine.info = EngineInfo(model="m", max_tokens=200, sample_rate_hz=16_000, voices=engine.info.voices, limits=limits)
     decoded = []
-    for name in ("decode_image", "_decode_mp3"):
+    for name in ("decode_image", "decode_clip"):
         decode = getattr(media, name)
         monkeypatch.setattr(media, name, lambda *args, decode=decode: decoded.append(1) or decode(*args))
     too_long = ("messages", "context_length_exceeded")

@@ -10,6 +10,7 @@ from typing import Any, cast
 import av
 import numpy as np
 import pytest
+import soundfile
 from av.audio.stream import AudioStream
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,6 +66,34 @@ def test_every_format_is_read(ending: str):
     assert abs(len(sound) / 16_000 - 1.0) < 0.1
     spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound))))
     assert abs(np.argmax(spectrum) * 16_000 / len(sound) - 440) < 5
+
+
+@pytest.mark.parametrize("num_channels", [1, 2, 3, 6, 8])
+@pytest.mark.parametrize("format", ["WAV", "FLAC"])  # one has its channels interleaved, the other one by one
+def test_several_channels_are_as_loud_as_one(format: str, num_channels: int):
+    file = io.BytesIO()
+    soundfile.write(file, np.repeat(tone()[:, None], num_channels, axis=1), 16_000, format=format)
+    assert np.abs(decoded(file.getvalue()) - tone()).max() < 1e-3
+
+
+def test_the_way_down_to_the_networks_rate_leaves_speech_and_takes_what_is_above_it():
+    rate_hz = 44_100
+    at = np.arange(rate_hz) / rate_hz
+    for tone_hz, least, most in ((1000, 0.49, 0.51), (6500, 0.45, 0.51), (9500, 0.0, 0.01)):
+        file = io.BytesIO()
+        soundfile.write(file, 0.5 * np.sin(2 * np.pi * tone_hz * at), rate_hz, format="WAV")
+        assert least <= np.abs(decoded(file.getvalue())[2000:-2000]).max() <= most, tone_hz
+
+
+def test_rare_codecs_are_not_decoded():
+    file = io.BytesIO()
+    with av.open(file, "w", format="wav") as container:
+        stream = cast(AudioStream, container.add_stream("wmav2", rate=16_000, layout="mono", bit_rate=32_000))
+        frame = av.AudioFrame.from_ndarray(tone()[None], format="fltp", layout="mono")
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert refusal(file.getvalue(), "a.wav") == "invalid_file_format"
 
 
 def test_a_long_file_comes_in_pieces_and_is_never_held_whole():
