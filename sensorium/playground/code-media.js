@@ -117,43 +117,36 @@ ${pythonArguments(body)}) as said:
 }
 
 /**
- * POST /v1/audio/transcriptions, twice: as it is heard, and then with the times of the words.
+ * POST /v1/audio/transcriptions: as it is heard, each stretch of speech with the times of its words.
  * @param {Language} language @param {{model: string, speakers: boolean, file: string}} asked @param {Server} server
  */
 export function transcriptionCode(language, { model, speakers, file }, server) {
-  const format = speakers ? "diarized_json" : "json";
+  const format = speakers ? "diarized_json" : "verbose_json";
   if (language === "curl") {
-    const path = "/audio/transcriptions";
-    const once = (/** @type {[string, string][]} */ texts) => curlForm(path, [["model", model], ...texts], [["file", file]], server);
-    return once([["response_format", format], ["stream", "true"]])
-      + once([["response_format", "verbose_json"], ["timestamp_granularities[]", "word"]]);
+    const texts = [["model", model], ["response_format", format], ["stream", "true"], ["timestamp_granularities[]", "word"]];
+    return curlForm("/audio/transcriptions", /** @type {[string, string][]} */ (texts), [["file", file]], server);
   }
-  if (language === "javascript") {
-    const source = new Code(`createReadStream("${file}")`);
-    const streamed = { model, file: source, response_format: format, stream: true };
-    const whole = { model, file: source, response_format: "verbose_json", timestamp_granularities: ["word"] };
-    return `${javascriptHead(["createReadStream"], server)}const stream = await client.audio.transcriptions.create(${literal(streamed, JAVASCRIPT)});
+  const isJavascript = language === "javascript";
+  const source = new Code(isJavascript ? `createReadStream("${file}")` : `Path("${file}")`);
+  const body = { model, file: source, response_format: format, stream: true, timestamp_granularities: ["word"] };
+  if (isJavascript) {
+    return `${javascriptHead(["createReadStream"], server)}const stream = await client.audio.transcriptions.create(${literal(body, JAVASCRIPT)});
 for await (const event of stream) {
     if (event.type === "transcript.text.delta") process.stdout.write(event.delta);
-${speakers ? '    if (event.type === "transcript.text.segment") console.log(` (${event.speaker})`);\n' : ""}}
-
-const heard = await client.audio.transcriptions.create(${literal(whole, JAVASCRIPT)});
-for (const word of heard.words) console.log(word.start, word.end, word.word);
+    if (event.type !== "transcript.text.segment") continue;
+    console.log(${speakers ? "` (${event.speaker})`" : ""});
+    for (const word of event.words) console.log(word.start, word.end, word.word);
+}
 `;
   }
-  const sound = new Code("sound");
-  const streamed = { model, file: sound, response_format: format, stream: true };
-  const whole = { model, file: sound, response_format: "verbose_json", timestamp_granularities: ["word"] };
-  return `${pythonHead(["from pathlib import Path"], server)}sound = Path("${file}")
-stream = client.audio.transcriptions.create(
-${pythonArguments(streamed)})
+  return `${pythonHead(["from pathlib import Path"], server)}stream = client.audio.transcriptions.create(
+${pythonArguments(body)})
 for event in stream:
     if event.type == "transcript.text.delta":
         print(event.delta, end="", flush=True)
-${speakers ? '    elif event.type == "transcript.text.segment":\n        print(f" ({event.speaker})")\n' : ""}
-heard = client.audio.transcriptions.create(
-${pythonArguments(whole)})
-for word in heard.words:
-    print(f"{word.start:6.2f} {word.end:6.2f} {word.word}")
+    elif event.type == "transcript.text.segment":
+        print(${speakers ? 'f" ({event.speaker})"' : ""})
+        for word in event.words:
+            print("{start:6.2f} {end:6.2f} {word}".format(**word))
 `;
 }

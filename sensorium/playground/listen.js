@@ -1,7 +1,7 @@
 // @ts-check
-/** Wires the page that listens: a file is written down as it is heard, then its words get their times. */
+/** Wires the page that listens: a file is written down as it is heard, stretch by stretch with the times of its words. */
 
-import { ask, modelAbilities, streamEvents } from "./api.js";
+import { modelAbilities, streamEvents } from "./api.js";
 import { transcriptionCode } from "./code-media.js";
 import { byId } from "./dom.js";
 import { apiKey, fileName, save, showCode, showError, takeFiles, wirePage } from "./page.js";
@@ -14,10 +14,8 @@ import { clock } from "./waveform.js";
 const ROUTE = "/v1/audio/transcriptions";
 const CONTROLS = { file: "choose", response_format: "speakers" };
 const FILES = { txt: plainText, srt: subRip, vtt: webVtt };
-const SAME_S = 0.02; // times are told in hundredths of a second
 
 /** @typedef {import("./subtitles.js").Line} Line */
-/** @typedef {{start: number, end: number, speaker: string}} Turn */
 
 const track = new Track((atS) => transcript.mark(atS));
 const transcript = new Transcript((atS) => track.seek(atS));
@@ -34,52 +32,30 @@ function notify(message) {
 
 const asksForSpeakers = () => !byId("speakers-label").hidden && byId("speakers").checked;
 
-/** @param {File} file @param {Record<string, string>} fields */
-function formOf(file, fields) {
-  const form = new FormData();
-  form.append("file", file);
-  for (const [field, value] of Object.entries({ model: byId("model").value, ...fields })) form.append(field, value);
-  return form;
-}
-
-/** Writes a file down. Returns who speaks when, as far as that was asked. @param {File} file @param {AbortSignal} signal */
+/** Writes a file down. Returns how many seconds it has. @param {File} file @param {AbortSignal} signal */
 async function hear(file, signal) {
-  /** @type {Turn[]} */
-  const turns = [];
-  const form = formOf(file, { response_format: asksForSpeakers() ? "diarized_json" : "json", stream: "true" });
-  for await (const event of streamEvents(ROUTE, form, apiKey(), signal)) {
-    if (event.type === "transcript.text.delta") {
-      transcript.add(event.delta, event.segment_id);
-      const { seconds, total_seconds: total } = event.progress;
-      if (total) Object.assign(byId("progress"), { max: total, value: Math.min(seconds, total) });
-      byId("so-far").textContent = `heard ${clock(1000 * seconds)}${total ? ` of ${clock(1000 * total)}` : ""}`;
-    } else if (event.type === "transcript.text.segment") {
-      const speaker = event.speaker && `Speaker ${event.speaker}`;
-      turns.push({ start: event.start, end: event.end, speaker });
-      transcript.name(speaker);
-    }
+  const form = new FormData();
+  const asked = { model: byId("model").value, response_format: asksForSpeakers() ? "diarized_json" : "verbose_json" };
+  for (const [field, value] of Object.entries({ ...asked, stream: "true", "timestamp_granularities[]": "word" })) {
+    form.append(field, value);
   }
-  return turns;
-}
-
-/** The same file with the times of its words. @param {File} file @param {Turn[]} turns @param {AbortSignal} signal */
-async function timed(file, turns, signal) {
-  byId("progress").removeAttribute("value"); // how long this takes is not told
-  byId("so-far").textContent = "finding when each word is said";
-  const form = formOf(file, { response_format: "verbose_json" });
-  for (const kind of ["word", "segment"]) form.append("timestamp_granularities[]", kind);
-  const { words, segments, duration } = await (await ask(ROUTE, form, apiKey(), signal)).json();
-  const within = (/** @type {Turn} */ item, /** @type {Turn} */ whole) => item.start >= whole.start - SAME_S && item.end <= whole.end + SAME_S;
-  lines = segments
-    .filter((/** @type {Line} */ { text }) => text)
-    .map((/** @type {Line} */ segment) => ({
-      start: segment.start,
-      end: segment.end,
-      text: segment.text,
-      speaker: turns.find((turn) => Math.abs(turn.start - segment.start) < SAME_S)?.speaker ?? "",
-      words: words.filter((/** @type {any} */ word) => within(word, /** @type {any} */ (segment))),
-    }));
-  return duration;
+  form.append("file", file);
+  let heardS = 0;
+  for await (const event of streamEvents(ROUTE, form, apiKey(), signal)) {
+    if (event.type === "transcript.text.segment") {
+      const { start, end, text, words } = event;
+      const line = { start, end, text, words, speaker: event.speaker && `Speaker ${event.speaker}` };
+      lines.push(line);
+      transcript.finish(line);
+      continue;
+    }
+    if (event.type === "transcript.text.delta") transcript.add(event.delta);
+    const { seconds, total_seconds: total } = event.progress;
+    heardS = seconds;
+    if (total) Object.assign(byId("progress"), { max: total, value: Math.min(seconds, total) });
+    byId("so-far").textContent = `heard ${clock(1000 * seconds)}${total ? ` of ${clock(1000 * total)}` : ""}`;
+  }
+  return heardS;
 }
 
 /** @param {File | undefined} file */
@@ -100,14 +76,13 @@ async function open(file) {
   byId("status").textContent = "Listening";
   const opened = track.open(file);
   try {
-    const turns = await hear(file, signal);
-    const heardS = (performance.now() - started) / 1000;
-    const durationS = await timed(file, turns, signal);
+    const durationS = await hear(file, signal);
+    const tookS = (performance.now() - started) / 1000;
     await opened;
     track.lasts(durationS);
-    transcript.show(lines);
+    transcript.end();
     byId("keep").hidden = false;
-    byId("hear-figures").textContent = `${durationS.toFixed(1)} s written down in ${heardS.toFixed(1)} s`;
+    byId("hear-figures").textContent = `${durationS.toFixed(1)} s written down in ${tookS.toFixed(1)} s`;
     byId("status").textContent = "The transcript is complete.";
   } catch (error) {
     byId("status").textContent = "";

@@ -1,5 +1,5 @@
 // @ts-check
-/** A transcript on the page: it grows while the file is heard, and then its words can be clicked. */
+/** A transcript on the page: it grows while the file is heard, and the words of each finished stretch can be clicked. */
 
 import { byId, el } from "./dom.js";
 
@@ -9,7 +9,7 @@ export class Transcript {
   #root = byId("transcript");
   /** @type {HTMLElement | null} */
   #paragraph = null; // of the stretch that is being heard
-  #segment = "";
+  #speaker = ""; // of the stretch before it
   /** @type {{button: HTMLButtonElement, start: number, end: number}[]} */
   #words = [];
   /** @type {HTMLButtonElement | null} */
@@ -25,25 +25,36 @@ export class Transcript {
   clear() {
     this.#root.replaceChildren();
     this.#paragraph = this.#current = null;
-    this.#segment = "";
+    this.#speaker = "";
     this.#words = [];
   }
 
-  /** More of what is heard. @param {string} text @param {string} segment  its id, if stretches have any */
-  add(text, segment = "") {
-    if (!this.#paragraph || segment !== this.#segment) {
+  /** More of what is heard. @param {string} text */
+  add(text) {
+    if (!this.#paragraph) {
       this.#paragraph = el("p", { className: "growing" });
       this.#root.append(this.#paragraph);
-      this.#segment = segment;
       text = text.trimStart();
     }
     this.#paragraph.append(text);
   }
 
-  /** Who says the stretch that has just been heard. @param {string} speaker */
-  name(speaker) {
-    this.#paragraph?.prepend(el("b", { className: "speaker" }, speaker));
-    this.settle();
+  /** The stretch that has just been heard, with times. @param {Line} line */
+  finish({ speaker, words, text }) {
+    const paragraph = el("p", {});
+    if (speaker && speaker !== this.#speaker) paragraph.append(el("b", { className: "speaker" }, speaker));
+    this.#speaker = speaker;
+    for (const { word, start, end } of words) {
+      const button = el("button", { type: "button", className: "word", tabIndex: -1, title: `${start.toFixed(2)} s` }, word);
+      button.onclick = () => this.#go(button, start);
+      if (!this.#words.length) button.tabIndex = 0;
+      this.#words.push({ button, start, end });
+      paragraph.append(button, " ");
+    }
+    if (!words.length) paragraph.append(text);
+    if (this.#paragraph) this.#paragraph.replaceWith(paragraph);
+    else this.#root.append(paragraph);
+    this.#paragraph = null;
   }
 
   /** No more of it comes. */
@@ -51,25 +62,9 @@ export class Transcript {
     this.#paragraph?.classList.remove("growing");
   }
 
-  /** The whole, with times. @param {Line[]} lines */
-  show(lines) {
-    this.clear();
-    let before = "";
-    for (const { speaker, words, text } of lines) {
-      const paragraph = el("p", {});
-      if (speaker && speaker !== before) paragraph.append(el("b", { className: "speaker" }, speaker));
-      before = speaker;
-      for (const { word, start, end } of words) {
-        const button = el("button", { type: "button", className: "word", tabIndex: -1, title: `${start.toFixed(2)} s` }, word);
-        button.onclick = () => this.#go(button, start);
-        this.#words.push({ button, start, end });
-        paragraph.append(button, " ");
-      }
-      if (!words.length) paragraph.append(text);
-      this.#root.append(paragraph);
-    }
-    if (this.#words.length) this.#words[0].button.tabIndex = 0;
-    else if (!lines.length) this.#root.append(el("p", { className: "note" }, "Nobody says anything in it."));
+  /** It is whole. */
+  end() {
+    if (!this.#root.childElementCount) this.#root.append(el("p", { className: "note" }, "Nobody says anything in it."));
   }
 
   /** Marks the word that is being said. @param {number} atS */

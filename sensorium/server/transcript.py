@@ -123,10 +123,14 @@ def segment_body(index: int, line: Line, temperature: float) -> Json:
 
 
 def diarized_body(index: int, line: Line) -> Json:
-    """One of `diarized_json`, and an event of its stream."""
+    """One of `diarized_json`, and an event of its stream and of that of `verbose_json`, where nobody has a name."""
     times = {"start": round(line.start_s, 2), "end": round(line.end_s, 2)}
-    about = {"type": "transcript.text.segment", "id": f"seg_{index:03d}", "text": line.text, "speaker": line.speaker}
+    about = {"type": "transcript.text.segment", "id": segment_id(index), "text": line.text, "speaker": line.speaker}
     return {**about, **times}
+
+
+def segment_id(index: int) -> str:
+    return f"seg_{index:03d}"
 
 
 def logprobs_body(tokens: Iterable[TokenLogprob]) -> list[Json]:

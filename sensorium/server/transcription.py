@@ -52,6 +52,7 @@ from sensorium.server.transcript import (
     line_of,
     logprobs_body,
     segment_body,
+    segment_id,
     subtitles,
     whole_text,
     words_body,
@@ -262,15 +263,17 @@ class Transcriptions:
                     job.usage = _sum(job.usage, event.usage)
 
     async def _events(self, job: _Job, form: TranscriptionForm) -> AsyncGenerator[bytes, None]:
+        """`progress` is ours, and so are `words`, which only come to whom asks for them."""
         lines: list[Line] = []
-        is_diarized = form.response_format == "diarized_json"
+        by_line = form.response_format in ("diarized_json", "verbose_json")
         is_first = True
         async with job.charge, aclosing(self._lines(job)) as heard:
             async for item in heard:
                 if isinstance(item, Line):
                     is_first = True
-                    if is_diarized and item.text:
-                        yield server_sent(diarized_body(len(lines), item))
+                    if by_line and item.text:
+                        words = {"words": words_body([item])} if "word" in form.timestamp_granularities else {}
+                        yield server_sent({**diarized_body(len(lines), item), **words})
                     lines.append(item)
                     continue
                 space = " " if is_first and any(line.text for line in lines) else ""
@@ -278,14 +281,13 @@ class Transcriptions:
                 delta: Json = {"type": "transcript.text.delta", "delta": space + item.text}
                 if form.include:
                     delta["logprobs"] = logprobs_body(item.logprobs)
-                if is_diarized:
-                    delta["segment_id"] = f"seg_{len(lines):03d}"
-                delta["progress"] = {"seconds": round(job.heard_s, 1), "total_seconds": job.file.duration_s}
-                yield server_sent(delta)
+                if by_line:
+                    delta["segment_id"] = segment_id(len(lines))
+                yield server_sent({**delta, "progress": _progress(job)})
         done: Json = {"type": "transcript.text.done", "text": whole_text(lines), "usage": _tokens_body(job.usage)}
         if form.include:
             done["logprobs"] = logprobs_body(token for line in lines for token in line.logprobs)
-        yield server_sent(done)
+        yield server_sent({**done, "progress": _progress(job)})
 
     def _response(self, job: _Job, lines: list[Line], granularities: Sequence[str], *, logprobs: bool) -> Response:
         text, format = whole_text(lines), job.form.response_format
@@ -332,6 +334,10 @@ def _reference(url: str, param: str) -> np.ndarray:
     if len(waveform) < _REFERENCE_S[0] * RATE_HZ:
         raise invalid(f"A reference is {_REFERENCE_S[0]:g} to {_REFERENCE_S[1]:g} s long.", param)
     return waveform
+
+
+def _progress(job: _Job) -> Json:
+    return {"seconds": round(job.heard_s, 2), "total_seconds": job.file.duration_s}
 
 
 def _sum(one: Usage, other: Usage) -> Usage:

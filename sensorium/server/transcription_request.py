@@ -78,12 +78,16 @@ def refuse_unsupported(form: TranscriptionForm, given: set[str], info: EngineInf
     refuse_prompt(form)
     if form.keywords:
         raise unsupported("keywords", "this model was not taught to be told words beforehand")
-    if "timestamp_granularities" in given and form.response_format != "verbose_json":
-        raise invalid("Timestamps come with `response_format` verbose_json only.", "timestamp_granularities")
+    is_streamed_by_line = form.stream and form.response_format == "diarized_json"
+    if "timestamp_granularities" in given and form.response_format != "verbose_json" and not is_streamed_by_line:
+        raise invalid(
+            "Timestamps come with `response_format` verbose_json, or with a stream of diarized_json.",
+            "timestamp_granularities",
+        )
     if form.include and form.response_format != "json":
         raise invalid("Log probabilities come with `response_format` json only.", "include")
-    if form.stream and form.response_format not in ("json", "text", "diarized_json"):
-        raise unsupported("stream", f"{form.response_format} is not streamed: only json, text and diarized_json are")
+    if form.stream and form.response_format in ("srt", "vtt"):
+        raise unsupported("stream", f"{form.response_format} is not streamed: all other formats are")
     if form.response_format == "diarized_json" and not info.knows_speakers:
         raise unsupported("response_format", "this model can't tell speakers apart")
     if len(form.known_speaker_names) != len(form.known_speaker_references):

@@ -70,12 +70,16 @@ def seconds(timecode: str) -> float:
 
 def test_a_file_is_written_down_while_it_is_heard_and_its_words_play(listen: Page, engine: FakeEngine) -> None:
     engine.delay_ms = 100.0
+    asked: list[str] = []
+    listen.on("request", lambda request: asked.append(request.method) if "transcriptions" in request.url else None)
     choose(listen, said_twice())
     transcript = listen.locator("#transcript")
     expect(transcript).to_contain_text("word2")
-    assert listen.locator(".word").count() == 0  # not yet: it is still being heard
+    expect(listen.locator(".word").first).to_have_text("word1")  # the first stretch is complete
+    assert listen.locator("#hearing").is_visible()  # and the second one is still being heard
     expect(listen.locator("#so-far")).to_contain_text(re.compile(r"heard 0:\d\d of 0:\d\d"))
     expect(listen.locator("#keep")).to_be_visible(timeout=20_000)
+    assert asked == ["POST"]  # it is sent once
     assert listen.locator("#hearing").is_hidden()
     assert transcript.locator("p").count() == 2
     assert listen.locator(".speaker").all_inner_texts() == ["Speaker A"]  # the same in both, so it is named once
@@ -183,7 +187,11 @@ def test_the_shown_programs_run(listen: Page, tmp_path: Path, monkeypatch: pytes
     if shutil.which("curl"):
         shown = listen.locator("#code-text").inner_text()
         answer = subprocess.run(["bash", "-c", shown], capture_output=True, text=True, check=True).stdout
-        assert json.loads(answer.splitlines()[-1])["words"][0]["word"] == "word1"
+        events = [
+            json.loads(line.removeprefix("data: ")) for line in answer.split("\n\n") if line.startswith("data: {")
+        ]
+        segment = next(event for event in events if event["type"] == "transcript.text.segment")
+        assert segment["words"][0]["word"] == "word1"
     listen.keyboard.press("Escape")
     listen.locator("#text").fill("hello")
     listen.locator("#read-code").click()

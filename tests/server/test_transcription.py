@@ -133,6 +133,25 @@ def test_a_stream_tells_the_same(server: Live):
     assert progress == sorted(progress)
 
 
+def test_a_stream_has_the_times_of_words_for_whom_asks(server: Live):
+    asked: Any = {"timestamp_granularities": ["word", "segment"]}
+    told = transcribe(server, response_format="verbose_json", **asked)
+    timed = [word.model_dump() for word in told.words]
+    for format in ("verbose_json", "diarized_json"):
+        events = list(transcribe(server, response_format=format, stream=True, **asked))
+        segments = [event for event in events if event.type == "transcript.text.segment"]
+        assert [(each.start, each.end, each.text) for each in segments] == [
+            (each.start, each.end, each.text) for each in told.segments
+        ]
+        assert [word for each in segments for word in each.model_extra["words"]] == timed
+        assert [each.speaker for each in segments] == (["A", "A"] if format == "diarized_json" else ["", ""])
+        assert events[-1].model_extra["progress"]["seconds"] == told.duration
+    plain = [event.type for event in transcribe(server, stream=True)]
+    assert "transcript.text.segment" not in plain
+    for event in transcribe(server, response_format="diarized_json", stream=True):
+        assert "words" not in event.model_extra
+
+
 def test_speakers_are_told_apart_in_json_and_in_a_stream(server: Live):
     told = transcribe(
         server, model="gpt-4o-transcribe-diarize", response_format="diarized_json", chunking_strategy="auto"
@@ -176,6 +195,12 @@ def test_silence_is_no_text(server: Live):
         ({"response_format": "srt", "stream": "true"}, "stream", "unsupported_value"),
         ({"stream": "yes"}, "stream", "invalid_type"),
         ({"timestamp_granularities[]": "word"}, "timestamp_granularities", "invalid_value"),
+        ({"timestamp_granularities[]": "word", "stream": "true"}, "timestamp_granularities", "invalid_value"),
+        (
+            {"timestamp_granularities[]": "word", "response_format": "diarized_json"},
+            "timestamp_granularities",
+            "invalid_value",
+        ),
         ({"include[]": "logprobs", "response_format": "text"}, "include", "invalid_value"),
         ({"include[]": "secrets"}, "include[0]", "invalid_value"),
         ({"chunking_strategy": "never"}, "chunking_strategy", "invalid_value"),
