@@ -1,22 +1,31 @@
-"""Tokens a second, ours against `generate` of a transformers model of the same size, turn by turn in one run.
+"""Tokens a second, ours against transformers and llama.cpp at the same size, turn by turn in one run.
 
     python -m bench.decode [--preset nano tiny] [--checkpoint DIR] [--threads 1] [--tokens 200] [--rounds 5]
+                           [--llama-cpp PYTHON]
 
-The peer is a LlamaForCausalLM of the same width, depth, heads and vocabulary, float32, greedy, with its cache; its
-feed-forward layers hold as many weights as ours. Ours counts the whole way: grammar, sampling, stream and cache.
-Without `pip install transformers` only ours is measured. Further rows: the plain module with its cache, and a spoken
-frame (network step, depth head, codec). `cpu` is processor time: it tells more than the clock where the machine is
-shared, and both contestants use `--threads` threads. The last line is JSON.
+The peers are Llamas of the same width, depth, heads and vocabulary, greedy, with their cache; their feed-forward layers
+hold as many weights as ours: `generate` of transformers in float32, and llama.cpp in float32, bfloat16 and 8 bits. Ours
+counts the whole way: the prompt, grammar, sampling, stream and cache; llama.cpp's prompt is not counted. A peer that
+isn't installed is left out: transformers is part of `sensorium[bench]`, llama.cpp of `sensorium[llama-cpp]`, which is
+built from source and may be in an environment of its own, whose interpreter is then named. Further rows: the plain
+module with its cache, and a spoken frame (network step, depth head, codec). `cpu` is processor time: it tells more than
+the clock where the machine is shared, and all contestants use `--threads` threads. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
+import subprocess
+import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from operator import truediv
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,13 +38,15 @@ from sensorium.engine.request import SamplingParams
 from sensorium.engine.runner import Runner
 from sensorium.engine.sampling import Sampler
 from sensorium.engine.sequence import Sequence, Symbol
-from sensorium.model.config import HEAD_DIM
+from sensorium.model.config import HEAD_DIM, ModelConfig
 from sensorium.model.embed import text_inputs
 from sensorium.tokenizers.audio import AudioDecoderStream
 from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.stream import Stream
 
 PROMPT_TOKENS = 64
+LLAMA_CPP_TYPES = ("F32", "BF16", "Q8_0")
+LLAMA_CPP_PEER = Path(__file__).with_name("llama_cpp_peer.py")
 
 
 class Ours:
@@ -86,17 +97,39 @@ class Ours:
             ids = model.symbol_head(hidden[:, -1:]).argmax(dim=-1)
 
 
-def peer(release: Release) -> tuple[Callable[[int], None], int] | None:
-    """`generate` of a Llama of the same shape, and its number of parameters."""
-    try:
-        from transformers import LlamaConfig, LlamaForCausalLM  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        return None
-    shape = release.config.model
+class Cost(NamedTuple):
+    """Of one step."""
+
+    wall_ms: float
+    cpu_ms: float
+
+
+def step_cost(function: Callable[[int], None], count: int) -> Cost:
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    function(count)
+    return Cost(1000 * (time.perf_counter() - wall_s) / count, 1000 * (time.process_time() - cpu_s) / count)
+
+
+class Peer(NamedTuple):
+    """Somebody else's network, and what a token costs it when it writes so many."""
+
+    parameters: int
+    cost: Callable[[int], Cost]
+
+
+def inner_size(shape: ModelConfig) -> int:
+    """Of a feed-forward layer of three matrices that holds as much as ours of two; 8 bits come in blocks of 32."""
+    return 32 * round(8 * shape.hidden_size / 3 / 32)
+
+
+def transformers_peer(shape: ModelConfig) -> Peer:
+    """`generate` of a Llama of the same shape. Raises ImportError."""
+    from transformers import LlamaConfig, LlamaForCausalLM  # pyright: ignore[reportMissingImports]
+
     config = LlamaConfig(
         vocab_size=shape.vocab_size,
         hidden_size=shape.hidden_size,
-        intermediate_size=8 * shape.hidden_size // 3,
+        intermediate_size=inner_size(shape),
         num_hidden_layers=shape.num_layers,
         num_attention_heads=shape.num_heads,
         num_key_value_heads=shape.num_heads,
@@ -118,42 +151,83 @@ def peer(release: Release) -> tuple[Callable[[int], None], int] | None:
                 pad_token_id=0,
             )
 
-    return generate, sum(parameter.numel() for parameter in model.parameters())
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Peer(num_parameters, lambda count: step_cost(generate, count))
 
 
-class Cost(NamedTuple):
-    """Of one step."""
+@contextmanager
+def llama_cpp_peers(shape: ModelConfig, python: str, threads: int) -> Iterator[dict[str, Peer]]:
+    """llama.cpp in another process, by type of weights: none, and a line that says why, where it doesn't run."""
+    size = {
+        "layers": shape.num_layers,
+        "width": shape.hidden_size,
+        "heads": shape.num_heads,
+        "inner": inner_size(shape),
+        "vocabulary": shape.vocab_size,
+        "context": shape.max_seq_len,
+        "prompt": PROMPT_TOKENS,
+        "threads": threads,
+        "types": LLAMA_CPP_TYPES,
+    }
+    command = [python, str(LLAMA_CPP_PEER), json.dumps(size)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        to_peer, from_peer = process.stdin, process.stdout
 
-    wall_ms: float
-    cpu_ms: float
+        def cost(name: str, count: int) -> Cost:
+            print(name, count, file=to_peer, flush=True)
+            spent = json.loads(from_peer.readline())
+            return Cost(1000 * spent["wall_s"] / count, 1000 * spent["cpu_s"] / count)
+
+        def peer(name: str, parameters: int) -> Peer:
+            return Peer(parameters, lambda count: cost(name, count))
+
+        try:
+            if ready := from_peer.readline():
+                parameters = json.loads(ready)["parameters"]
+                yield {f"llama.cpp {name}": peer(name, parameters) for name in LLAMA_CPP_TYPES}
+            else:
+                why = (process.stderr.read().strip().splitlines() or ["it ended"])[-1]
+                print(f"llama.cpp is left out ({why}): see `python -m bench.decode --help`")
+                yield {}
+        finally:
+            process.kill()
 
 
-def step_cost(function: Callable[[int], None], count: int) -> Cost:
-    wall_s, cpu_s = time.perf_counter(), time.process_time()
-    function(count)
-    return Cost(1000 * (time.perf_counter() - wall_s) / count, 1000 * (time.process_time() - cpu_s) / count)
+def measure(release: Release, *, num_tokens: int, rounds: int, llama_cpp: str = sys.executable) -> dict:
+    with llama_cpp_peers(release.config.model, llama_cpp, torch.get_num_threads()) as peers:
+        try:
+            peers["transformers"] = transformers_peer(release.config.model)
+        except ImportError:
+            print("transformers is left out: pip install 'sensorium[bench]'")
+        return compare(release, peers, num_tokens=num_tokens, rounds=rounds)
 
 
-def measure(release: Release, *, num_tokens: int, rounds: int) -> dict:
-    ours, other = Ours(release), peer(release)
-    contestants = {"engine": ours.write, "module": ours.write_with_module, "frame": ours.speak}
-    if other:
-        contestants["transformers"] = other[0]
-    for function in contestants.values():
-        function(8)
+def compare(release: Release, peers: dict[str, Peer], *, num_tokens: int, rounds: int) -> dict:
+    ours = Ours(release)
+    contestants: dict[str, Callable[[int], Cost]] = {
+        name: partial(step_cost, function)
+        for name, function in {"engine": ours.write, "module": ours.write_with_module, "frame": ours.speak}.items()
+    }
+    contestants |= {name: peer.cost for name, peer in peers.items()}
+    for cost in contestants.values():
+        cost(8)
     costs: dict[str, list[Cost]] = {name: [] for name in contestants}
     for _ in range(rounds):  # turn by turn, so that whatever else the machine does falls on all alike
-        for name, function in contestants.items():
-            costs[name].append(step_cost(function, num_tokens))
+        for name, cost in contestants.items():
+            costs[name].append(cost(num_tokens))
     result: dict = {"model": release.config.name, "parameters": release.model.num_parameters()}
+    result["peer_parameters"] = {name: peer.parameters for name, peer in peers.items()}
     for figure in Cost._fields:
         values = {name: [getattr(cost, figure) for cost in rows] for name, rows in costs.items()}
         result[figure] = {name: round(statistics.median(row), 3) for name, row in values.items()}
-        if other:
-            ratios = [theirs / ours for theirs, ours in zip(values["transformers"], values["engine"], strict=True)]
-            result[figure.replace("ms", "ratio")] = round(statistics.median(ratios), 2)
-    if other:
-        result["transformers_parameters"] = other[1]
+        result[figure.replace("ms", "ratio")] = {
+            name: round(statistics.median(map(truediv, values[name], values["engine"])), 2) for name in peers
+        }
     return result
 
 
@@ -163,15 +237,13 @@ def print_table(result: dict) -> None:
         "engine": "engine, text token",
         "module": "plain module, text token",
         "frame": "engine, spoken frame of 80 ms",
-        "transformers": f"transformers {result.get('transformers_parameters', 0) / 1e6:.1f} M, text token",
     }
+    labels |= {name: f"{name} {size / 1e6:.1f} M, text token" for name, size in result["peer_parameters"].items()}
     print(f"  {'':<36} {'wall ms':>9} {'cpu ms':>9} {'tokens/s':>9}")
     for name, wall_ms in result["wall_ms"].items():
         print(f"  {labels[name]:<36} {wall_ms:9.2f} {result['cpu_ms'][name]:9.2f} {1000 / wall_ms:9.0f}")
-    if "wall_ratio" in result:
-        print(
-            f"  transformers / engine: x {result['wall_ratio']} by the clock, x {result['cpu_ratio']} by processor time"
-        )
+    for name, ratio in result["wall_ratio"].items():
+        print(f"  {name} / engine: x {ratio} by the clock, x {result['cpu_ratio'][name]} by processor time")
 
 
 def main() -> None:
@@ -181,13 +253,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--llama-cpp", default=sys.executable, metavar="PYTHON", help="the interpreter that has it")
     options = parser.parse_args()
+    if shutil.which(options.llama_cpp) is None:
+        parser.error(f"--llama-cpp: {options.llama_cpp} is no program")
     warnings.filterwarnings("ignore")
     torch.set_num_threads(options.threads)
     results = []
     for preset in options.preset if options.checkpoint is None else ["checkpoint"]:
         release = load_release(options.checkpoint, preset)
-        results.append(measure(release, num_tokens=options.tokens, rounds=options.rounds))
+        shape = {"num_tokens": options.tokens, "rounds": options.rounds}
+        results.append(measure(release, **shape, llama_cpp=options.llama_cpp))
         print_table(results[-1])
     print(json.dumps({"bench": "decode", "threads": options.threads, "results": results}))
 

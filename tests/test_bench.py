@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,41 @@ from bench import decode, images, latency, structured, voice
 from bench.untrained import untrained
 
 
+LLAMA_CPP = {f"llama.cpp {name}" for name in decode.LLAMA_CPP_TYPES}
+
+
 def test_decode_fills_its_table(capsys):
+    """Peers that are not installed are left out, and a line says so."""
     release = untrained("nano")
     result = decode.measure(release, num_tokens=2, rounds=1)
-    assert {"engine", "module", "frame"} <= result["wall_ms"].keys() == result["cpu_ms"].keys()
+    peers = result["peer_parameters"].keys()
+    assert result["wall_ms"].keys() == result["cpu_ms"].keys() == {"engine", "module", "frame"} | peers
+    assert result["wall_ratio"].keys() == result["cpu_ratio"].keys() == peers
     assert all(cost > 0 for cost in result["wall_ms"].values())
     decode.print_table(result)
-    assert "engine, spoken frame" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "engine, spoken frame" in out
+    for name, row in (("llama.cpp", LLAMA_CPP), ("transformers", {"transformers"})):
+        assert row <= peers or f"{name} is left out" in out
+
+
+def test_llama_cpp_is_as_large_as_the_peer_of_transformers():
+    pytest.importorskip("llama_cpp")
+    pytest.importorskip("transformers")
+    shape = untrained("nano").config.model
+    with decode.llama_cpp_peers(shape, sys.executable, 1) as peers:
+        assert peers.keys() == LLAMA_CPP
+        assert {peer.parameters for peer in peers.values()} == {decode.transformers_peer(shape).parameters}
+        assert all(peer.cost(3).cpu_ms > 0 for peer in peers.values())
+
+
+def test_an_interpreter_that_lacks_llama_cpp_is_told(capsys, tmp_path: Path):
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho 'no module named llama_cpp' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    with decode.llama_cpp_peers(untrained("nano").config.model, str(broken), 1) as peers:
+        assert peers == {}
+    assert "llama.cpp is left out (no module named llama_cpp)" in capsys.readouterr().out
 
 
 def test_latency_fills_its_table(fake_server: str):
