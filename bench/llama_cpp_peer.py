@@ -88,7 +88,7 @@ def write_model(path: Path, shape: dict[str, Any], type_name: str) -> int:
 
 
 def decoder(path: Path, shape: dict[str, Any]) -> Callable[[int], tuple[float, float]]:
-    """Writes so many tokens behind a prompt, greedily, by llama.cpp's own sampler, and returns the seconds that it took,
+    """Writes so many tokens behind a prompt, greedily, by llama.cpp's own sampler, and the seconds it took,
     by the clock and of the processor.
 
     The prompt is read before, token by token: with AMX, llama.cpp 0.3.36 ends in a fault where it reads several at once

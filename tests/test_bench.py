@@ -12,7 +12,6 @@ import pytest
 from bench import decode, images, latency, structured, voice
 from bench.untrained import untrained
 
-
 LLAMA_CPP = {f"llama.cpp {name}" for name in decode.LLAMA_CPP_TYPES}
 
 
