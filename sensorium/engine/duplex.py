@@ -10,6 +10,7 @@ they know is in the stream, except what the codec's encoder keeps of the sound: 
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -242,7 +243,12 @@ class LiveConversation:
 
     async def answer(self, params: SamplingParams) -> AsyncGenerator[Event, None]:
         with self._alone():
-            async with aclosing(self._scheduler.run(self._answer(params), priority=Priority.CALL)) as events:
+            if params.functions:  # a schema that was not met before takes milliseconds of the thread that all share
+                grammar = await asyncio.to_thread(self._network.answer_grammar, params)
+            else:
+                grammar = self._network.answer_grammar(params)
+            steps = self._answer(grammar, params)
+            async with aclosing(self._scheduler.run(steps, priority=Priority.CALL)) as events:
                 async for event in events:
                     yield event
 
@@ -278,8 +284,7 @@ class LiveConversation:
             raise RuntimeError("no turn is under way")
         yield from self._listener.finish()
 
-    def _answer(self, params: SamplingParams) -> Steps:
-        grammar = self._network.answer_grammar(params)
+    def _answer(self, grammar: Grammar, params: SamplingParams) -> Steps:
         self._end_message(vocab.ASSISTANT)
         try:
             yield from write(self._network, self._sequence, grammar, params, cached=self._num_answered)

@@ -372,14 +372,6 @@ def _refuse_tools(request: ChatRequest) -> None:
             raise invalid(f"Invalid '{field}': no function '{tool.function.name[:64]}' is offered.", field)
 
 
-def check_tool_choice(choice: str | dict[str, Any], param: str) -> None:
-    """Raises APIError naming `param` for a choice that the engine cannot be held to."""
-    if isinstance(choice, dict):
-        raise unsupported(param, "no single function can be forced, only 'none', 'auto' and 'required'")
-    if choice not in ("none", "auto", "required"):
-        raise invalid(f"Invalid '{param}': supported values are 'none', 'auto' and 'required'.", param)
-
-
 def _refuse_audio(request: ChatRequest) -> None:
     if request.modalities == ["audio"]:
         raise unsupported("modalities", "supported combinations are ['text'] and ['text', 'audio']")

@@ -27,8 +27,8 @@ from sensorium.engine.request import (
     InputTranscriptDelta,
     LiveEngine,
 )
-from sensorium.messages import Message, Text, tool_list
-from sensorium.server import realtime_beta
+from sensorium.messages import Message, Text
+from sensorium.server import realtime_beta, realtime_tools
 from sensorium.server.config import ServerConfig
 from sensorium.server.conversation import (
     Conversation,
@@ -49,7 +49,6 @@ from sensorium.server.realtime_events import (
     BufferClear,
     BufferCommit,
     ClientEvent,
-    FunctionTool,
     ItemCreate,
     ItemDelete,
     ItemReference,
@@ -67,6 +66,7 @@ from sensorium.server.realtime_input import Microphone
 from sensorium.server.realtime_reply import CancelReason, Reply
 from sensorium.server.realtime_session import check_response, check_session, chosen_speed, chosen_voice, session_body
 from sensorium.server.realtime_thread import KEPT_SHARE, Thread
+from sensorium.server.realtime_tools import Calls
 
 log = structlog.get_logger()
 
@@ -276,6 +276,7 @@ class Call:
         if self.transcribes:
             raise invalid("A transcription session has no responses.", None, "response_not_supported")
         check_response(options, self._engine.info, self._config)
+        calls = await realtime_tools.held(self.session, options)
         await self._meter.prepare(self._socket.state, self._model)
         in_conversation = options.conversation == "auto"
         if in_conversation and any(reply.in_conversation for reply in self._replies.values()):
@@ -299,6 +300,7 @@ class Call:
             rate_hz=self._rate_hz,
             voice=chosen_voice(options, self.session, self._config),
             speed=chosen_speed(options, self.session),
+            calls=calls,
             played=self._microphone.loudspeaker.play,
         )
         self._replies[reply.id] = reply
@@ -370,7 +372,7 @@ class Call:
 
         The oldest items are left out for as long as the context cannot hold them all.
         """
-        head = self._head(reply.tools, options)
+        head = self._head(reply.calls, options)
         same_head = [message.text for message in head] == [message.text for message in self.head()]
         own = reply.in_conversation and options.input is None and same_head
         while True:
@@ -442,13 +444,12 @@ class Call:
 
     def head(self) -> list[Message]:
         """What stands before all items."""
-        return self._head(self.session.tools, ResponseOptions())
+        options = ResponseOptions()
+        return self._head(realtime_tools.chosen(self.session, options, "session.tool_choice"), options)
 
-    def _head(self, tools: Sequence[FunctionTool], options: ResponseOptions) -> list[Message]:
+    def _head(self, calls: Calls, options: ResponseOptions) -> list[Message]:
         instructions = self.session.instructions if options.instructions is None else options.instructions
-        policy = options.tool_choice or self.session.tool_choice
-        offered = [_offer(tools)] if tools and policy != "none" else []
-        return offered + ([Message(role="system", parts=(Text(text=instructions),))] if instructions else [])
+        return calls.head + ([Message(role="system", parts=(Text(text=instructions),))] if instructions else [])
 
     def _cancel(self, response_id: str | None) -> None:
         for reply in self._replies.values():
@@ -469,11 +470,6 @@ class Call:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _offer(tools: Sequence[FunctionTool]) -> Message:
-    functions = [tool.model_dump(exclude_none=True, exclude={"type"}) for tool in tools]
-    return Message(role="system", parts=(tool_list(functions),))
 
 
 def _parsed(text: str | None) -> dict[str, Any]:

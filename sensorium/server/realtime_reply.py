@@ -19,7 +19,6 @@ from sensorium.engine.request import (
     SamplingParams,
     TextDelta,
     ToolCallEvent,
-    ToolChoice,
     TranscriptDelta,
     Usage,
 )
@@ -29,7 +28,8 @@ from sensorium.server.conversation import Content, Conversation, Item, Json, Spo
 from sensorium.server.errors import APIError
 from sensorium.server.picture_out import PictureWriter
 from sensorium.server.realtime_audio import WireEncoder
-from sensorium.server.realtime_events import FunctionTool, ResponseOptions, SessionConfig
+from sensorium.server.realtime_events import ResponseOptions, SessionConfig
+from sensorium.server.realtime_tools import Calls
 from sensorium.server.stretch import Stretch
 
 CancelReason: TypeAlias = Literal["turn_detected", "client_cancelled"]
@@ -49,6 +49,7 @@ class Reply:
         rate_hz: int,
         voice: str,
         speed: float,
+        calls: Calls,
         played: Callable[[np.ndarray], None],
     ) -> None:
         """`played` is given the sound as the client hears it, at the engine's rate."""
@@ -65,6 +66,7 @@ class Reply:
         self._rate_hz = rate_hz
         self._voice = voice
         self._speed = speed
+        self.calls = calls
         self._played = played
         self._items: list[Item] = []
         self._open: Item | None = None  # the message under way
@@ -96,19 +98,15 @@ class Reply:
         session, options = self._session, self._options
         modality = (options.output_modalities or session.output_modalities)[0]
         limit = self._limit
-        choice = (options.tool_choice or session.tool_choice) if self.tools else "none"
-        policy: ToolChoice = "none" if choice == "none" else "required" if choice == "required" else "auto"
         return SamplingParams(
             modality=modality,
             voice=self._voice,
             max_tokens=None if limit == "inf" else limit,
             seed=secrets.randbits(62),
-            tool_choice=policy,
+            tool_choice=self.calls.policy,
+            functions=self.calls.functions,
+            max_calls=self.calls.max_calls,
         )
-
-    @property
-    def tools(self) -> list[FunctionTool]:
-        return self._session.tools if self._options.tools is None else self._options.tools
 
     def cancel(self, reason: CancelReason) -> None:
         if self.cancelled is None and not self._is_closing:
@@ -131,7 +129,7 @@ class Reply:
                 url = await asyncio.to_thread(self._pictures.url, event.pixels)
                 await self._say("output_text", f"![drawing]({url})")
             case ToolCallEvent():
-                if any(tool.name == event.name for tool in self.tools):  # strict clients look the name up
+                if any(tool.name == event.name for tool in self.calls.offered):  # strict clients look the name up
                     await self._call(event)
             case End():
                 self._ended = event

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from sensorium.engine.request import EngineInfo
-from sensorium.server.chat_request import check_model, check_tool_choice, known_voice
+from sensorium.server.chat_request import check_model, known_voice
 from sensorium.server.config import ServerConfig
 from sensorium.server.conversation import Json
 from sensorium.server.errors import unsupported
 from sensorium.server.realtime_events import ResponseOptions, SessionConfig
+from sensorium.server.realtime_tools import chosen
 
 
 def check_session(session: SessionConfig, info: EngineInfo, config: ServerConfig) -> None:
@@ -27,7 +28,7 @@ def check_session(session: SessionConfig, info: EngineInfo, config: ServerConfig
     if session.model is not None:  # every name of the served model is as good: the session keeps the one it began with
         check_model(session.model, info, config, param="session.model")
     known_voice(said.voice, info, config, "session.audio.output.voice")
-    check_tool_choice(session.tool_choice, "session.tool_choice")
+    chosen(session, ResponseOptions(), "session.tool_choice")
 
 
 def session_body(session: SessionConfig, head: Json, *, model: str, transcribes: bool) -> Json:
@@ -45,8 +46,6 @@ def check_response(options: ResponseOptions, info: EngineInfo, config: ServerCon
         raise unsupported("response.prompt", "stored prompts are not available")
     if options.audio is not None:
         known_voice(options.audio.output.voice, info, config, "response.audio.output.voice")
-    if options.tool_choice is not None:
-        check_tool_choice(options.tool_choice, "response.tool_choice")
 
 
 def chosen_voice(options: ResponseOptions, session: SessionConfig, config: ServerConfig) -> str:

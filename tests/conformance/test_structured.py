@@ -16,7 +16,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from sensorium.cli import RELEASED
 from sensorium.engine.engine import OmniEngine
 from sensorium.tokenizers.text import TextTokenizer
-from tests.server.live import live
+from tests.server.calls import PUSH_TO_TALK, phone
+from tests.server.live import Live, live
 
 ASKED: Any = [{"role": "user", "content": "turn on the light in the kitchen"}]
 TEXT = TextTokenizer.load(RELEASED / "text.json")
@@ -46,12 +47,17 @@ class SwitchLight(pydantic.BaseModel):
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[openai.OpenAI]:
+def server() -> Iterator[Live]:
     engine: Any = OmniEngine.load(RELEASED)
     with live(engine) as server:
-        url = f"{server.url}/v1"
-        with openai.OpenAI(base_url=url, api_key="x", max_retries=0, _strict_response_validation=True) as client:
-            yield client
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(server: Live) -> Iterator[openai.OpenAI]:
+    url = f"{server.url}/v1"
+    with openai.OpenAI(base_url=url, api_key="x", max_retries=0, _strict_response_validation=True) as client:
+        yield client
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -118,6 +124,33 @@ def test_calls_one_or_several(client: Any):
         counts[parallel] = {len(message.tool_calls or ()) for message in found}
     assert counts[False] == {1}
     assert min(counts[True]) >= 1
+
+
+@pytest.mark.parametrize("modality", ["text", "audio"])
+def test_a_call_by_voice_calls_what_is_on_offer(server: Live, modality: str):
+    """Functions that the network was never taught, in the live conversation and beside it."""
+    tools = [
+        {"type": "function", "name": "SwitchLight", "parameters": SwitchLight.model_json_schema()},
+        {"type": "function", "name": "Lamp", "parameters": Lamp.model_json_schema()},
+    ]
+    models = {"SwitchLight": SwitchLight, "Lamp": Lamp}
+    session = {**PUSH_TO_TALK, "output_modalities": [modality], "tools": tools, "max_output_tokens": 200}
+    called: list[str] = []
+    with phone(server, session=session) as call:
+        call.user("turn on the light in the kitchen")
+        named = {"type": "function", "name": "Lamp"}
+        for choice in ("required", "required", named):
+            for conversation in ("auto", "none"):
+                call.say("response.create", response={"tool_choice": choice, "conversation": conversation})
+                response = call.until("response.done")[-1]["response"]
+                call.until("rate_limits.updated")
+                made = [item for item in response["output"] if item["type"] == "function_call"]
+                assert made, response
+                called += [item["name"] for item in made]
+                assert choice == "required" or {item["name"] for item in made} == {"Lamp"}
+                for item in made:
+                    models[item["name"]].model_validate_json(item["arguments"])
+    assert len(called) >= 6
 
 
 def test_log_probabilities_are_those_of_the_text(client: Any):
