@@ -6,7 +6,7 @@ Each step is little work, so that many answers share one thread; see `sensorium/
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from sensorium.engine.constraint import Constraints
@@ -113,6 +113,18 @@ def write(
     grammar.limit(_room(sequence, params))
     writer = EventWriter(network.release, stop=params.stop, partial_images=params.partial_images)
     sampler = Sampler(params)
+
+    def used() -> Usage:
+        return replace(
+            spent,
+            output_text=writer.num_text,
+            output_audio=writer.num_frames,
+            output_image=writer.num_patches,
+            cached=sequence.num_reused if cached is None else cached,
+        )
+
+    if params.tally is not None:
+        params.tally.count = used
     while not grammar.done and sequence.num_free:
         symbol = yield from sequence.next(grammar, sampler, plain=plain)
         yield from writer.push(symbol)
@@ -122,18 +134,7 @@ def write(
     reason: FinishReason = "stop" if grammar.done or writer.stopped else "length"
     if grammar.done and writer.num_calls:
         reason = "tool_calls"
-    yield End(
-        reason=reason,
-        usage=Usage(
-            input_text=spent.input_text,
-            input_audio=spent.input_audio,
-            input_image=spent.input_image,
-            output_text=writer.num_text,
-            output_audio=writer.num_frames,
-            output_image=writer.num_patches,
-            cached=sequence.num_reused if cached is None else cached,
-        ),
-    )
+    yield End(reason=reason, usage=used())
 
 
 def _room(sequence: Sequence, params: SamplingParams) -> int:

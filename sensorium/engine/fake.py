@@ -110,13 +110,17 @@ class FakeEngine:
     async def generate(self, messages: Sequence[Message], params: SamplingParams) -> AsyncGenerator[Event, None]:
         self.requests.append(FakeRequest(tuple(messages), params))
         self.num_active += 1
-        finished = False
+        finished, num_words, num_frames = False, 0, 0
+        if params.tally is not None:
+            params.tally.count = lambda: _spent(_count_input(messages), text=num_words, audio=num_frames)
         try:
             for num_events, event in enumerate(self._answer(messages, params)):
                 if self.error is not None and num_events == self.error_after:
                     raise self.error
                 await asyncio.sleep(self.delay_ms / 1000)
                 finished = isinstance(event, End)
+                num_words += isinstance(event, TextDelta | TranscriptDelta)
+                num_frames += FRAMES_PER_WORD * isinstance(event, AudioDelta)
                 yield event
         finally:
             self.num_active -= 1

@@ -5,7 +5,7 @@ A chat reply, a realtime response, an image and an evaluation are all renderings
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
@@ -29,6 +29,40 @@ class Function:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Stream positions, by modality. `cached` are prompt positions that were not computed again."""
+
+    input_text: int = 0
+    input_audio: int = 0
+    input_image: int = 0
+    output_text: int = 0
+    output_audio: int = 0
+    output_image: int = 0
+    cached: int = 0
+
+    @property
+    def input_tokens(self) -> int:
+        return self.input_text + self.input_audio + self.input_image
+
+    @property
+    def output_tokens(self) -> int:
+        return self.output_text + self.output_audio + self.output_image
+
+
+class Tally:
+    """What an answer has used so far. It may be asked at any time and from any thread, also of an answer that was given
+    up before its end: that has no `End` to say it."""
+
+    def __init__(self) -> None:
+        self.count: Callable[[], Usage] | None = None  # set by the engine once the prompt is read
+
+    @property
+    def usage(self) -> Usage | None:
+        """None: nothing is written yet."""
+        return self.count() if self.count is not None else None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SamplingParams:
     """How to answer. `modality` picks the form of the answer: in words, written or spoken, a picture or a tool call may
     come too; with "image" the answer is one picture and nothing else.
@@ -43,7 +77,7 @@ class SamplingParams:
     so many likeliest.
 
     With `script` a spoken answer says this text, word for word; when each word comes, and how it sounds, is the
-    network's.
+    network's. What is used is kept count of in `tally`.
     """
 
     modality: Modality = "text"
@@ -66,27 +100,7 @@ class SamplingParams:
     image_temperature: float = 0.5
     guidance_scale: float = 2.0  # how far a drawing is pushed towards its words; 1 is not at all
     partial_images: int = 0  # how often a picture is shown while it grows: each time, all of it is decoded
-
-
-@dataclass(frozen=True, kw_only=True)
-class Usage:
-    """Stream positions, by modality. `cached` are prompt positions that were not computed again."""
-
-    input_text: int = 0
-    input_audio: int = 0
-    input_image: int = 0
-    output_text: int = 0
-    output_audio: int = 0
-    output_image: int = 0
-    cached: int = 0
-
-    @property
-    def input_tokens(self) -> int:
-        return self.input_text + self.input_audio + self.input_image
-
-    @property
-    def output_tokens(self) -> int:
-        return self.output_text + self.output_audio + self.output_image
+    tally: Tally | None = field(default=None, compare=False)
 
 
 class TokenLogprob(NamedTuple):

@@ -74,6 +74,16 @@ class Keys:
             self._remembered[digest] = key, time.monotonic() + _REMEMBER_S
         return None if key.expires_at is not None and key.expires_at <= time.time() else key
 
+    async def opens(self, id: str) -> bool:
+        """Whether a key still does: it is there, has not expired, and its project is not archived."""
+        if not can_be_id(id):
+            return False
+        joined = api_keys.outerjoin(projects, projects.c.id == api_keys.c.project)
+        query = select(api_keys.c.expires_at).select_from(joined)
+        query = query.where(api_keys.c.id == id, projects.c.archived_at.is_(None))
+        row = await self._database.read(lambda connection: connection.execute(query).one_or_none())
+        return row is not None and (row.expires_at is None or row.expires_at > time.time())
+
     async def get(self, id: str, *, project: str | None) -> ApiKey | None:
         """A key of this project; without one, an admin key."""
         if not can_be_id(id):

@@ -30,6 +30,7 @@ AREAS = (
 )
 SCOPES = tuple(f"api.{area}.{right}" for area in AREAS for right in ("read", "write"))
 
+_CONFIG_KEY = "key_config_"  # and its place in the settings
 _ADMIN_PATH = "/v1/organization/"
 _KEY_SUBPROTOCOL = "openai-insecure-api-key."
 
@@ -92,9 +93,14 @@ class Doorkeeper:
         told = key.encode("utf-8", "surrogatepass")
         matches = [hmac.compare_digest(told, known.encode()) for known in self._config.api_keys]
         if any(matches):
-            return Access(key_id=f"key_config_{matches.index(True)}", administers=False)
+            return Access(key_id=f"{_CONFIG_KEY}{matches.index(True)}", administers=False)
         found = await self._keys.find(key)
         return _of_key(found) if found else None
+
+    async def still_admits(self, access: Access) -> bool:
+        """Whether who was let in as this one would be let in again: what a key has handed out ends with the key."""
+        id = access.key_id
+        return id is None or id.startswith(_CONFIG_KEY) or await self._keys.opens(id)
 
 
 def check_scopes(scopes: Sequence[str]) -> None:
@@ -143,7 +149,7 @@ def _check_rights(access: Access, path: str, *, reads: bool) -> None:
             raise APIError("This endpoint needs an admin key.", status=403, code="insufficient_permissions")
         return
     if path == "/metrics":
-        if access.scopes or not (access.administers or (access.key_id or "").startswith("key_config_")):
+        if access.scopes or not (access.administers or (access.key_id or "").startswith(_CONFIG_KEY)):
             raise APIError("This page needs an admin key.", status=403, code="insufficient_permissions")
         return
     if not access.uses_models:

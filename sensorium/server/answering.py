@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Unpack
 
 import structlog
@@ -20,6 +20,7 @@ from sensorium.engine.request import (
     Event,
     LiveEngine,
     SamplingParams,
+    Tally,
     TextDelta,
     ToolCallEvent,
     TranscriptDelta,
@@ -89,13 +90,30 @@ class Answering:
     ) -> AsyncGenerator[tuple[int, Event], None]:
         """The engine's events, each with the number of its choice. The last one of every choice is an End.
 
-        Raises APIError for a prompt that is too long, and when the answer takes longer than the request may.
+        Raises APIError for a prompt that is too long, and when the answer takes longer than the request may. Where
+        nobody waits for the rest any more, what was written until then is counted.
         """
+        params = [replace(each, tally=Tally()) for each in params]
+        ended: set[int] = set()
+        try:
+            async with aclosing(self._answers(question, params, ended)) as events:
+                async for index, event in events:
+                    yield index, event
+        except (asyncio.CancelledError, GeneratorExit):
+            for index, each in enumerate(params):
+                if index not in ended and each.tally is not None and (usage := each.tally.usage) is not None:
+                    self._count(usage, question)
+            raise
+
+    async def _answers(
+        self, question: Question, params: Sequence[SamplingParams], ended: set[int]
+    ) -> AsyncGenerator[tuple[int, Event], None]:
+        """`ended` is told of the choices that are over, and counted."""
         waiting = {TextDelta: "ttft_ms", TranscriptDelta: "ttft_ms", AudioDelta: "ttfa_ms"}
-        num_calls, num_ended = Counter[int](), 0
+        num_calls = Counter[int]()
         events = self._ask(question, params)
         async with aclosing(events):
-            while num_ended < len(params):
+            while len(ended) < len(params):
                 index, event = await self._next(events, question)
                 if index == 0 and (figure := waiting.pop(type(event), None)):
                     self._observe(figure, question)
@@ -108,7 +126,7 @@ class Answering:
                 if isinstance(event, ToolCallEvent) and num_calls[index] > question.max_calls:
                     continue
                 if isinstance(event, End):
-                    num_ended += 1
+                    ended.add(index)
                     self._count(event.usage, question)
                 yield index, event
 

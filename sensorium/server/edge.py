@@ -113,7 +113,7 @@ class Edge:
         request_id = f"req_{secrets.token_hex(16)}"
         started_s = time.perf_counter()
         try:
-            granted = self._granted(scope)
+            granted = await self._granted(scope)
             access = granted.access if granted else await self._doorkeeper.admit(scope)
             scope.setdefault("state", {}).update(granted=granted, access=access, project=access.project)
             check_origin(Headers(scope=scope).get("origin"), self._config)
@@ -126,12 +126,14 @@ class Edge:
         elapsed_ms = round(1000 * (time.perf_counter() - started_s), 1)
         log.info("socket", request_id=request_id, route=path, elapsed_ms=elapsed_ms)
 
-    def _granted(self, scope: Scope) -> Granted | None:
-        """What a client secret opens, if the caller has shown one. Raises APIError if it is not valid any more."""
+    async def _granted(self, scope: Scope) -> Granted | None:
+        """What a client secret opens, if the caller has shown one. Raises APIError if that is not valid any more, or
+        the key that has asked for it is not."""
         key = authorization(scope).partition(" ")[2].strip()
         if not key.startswith(PREFIX) or key in self._config.api_keys:
             return None
-        if (granted := self._client_secrets.find(key)) is None:
+        granted = self._client_secrets.find(key)
+        if granted is None or not await self._doorkeeper.still_admits(granted.access):
             raise APIError("The client secret is not valid, or no longer.", status=401, code="invalid_api_key")
         return granted
 

@@ -4,8 +4,8 @@
         ...
         charge.add(end.usage)
 
-If the work fails, everything is given back. If the client goes in the middle, nobody knows what was used: what was
-reserved stays taken, and the request is counted.
+If the work fails, everything is given back. If the client goes in the middle, what was used until then is paid; where
+that is not known, what was reserved stays taken, and the request is counted.
 """
 
 from __future__ import annotations

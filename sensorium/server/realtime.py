@@ -339,7 +339,11 @@ class Call:
         error: APIError | None = None
         try:
             async with charge:
-                await self._generate(reply, list(items), options)
+                try:
+                    await self._generate(reply, list(items), options)
+                except (asyncio.CancelledError, WebSocketDisconnect, TimeoutError):
+                    self._count(reply, items, charge)  # what it came to before it was given up
+                    raise
                 self._count(reply, items, charge)
         except asyncio.CancelledError:
             if reply.cancelled is None:
@@ -361,7 +365,7 @@ class Call:
 
     def _count(self, reply: Reply, items: Sequence[Item], charge: Charge) -> None:
         self._metrics.count_tokens(reply.usage)
-        self._prompt_tokens = reply.usage.input_tokens
+        self._prompt_tokens = reply.usage.input_tokens or self._prompt_tokens
         new = [item for item in items if item.role == "user" and item.id not in self._heard]
         self._heard.update(item.id for item in new)
         waveforms = [part.waveform for item in new for part in item.content if part.waveform is not None]

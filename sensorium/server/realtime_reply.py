@@ -17,6 +17,7 @@ from sensorium.engine.request import (
     Event,
     ImageDelta,
     SamplingParams,
+    Tally,
     TextDelta,
     ToolCallEvent,
     TranscriptDelta,
@@ -57,7 +58,7 @@ class Reply:
         self.told = asyncio.Event()  # that it is over
         self.stop: Callable[[], object] = lambda: None
         self.cancelled: CancelReason | None = None
-        self.usage = Usage()
+        self._tally = Tally()
         self._session = session
         self._options = options
         self._send = send
@@ -94,6 +95,13 @@ class Reply:
         return list(self._items)
 
     @property
+    def usage(self) -> Usage:
+        """Of an answer that was given up: what it used until then."""
+        if self._ended is not None:
+            return self._ended.usage
+        return self._tally.usage or Usage()
+
+    @property
     def params(self) -> SamplingParams:
         session, options = self._session, self._options
         modality = (options.output_modalities or session.output_modalities)[0]
@@ -106,6 +114,7 @@ class Reply:
             tool_choice=self.calls.policy,
             functions=self.calls.functions,
             max_calls=self.calls.max_calls,
+            tally=self._tally,
         )
 
     def cancel(self, reason: CancelReason) -> None:
@@ -133,7 +142,6 @@ class Reply:
                     await self._call(event)
             case End():
                 self._ended = event
-                self.usage = event.usage
 
     async def close(self) -> None:
         """Ends what is open. From here on it is too late to cancel."""

@@ -26,6 +26,7 @@ from sensorium.engine.request import (
     ImageDelta,
     InputTranscriptDelta,
     SamplingParams,
+    Tally,
     TextDelta,
     ToolCallEvent,
     Transcribed,
@@ -435,3 +436,26 @@ async def test_a_transcription_has_times_and_likelihoods(engine: OmniEngine):
     assert events[-1].voice is None
     again = [event async for event in engine.transcribe(waveform, SamplingParams())]
     assert [event for event in again if isinstance(event, InputTranscriptDelta)] == deltas
+
+
+@pytest.mark.parametrize("params", [WARM, SPOKEN], ids=["text", "audio"])
+async def test_what_was_used_is_known_while_it_is_written_and_when_it_is_given_up(engine: OmniEngine, params):
+    messages = [Message(role="user", parts=(Text(text="tell me a story"), CLIP))]
+    tally = Tally()
+    counts: list[int] = []
+    async with aclosing(engine.generate(messages, replace(params, tally=tally))) as events:
+        async for event in events:
+            if isinstance(event, End):
+                assert tally.usage == event.usage
+            elif tally.usage is not None:
+                counts.append(tally.usage.output_tokens)
+    assert counts == sorted(counts)
+    given_up = Tally()
+    async with aclosing(engine.generate(messages, replace(params, tally=given_up))) as events:
+        async for event in events:
+            if isinstance(event, TextDelta | TranscriptDelta):
+                break
+    assert given_up.usage is not None
+    assert tally.usage is not None
+    assert given_up.usage.input_tokens == tally.usage.input_tokens
+    assert 0 < given_up.usage.output_tokens <= tally.usage.output_tokens

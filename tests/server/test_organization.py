@@ -9,6 +9,8 @@ from pathlib import Path
 import httpx2
 import openai
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from sensorium.platform.keys import NewKey, insert_key, new_key
 from sensorium.platform.state import State
@@ -92,6 +94,35 @@ def test_the_life_of_a_key(keyed: tuple[Live, NewKey]):
         assert [found.name for found in accounts.list(project.id)] == ["droid"]
         assert accounts.delete(account.id, project_id=project.id).deleted
         assert says_hello(server, secret) == "401 invalid_api_key"
+
+
+def test_a_client_secret_ends_with_the_key_that_asked_for_it(keyed: tuple[Live, NewKey]):
+    server, first = keyed
+
+    def calls(secret: str) -> bool:
+        url = server.url.replace("http", "ws") + "/v1/realtime?model=gpt-realtime"
+        try:
+            with connect(url, additional_headers={"authorization": f"Bearer {secret}"}):
+                return True
+        except InvalidStatus as refused:
+            return refused.response.status_code != 401
+
+    with client(server, first.secret, admin=True) as admin:
+        organization = admin.admin.organization
+        lab = organization.projects.create(name="Calls")
+        accounts = organization.projects.service_accounts
+        robot, other = (accounts.create(lab.id, name=name).api_key for name in ("robot", "other"))
+        assert robot
+        assert other
+        made: list[str] = []
+        for key in (robot, other):
+            with client(server, key.value) as asker:
+                made.append(asker.realtime.client_secrets.create().value)
+        assert [calls(secret) for secret in made] == [True, True]
+        organization.projects.api_keys.delete(robot.id, project_id=lab.id)
+        assert [calls(secret) for secret in made] == [False, True]
+        organization.projects.archive(lab.id)
+        assert [calls(secret) for secret in made] == [False, False]
 
 
 def httpx_text(server: Live, key: NewKey, path: str) -> str:

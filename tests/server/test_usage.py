@@ -14,8 +14,9 @@ import pytest
 from sensorium.platform.state import State
 from sensorium.platform.usage import PriceList, Record, Used
 from tests.server.calls import phone
-from tests.server.live import Live, live
+from tests.server.live import Live, eventually, live
 
+SPOKEN_AUDIO = {"voice": "alloy", "format": "pcm16"}
 DAY_S = 86_400
 START = 20_000 * DAY_S
 
@@ -94,6 +95,44 @@ def test_answers_of_a_call_are_written_down(reports: tuple[Live, Any]):
     (result,) = results(usage.completions(**now_range(), group_by=["model"]))
     assert result.model == "gpt-realtime"
     assert (result.input_tokens, result.output_tokens) == (done["input_tokens"], done["output_tokens"])
+
+
+@pytest.mark.parametrize("fields", [{}, {"modalities": ["text", "audio"], "audio": SPOKEN_AUDIO}, {"n": 2}])
+def test_who_hangs_up_pays_for_what_was_written(fields: dict[str, Any]):
+    asked = {"model": "gpt-4o", "stream": True, "messages": [{"role": "user", "content": "word " * 500}], **fields}
+    with live() as server, client(server) as admin:
+        whole = server.chat("word " * 500).json()["usage"]
+        server.engine.delay_ms = 20
+        with server.http.stream("POST", "/v1/chat/completions", json=asked) as response:
+            lines = response.iter_lines()
+            for _ in range(20):
+                next(lines)
+        eventually(lambda: server.engine.num_active == 0)
+        usage: Any = admin.admin.organization.usage
+        eventually(lambda: results(usage.completions(**now_range()))[0].num_model_requests == 2)
+        (result,) = results(usage.completions(**now_range()))
+        assert result.input_tokens == whole["prompt_tokens"] * (1 + fields.get("n", 1))
+        assert 5 < result.output_tokens - whole["completion_tokens"] < 500
+
+
+@pytest.mark.parametrize("conversation", ["auto", "none"])
+def test_an_answer_of_a_call_that_is_cut_short_is_paid_for(conversation: str):
+    with live() as server, client(server) as admin:
+        server.engine.delay_ms = 20
+        with phone(server) as call:
+            call.user("word " * 500)
+            call.say("response.create", response={"output_modalities": ["text"], "conversation": conversation})
+            created = call.until("response.created")[-1]["response"]
+            for _ in range(4):
+                call.until("response.output_text.delta")
+            call.say("response.cancel", response_id=created["id"])
+            told = call.until("response.done")[-1]["response"]["usage"]
+            call.until("rate_limits.updated")
+        assert told["input_tokens"] >= 500
+        assert 4 <= told["output_tokens"] < 500
+        usage: Any = admin.admin.organization.usage
+        (result,) = results(usage.completions(**now_range()))
+        assert (result.input_tokens, result.output_tokens) == (told["input_tokens"], told["output_tokens"])
 
 
 def test_who_used_it_is_written_down(reports: tuple[Live, Any]):
