@@ -1,15 +1,15 @@
-"""`tiny`: the network to talk to, with every skill there is material for, grown from nano. Two runs, in this order:
+"""`tiny`: the network to talk to, with every skill there is material for, grown from nano. Three runs, in this order:
 
     export SENSORIUM_DATA=../shared/data
     python -m recipes.tiny --stage grown --keep-tokenizers --seed 91 --start sensorium/checkpoints/nano
-    python -m recipes.tiny --keep-tokenizers --seed 97 --start runs/grown/release
+    python -m recipes.tiny --stage broader --keep-tokenizers --seed 97 --start runs/grown/release
+    python -m recipes.tiny --keep-tokenizers --seed 101 --start runs/broader/release
 
 It begins as nano, wider and deeper, with nano's codes; its eye has twice the blocks and learns from photographs and
 forms too. A little text comes first: orders in many languages, tools, refusals, which nano never read. The second run
-is short: it adds films, quiet lines and pauses to what is known, has more of what was found wanting (recorded words,
-edits, spoken answers), and then trains the decoders on what the network says.
-Both commands train on CPU cores, over days and as many stops as they like, or on one GPU. `--seed` must differ, or the
-material is not fresh.
+adds films, quiet lines and pauses, the third has more of what was found wanting after it, and then trains the decoders
+on what the network says. All train on CPU cores, over days and as many stops as they like, or on one GPU. `--seed` must
+differ, or the material is not fresh.
 """
 
 from __future__ import annotations
@@ -61,11 +61,10 @@ GROWN = replace(
     ),
 )
 
-TINY = replace(
+BROADER = replace(
     GROWN,
-    name="tiny",
-    audio=replace(NANO.audio, decoder_steps=2000, adversarial_steps=1500),
-    image=replace(GROWN.image, sharpen_steps=0, decoder_steps=1200),
+    name="broader",
+    image=replace(GROWN.image, sharpen_steps=0),
     network=replace(
         GROWN.network,
         weights={
@@ -83,5 +82,27 @@ TINY = replace(
     ),
 )
 
+TINY = replace(
+    BROADER,
+    name="tiny",
+    audio=replace(NANO.audio, decoder_steps=2000, adversarial_steps=1500),
+    image=replace(BROADER.image, decoder_steps=1200),
+    network=replace(
+        BROADER.network,
+        weights={
+            **{"chat": 0.06, "hear": 0.2, "hear-pausing": 0.1, "talk": 0.3, "answer-aloud": 0.12, "mixed": 0.03},
+            **{"interrupted": 0.02, "say": 0.15, "say-styled": 0.2, "transcribe": 0.2, "translate": 0.3},
+            **{"read-aloud": 0.12, "dictation": 0.15, "hear-styled": 0.2, "hear-background": 0.08, "hear-people": 0.08},
+            **{"tool": 0.08, "tool-spoken": 0.08, "command": 0.2, "refuse": 0.12, "recall": 0.05},
+            **{"see-plain": 0.02, "see": 0.1, "read": 0.4, "figure": 0.2, "icon": 0.06, "draw": 0.2, "edit": 0.3},
+            **{"real-word": 0.6, "real-order": 0.4, "grocery": 0.2, "clothing": 0.1, "see-film": 0.25},
+        },
+        num_shards=360,
+        num_steps=4000,
+        warmdown_share=0.8,
+        matrix_lr=0.012,
+    ),
+)
+
 if __name__ == "__main__":
-    train(TINY, GROWN)
+    train(TINY, GROWN, BROADER)

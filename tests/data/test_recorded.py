@@ -58,12 +58,27 @@ def test_answers_are_what_the_sets_say():
         assert isinstance(call, ToolCall)
         assert call.name == "orderDrink"
         assert "coffeeDrink" in json.loads(call.arguments)
+        assert order[-2].parts[0].words == ()  # only recorded ones are held out
         shown = recorded_document("grocery", seed, split="train", root=REAL_DATA).messages
         (photo,) = (part for part in shown[0].parts if isinstance(part, Image))
         assert photo.pixels.shape == (64, 64, 3)
         assert photo.pixels.dtype == np.uint8
         assert isinstance(photo.caption, Text)
         assert shown[1].text in (photo.caption.text.split(", ")[0], f"a {photo.caption.text.split(', ')[1]}")
+
+
+@needs_data
+def test_an_order_to_train_on_is_recorded_or_said_by_a_synthesiser():
+    said = 0
+    for seed in range(30):
+        _, heard, answer = recorded_document("real-order", seed, split="train", root=REAL_DATA).messages
+        (clip,), (call,) = heard.parts, answer.parts
+        assert isinstance(clip, Audio)
+        assert isinstance(call, ToolCall)
+        assert clip.transcript is not None
+        assert all(value in clip.transcript for value in json.loads(call.arguments).values())
+        said += bool(clip.words)  # whose times only a synthesiser knows
+    assert 12 <= said <= 27
 
 
 @needs_data
