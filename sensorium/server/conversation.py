@@ -13,6 +13,7 @@ import numpy as np
 
 from sensorium.engine.request import InputTranscriptDelta
 from sensorium.messages import Audio, Image, Message, Part, Role, Text, ToolCall, Video
+from sensorium.server.comfort_noise import over_comfort_noise
 from sensorium.server.errors import invalid, unsupported
 from sensorium.server.media import MediaReader
 from sensorium.server.realtime_audio import WireDecoder, WireEncoder, WireFormat
@@ -138,7 +139,8 @@ class Item:
             return part.image
         if part.waveform is not None:
             voice = self.voice or None
-            return Audio(waveform=part.waveform, sample_rate_hz=rate_hz, transcript=part.text, voice=voice)
+            heard = over_comfort_noise(part.waveform) if part.kind == "input_audio" else part.waveform
+            return Audio(waveform=heard, sample_rate_hz=rate_hz, transcript=part.text, voice=voice)
         return Text(text=part.text or "")
 
 

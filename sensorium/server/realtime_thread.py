@@ -16,6 +16,7 @@ import numpy as np
 
 from sensorium.engine.request import Event, InputTranscriptDelta, LiveEngine, Mark, SamplingParams
 from sensorium.messages import Message
+from sensorium.server.comfort_noise import over_comfort_noise
 from sensorium.server.conversation import Item, Transcripts
 
 KEPT_SHARE = 0.6  # of the positions of all items, where some must go
@@ -39,6 +40,7 @@ class Thread:
         self._rate_hz = engine.info.sample_rate_hz
         self._read: list[_Read] = []
         self._turn: _Read | None = None  # the turn under way
+        self._num_heard = 0  # samples of it
 
     @property
     def hears(self) -> bool:
@@ -116,8 +118,9 @@ class Thread:
     async def listen(self, waveform: np.ndarray) -> None:
         """More of the user's turn. Raises ContextLengthExceeded when it does not fit; what came before is heard."""
         if self._turn is None:
-            self._turn = await self.mark()
-        await self._live.push(waveform)
+            self._turn, self._num_heard = await self.mark(), 0
+        start, self._num_heard = self._num_heard, self._num_heard + len(waveform)
+        await self._live.push(over_comfort_noise(waveform, start=start))
 
     async def end_turn(self, item: Item) -> None:
         """What was listened to is this item: its transcript is known now."""

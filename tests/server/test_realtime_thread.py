@@ -41,7 +41,7 @@ def shown(messages: list[Message]) -> list[tuple[str, object]]:
 
     def part(content: object) -> object:
         if isinstance(content, Audio):
-            return len(content.waveform), content.transcript
+            return content.waveform.tobytes(), content.transcript
         return content
 
     return [(message.role, tuple(part(content) for content in message.parts)) for message in messages]
@@ -65,7 +65,7 @@ async def spoken_answer(thread: Thread, name: str) -> Item:
 
 async def heard_turn(thread: Thread, name: str, frames: int) -> Item:
     waveform = np.full(frames * FRAME_SIZE, 0.1, np.float32)
-    for piece in np.array_split(waveform, 3):
+    for piece in np.array_split(waveform, 3 + frames):
         await thread.listen(piece)
     item = Item(id=name, role="user", content=[Content(kind="input_audio", text=None, waveform=waveform)])
     await thread.end_turn(item)
