@@ -27,15 +27,13 @@ from sensorium.server.logs import describe
 from sensorium.server.realtime_events import ResponseOptions, SemanticVad, ServerVad, SessionConfig
 from sensorium.server.realtime_reply import CancelReason
 from sensorium.server.realtime_thread import Thread
+from sensorium.server.turn_end import PATIENCE
 from sensorium.server.turns import InputBuffer, SpeechStarted, SpeechStopped
 
 log = structlog.get_logger()
 
 MIN_TURN_MS = 100  # the contract's: less sound than this is no turn
 MAX_APPEND_BYTES = 15 * 2**20
-_EAGERNESS = {"high": (80, 0.5), "medium": (80, 0.8), "auto": (80, 0.8), "low": (160, 0.9)}
-"""Of a semantic turn: how long nobody must have spoken, and how sure the network must be that it is over. Of held-out
-questions with pauses, 16, 4 and 1 in a hundred are cut at one so (docs/log.md)."""
 
 
 class Line(Protocol):
@@ -154,9 +152,8 @@ class Microphone:
         detection, turns = self._line.session.audio.input.turn_detection, self._buffer.turns
         if not isinstance(detection, SemanticVad) or turns is None or self._deaf:
             return False
-        least_ms, sure = _EAGERNESS[detection.eagerness]
-        is_sure = self._listening and self._line.thread.turn_probability >= sure
-        return turns.silence_ms >= least_ms and is_sure
+        turn_end = self._line.thread.turn_end
+        return self._listening and turn_end.is_over(turns.silence_ms, PATIENCE[detection.eagerness])
 
     async def _look_at_the_clock(self) -> None:
         """Asks for an answer where the user has been silent for too long after the last one."""

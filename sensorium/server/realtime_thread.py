@@ -17,7 +17,8 @@ import numpy as np
 from sensorium.engine.request import Event, InputTranscriptDelta, LiveEngine, Mark, SamplingParams
 from sensorium.messages import Message
 from sensorium.server.comfort_noise import over_comfort_noise
-from sensorium.server.conversation import Item, Transcripts
+from sensorium.server.conversation import FRAME_MS, Item, Transcripts
+from sensorium.server.turn_end import TurnEnd
 
 KEPT_SHARE = 0.6  # of the positions of all items, where some must go
 _NEEDED = 0.25  # of the context: a turn and its answer
@@ -41,15 +42,12 @@ class Thread:
         self._read: list[_Read] = []
         self._turn: _Read | None = None  # the turn under way
         self._num_heard = 0  # samples of it
+        self.turn_end = TurnEnd()  # whether it is over
 
     @property
     def hears(self) -> bool:
         """Whether a turn is under way."""
         return self._turn is not None
-
-    @property
-    def turn_probability(self) -> float:
-        return self._live.turn_probability
 
     async def catch_up(self, head: Sequence[Message], items: Sequence[Item]) -> None:
         """Reads what is new: `head` are the instructions and tools. A turn under way is forgotten.
@@ -118,9 +116,15 @@ class Thread:
     async def listen(self, waveform: np.ndarray) -> None:
         """More of the user's turn. Raises ContextLengthExceeded when it does not fit; what came before is heard."""
         if self._turn is None:
-            self._turn, self._num_heard = await self.mark(), 0
-        start, self._num_heard = self._num_heard, self._num_heard + len(waveform)
-        await self._live.push(over_comfort_noise(waveform, start=start))
+            self._turn, self._num_heard, self.turn_end = await self.mark(), 0, TurnEnd()
+        frame = self._rate_hz * FRAME_MS // 1000
+        rest = over_comfort_noise(waveform, start=self._num_heard)
+        while len(rest):  # at most to a frame's end: of each the network says what it thinks
+            piece, rest = np.split(rest, [frame - self._num_heard % frame])
+            await self._live.push(piece)
+            self._num_heard += len(piece)
+            if self._num_heard % frame == 0:
+                self.turn_end.add(self._live.turn_probability)
 
     async def end_turn(self, item: Item) -> None:
         """What was listened to is this item: its transcript is known now."""
