@@ -115,6 +115,14 @@ class Listener:
         self.turn_probability = heard.turn_probability
         self._begin()
 
+    def fork(self, sequence: LiveSequence) -> Listener:
+        """The same turn at the end of a fork of its sequence."""
+        twin = copy.copy(self)
+        twin._sequence, twin._encoder = sequence, copy.copy(self._encoder)
+        if not self.finished:
+            twin._begin()
+        return twin
+
     def _begin(self) -> None:
         """Grammar and transcript, read off the stream as far as the turn has come."""
         self._grammar = Grammar.listening(self._network.alphabet)
@@ -262,6 +270,12 @@ class LiveConversation:
             await self._all(self._mark(marks))
         return marks[0]
 
+    async def fork(self) -> LiveConversation:
+        twin = LiveConversation(self._network, self._scheduler, encode=self._encode)
+        with self._alone():
+            await self._all(self._fork(twin))
+        return twin
+
     async def truncate(self, mark: Mark) -> None:
         with self._alone():
             await self._all(self._truncate(mark))
@@ -317,13 +331,19 @@ class LiveConversation:
         marks.append(Mark(position=len(self._sequence), heard=turn))
         yield None
 
+    def _fork(self, twin: LiveConversation) -> Steps:
+        twin._sequence = self._sequence.fork()
+        twin._listener = self._listener.fork(twin._sequence) if self._listener else None
+        twin._num_turns, twin._num_answered = self._num_turns, self._num_answered
+        yield None
+
     def _truncate(self, mark: Mark) -> Steps:
         if mark.position > len(self._sequence):
             raise ValueError(f"position {mark.position} was forgotten: the conversation ends at {len(self._sequence)}")
         self._forget(mark.position)
         self._listener = None
         if isinstance(mark.heard, Turn):
-            self._listener = mark.heard.listener
+            self._listener = mark.heard.listener.fork(self._sequence)  # the mark may be that of a twin
             self._listener.rewind(mark.position, mark.heard.heard)
         yield None
 

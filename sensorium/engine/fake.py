@@ -17,6 +17,7 @@ In a live conversation it hears a word in every third of a second, and takes sil
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import re
 import zlib
@@ -282,6 +283,11 @@ class FakeConversation:
 
     async def mark(self) -> Mark:
         return Mark(position=len(self.messages), heard=self._turn)
+
+    async def fork(self) -> FakeConversation:
+        twin = copy.copy(self)
+        twin.messages = list(self.messages)
+        return twin
 
     async def truncate(self, mark: Mark) -> None:
         if mark.position > len(self.messages):

@@ -310,6 +310,10 @@ class Conversation(Protocol):
         """Notes where the conversation is, in the middle of a turn or between two."""
         ...
 
+    async def fork(self) -> Conversation:
+        """A twin that goes its own way from here, in the middle of a turn or between two. Marks hold for both."""
+        ...
+
     async def truncate(self, mark: Mark) -> None:
         """Forgets what came after: a false start, or that the user had finished. Raises ValueError for a void mark."""
         ...

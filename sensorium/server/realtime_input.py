@@ -27,7 +27,7 @@ from sensorium.server.logs import describe
 from sensorium.server.realtime_events import ResponseOptions, SemanticVad, ServerVad, SessionConfig
 from sensorium.server.realtime_reply import CancelReason
 from sensorium.server.realtime_thread import Thread
-from sensorium.server.turn_end import PATIENCE
+from sensorium.server.turn_end import LIKELY, PATIENCE
 from sensorium.server.turns import InputBuffer, SpeechStarted, SpeechStopped
 
 log = structlog.get_logger()
@@ -46,6 +46,7 @@ class Line(Protocol):
 
     async def send(self, type: str, **fields: Any) -> None: ...
     def head(self) -> list[Message]: ...
+    async def params(self) -> SamplingParams: ...
     async def interrupt(self, reason: CancelReason) -> None: ...
     async def respond(self, options: ResponseOptions) -> None: ...
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
@@ -102,6 +103,8 @@ class Microphone:
             await self._listen(self._buffer.fresh())
             if self._is_over():
                 await self._speech_stopped(self._buffer.turns.stop())
+            else:
+                await self._draft()
         else:
             await self._look_at_the_clock()
 
@@ -155,6 +158,20 @@ class Microphone:
         turn_end = self._line.thread.turn_end
         return self._listening and turn_end.is_over(turns.silence_ms, PATIENCE[detection.eagerness])
 
+    async def _draft(self) -> None:
+        """Where the turn may be over, an answer is begun; where it goes on, that is dropped."""
+        detection, turns, thread = self._line.session.audio.input.turn_detection, self._buffer.turns, self._line.thread
+        if not isinstance(detection, SemanticVad) or not detection.create_response or self._line.transcribes:
+            return
+        if turns is None or not self._listening or self._deaf or thread.lock.locked() or not thread.hears:
+            return
+        silent = turns.silence_ms >= PATIENCE[detection.eagerness].silence_ms
+        if not silent and thread.num_drafted is not None:
+            await thread.drop_draft()
+        elif silent and thread.num_drafted is None and thread.turn_end.probability >= LIKELY:
+            async with thread.lock:
+                await thread.draft(await self._line.params())
+
     async def _look_at_the_clock(self) -> None:
         """Asks for an answer where the user has been silent for too long after the last one."""
         detection = self._line.session.audio.input.turn_detection
@@ -168,7 +185,7 @@ class Microphone:
         self._buffer.forget_before(self._buffer.end_ms - round(silent_ms))
         fields = {"audio_start_ms": self._buffer.start_ms, "audio_end_ms": self._buffer.end_ms}
         await self._line.send("input_audio_buffer.timeout_triggered", **fields, item_id=self._buffer.item_id)
-        await self.commit(until_ms=self._buffer.end_ms)
+        await self.commit(self._buffer.num_until(self._buffer.end_ms))
         await self._line.respond(ResponseOptions())
 
     async def _speech_started(self, event: SpeechStarted) -> None:
@@ -177,6 +194,7 @@ class Microphone:
         self._silent_since_s = None
         self._buffer.item_id = new_id("item")
         self._buffer.forget_before(event.at_ms)
+        self._buffer.again()  # what was heard behind the end of another turn is not in it
         fields = {"audio_start_ms": event.at_ms, "item_id": self._buffer.item_id}
         await self._line.send("input_audio_buffer.speech_started", **fields)
         if detection.interrupt_response:
@@ -185,20 +203,26 @@ class Microphone:
     async def _speech_stopped(self, event: SpeechStopped) -> None:
         detection = self._line.session.audio.input.turn_detection
         assert detection is not None
-        fields = {"audio_end_ms": event.at_ms, "item_id": self._buffer.item_id}
+        end_ms, end = event.at_ms, self._buffer.num_until(event.at_ms)
+        if (drafted := self._line.thread.num_drafted) is not None:  # the turn is what is answered
+            end_ms, end = self._buffer.start_ms + round(1000 * drafted / self._rate_hz), drafted
+        fields = {"audio_end_ms": end_ms, "item_id": self._buffer.item_id}
         await self._line.send("input_audio_buffer.speech_stopped", **fields)
-        await self.commit(until_ms=event.at_ms)
+        await self.commit(end)
         if detection.create_response and not self._line.transcribes:
             if detection.interrupt_response:
                 await self._line.interrupt("turn_detected")
             await self._line.respond(ResponseOptions())  # refused while an answer goes on
 
-    async def commit(self, *, until_ms: int | None = None) -> None:
-        if until_ms is None and self._buffer.turns is not None and self._buffer.turns.speaking:
+    async def commit(self, end: int | None = None) -> None:
+        """What came is an item, all of it or so many samples."""
+        if end is None:
+            await self._line.thread.drop_draft()
+        if end is None and self._buffer.turns is not None and self._buffer.turns.speaking:
             self._buffer.turns.stop()  # the client knows better: what is said from here on is the next turn
             fields = {"audio_end_ms": self._buffer.end_ms, "item_id": self._buffer.item_id}
             await self._line.send("input_audio_buffer.speech_stopped", **fields)
-        waveform, fresh = self._buffer.cut(until_ms)
+        waveform, fresh = self._buffer.cut(end)
         length_ms = duration_ms(waveform, self._rate_hz)
         if length_ms < MIN_TURN_MS:
             self._buffer.item_id = None

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from time import monotonic
 from typing import Any, Literal, TypeAlias
 
@@ -103,19 +104,7 @@ class Reply:
 
     @property
     def params(self) -> SamplingParams:
-        session, options = self._session, self._options
-        modality = (options.output_modalities or session.output_modalities)[0]
-        limit = self._limit
-        return SamplingParams(
-            modality=modality,
-            voice=self._voice,
-            max_tokens=None if limit == "inf" else limit,
-            seed=secrets.randbits(62),
-            tool_choice=self.calls.policy,
-            functions=self.calls.functions,
-            max_calls=self.calls.max_calls,
-            tally=self._tally,
-        )
+        return replace(answer_params(self._session, self._options, self._voice, self.calls), tally=self._tally)
 
     def cancel(self, reason: CancelReason) -> None:
         if self.cancelled is None and not self._is_closing:
@@ -270,10 +259,6 @@ class Reply:
     # --- the response object
 
     @property
-    def _limit(self) -> int | Literal["inf"]:
-        return self._options.max_output_tokens or self._session.max_output_tokens
-
-    @property
     def _format(self) -> Any:
         audio = self._options.audio
         if audio is not None and "format" in audio.output.model_fields_set:
@@ -292,11 +277,25 @@ class Reply:
             "output": [item.wire() for item in self._items],
             "conversation_id": self._conversation.id if self._conversation is not None else None,
             "output_modalities": self._options.output_modalities or self._session.output_modalities,
-            "max_output_tokens": self._limit,
+            "max_output_tokens": self._options.max_output_tokens or self._session.max_output_tokens,
             "audio": {"output": {"format": format, "voice": self._voice}},
             "usage": usage_body(self.usage) if status != "in_progress" else None,
             "metadata": self._options.metadata,
         }
+
+
+def answer_params(session: SessionConfig, options: ResponseOptions, voice: str, calls: Calls) -> SamplingParams:
+    """What the engine is told of an answer."""
+    limit = options.max_output_tokens or session.max_output_tokens
+    return SamplingParams(
+        modality=(options.output_modalities or session.output_modalities)[0],
+        voice=voice,
+        max_tokens=None if limit == "inf" else limit,
+        seed=secrets.randbits(62),
+        tool_choice=calls.policy,
+        functions=calls.functions,
+        max_calls=calls.max_calls,
+    )
 
 
 def usage_body(usage: Usage) -> Json:

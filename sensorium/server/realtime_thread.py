@@ -18,6 +18,7 @@ from sensorium.engine.request import Event, InputTranscriptDelta, LiveEngine, Ma
 from sensorium.messages import Message
 from sensorium.server.comfort_noise import over_comfort_noise
 from sensorium.server.conversation import FRAME_MS, Item, Transcripts
+from sensorium.server.realtime_draft import Draft
 from sensorium.server.turn_end import TurnEnd
 
 KEPT_SHARE = 0.6  # of the positions of all items, where some must go
@@ -43,6 +44,8 @@ class Thread:
         self._turn: _Read | None = None  # the turn under way
         self._num_heard = 0  # samples of it
         self.turn_end = TurnEnd()  # whether it is over
+        self._draft: Draft | None = None  # of an answer to it
+        self._drafted: Draft | None = None  # of the answer to the turn that was heard last, until it is asked for
 
     @property
     def hears(self) -> bool:
@@ -60,6 +63,8 @@ class Thread:
         same = 0
         while same < min(len(self._read), len(keys)) and self._read[same].key == keys[same]:
             same += 1
+        if not same == len(self._read) == len(keys):
+            await self._drop_answer()
         await self._forget(same)
         for at in range(len(self._read), len(keys)):
             here = await self.mark()
@@ -116,6 +121,7 @@ class Thread:
     async def listen(self, waveform: np.ndarray) -> None:
         """More of the user's turn. Raises ContextLengthExceeded when it does not fit; what came before is heard."""
         if self._turn is None:
+            await self._drop_answer()
             self._turn, self._num_heard, self.turn_end = await self.mark(), 0, TurnEnd()
         frame = self._rate_hz * FRAME_MS // 1000
         rest = over_comfort_noise(waveform, start=self._num_heard)
@@ -127,22 +133,61 @@ class Thread:
                 self.turn_end.add(self._live.turn_probability)
 
     async def end_turn(self, item: Item) -> None:
-        """What was listened to is this item: its transcript is known now."""
+        """What was listened to is this item: its transcript is known now. With a draft, what was heard for that."""
         assert self._turn is not None
-        await self._live.finish()
+        if self._draft is None:
+            await self._live.finish()
+        else:
+            await self._draft.hear_out()
+            self._live, self._drafted, self._draft = self._draft.live, self._draft, None
         item.content[0].text = self._live.transcript or None
         self._read.append(self._turn._replace(key=item.key))
         self._turn = None
 
     async def drop_turn(self) -> None:
+        await self.drop_draft()
         if self._turn is not None:
             await self._live.truncate(self._turn.before)
             self._turn = None
 
+    # --- what may be answered, if the turn is over
+
+    @property
+    def num_drafted(self) -> int | None:
+        """Samples of the turn that a draft answers, if there is one."""
+        return self._draft.num_heard if self._draft is not None else None
+
+    async def draft(self, params: SamplingParams) -> None:
+        """Begins to answer what was heard of the turn."""
+        assert self._turn is not None
+        assert self._draft is None
+        self._draft = Draft(await self._live.fork(), self._num_heard, params)
+
+    async def drop_draft(self) -> None:
+        draft, self._draft = self._draft, None
+        if draft is not None:
+            await draft.drop()
+
+    async def _drop_answer(self) -> None:
+        """Nobody asked for it."""
+        draft, self._drafted = self._drafted, None
+        if draft is not None:
+            await draft.drop()
+            assert draft.before is not None
+            await self._live.truncate(draft.before)
+
+    async def close(self) -> None:
+        for draft in (self._draft, self._drafted):
+            if draft is not None:
+                await draft.drop()
+
     # --- the assistant's
 
     async def answer(self, params: SamplingParams) -> AsyncGenerator[Event, None]:
-        events = self._live.answer(params)
+        if self._drafted is not None and not self._drafted.answers(params):
+            await self._drop_answer()
+        draft, self._drafted = self._drafted, None
+        events = self._live.answer(params) if draft is None else draft.events(params.tally)
         assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
         async with aclosing(events):
             async for event in events:
@@ -150,6 +195,9 @@ class Thread:
 
     async def mark(self) -> _Read:
         """What is read from here on, which has no key yet."""
+        if self._drafted is not None:
+            assert self._drafted.before is not None
+            return _Read(None, self._drafted.before, self._drafted.num_free)
         return _Read(None, await self._live.mark(), self._live.num_free)
 
     async def answered(self, here: _Read, items: Sequence[Item]) -> None:
@@ -160,6 +208,7 @@ class Thread:
 
     async def cut_short(self, item: Item, known: Hashable, after_ms: float) -> None:
         """An answer was heard so far only; `known` is the key it had. If more was read since, `catch_up` sees to it."""
+        await self._drop_answer()
         alone = len(self._read) < 2 or self._read[-2].before is not self._read[-1].before
         if self._read and self._read[-1].key == known and alone:
             await self._live.interrupt(after_ms)

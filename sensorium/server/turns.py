@@ -201,14 +201,16 @@ class InputBuffer:
         """All that is here is fresh."""
         self._num_taken = 0
 
-    def cut(self, until_ms: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """Takes out what came until then, or everything: the whole of it, and what of that `fresh` has not given."""
-        if until_ms is None:  # the end of the sound is still on its way through the resampler
+    def num_until(self, at_ms: int) -> int:
+        """How many of the samples came until then."""
+        return min(len(self._waveform), round((at_ms - self._start_ms) * self._rate_hz / 1000))
+
+    def cut(self, end: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Takes out so many samples, or everything: the whole of it, and what of that `fresh` has not given."""
+        if end is None:  # the end of the sound is still on its way through the resampler
             self._waveform = np.concatenate((self._waveform, self._decoder.push(b"", last=True)))
             self._decoder = WireDecoder(self._decoder.format, self._rate_hz)
-        end = len(self._waveform)
-        if until_ms is not None:
-            end = min(end, round((until_ms - self._start_ms) * self._rate_hz / 1000))
+            end = len(self._waveform)
         taken, self._waveform = self._waveform[:end], self._waveform[end:]
         fresh, self._num_taken = taken[self._num_taken :], max(0, self._num_taken - end)
         self._start_ms += round(1000 * len(taken) / self._rate_hz)

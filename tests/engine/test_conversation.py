@@ -135,6 +135,34 @@ async def test_it_can_be_taken_back(any_engine: LiveEngine):
     assert (conversation.transcript, values(await answer(conversation, SPOKEN))[:-1]) == found
 
 
+async def test_a_fork_goes_its_own_way(any_engine: LiveEngine):
+    """In the middle of a turn: one hears no more and answers, the other hears on, both as if they were alone."""
+    expected = []
+    for size in (5000, len(HUM)):
+        alone = any_engine.converse()
+        await alone.push(HUM[:size])
+        await alone.finish()
+        expected.append((alone.transcript, values(await answer(alone, SPOKEN))[:-1]))
+    conversation = any_engine.converse()
+    before = await conversation.mark()
+    await conversation.push(HUM[:5000])
+    within = await conversation.mark()
+    twin = await conversation.fork()
+    events = answer(twin, SPOKEN)
+    await asyncio.gather(twin.finish(), conversation.push(HUM[5000:9000]))
+    said, _ = await asyncio.gather(events, conversation.push(HUM[9000:]))
+    await conversation.finish()
+    found = (conversation.transcript, values(await answer(conversation, SPOKEN))[:-1])
+    assert [(twin.transcript, values(said)[:-1]), found] == expected
+    await twin.truncate(within)  # it was not over after all
+    await twin.push(HUM[5000:])
+    await twin.finish()
+    assert (twin.transcript, values(await answer(twin, SPOKEN))[:-1]) == expected[1]
+    await twin.truncate(before)
+    assert twin.num_free > conversation.num_free
+    assert (await twin.fork()).num_free == twin.num_free
+
+
 async def test_the_wrong_moment_is_refused(any_engine: LiveEngine):
     conversation = any_engine.converse()
     with pytest.raises(RuntimeError, match="no turn"):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sensorium.engine.fake import FRAME_SIZE, FakeConversation, FakeEngine
-from sensorium.engine.request import AudioDelta, ContextLengthExceeded, SamplingParams, TranscriptDelta
+from sensorium.engine.request import AudioDelta, ContextLengthExceeded, SamplingParams, TextDelta, TranscriptDelta
 from sensorium.messages import Audio, Message, Text
 from sensorium.server.conversation import Content, Conversation, Item, Spoken
 from sensorium.server.realtime_thread import Thread
 
 RATE_HZ = 16_000
+SPOKEN = SamplingParams(modality="audio")
 
 
 class Watched(FakeConversation):
@@ -52,7 +57,7 @@ async def spoken_answer(thread: Thread, name: str) -> Item:
     before = await thread.mark()
     part = Content(kind="output_audio", waveform=np.zeros(0, np.float32))
     item = Item(id=name, role="assistant", content=[part], voice="alloy")
-    async for event in thread.answer(SamplingParams(modality="audio")):
+    async for event in thread.answer(replace(SPOKEN, seed=1)):
         assert part.waveform is not None
         if isinstance(event, TranscriptDelta):
             part.spoken.append(Spoken(event.text, event.start_ms))
@@ -63,10 +68,16 @@ async def spoken_answer(thread: Thread, name: str) -> Item:
     return item
 
 
-async def heard_turn(thread: Thread, name: str, frames: int) -> Item:
+async def heard_turn(thread: Thread, name: str, frames: int, drafts: Sequence[int] = ()) -> Item:
+    """`drafts` says before which pieces an answer is begun."""
     waveform = np.full(frames * FRAME_SIZE, 0.1, np.float32)
-    for piece in np.array_split(waveform, 3 + frames):
+    for number, piece in enumerate(np.array_split(waveform, 3 + frames)):
+        if number in drafts:
+            await thread.drop_draft()
+            await thread.draft(SPOKEN)
+            await asyncio.sleep(0.001 * (number % 3))
         await thread.listen(piece)
+    waveform = waveform[: thread.num_drafted]
     item = Item(id=name, role="user", content=[Content(kind="input_audio", text=None, waveform=waveform)])
     await thread.end_turn(item)
     return item
@@ -85,7 +96,11 @@ async def test_the_engine_has_read_what_the_items_are_now(seed: int):
                 conversation.add(said(f"words {step}"))
             case "hear":
                 await thread.catch_up(head(instructions), items)
-                conversation.add(await heard_turn(thread, f"turn {step}", int(rng.integers(1, 9))))
+                drafts = [at for at in range(1, 6) if rng.random() < 0.2]
+                conversation.add(await heard_turn(thread, f"turn {step}", int(rng.integers(1, 9)), drafts))
+                if rng.random() < 0.5:  # asked for at once, or never
+                    await thread.catch_up(head(instructions), list(conversation))
+                    conversation.add(await spoken_answer(thread, f"answer {step}"))
             case "answer" if items:
                 await thread.catch_up(head(instructions), items)
                 conversation.add(await spoken_answer(thread, f"answer {step}"))
@@ -104,7 +119,8 @@ async def test_the_engine_has_read_what_the_items_are_now(seed: int):
                 instructions = f"be {step}"
         await thread.catch_up(head(instructions), list(conversation))
         wanted = [*head(instructions), *conversation.messages(RATE_HZ)]
-        given = engine.live.messages
+        assert isinstance(thread._live, FakeConversation)
+        given = thread._live.messages
         assert [role for role, _ in shown(given)] == [role for role, _ in shown(wanted)]
         for one, other in zip(given, wanted, strict=True):
             assert shown([one]) == shown([other])
@@ -122,6 +138,46 @@ async def test_nothing_is_read_twice():
     conversation.remove(conversation.find("words 7"))
     await thread.catch_up(head("be kind"), list(conversation))
     assert engine.live.num_read == 8  # what went away costs nothing
+
+
+async def test_a_draft_is_the_answer_that_is_asked_for():
+    engine = WatchedEngine()
+    thread = Thread(engine)
+    turn = np.full(4 * FRAME_SIZE, 0.1, np.float32)
+    await thread.listen(turn)
+    await thread.draft(SPOKEN)
+    await asyncio.sleep(0.01)
+    await thread.listen(turn)
+    await thread.drop_draft()  # the user went on
+    await thread.draft(SPOKEN)
+    await thread.listen(turn)
+    assert thread.num_drafted == 2 * len(turn)
+    item = Item(id="turn", role="user", content=[Content(kind="input_audio", waveform=np.tile(turn, 2))])
+    await thread.end_turn(item)
+    assert engine.num_active == 1  # it is under way
+    await spoken_answer(thread, "answer")
+    assert len(engine.requests) == 2
+    assert engine.num_finished == 1
+    assert engine.num_cancelled == 1
+    await thread.listen(turn)
+    await thread.draft(SPOKEN)
+    await thread.end_turn(replace(item, id="another"))
+    written = [event async for event in thread.answer(SamplingParams())]  # it was to be spoken
+    assert any(isinstance(event, TextDelta) for event in written)
+    assert engine.num_cancelled == 2
+    await thread.close()
+
+
+async def test_a_failed_draft_leaves_the_turn_to_be_read():
+    engine = WatchedEngine()
+    thread = Thread(engine)
+    await thread.listen(np.full(4 * FRAME_SIZE, 0.1, np.float32))
+    engine.error = RuntimeError("broken")
+    await thread.draft(SPOKEN)
+    item = Item(id="turn", role="user", content=[Content(kind="input_audio", waveform=np.zeros(4 * FRAME_SIZE))])
+    await thread.end_turn(item)
+    with pytest.raises(RuntimeError, match="broken"):
+        await spoken_answer(thread, "answer")
 
 
 async def test_an_answer_that_came_to_nothing_is_forgotten():

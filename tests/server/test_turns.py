@@ -10,11 +10,11 @@ import pytest
 import soundfile
 import soxr
 
-from sensorium.engine.fake import FakeConversation, FakeEngine
+from sensorium.engine.fake import FRAME_SIZE, SILENCE, FakeConversation, FakeEngine
 from sensorium.messages import Audio
 from sensorium.server import realtime_input
 from tests.server.calls import Phone, hum, pcm, phone, types
-from tests.server.live import Live, live
+from tests.server.live import Live, eventually, live
 from tests.serving import ROOT
 
 QUESTION = ROOT / "docs" / "media" / "question.wav"
@@ -109,6 +109,35 @@ def test_a_semantic_turn_is_over_when_the_network_says_so(server: Live, monkeypa
     monkeypatch.setattr(FakeConversation, "turn_probability", 0.0)
     waited = stopped_ms(server, {**SEMANTIC, "eagerness": "high"}, silence_ms=3000)
     assert waited == pytest.approx(by_silence + 1500, abs=100)  # 2 s instead of half a second
+
+
+def perhaps(conversation: FakeConversation) -> float:
+    """Of silence a network that is not sure: by and by it comes to be likely, and no more."""
+    turn = np.zeros(1) if conversation._turn is None else conversation._turn
+    return 0.65 * float(np.abs(turn[-FRAME_SIZE:]).max() < SILENCE)
+
+
+def test_an_answer_is_begun_before_the_end_is_sure(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(FakeConversation, "turn_probability", property(perhaps))
+    session = {"type": "realtime", "output_modalities": ["text"], "audio": {"input": {"turn_detection": SEMANTIC}}}
+    sound, quiet = spoken(silence_ms=0), np.zeros(24 * 500, np.float32)
+    with live() as server, phone(server, session=session) as call:
+        stream(call, np.concatenate((quiet, sound, quiet, sound, quiet, quiet)))
+        eventually(lambda: server.engine.num_cancelled == 1)  # it was begun in the pause
+        eventually(lambda: server.engine.num_active == 1)
+        begun = len(server.engine.requests)
+        stream(call, np.concatenate((quiet, quiet)))
+        events = call.until("response.done")
+        assert types(events).count("input_audio_buffer.speech_started") == 1
+        started, stopped = events[0]["audio_start_ms"], events[1]["audio_end_ms"]
+        assert 0 < stopped - (500 + 1440 + 500 + 1440) < 400  # though it was sure only 1.3 s behind
+        said = events[-1]["response"]["output"][0]["content"][0]["text"]
+        assert said == f"I got a clip of {stopped - started} ms."
+        assert len(server.engine.requests) == begun
+        call.until("rate_limits.updated")
+        stream(call, np.concatenate((sound, quiet, quiet, quiet, quiet)))
+        again = call.until("response.done")
+        assert types(again)[:2] == ["input_audio_buffer.speech_started", "input_audio_buffer.speech_stopped"]
 
 
 def test_a_semantic_session_echoes_its_settings_whole(server: Live):
