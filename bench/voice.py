@@ -266,6 +266,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=8, help="of each call")
     parser.add_argument("--detection", nargs="+", choices=DETECTIONS, default=list(DETECTIONS))
     parser.add_argument("--minutes", type=float, help="one call of this length")
+    parser.add_argument("--pace", type=float, default=1.0, help="seconds to a second of sound, on a busy machine")
     parser.add_argument("--plot", type=Path, help="a picture of the answers' delays by the number of calls")
     options = parser.parse_args()
     results: dict[str, dict[str, dict[str, float]]] = {}
@@ -273,13 +274,15 @@ def main() -> None:
         asyncio.run(measure(address, calls=1, turns=1, detection="push_to_talk"))  # to warm up
         if options.minutes is not None:
             for detection in options.detection:
-                call = asyncio.run(long_call(address, minutes=options.minutes, detection=detection))
+                call = asyncio.run(long_call(address, minutes=options.minutes, detection=detection, pace=options.pace))
                 told = {"model": str(options.checkpoint), "threads": options.threads, "detection": detection}
                 print(json.dumps({"bench": "voice, one long call", **told, **call}))
             return
         for detection in options.detection:
             for calls in options.calls:
-                seen = asyncio.run(measure(address, calls=calls, turns=options.turns, detection=detection))
+                seen = asyncio.run(
+                    measure(address, calls=calls, turns=options.turns, detection=detection, pace=options.pace)
+                )
                 results.setdefault(detection, {})[str(calls)] = seen.figures()
     names = ("answer_ms_p50", "answer_ms_p95", "stop_ms_p95", "early", "missed", "dry", "turns")
     print(f"\n{options.checkpoint}: {options.turns} turns in each call, in real time")

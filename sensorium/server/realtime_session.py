@@ -17,7 +17,6 @@ def check_session(session: SessionConfig, info: EngineInfo, config: ServerConfig
     refusals = (
         (session.prompt, "prompt", "stored prompts are not available"),
         (session.include, "include", "log probabilities are not available"),
-        (heard.noise_reduction, "audio.input.noise_reduction", "sound is heard as it comes"),
         (heard.transcription and heard.transcription.prompt, "audio.input.transcription.prompt", "cannot be steered"),
     )
     for asked_for, param, what in refusals:

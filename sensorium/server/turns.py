@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime
 
 from sensorium.server.echo import HEARD, PLAYED, EchoCheck, has_just_begun
+from sensorium.server.noise_reduction import NoiseReduction
 from sensorium.server.realtime_audio import WireDecoder
 from sensorium.server.realtime_events import SemanticVad, ServerVad, SessionConfig
 
@@ -160,6 +161,8 @@ class InputBuffer:
         detection = settings.turn_detection
         self._rate_hz = rate_hz
         self._decoder = WireDecoder(settings.format.type, rate_hz)
+        asked = settings.noise_reduction
+        self._reduction = NoiseReduction(asked.type, rate_hz) if asked is not None else None
         self._start_ms = start_ms
         self._waveform = np.zeros(0, np.float32)
         self.turns = TurnDetector(detection, start_ms=start_ms) if detection is not None else None
@@ -179,8 +182,10 @@ class InputBuffer:
         return self._start_ms + self.duration_ms
 
     def push(self, data: bytes) -> np.ndarray:
-        """What came, decoded."""
+        """What came, decoded, and with less noise if that is asked for."""
         heard = self._decoder.push(data)
+        if self._reduction is not None:
+            heard = self._reduction.push(heard)
         self._waveform = np.concatenate((self._waveform, heard))
         if self.turns is not None and not self.turns.speaking and self.item_id is None:
             self.forget_before(self.end_ms - KEPT_SILENCE_MS - round(1000 * len(heard) / self._rate_hz))
@@ -208,7 +213,10 @@ class InputBuffer:
     def cut(self, end: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Takes out so many samples, or everything: the whole of it, and what of that `fresh` has not given."""
         if end is None:  # the end of the sound is still on its way through the resampler
-            self._waveform = np.concatenate((self._waveform, self._decoder.push(b"", last=True)))
+            rest = self._decoder.push(b"", last=True)
+            if self._reduction is not None:
+                rest = self._reduction.push(rest, last=True)
+            self._waveform = np.concatenate((self._waveform, rest))
             self._decoder = WireDecoder(self._decoder.format, self._rate_hz)
             end = len(self._waveform)
         taken, self._waveform = self._waveform[:end], self._waveform[end:]
