@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 import numpy as np
-import soxr
+
+from sensorium.server.resampler import Resampler
 
 WireFormat: TypeAlias = Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
 
@@ -20,7 +21,7 @@ class WireDecoder:
 
     def __init__(self, format: WireFormat, rate_hz: int) -> None:
         self.format: WireFormat = format
-        self._resampler = soxr.ResampleStream(RATES_HZ[format], rate_hz, 1, dtype="float32")
+        self._resampler = Resampler(RATES_HZ[format], rate_hz)
         self._rest = b""
 
     def push(self, data: bytes, *, last: bool = False) -> np.ndarray:
@@ -28,7 +29,7 @@ class WireDecoder:
         data = self._rest + data
         whole = len(data) - len(data) % _SAMPLE_BYTES[self.format]
         self._rest = data[whole:]
-        return self._resampler.resample_chunk(samples(data[:whole], self.format), last=last)
+        return self._resampler.push(samples(data[:whole], self.format), last=last)
 
 
 class WireEncoder:
@@ -36,12 +37,12 @@ class WireEncoder:
 
     def __init__(self, format: WireFormat, rate_hz: int) -> None:
         self.format: WireFormat = format
-        self._resampler = soxr.ResampleStream(rate_hz, RATES_HZ[format], 1, dtype="float32")
+        self._resampler = Resampler(rate_hz, RATES_HZ[format])
         self._rest = b""
 
     def push(self, waveform: np.ndarray, *, last: bool = False) -> bytes:
         """The samples that are ready after `waveform`, (N,) float32; with `last`, all that remain."""
-        resampled = self._resampler.resample_chunk(np.ascontiguousarray(waveform, np.float32), last=last)
+        resampled = self._resampler.push(waveform, last=last)
         data = self._rest + encoded(resampled, self.format)
         end = len(data) if last else len(data) - len(data) % _WHOLE_BASE64_BYTES
         self._rest = data[end:]
