@@ -8,12 +8,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
+import soxr
 
+from sensorium.engine.engine import OmniEngine
 from sensorium.engine.fake import FRAME_SIZE, FakeConversation, FakeEngine
 from sensorium.engine.request import AudioDelta, ContextLengthExceeded, SamplingParams, TextDelta, TranscriptDelta
 from sensorium.messages import Audio, Message, Text
 from sensorium.server.conversation import Content, Conversation, Item, Spoken
 from sensorium.server.realtime_thread import Thread
+from tests.serving import ROOT
 
 RATE_HZ = 16_000
 SPOKEN = SamplingParams(modality="audio")
@@ -166,6 +170,35 @@ async def test_a_draft_is_the_answer_that_is_asked_for():
     assert any(isinstance(event, TextDelta) for event in written)
     assert engine.num_cancelled == 2
     await thread.close()
+
+
+async def test_the_shipped_network_drafts_what_it_would_answer_and_hears_the_same_again():
+    engine = OmniEngine.load(ROOT / "sensorium" / "checkpoints" / "nano")
+    sound, rate_hz = soundfile.read(ROOT / "docs" / "media" / "question.wav", dtype="float32")
+    turn = np.concatenate((soxr.resample(sound, rate_hz, RATE_HZ), np.zeros(RATE_HZ // 2, np.float32)))
+    over, said = len(turn) - 6000, []
+    try:
+        for drafts in (True, False):
+            thread = Thread(engine)
+            for piece in np.split(turn[:over], range(320, over, 320)):
+                await thread.listen(piece)
+            if drafts:
+                await thread.draft(replace(SPOKEN, max_tokens=24))
+                await thread.listen(turn[over:])  # it goes on listening meanwhile
+            item = Item(id="turn", role="user", content=[Content(kind="input_audio", waveform=turn[:over])])
+            await thread.end_turn(item)
+            sounds = [
+                e.waveform async for e in thread.answer(replace(SPOKEN, max_tokens=24)) if isinstance(e, AudioDelta)
+            ]
+            said.append((item.content[0].text, np.concatenate(sounds)))
+            again = Thread(engine)
+            await again.catch_up([], [item])
+            live, read = ([one for _, one in each._live._sequence.stream.heard] for each in (thread, again))  # type: ignore
+            np.testing.assert_array_equal(live, read)
+    finally:
+        await engine.close()
+    assert said[0][0] == said[1][0] != ""
+    np.testing.assert_array_equal(said[0][1], said[1][1])
 
 
 async def test_a_failed_draft_leaves_the_turn_to_be_read():
