@@ -49,6 +49,42 @@ class Question:
     log: dict[str, float] = field(default_factory=dict)  # figures for the line that the log gets about this request
 
 
+class Deadline:
+    """`asyncio.timeout` for waits that come one after the other, up to one and the same time: with one timer for all of
+    them, where one for every token would cost as much as writing it. Raises TimeoutError, as that does."""
+
+    def __init__(self, after_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._at_s = self._loop.time() + after_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: asyncio.Task[Any] | None = None
+        self._num_cancelled = 0  # how often somebody else had asked the task to stop
+        self._expired = False
+
+    def __enter__(self) -> None:
+        if self._expired or self._loop.time() >= self._at_s:
+            raise TimeoutError
+        self._waiting = asyncio.current_task()
+        assert self._waiting is not None
+        self._num_cancelled = self._waiting.cancelling()
+        self._timer = self._timer or self._loop.call_at(self._at_s, self._expire)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        task, self._waiting = self._waiting, None
+        assert task is not None
+        if self._expired and task.uncancel() <= self._num_cancelled and isinstance(error, asyncio.CancelledError):
+            raise TimeoutError from error
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _expire(self) -> None:
+        self._expired = self._waiting is not None
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+
 class Answering:
     def __init__(self, engine: LiveEngine, config: ServerConfig, metrics: Metrics, meter: Meter) -> None:
         self.info = engine.info
@@ -95,8 +131,9 @@ class Answering:
         """
         params = [replace(each, tally=Tally()) for each in params]
         ended: set[int] = set()
+        deadline = Deadline(question.received_s + self._config.request_timeout_s - time.monotonic())
         try:
-            async with aclosing(self._answers(question, params, ended)) as events:
+            async with aclosing(self._answers(question, params, ended, deadline)) as events:
                 async for index, event in events:
                     yield index, event
         except (asyncio.CancelledError, GeneratorExit):
@@ -104,9 +141,11 @@ class Answering:
                 if index not in ended and each.tally is not None and (usage := each.tally.usage) is not None:
                     self._count(usage, question)
             raise
+        finally:
+            deadline.close()
 
     async def _answers(
-        self, question: Question, params: Sequence[SamplingParams], ended: set[int]
+        self, question: Question, params: Sequence[SamplingParams], ended: set[int], deadline: Deadline
     ) -> AsyncGenerator[tuple[int, Event], None]:
         """`ended` is told of the choices that are over, and counted."""
         waiting = {TextDelta: "ttft_ms", TranscriptDelta: "ttft_ms", AudioDelta: "ttfa_ms"}
@@ -114,7 +153,7 @@ class Answering:
         events = self._ask(question, params)
         async with aclosing(events):
             while len(ended) < len(params):
-                index, event = await self._next(events, question)
+                index, event = await self._next(events, question, deadline)
                 if index == 0 and (figure := waiting.pop(type(event), None)):
                     self._observe(figure, question)
                 if isinstance(event, ToolCallEvent) and event.name not in question.offered:
@@ -147,9 +186,11 @@ class Answering:
             async for event in events:
                 yield 0, event
 
-    async def _next(self, events: AsyncGenerator[tuple[int, Event], None], question: Question) -> tuple[int, Event]:
+    async def _next(
+        self, events: AsyncGenerator[tuple[int, Event], None], question: Question, deadline: Deadline
+    ) -> tuple[int, Event]:
         try:
-            async with asyncio.timeout(question.received_s + self._config.request_timeout_s - time.monotonic()):
+            with deadline:
                 return await anext(events)
         except TimeoutError:
             raise too_slow() from None

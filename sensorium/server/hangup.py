@@ -19,13 +19,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 async def run_until_hangup(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, send_timeout_s: float) -> bool:
     """Runs an ASGI app; cancels it when the client goes before the answer is complete. Returns whether it went.
 
-    Raises ClientDisconnect, through the app, when the client leaves what it was sent unread for `send_timeout_s`: all
-    buffers on the way are full by then, and `send` would wait for as long as the connection stands.
+    Raises ClientDisconnect when the client leaves what it was sent unread for `send_timeout_s`: all buffers on the way
+    are full by then, and `send` would wait for as long as the connection stands. One timer of the request looks after
+    all that it sends: a timer for every token would cost as much as writing it.
 
     Once the app has read the whole body, `receive` has nothing to say but that the client is gone: that we listen for.
     """
     gone = asyncio.Event()
-    answered = False
+    answered, unread = False, False
+    sending_since_s: float | None = None
+    loop = asyncio.get_running_loop()
     watcher: asyncio.Task[None] | None = None
 
     async def watch() -> None:
@@ -48,24 +51,37 @@ async def run_until_hangup(app: ASGIApp, scope: Scope, receive: Receive, send: S
         return message
 
     async def send_answer(message: Message) -> None:
-        nonlocal answered
+        nonlocal answered, sending_since_s
+        sending_since_s = loop.time()
         try:
-            async with asyncio.timeout(send_timeout_s):
-                await send(message)
-        except TimeoutError:
-            raise ClientDisconnect from None
+            await send(message)
+        finally:
+            sending_since_s = None
         answered = message["type"] == "http.response.body" and not message.get("more_body", False)
+
+    def look_after_sending() -> None:
+        nonlocal unread, timer
+        due_s = (loop.time() if sending_since_s is None else sending_since_s) + send_timeout_s
+        if sending_since_s is not None and due_s <= loop.time():
+            unread = True
+            work.cancel()
+        else:
+            timer = loop.call_at(due_s, look_after_sending)
 
     async def answer() -> None:
         await app(scope, receive_body, send_answer)
 
     work = asyncio.create_task(answer())
+    timer = loop.call_later(send_timeout_s, look_after_sending)
     try:
         await work
     except asyncio.CancelledError:
+        if unread:
+            raise ClientDisconnect from None
         if not gone.is_set():
             raise  # it is we who are being stopped
     finally:
+        timer.cancel()
         if watcher is not None:
             watcher.cancel()
     return gone.is_set() and not answered

@@ -459,3 +459,31 @@ async def test_what_was_used_is_known_while_it_is_written_and_when_it_is_given_u
     assert tally.usage is not None
     assert given_up.usage.input_tokens == tally.usage.input_tokens
     assert 0 < given_up.usage.output_tokens <= tally.usage.output_tokens
+
+
+@pytest.mark.parametrize("text", ["turn on the light", "", "\u00fc\U0001f600 <|end|>"], ids=["words", "none", "odd"])
+async def test_text_is_understood_the_same_on_either_thread(engine: OmniEngine, text: str):
+    messages = (Message(role="system", parts=(Text(text="be kind"),)), Message(role="user", parts=(Text(text=text),)))
+    quick, _ = await engine._understood(messages, (WARM,))
+    slow, _ = await engine._on_media_thread(engine._understand, messages, (WARM,))
+    assert [piece.stream.ids for piece in quick] == [piece.stream.ids for piece in slow]
+    assert [piece.until for piece in quick] == [piece.until for piece in slow]
+
+
+async def test_text_does_not_wait_for_the_media_of_others(engine: OmniEngine):
+    """A film takes seconds to encode."""
+    busy, go_on = threading.Event(), threading.Event()
+
+    def encode_for_long() -> None:
+        busy.set()
+        go_on.wait(60)
+
+    encoding = asyncio.create_task(engine._on_media_thread(encode_for_long))
+    await asyncio.to_thread(busy.wait)
+    async with asyncio.timeout(30):
+        messages = [Message(role="user", parts=(Text(text="hi"),))]
+        events = [event async for event in engine.generate(messages, WARM)]
+    assert isinstance(events[-1], End)
+    assert not encoding.done()
+    go_on.set()
+    await encoding
