@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, delete, insert, or_, select
+import structlog
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from sensorium.platform.database import Database
@@ -24,6 +25,8 @@ from sensorium.platform.pages import MAX_ID_CHARS, Order, Page, UnknownCursor, c
 from sensorium.platform.tables import items, labels, objects
 
 __all__ = ["Item", "Order", "Page", "Store", "StoredObject", "UnknownCursor"]
+
+log = structlog.get_logger()
 
 _SWEEP_EVERY_S = 60.0
 _EVICTED_AT_ONCE = 100  # objects
@@ -52,6 +55,12 @@ class Store:
         self._database = database
         self._max_memory_bytes = max_memory_bytes
         self._next_sweep_s = 0.0
+        self._droppers: dict[str, Callable[[str], Awaitable[None]]] = {}
+
+    def when_dropped(self, kind: str, drop: Callable[[str], Awaitable[None]]) -> None:
+        """`drop` is given the id of every object of this kind that goes by itself, after it has: because it has
+        expired, or to make room. What it raises is logged. If the process is killed in between, it is never told."""
+        self._droppers[kind] = drop
 
     async def put(self, object: StoredObject, held: Sequence[Item] | None = None) -> None:
         """Writes an object, over one of the same id. `held` are its items; without it those there are stay.
@@ -63,15 +72,15 @@ class Store:
                 raise ValueError(f"an id must be a text of 1 to {MAX_ID_CHARS} characters")
         _check_distinct(held or ())
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> list[_Dropped]:
             seq = _upsert(connection, object)
             _write_labels(connection, seq, object.metadata)
             if held is not None:
                 connection.execute(delete(items).where(items.c.object == seq))
                 _append(connection, seq, held)
-            self._make_room(connection)
+            return self._make_room(connection)
 
-        await self._database.write(work)
+        await self._let_go(await self._database.write(work))
 
     async def get(self, kind: str, id: str, project: str) -> StoredObject | None:
         return await self._database.read(lambda connection: _find(connection, kind, id, project))
@@ -141,18 +150,19 @@ class Store:
             raise ValueError(f"an id must be a text of 1 to {MAX_ID_CHARS} characters")
         _check_distinct(held)
 
-        def work(connection: Connection) -> bool:
+        def work(connection: Connection) -> list[_Dropped] | None:
             # locked, so that two appends at once don't mingle
             if (seq := _seq(connection, kind, id, project, lock=True)) is None:
-                return False
+                return None
             there = select(items.c.id).where(items.c.object == seq, items.c.id.in_([item.id for item in held]))
             if (twice := connection.execute(there.limit(1)).scalar()) is not None:
                 raise ValueError(f"there is an item {twice!r} already")
             _append(connection, seq, held)
-            self._make_room(connection)
-            return True
+            return self._make_room(connection)
 
-        return await self._database.write(work)
+        dropped = await self._database.write(work)
+        await self._let_go(dropped or [])
+        return dropped is not None
 
     async def items(
         self,
@@ -198,17 +208,39 @@ class Store:
 
         return await self._database.write(work)
 
-    def _make_room(self, connection: Connection) -> None:
+    def _make_room(self, connection: Connection) -> list[_Dropped]:
         """Now and then what has expired is deleted; in memory, the oldest objects too when they take too much."""
+        dropped: list[_Dropped] = []
         if time.monotonic() >= self._next_sweep_s:
             self._next_sweep_s = time.monotonic() + _SWEEP_EVERY_S
-            connection.execute(delete(objects).where(objects.c.expires_at <= int(time.time())))
+            dropped += _drop(connection, objects.c.expires_at <= int(time.time()))
         if not self._database.in_memory:
-            return
+            return dropped
         oldest = select(objects.c.seq).order_by(objects.c.seq).limit(_EVICTED_AT_ONCE)
         while _bytes_in_memory(connection) > self._max_memory_bytes:
-            if connection.execute(delete(objects).where(objects.c.seq.in_(oldest))).rowcount == 0:
-                return
+            evicted = _drop(connection, objects.c.seq.in_(oldest))
+            if not evicted:
+                break
+            dropped += evicted
+        return dropped
+
+    async def _let_go(self, dropped: Sequence[_Dropped]) -> None:
+        for each in dropped:
+            if (drop := self._droppers.get(each.kind)) is not None:
+                try:
+                    await drop(each.id)
+                except Exception as error:
+                    log.warning("what belongs to an object stays", kind=each.kind, error=type(error).__name__)
+
+
+class _Dropped(NamedTuple):
+    kind: str
+    id: str
+
+
+def _drop(connection: Connection, which: ColumnElement[bool]) -> list[_Dropped]:
+    rows = connection.execute(delete(objects).where(which).returning(objects.c.kind, objects.c.id)).all()
+    return [_Dropped(row.kind, row.id) for row in rows]
 
 
 def _check_distinct(held: Sequence[Item]) -> None:

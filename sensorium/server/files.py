@@ -56,6 +56,7 @@ class Files:
         self._config = config
         self._store = store
         self._objects = objects
+        store.when_dropped(_KIND, lambda id: objects.delete(_key(id)))
 
     def routes(self) -> APIRouter:
         router = APIRouter(prefix="/v1/files")

@@ -16,6 +16,10 @@ from typer.testing import CliRunner
 
 from sensorium.cli import app
 from sensorium.engine.fake import FakeEngine
+from sensorium.platform.state import State
+from sensorium.platform.store import StoredObject
+from sensorium.server.config import ServerConfig
+from sensorium.server.files import Files
 from tests.server.live import Live, envelope, live
 
 PNG = Path("docs/media/scene.png")
@@ -175,3 +179,21 @@ def test_a_project_sees_its_own_files_alone(tmp_path: Path):
         assert server.http.get("/v1/files", headers=theirs).json()["data"] == []
         assert server.http.delete(f"/v1/files/{id}", headers=theirs).status_code == 404
         assert server.http.delete(f"/v1/files/{id}", headers=mine).status_code == 200
+
+
+async def test_the_bytes_of_what_expires_or_makes_room_go_too(tmp_path: Path):
+    """With a database in memory, and one in a folder, which never makes room."""
+    for folder in (None, tmp_path):
+        state = State.open(folder)
+        Files(ServerConfig(), state.store, state.objects)
+        for id, expires_at in (("file-old", 1), ("file-new", None)):
+            await state.objects.put(f"files/{id}", b"1234")
+            kept = StoredObject(kind="file", id=id, project="p", created_at=1, body={}, expires_at=expires_at)
+            state.store._next_sweep_s = 0.0
+            await state.store.put(kept)
+        assert await state.objects.keys("files") == ["files/file-new"]
+        if folder is None:
+            state.store._max_memory_bytes = 1
+            await state.store.put(StoredObject(kind="response", id="r", project="p", created_at=2, body={}))
+            assert await state.objects.keys("files") == []
+        await state.aclose()
