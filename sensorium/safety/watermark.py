@@ -55,8 +55,12 @@ class Found:
 class Watermarker:
     """Marks sound in pieces, equal but for rounding for any way of cutting it. A sample is given up to 64 ms later."""
 
-    def __init__(self, key: str, payload: int = 0) -> None:
-        """Raises ValueError for a payload of more than 16 bits."""
+    def __init__(self, key: str, payload: int = 0, *, begins_at: int = 0, at_once: int = 0) -> None:
+        """The pattern begins as it is `begins_at` samples from its own beginning, to 16 ms: sounds that were marked one
+        by one and are then joined hold one mark. The first `at_once` samples are given as they come, without a mark.
+
+        Raises ValueError for a payload of more than 16 bits.
+        """
         if not 0 <= payload < 2**PAYLOAD_BITS:
             raise ValueError(f"a payload is a number of 0 to {2**PAYLOAD_BITS - 1}, not {payload}")
         pattern = _pattern(key)
@@ -66,11 +70,24 @@ class Watermarker:
         self._gains[:, _FIRST_BIN : _FIRST_BIN + _NUM_BINS] = gains
         self._waiting = np.zeros(_HOP, np.float32)  # begins with half a frame of nothing
         self._tail = np.zeros(_HOP)  # the half of the last frame that the next one is added to
+        self._first_frame = round(begins_at / _HOP)  # of the pattern
         self._num_frames = 0
-        self._num_due = 0  # samples that were pushed and not given
+        self._num_due = 0  # samples that were pushed and are not marked yet
+        self._num_plain_frames = -(-at_once // _HOP) + 1 if at_once else 0  # all that reach into those given at once
+        self._num_at_once = at_once  # that may still be
+        self._num_ahead = 0  # samples given that are not through yet
 
     def push(self, waveform: np.ndarray, *, last: bool = False) -> np.ndarray:
         """(N,) float32 at 16 kHz -> what of it is ready; with `last`, all that remains."""
+        early = waveform[: self._num_at_once]
+        self._num_at_once -= len(early)
+        self._num_ahead += len(early)
+        ready = self._through(waveform, last=last)
+        known = min(self._num_ahead, len(ready))
+        self._num_ahead -= known
+        return np.concatenate((early, ready[known:]), dtype=np.float32)
+
+    def _through(self, waveform: np.ndarray, *, last: bool) -> np.ndarray:
         self._num_due += len(waveform)
         ending = np.zeros(2 * _HOP + (-(len(self._waiting) + len(waveform))) % _HOP if last else 0, np.float32)
         self._waiting = np.concatenate((self._waiting, waveform, ending), dtype=np.float32)
@@ -78,8 +95,10 @@ class Watermarker:
         if not num_frames:
             return self._waiting[:0]
         frames = np.lib.stride_tricks.sliding_window_view(self._waiting, _SIZE)[::_HOP][:num_frames] * _WINDOW
-        cells = (self._num_frames + np.arange(num_frames)) // _FRAMES_PER_CELL % _CELLS
-        marked = np.fft.irfft(np.fft.rfft(frames) * self._gains[cells], _SIZE) * _WINDOW  # (F, 1024)
+        numbers = self._num_frames + np.arange(num_frames)
+        gains = self._gains[(self._first_frame + numbers) // _FRAMES_PER_CELL % _CELLS]  # (F, 513)
+        gains[numbers < self._num_plain_frames] = 1.0
+        marked = np.fft.irfft(np.fft.rfft(frames) * gains, _SIZE) * _WINDOW  # (F, 1024)
         halves = np.concatenate((self._tail[None], marked[:, _HOP:]))  # what each frame leaves to the next
         ready = (marked[:, :_HOP] + halves[:-1]).reshape(-1).astype(np.float32)
         ready = ready[_HOP:] if self._num_frames == 0 else ready  # that was the nothing before the sound

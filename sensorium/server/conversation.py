@@ -16,7 +16,7 @@ from sensorium.messages import Audio, Image, Message, Part, Role, Text, ToolCall
 from sensorium.server.comfort_noise import over_comfort_noise
 from sensorium.server.errors import invalid, unsupported
 from sensorium.server.media import MediaReader
-from sensorium.server.realtime_audio import WireDecoder, WireEncoder, WireFormat
+from sensorium.server.realtime_audio import Playback, WireDecoder, WireFormat
 from sensorium.server.realtime_events import (
     AssistantItem,
     FunctionCallItem,
@@ -26,7 +26,6 @@ from sensorium.server.realtime_events import (
     InputTextPart,
     NewItem,
 )
-from sensorium.server.stretch import Stretch
 
 FRAME_MS = 80  # of an engine's sound, as `Spoken` counts it
 
@@ -91,14 +90,13 @@ class Item:
         content = [part.wire() for part in self.content]
         return {**head, "type": "message", "status": self.status, "role": self.role, "content": content}
 
-    def with_sound(self, format: WireFormat, rate_hz: int) -> Json:
+    def with_sound(self, format: WireFormat, playback: Playback) -> Json:
         """As `wire`, with the sound of its parts as it was heard, in base64: the answer to
-        `conversation.item.retrieve`."""
+        `conversation.item.retrieve`. What was said here is marked as it was when it was played."""
         body = self.wire()
         for part, shown in zip(self.content, body.get("content", ()), strict=False):
             if part.waveform is not None:
-                heard = Stretch(self.speed, rate_hz).push(part.waveform, last=True)
-                data = WireEncoder(format, rate_hz).push(heard, last=True)
+                data = playback.again(part.waveform, format, self.speed, is_ours=self.role == "assistant")
                 shown["audio"] = base64.b64encode(data).decode()
         return body
 

@@ -45,6 +45,7 @@ from sensorium.server.media import MediaReader
 from sensorium.server.metering import Charge, Meter
 from sensorium.server.metrics import Metrics
 from sensorium.server.picture_out import PictureWriter
+from sensorium.server.realtime_audio import Playback
 from sensorium.server.realtime_events import (
     BufferAppend,
     BufferClear,
@@ -104,6 +105,9 @@ class Call:
         self._prompt_tokens = 0  # of the last answer: the next one reads more
         self._heard: set[str] = set()  # items whose sound has been charged for
         self._rate_hz = engine.info.sample_rate_hz
+        self._playback = Playback(
+            self._rate_hz, watermark_key=config.watermark_key, watermark_payload=config.watermark_payload
+        )
         self._id = new_id("sess")
         self._model = model
         self._beta = beta
@@ -197,7 +201,7 @@ class Call:
                 await self._create_item(event)
             case ItemRetrieve():
                 item = self.conversation.find(event.item_id)
-                body = item.with_sound(self.session.audio.output.format.type, self._rate_hz)
+                body = item.with_sound(self.session.audio.output.format.type, self._playback)
                 await self.send("conversation.item.retrieved", item=body)
             case ItemDelete():
                 self.conversation.remove(self.conversation.find(event.item_id))
@@ -299,7 +303,7 @@ class Call:
             send=self.send,
             conversation=self.conversation if in_conversation else None,
             pictures=self._pictures,
-            rate_hz=self._rate_hz,
+            playback=self._playback,
             voice=chosen_voice(options, self.session, self._config),
             speed=chosen_speed(options, self.session),
             calls=calls,

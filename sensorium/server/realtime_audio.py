@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Callable
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from sensorium.server.resampler import Resampler
 
+from sensorium.safety.watermark import RATE_HZ as MARKED_HZ
+from sensorium.safety.watermark import Watermarker
+from sensorium.server.stretch import Stretch
+
 WireFormat: TypeAlias = Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
 
 RATES_HZ: dict[WireFormat, int] = {"audio/pcm": 24_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
 _SAMPLE_BYTES: dict[WireFormat, int] = {"audio/pcm": 2, "audio/pcmu": 1, "audio/pcma": 1}
+_AT_ONCE_S = 0.08  # the first frame of an answer does not wait for its mark
 _WHOLE_BASE64_BYTES = 6  # three 16-bit samples: base64 without padding, so that clients may join the texts of chunks
 
 
@@ -49,6 +55,70 @@ class WireEncoder:
         return data[:end]
 
     def flush(self) -> bytes:
+        return self.push(np.zeros(0, np.float32), last=True)
+
+
+class Played(NamedTuple):
+    data: bytes  # on the wire
+    heard: np.ndarray  # (N,) float32 at the engine's rate: the same as the client hears it
+
+
+class Playback:
+    """What a call plays, message by message.
+
+    Each is marked with a pattern that goes on where the last one's ended, so that the answers of a call, recorded one
+    behind the other, hold one mark: a single answer is often too short to find it.
+    """
+
+    def __init__(self, rate_hz: int, *, watermark_key: str, watermark_payload: int) -> None:
+        """With an empty key nothing is marked."""
+        assert not watermark_key or rate_hz == MARKED_HZ, "the mark is put in at 16 kHz"
+        self.rate_hz = rate_hz
+        self._key, self._payload = watermark_key, watermark_payload
+        self._num_played = 0  # samples
+
+    def message(self, format: WireFormat, speed: float) -> PlayedMessage:
+        """One that is played now, and counted."""
+        mark = None
+        if self._key:
+            at_once = round(_AT_ONCE_S * self.rate_hz)
+            mark = Watermarker(self._key, self._payload, begins_at=self._num_played, at_once=at_once)
+        return PlayedMessage(format, self.rate_hz, speed, mark, self._count)
+
+    def again(self, waveform: np.ndarray, format: WireFormat, speed: float, *, is_ours: bool) -> bytes:
+        """What was heard of a message, whole; marked if it was said here."""
+        mark = Watermarker(self._key, self._payload) if self._key and is_ours else None
+        return PlayedMessage(format, self.rate_hz, speed, mark).push(waveform, last=True).data
+
+    def _count(self, num_samples: int) -> None:
+        self._num_played += num_samples
+
+
+class PlayedMessage:
+    """The sound of one message in pieces -> what leaves: at the speed asked for, marked, as the wire has it."""
+
+    def __init__(
+        self,
+        format: WireFormat,
+        rate_hz: int,
+        speed: float,
+        mark: Watermarker | None,
+        count: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._stretch = Stretch(speed, rate_hz)
+        self._mark = mark
+        self._encoder = WireEncoder(format, rate_hz)
+        self._count = count
+
+    def push(self, waveform: np.ndarray, *, last: bool = False) -> Played:
+        """What is ready after `waveform`, (N,) float32; with `last`, all that remains. A mark takes up to 64 ms."""
+        heard = self._stretch.push(waveform, last=last)
+        if self._mark is not None:
+            heard = self._mark.push(heard, last=last)
+        self._count(len(heard))
+        return Played(self._encoder.push(heard, last=last), heard)
+
+    def finish(self) -> Played:
         return self.push(np.zeros(0, np.float32), last=True)
 
 

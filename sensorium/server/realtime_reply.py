@@ -29,10 +29,9 @@ from sensorium.platform.limits import Allowance, Kind
 from sensorium.server.conversation import Content, Conversation, Item, Json, Spoken, new_id
 from sensorium.server.errors import APIError
 from sensorium.server.picture_out import PictureWriter
-from sensorium.server.realtime_audio import WireEncoder
+from sensorium.server.realtime_audio import Playback, Played, PlayedMessage
 from sensorium.server.realtime_events import ResponseOptions, SessionConfig
 from sensorium.server.realtime_tools import Calls
-from sensorium.server.stretch import Stretch
 
 CancelReason: TypeAlias = Literal["turn_detected", "client_cancelled"]
 
@@ -48,7 +47,7 @@ class Reply:
         send: Callable[..., Awaitable[None]],
         conversation: Conversation | None,
         pictures: PictureWriter,
-        rate_hz: int,
+        playback: Playback,
         voice: str,
         speed: float,
         calls: Calls,
@@ -65,15 +64,15 @@ class Reply:
         self._send = send
         self._conversation = conversation
         self._pictures = pictures
-        self._rate_hz = rate_hz
+        self._playback = playback
+        self._rate_hz = playback.rate_hz
         self._voice = voice
         self._speed = speed
         self.calls = calls
         self._played = played
         self._items: list[Item] = []
         self._open: Item | None = None  # the message under way
-        self._stretch: Stretch | None = None
-        self._encoder: WireEncoder | None = None
+        self._playing: PlayedMessage | None = None  # its sound
         self._ended: End | None = None
         self._is_closing = False
         self._first_sound_s: float | None = None  # by the clock
@@ -174,19 +173,17 @@ class Reply:
     async def _sound(self, waveform: np.ndarray) -> None:
         item, part = await self._part("output_audio")
         assert part.waveform is not None
-        assert self._encoder is not None
-        assert self._stretch is not None
+        assert self._playing is not None
         part.waveform = np.concatenate((part.waveform, waveform))
         self._first_sound_s = self._first_sound_s or monotonic()
         self._num_samples += len(waveform)
-        heard = self._stretch.push(waveform)
-        await self._send_sound(item, self._encoder.push(heard))
-        self._played(heard)
+        await self._play(item, self._playing.push(waveform))
 
-    async def _send_sound(self, item: Item, data: bytes) -> None:
-        if data:
-            delta = base64.b64encode(data).decode()
+    async def _play(self, item: Item, sound: Played) -> None:
+        if sound.data:
+            delta = base64.b64encode(sound.data).decode()
             await self._send("response.output_audio.delta", **self._where(item), delta=delta)
+        self._played(sound.heard)
 
     async def _part(self, kind: Literal["output_text", "output_audio"]) -> tuple[Item, Content]:
         """The message and its part that goes on; both begun now if need be."""
@@ -199,8 +196,7 @@ class Reply:
             await self._begin_item(self._open)
             waveform = np.zeros(0, np.float32) if kind == "output_audio" else None
             self._open.content.append(Content(kind=kind, waveform=waveform))
-            self._stretch = Stretch(self._speed, self._rate_hz)
-            self._encoder = WireEncoder(self._format, self._rate_hz)
+            self._playing = self._playback.message(self._format, self._speed)
             part = {"type": "audio", "transcript": ""} if kind == "output_audio" else {"type": "text", "text": ""}
             await self._send("response.content_part.added", **self._where(self._open), part=part)
         return self._open, self._open.content[-1]
@@ -211,11 +207,9 @@ class Reply:
             return
         part, where = item.content[-1], self._where(item)
         if part.kind == "output_audio":
-            assert self._encoder is not None
-            assert self._stretch is not None
-            rest = self._stretch.push(np.zeros(0, np.float32), last=True)
-            await self._send_sound(item, self._encoder.push(rest, last=True))
-            self._played(rest)
+            assert self._playing is not None
+            if self.cancelled is None:  # else the user has broken in, and would hear the rest of it behind that
+                await self._play(item, self._playing.finish())
             await self._send("response.output_audio.done", **where)
             await self._send("response.output_audio_transcript.done", **where, transcript=part.text)
             told = {"type": "audio", "transcript": part.text}

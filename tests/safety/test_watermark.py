@@ -83,6 +83,33 @@ def test_sound_may_come_in_any_pieces(size: int, cuts: list[int]):
     assert sum(map(len, given_back)) == size
 
 
+def test_short_sounds_that_are_joined_hold_one_mark(speech: np.ndarray):
+    pieces = [speech[at : at + 17_001] for at in range(0, len(speech), 17_001)]
+    begun_anew = np.concatenate([marked(piece, KEY) for piece in pieces])
+    marks = [Watermarker(KEY, begins_at=17_001 * number) for number in range(len(pieces))]
+    gone_on = np.concatenate([mark.push(piece, last=True) for mark, piece in zip(marks, pieces, strict=True)])
+    assert find(gone_on, KEY).is_marked
+    assert find(gone_on, KEY).score > find(begun_anew, KEY).score + 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 6000), st.integers(1, 3000), st.lists(st.integers(1, 3000), max_size=6))
+def test_the_first_samples_need_not_wait(size: int, at_once: int, cuts: list[int]):
+    sound = np.random.default_rng(size).standard_normal(size).astype(np.float32)
+    marker, given_back, at = Watermarker(KEY, PAYLOAD, at_once=at_once), [], 0
+    for cut in cuts:
+        given_back.append(marker.push(sound[at : at + cut]))
+        at += cut
+        assert sum(map(len, given_back)) >= min(at, size, at_once)
+    given_back.append(marker.push(sound[at:], last=True))
+    whole = np.concatenate(given_back)
+    assert len(whole) == size
+    np.testing.assert_array_equal(whole[:at_once], sound[:at_once])
+    assert np.allclose(whole, Watermarker(KEY, PAYLOAD, at_once=at_once).push(sound, last=True), atol=1e-5)
+    assert np.allclose(whole[at_once + 1536 :], marked(sound, KEY, PAYLOAD)[at_once + 1536 :], atol=1e-5)
+    assert size < at_once + 2048 or not np.allclose(whole[at_once:], sound[at_once:], atol=1e-2)
+
+
 @pytest.mark.parametrize("payload", [-1, 2**16])
 def test_a_payload_has_16_bits(payload: int):
     with pytest.raises(ValueError, match="payload"):
