@@ -56,6 +56,12 @@ class PagePool:
         return len(self._users) - len(self._free) - len(self._unused)
 
     @property
+    def num_kept(self) -> int:
+        """Pages that no stream needs, kept for one that begins alike."""
+        self._collect()
+        return len(self._unused)
+
+    @property
     def num_bytes(self) -> int:
         """What the pool may grow to."""
         return self.keys.nbytes + self.values.nbytes

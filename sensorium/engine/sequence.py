@@ -46,8 +46,17 @@ class Sequence:
     """`append` only notes what is to come; `compute` computes, for many at once. So a fork or a truncation costs next
     to nothing, and what a stream's cache held may be taken away: it is computed again, to the same figures."""
 
-    def __init__(self, runner: Runner, *, stream: Stream | None = None, cache: PagedCache | None = None) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        stream: Stream | None = None,
+        cache: PagedCache | None = None,
+        leaves_pages: bool = True,
+    ) -> None:
+        """Without `leaves_pages` nothing of it is kept for streams that begin alike, nor taken up from them."""
         self.runner = runner
+        self._leaves_pages = leaves_pages
         self.stream = stream or Stream()
         self.cache = cache or runner.new_cache()
         self.num_reused = 0  # positions that some other stream had computed
@@ -154,6 +163,7 @@ class Sequence:
     def fork(self) -> Self:
         """A twin that goes its own way: the shared prefix is not computed again."""
         twin = type(self)(self.runner, stream=self.stream.part(0, len(self.stream)), cache=self.cache.fork())
+        twin._leaves_pages = self._leaves_pages
         twin._names = self._names.copy()
         twin._hidden, twin._logits, twin._furthest = self._hidden, self._logits, self._furthest
         return twin
@@ -162,6 +172,8 @@ class Sequence:
         """The positions from `start` to where the cache ends are; (C,) is the hidden state of the last."""
         self._furthest = max(self._furthest, self.cache.length)
         self._hidden = hidden
+        if not self._leaves_pages:
+            return
         for number in range(start // PAGE_POSITIONS, self.cache.length // PAGE_POSITIONS):
             self.cache.name(number, self._name(number))
 
@@ -171,7 +183,7 @@ class Sequence:
 
     def _reuse(self) -> None:
         """Takes up pages that other streams have left. The last position is computed in any case."""
-        while self.cache.length % PAGE_POSITIONS == 0 and self.num_pending > PAGE_POSITIONS:
+        while self._leaves_pages and self.cache.length % PAGE_POSITIONS == 0 and self.num_pending > PAGE_POSITIONS:
             if not self.cache.adopt(self._name(self.cache.length // PAGE_POSITIONS)):
                 return
             if self.cache.length > self._furthest:

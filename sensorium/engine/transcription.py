@@ -24,7 +24,7 @@ _SPARE_FRAMES = 2  # of silence behind the sound, after those that the last word
 
 def transcribe(network: Network, waveform: np.ndarray, params: SamplingParams) -> Steps:
     """waveform: (N,) float32 at the engine's rate. Raises ContextLengthExceeded for more than the context holds."""
-    sequence = Sequence(network.runner)
+    sequence = Sequence(network.runner, leaves_pages=False)  # an hour's would push out what chats begin with
     sequence.append_ids(vocab.BOS)
     config = network.release.config
     listener = Listener(network, sequence, hearing=replace(params, top_logprobs=0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 from collections.abc import AsyncIterator
@@ -487,3 +488,14 @@ async def test_text_does_not_wait_for_the_media_of_others(engine: OmniEngine):
     assert not encoding.done()
     go_on.set()
     await encoding
+
+
+async def test_a_transcription_pushes_nothing_out_that_chats_begin_with(engine: OmniEngine):
+    pool = engine._network.runner.pool
+    gc.collect()
+    before = pool.num_kept
+    for seed in range(3):
+        waveform = np.random.default_rng(seed).standard_normal(32_000).astype(np.float32)
+        assert [event async for event in engine.transcribe(waveform, SamplingParams())]
+    gc.collect()
+    assert (pool.num_kept, pool.num_used) == (before, 0)
