@@ -7,10 +7,9 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from sensorium.server.resampler import Resampler
-
 from sensorium.safety.watermark import RATE_HZ as MARKED_HZ
 from sensorium.safety.watermark import Watermarker
+from sensorium.server.resampler import Resampler
 from sensorium.server.stretch import Stretch
 
 WireFormat: TypeAlias = Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
