@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Protocol
 
 from fastapi.responses import StreamingResponse
@@ -20,15 +20,12 @@ async def run_until_hangup(app: ASGIApp, scope: Scope, receive: Receive, send: S
     """Runs an ASGI app; cancels it when the client goes before the answer is complete. Returns whether it went.
 
     Raises ClientDisconnect when the client leaves what it was sent unread for `send_timeout_s`: all buffers on the way
-    are full by then, and `send` would wait for as long as the connection stands. One timer of the request looks after
-    all that it sends: a timer for every token would cost as much as writing it.
+    are full by then, and `send` would wait for as long as the connection stands.
 
     Once the app has read the whole body, `receive` has nothing to say but that the client is gone: that we listen for.
     """
     gone = asyncio.Event()
-    answered, unread = False, False
-    sending_since_s: float | None = None
-    loop = asyncio.get_running_loop()
+    answered = False
     watcher: asyncio.Task[None] | None = None
 
     async def watch() -> None:
@@ -51,40 +48,61 @@ async def run_until_hangup(app: ASGIApp, scope: Scope, receive: Receive, send: S
         return message
 
     async def send_answer(message: Message) -> None:
-        nonlocal answered, sending_since_s
-        sending_since_s = loop.time()
-        try:
+        nonlocal answered
+        with patience.sending():
             await send(message)
-        finally:
-            sending_since_s = None
         answered = message["type"] == "http.response.body" and not message.get("more_body", False)
-
-    def look_after_sending() -> None:
-        nonlocal unread, timer
-        due_s = (loop.time() if sending_since_s is None else sending_since_s) + send_timeout_s
-        if sending_since_s is not None and due_s <= loop.time():
-            unread = True
-            work.cancel()
-        else:
-            timer = loop.call_at(due_s, look_after_sending)
 
     async def answer() -> None:
         await app(scope, receive_body, send_answer)
 
     work = asyncio.create_task(answer())
-    timer = loop.call_later(send_timeout_s, look_after_sending)
+    patience = _Patience(send_timeout_s, work)
     try:
         await work
     except asyncio.CancelledError:
-        if unread:
+        if patience.is_over:
             raise ClientDisconnect from None
         if not gone.is_set():
             raise  # it is we who are being stopped
     finally:
-        timer.cancel()
+        patience.close()
         if watcher is not None:
             watcher.cancel()
     return gone.is_set() and not answered
+
+
+class _Patience:
+    """Cancels `work` once its client has left one message unread for `timeout_s`. One timer looks after all messages of
+    a request: one for each would cost as much as all the rest of sending it."""
+
+    def __init__(self, timeout_s: float, work: asyncio.Task[None]) -> None:
+        self.is_over = False
+        self._timeout_s = timeout_s
+        self._work = work
+        self._since_s: float | None = None  # that a message is on its way
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(timeout_s, self._look)
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        self._since_s = self._loop.time()
+        try:
+            yield
+        finally:
+            self._since_s = None
+
+    def close(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        now_s = self._loop.time()
+        due_s = (now_s if self._since_s is None else self._since_s) + self._timeout_s
+        if due_s <= now_s:
+            self.is_over = True
+            self._work.cancel()
+        else:
+            self._timer = self._loop.call_at(due_s, self._look)
 
 
 class Listener(Protocol):

@@ -26,7 +26,6 @@ from sensorium.engine.request import (
     Event,
     InputTranscriptDelta,
     LiveEngine,
-    SamplingParams,
 )
 from sensorium.messages import Message, Text
 from sensorium.server import realtime_beta, realtime_tools
@@ -65,7 +64,7 @@ from sensorium.server.realtime_events import (
     client_event,
 )
 from sensorium.server.realtime_input import Microphone
-from sensorium.server.realtime_reply import CancelReason, Reply, answer_params
+from sensorium.server.realtime_reply import CancelReason, Reply
 from sensorium.server.realtime_session import check_response, check_session, chosen_speed, chosen_voice, session_body
 from sensorium.server.realtime_thread import KEPT_SHARE, Thread
 from sensorium.server.realtime_tools import Calls
@@ -451,12 +450,6 @@ class Call:
                 await reply.add(event)
                 if isinstance(event, End):
                     return
-
-    async def params(self) -> SamplingParams:
-        """Of an answer for which nothing else is asked."""
-        options = ResponseOptions()
-        calls = await realtime_tools.held(self.session, options)
-        return answer_params(self.session, options, chosen_voice(options, self.session, self._config), calls)
 
     def head(self) -> list[Message]:
         """What stands before all items."""

@@ -19,13 +19,15 @@ from starlette.websockets import WebSocketDisconnect
 
 from sensorium.engine.request import ContextLengthExceeded, InputTranscriptDelta, LiveEngine, SamplingParams
 from sensorium.messages import Message
+from sensorium.server import realtime_tools
 from sensorium.server.config import ServerConfig
 from sensorium.server.conversation import Content, Conversation, Item, duration_ms, from_base64, new_id
 from sensorium.server.echo import PLAYED, Loudspeaker
 from sensorium.server.errors import APIError, invalid
 from sensorium.server.logs import describe
 from sensorium.server.realtime_events import ResponseOptions, SemanticVad, ServerVad, SessionConfig
-from sensorium.server.realtime_reply import CancelReason
+from sensorium.server.realtime_reply import CancelReason, answer_params
+from sensorium.server.realtime_session import chosen_voice
 from sensorium.server.realtime_thread import Thread
 from sensorium.server.turn_end import LIKELY, PATIENCE
 from sensorium.server.turns import InputBuffer, SpeechStarted, SpeechStopped
@@ -46,7 +48,6 @@ class Line(Protocol):
 
     async def send(self, type: str, **fields: Any) -> None: ...
     def head(self) -> list[Message]: ...
-    async def params(self) -> SamplingParams: ...
     async def interrupt(self, reason: CancelReason) -> None: ...
     async def respond(self, options: ResponseOptions) -> None: ...
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
@@ -170,7 +171,13 @@ class Microphone:
             await thread.drop_draft()
         elif silent and thread.num_drafted is None and thread.turn_end.probability >= LIKELY:
             async with thread.lock:
-                await thread.draft(await self._line.params())
+                await thread.draft(await self._expected())
+
+    async def _expected(self) -> SamplingParams:
+        """Of the answer to a turn, for which nothing else is asked."""
+        session, options = self._line.session, ResponseOptions()
+        calls = await realtime_tools.held(session, options)
+        return answer_params(session, options, chosen_voice(options, session, self._config), calls)
 
     async def _look_at_the_clock(self) -> None:
         """Asks for an answer where the user has been silent for too long after the last one."""

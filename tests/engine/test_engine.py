@@ -482,8 +482,7 @@ async def test_text_does_not_wait_for_the_media_of_others(engine: OmniEngine):
     encoding = asyncio.create_task(engine._on_media_thread(encode_for_long))
     await asyncio.to_thread(busy.wait)
     async with asyncio.timeout(30):
-        messages = [Message(role="user", parts=(Text(text="hi"),))]
-        events = [event async for event in engine.generate(messages, WARM)]
+        events = await answer(engine, user("hi"), WARM)
     assert isinstance(events[-1], End)
     assert not encoding.done()
     go_on.set()

@@ -54,10 +54,28 @@ def test_text_stays_greedy_while_the_sound_beside_it_is_sampled():
     spans = span(), span(Kind.AUDIO, 4)
     more_text = draws(SamplingParams(audio_temperature=1.0), logits, *spans)
     assert more_text[0] == 1.0
-    logits[4:] += 1.0  # now sound as a whole is likelier
+    logits[4:] += 12.0  # now sound is all but certain
     more_sound = draws(SamplingParams(audio_temperature=1.0), logits, *spans)
     assert more_sound[:4].sum() == 0.0
     assert (more_sound[4:] > 0.05).all()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.3, 1.0])
+def test_text_that_may_come_at_any_of_several_frames_comes(temperature: float):
+    """At each step sound is likelier. That it is sound for the fourth time is not."""
+    logits = np.log(np.array([0.2, 1e-9, 1e-9, 1e-9, 0.8, 1e-9, 1e-9, 1e-9], dtype=np.float32))
+    spans = span(), span(Kind.AUDIO, 4)
+    waited = []
+    for seed in range(200):
+        sampler = Sampler(SamplingParams(temperature=temperature, seed=seed))
+        found = [sampler.symbol(logits, spans) for _ in range(40)]
+        waited.append(found.index(0))
+        second = found.index(0, waited[-1] + 1) - waited[-1] - 1  # it begins to wait anew
+        assert temperature > 0.0 or second == waited[-1]
+    if temperature == 0.0:
+        assert set(waited) == {3}  # the median
+    else:
+        assert np.mean(waited) == pytest.approx(4, abs=1)  # as the network has it, however cool the words are
 
 
 def test_warm_text_and_sound_share_by_their_mass():
