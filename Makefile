@@ -3,7 +3,7 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
-CHECKPOINT ?= sensorium/checkpoints/nano
+CHECKPOINT ?= sensorium/checkpoints/tiny
 ARGS ?=
 # An extra package index for torch, e.g. https://download.pytorch.org/whl/cpu for a build without CUDA (saves 3 GB).
 TORCH_INDEX ?=

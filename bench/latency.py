@@ -30,7 +30,7 @@ import soundfile
 from bench.untrained import untrained
 
 START_TIMEOUT_S = 180
-SHIPPED = Path("sensorium/checkpoints/nano")
+SHIPPED = Path("sensorium/checkpoints/tiny")
 MEDIA = Path("docs/media")
 MAX_TOKENS = 16
 WARM_UP = 2  # requests that are not counted

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sensorium.server.config import ServerConfig
     from sensorium.server.tls import Identity
 
-RELEASED = Path(__file__).parent / "checkpoints" / "nano"
+RELEASED = Path(__file__).parent / "checkpoints" / "tiny"
 _MAX_VERIFIED_S = 3600.0
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # options that a recipe understands itself
