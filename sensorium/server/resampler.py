@@ -23,7 +23,7 @@ class Resampler:
         common = gcd(from_hz, to_hz)
         self._step, self._num_phases = from_hz // common, to_hz // common  # so many samples become so many
         self._half = ceil(_HALF * max(1.0, from_hz / to_hz))
-        self._taps = _taps(self._step, self._num_phases, self._half)
+        self._taps = np.ascontiguousarray(_taps(self._step, self._num_phases, self._half).T)  # (phases, step + 2 half)
         self._begin()
 
     def push(self, waveform: np.ndarray, *, last: bool = False) -> np.ndarray:
@@ -31,10 +31,13 @@ class Resampler:
         self._num_in += len(waveform)
         tail = np.zeros(self._half + self._step if last else 0, np.float32)
         self._rest = np.concatenate((self._rest, waveform, tail), dtype=np.float32)
-        count = max(0, (len(self._rest) - len(self._taps)) // self._step + 1)
+        width = self._taps.shape[1]
+        count = max(0, (len(self._rest) - width) // self._step + 1)
         ready = np.zeros((count, self._num_phases))
-        for at, taps in enumerate(self._taps):  # tap by tap: sums do not depend on how much came at once
-            ready += taps * self._rest[at : at + count * self._step : self._step][:count, None]
+        if count:  # each sum is a dot product of its own: it does not depend on how much came at once
+            known = self._rest[: (count - 1) * self._step + width].astype(np.float64)
+            for phase, taps in enumerate(self._taps):
+                ready[:, phase] = np.correlate(known, taps)[:: self._step]
         self._rest = self._rest[count * self._step :]
         found = ready.reshape(-1).astype(np.float32)
         if last:
