@@ -1,22 +1,21 @@
 """Whether the user has finished, by what the network thought of it frame by frame.
 
 The network gives the probability of `<|turn|>` after every 80 ms. At a pause it is high for a frame now and then, at an
-end it stays high: so it is smoothed, half of it new with each frame. Pauses between 0.2 and 1.2 s in 225 held-out
-sentences of unseen voices, with the noise of the line at none, -80 and -60 dB, heard by tiny's first run (`python -m
-bench.turns` fits this again; ms from the end of speech, p50 / p95 of sentences with / without pauses):
+end it stays high: so it is smoothed, half of it new with each frame. One or two pauses between 0.2 and 1.2 s in 150
+held-out sentences of unseen voices, and 150 without, with the noise of the line at none, -80 and -60 dB, heard by tiny
+(`python -m bench.turns`; ms from the end of speech, p50 / p95 of sentences with / without pauses):
 
     over when                         cut at a pause   not ended within 1.5 s   found after
-    the last frame >= 0.8, 80 ms            22.2 %            8.9 %             187 / 417, 183 / 251
-    the last two >= 0.8                     12.4             18.2               234 / 479, 220 / 358
-    the mean of three >= 0.8                12.4             16.9               294 / 456, 290 / 366
-    0.98 falling to 0.7 in 400 ms           19.1              8.0               190 / 444, 162 / 279
-    smoothed >= 0.6                         18.2              5.8               215 / 416, 208 / 273
-    smoothed >= 0.7                         13.3             12.9               253 / 457, 224 / 364
-    smoothed >= 0.8                          8.4             28.9               306 / 504, 294 / 395
+    the last frame >= 0.8, 80 ms            23.3 %            4.0 %             173 / 425, 162 / 246
+    the last two >= 0.7                      7.3              2.7               211 / 435, 199 / 336
+    smoothed >= 0.6                         12.7              2.7               205 / 370, 196 / 274
+    smoothed >= 0.7                          8.0              3.3               234 / 486, 216 / 288
+    smoothed >= 0.8                          4.0              5.3               297 / 731, 287 / 413
+    smoothed >= 0.9                          2.0             11.3               409 / 1187, 376 / 891
 
 What the detector calls silence costs nothing more than one window: 32 ms for 80 changes no cut, and saves 40 ms. An end
-that was not seen for one is taken for it after a longer silence, if it was at least likely: of those above, 0.7 then
-leaves 2.7 % open.
+that was not seen for one is taken for it after a longer silence, if it was at least likely: each of them then leaves 0.7 %
+open. How sure a network is, is its own: nano is seldom sure over comfort noise, and ends its turns after 1.3 s.
 """
 
 from __future__ import annotations

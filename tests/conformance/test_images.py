@@ -97,7 +97,7 @@ def test_the_shipped_weights_draw_what_is_asked_for(released: openai.OpenAI):
     assert red > blue + 60
     red, _, blue = np.concatenate((shown[:16].reshape(-1, 3), shown[-16:].reshape(-1, 3))).mean(axis=0)
     assert blue > red
-    assert read_credential(data, "image/png").model == "sensorium-nano"
+    assert read_credential(data, "image/png").model == "sensorium-tiny"
 
 
 @pytest.mark.slow
