@@ -14,7 +14,7 @@ held-out sentences of unseen voices, and 150 without, with the noise of the line
     smoothed >= 0.9                          2.0             11.3               409 / 1187, 376 / 891
 
 What the detector calls silence costs nothing more than one window: 32 ms for 80 changes no cut, and saves 40 ms. An end
-that was not seen for one is taken for it after a longer silence, if it was at least likely: each of them then leaves 0.7 %
+that was not seen for one is taken for it after a longer silence, if it was at least likely: each then leaves 0.7 %
 open. How sure a network is, is its own: nano is seldom sure over comfort noise, and ends its turns after 1.3 s.
 """
 
