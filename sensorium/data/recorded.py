@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
+from sensorium.data.generators import world
 from sensorium.data.generators.canvas import Split, in_split
 from sensorium.data.generators.dialogues import a, call, pick
 from sensorium.data.generators.documents import NAME, TRANSCRIBE, Document
@@ -30,7 +31,6 @@ PHOTOGRAPHS = ("grocery", "clothing")
 PICTURE_SIZE = 64  # pixels: what the picture tokenizer sees
 MEANING = ("what does it mean", "what is that in english", "which command is this")
 KIND = ("is this a fruit or a vegetable", "what kind of food is this")
-_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _SPEEDS = (0.85, 1.2)
 _OWN_SPLIT = ("wake-words", "coffee-orders")  # sets of clips that only have records to train on
 _SENTENCE_END = r"(?<=[.!?])[\"\u201d\u2019]?\s+"
@@ -163,14 +163,14 @@ def _order(rng: np.random.Generator, split: Split, root: Path) -> tuple[Message,
     records = _records("coffee-orders", split, root)
     label = pick(rng, records).fields["label"]
     if split == "train" and rng.random() < 2 / 3:
-        mixed = dict(label["slots"])
-        mixed.update({slot: value for slot, value in _ordered(pick(rng, records)).items() if rng.random() < 0.5})
-        given = {slot: mixed[slot] for slot in _COFFEE_SLOTS if slot in mixed}
+        others = _ordered(pick(rng, records).fields["label"]["slots"])
+        given = _ordered({**label["slots"], **{slot: others[slot] for slot in others if rng.random() < 0.5}})
         words = f"{pick(rng, _ORDERING)} {_understood(given)}".strip()
         clip = in_room(Synthesizer().speak(words, random_speaker(rng, split=split)).audio, rng, level=rng.random())
     else:
         record = pick(rng, records)
-        label, given = record.fields["label"], _ordered(record)
+        label = record.fields["label"]
+        given = _ordered(label["slots"])
         clip = replace(_spoken_into(record, rng, split), transcript=_understood(given))
     return (
         Message(role="system", parts=(tool_list([_function(label["intent"], _COFFEE_SLOTS)]),)),
@@ -179,8 +179,7 @@ def _order(rng: np.random.Generator, split: Split, root: Path) -> tuple[Message,
     )
 
 
-def _ordered(record: Record) -> dict[str, str]:
-    slots = record.fields["label"]["slots"]
+def _ordered(slots: Mapping[str, str]) -> dict[str, str]:
     return {slot: slots[slot] for slot in _COFFEE_SLOTS if slot in slots}
 
 
@@ -239,7 +238,7 @@ def _dictation(rng: np.random.Generator, split: Split, root: Path) -> tuple[Mess
     """
     words = pick(rng, _sentences(split, root))
     if rng.random() < 1 / 6:
-        words = pick(rng, _NUMBERS if rng.random() < 0.5 else words.split())
+        words = pick(rng, world.TO_TWENTY[:11] if rng.random() < 0.5 else words.split())
     clip = in_room(Synthesizer().speak(words, random_speaker(rng, split=split)).audio, rng, level=rng.random())
     return _about(clip, pick(rng, TRANSCRIBE), Text(text=words), rng)
 

@@ -29,6 +29,7 @@ DEFAULT_FPS = 1.0  # a second's frame, its mark and its sound take 30 positions 
 MIN_FPS, MAX_FPS = 0.05, 4.0
 
 _MAX_FILE_FPS = 240  # of a file, on average: what slow motion is recorded at
+_READERS = ("mov", "matroska")
 _CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4")
 _MOST_PIXELS = 2**33  # of all frames together, kept or not: half a minute's decoding, 138 s of full HD
 _SILENCE = 1e-4  # of full scale: nobody hears what stays below it
@@ -52,7 +53,7 @@ class FilmTooLong(APIError):
 
 def is_film(data: bytes) -> bool:
     """By its first bytes: whether it is an MP4, MOV or WebM file, though there may only be sound in it."""
-    return reader_of(data) in ("mov", "matroska")
+    return reader_of(data) in _READERS
 
 
 def decode_film(data: bytes, param: str, bounds: FilmBounds, *, fps: float | None, sample_rate_hz: int) -> Video:
@@ -64,7 +65,7 @@ def decode_film(data: bytes, param: str, bounds: FilmBounds, *, fps: float | Non
     if not data:
         raise invalid("The film is empty.", param, "empty_video_file")
     reader = reader_of(data)
-    if reader is None or not is_film(data):
+    if reader is None or reader not in _READERS:
         raise invalid("The film is not an MP4, MOV or WebM file.", param, "invalid_video_format")
     try:
         with opened(data, reader) as container:

@@ -64,7 +64,7 @@ from sensorium.server.realtime_events import (
     client_event,
 )
 from sensorium.server.realtime_input import Microphone
-from sensorium.server.realtime_reply import CancelReason, Reply
+from sensorium.server.realtime_reply import CancelReason, Reply, chosen_limit
 from sensorium.server.realtime_session import check_response, check_session, chosen_speed, chosen_voice, session_body
 from sensorium.server.realtime_thread import KEPT_SHARE, Thread
 from sensorium.server.realtime_tools import Calls
@@ -293,7 +293,7 @@ class Call:
         if len(self._replies) >= self._config.max_call_replies:
             raise APIError("Too many responses are under way in this call.", code="too_many_responses")
         items = await self._prompt_items(options)
-        limit = options.max_output_tokens or self.session.max_output_tokens
+        limit = chosen_limit(options, self.session)
         estimate = self._prompt_tokens + (0 if limit == "inf" else limit)
         charge = self._meter.reserve(self._socket.state, self._model, tokens=estimate)
         reply = Reply(

@@ -30,7 +30,7 @@ from sensorium.server.conversation import Content, Conversation, Item, Json, Spo
 from sensorium.server.errors import APIError
 from sensorium.server.picture_out import PictureWriter
 from sensorium.server.realtime_audio import Playback, Played, PlayedMessage
-from sensorium.server.realtime_events import ResponseOptions, SessionConfig
+from sensorium.server.realtime_events import MaxTokens, ResponseOptions, SessionConfig
 from sensorium.server.realtime_tools import Calls
 
 CancelReason: TypeAlias = Literal["turn_detected", "client_cancelled"]
@@ -271,16 +271,20 @@ class Reply:
             "output": [item.wire() for item in self._items],
             "conversation_id": self._conversation.id if self._conversation is not None else None,
             "output_modalities": self._options.output_modalities or self._session.output_modalities,
-            "max_output_tokens": self._options.max_output_tokens or self._session.max_output_tokens,
+            "max_output_tokens": chosen_limit(self._options, self._session),
             "audio": {"output": {"format": format, "voice": self._voice}},
             "usage": usage_body(self.usage) if status != "in_progress" else None,
             "metadata": self._options.metadata,
         }
 
 
+def chosen_limit(options: ResponseOptions, session: SessionConfig) -> MaxTokens:
+    return options.max_output_tokens or session.max_output_tokens
+
+
 def answer_params(session: SessionConfig, options: ResponseOptions, voice: str, calls: Calls) -> SamplingParams:
     """What the engine is told of an answer."""
-    limit = options.max_output_tokens or session.max_output_tokens
+    limit = chosen_limit(options, session)
     return SamplingParams(
         modality=(options.output_modalities or session.output_modalities)[0],
         voice=voice,

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
+from sensorium.messages import Audio
 from tests.server.live import Live
 
 SERVER_EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
@@ -61,6 +62,17 @@ class Phone:
         item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
         self.ask("conversation.item.create", "conversation.item.added", item=item, **fields)
         return self.next()["item"]
+
+
+def heard_in(call: Phone, server: Live) -> Audio:
+    """Takes what was sent for a turn and has it answered in words: what the engine heard of it."""
+    call.ask("input_audio_buffer.commit", "input_audio_buffer.committed")
+    call.until("conversation.item.done")
+    call.say("response.create", response={"output_modalities": ["text"]})
+    call.until("response.done")
+    heard = server.engine.requests[-1].messages[-1].parts[0]
+    assert isinstance(heard, Audio)
+    return heard
 
 
 @contextlib.contextmanager

@@ -9,9 +9,8 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensorium.messages import Audio
 from sensorium.server.noise_reduction import HOP_MS, NoiseReduction
-from tests.server.calls import pcm, phone
+from tests.server.calls import heard_in, pcm, phone
 from tests.server.live import Live
 from tests.serving import ROOT
 
@@ -97,11 +96,6 @@ def test_a_call_reduces_noise_if_it_is_asked_to(server: Live, kind: str):
     with phone(server, session={"type": "realtime", "audio": {"input": settings}}) as call:
         for piece in np.array_split(sound, 9):
             call.say("input_audio_buffer.append", audio=pcm(piece))
-        call.ask("input_audio_buffer.commit", "input_audio_buffer.committed")
-        call.until("conversation.item.done")
-        call.say("response.create", response={"output_modalities": ["text"]})
-        call.until("response.done")
-    heard = server.engine.requests[-1].messages[-1].parts[0]
-    assert isinstance(heard, Audio)
+        heard = heard_in(call, server)
     assert heard.duration_ms == pytest.approx(2000, abs=5)
     assert np.std(heard.waveform[RATE_HZ:]) < 0.05 / 3

@@ -17,7 +17,7 @@ from sensorium.engine.fake import FakeEngine
 from sensorium.engine.request import Event, InputTranscriptDelta, SamplingParams
 from sensorium.messages import Audio, Image, Message, ToolCall
 from sensorium.server.realtime_audio import WireFormat, encoded
-from tests.server.calls import PUSH_TO_TALK, Phone, hum, pcm, phone, types
+from tests.server.calls import PUSH_TO_TALK, Phone, heard_in, hum, pcm, phone, types
 from tests.server.live import Live, eventually, live
 from tests.server.samples import data_url, picture
 
@@ -166,12 +166,7 @@ def test_a_telephone_is_heard(server: Live, format: WireFormat):
     with phone(server, session={"type": "realtime", "audio": {"input": settings}}) as call:
         sound = encoded(hum(400, rate_hz=8000), format)
         call.say("input_audio_buffer.append", audio=base64.b64encode(sound).decode())
-        call.ask("input_audio_buffer.commit", "input_audio_buffer.committed")
-        call.until("conversation.item.done")
-        call.say("response.create", response={"output_modalities": ["text"]})
-        call.until("response.done")
-    heard = server.engine.requests[-1].messages[-1].parts[0]
-    assert isinstance(heard, Audio)
+        heard = heard_in(call, server)
     assert heard.duration_ms == pytest.approx(400, abs=5)
     assert np.abs(heard.waveform[1000:-1000]).max() == pytest.approx(0.3, abs=0.02)
 
