@@ -187,8 +187,7 @@ class Scheduler:
         while jobs := self._ready_jobs():
             ended = [job for job in jobs if not job.advance()]
             announce(jobs)
-            if pieces := choose(sorted(jobs, key=lambda job: job.order)):
-                compute(pieces)
+            step(jobs)
             if ended:
                 with self._changed:
                     self._jobs = [job for job in self._jobs if job not in ended]
@@ -201,6 +200,12 @@ class Scheduler:
         with self._changed:
             self._changed.wait_for(lambda: self._closed or any(job.is_ready for job in self._jobs))
             return [] if self._closed else [job for job in self._jobs if job.is_ready]
+
+
+def step(jobs: list[Job]) -> None:
+    """Computes what they wait for, as far as one step goes. Keeps none of their streams: one that ends is gone at once."""
+    if pieces := choose(sorted(jobs, key=lambda job: job.order)):
+        compute(pieces)
 
 
 def choose(jobs: list[Job]) -> list[tuple[LiveSequence, Piece]]:

@@ -9,8 +9,11 @@ from contextlib import aclosing
 
 import pytest
 
+from sensorium.engine.pages import PAGE_POSITIONS
 from sensorium.engine.request import Event, TextDelta, TokenLogprob, TranscriptDelta
+from sensorium.engine.runner import Runner
 from sensorium.engine.scheduler import MAX_WAITING, Job, Scheduler, Steps
+from sensorium.engine.sequence import Pending, Sequence
 
 
 @pytest.fixture
@@ -134,6 +137,27 @@ async def test_an_error_reaches_its_reader_alone(scheduler: Scheduler):
     with pytest.raises(ValueError, match="no such voice"):
         await job.next()
     assert len(await good) == 50
+
+
+async def test_the_pages_of_an_answer_are_free_when_its_reader_knows_the_end(scheduler: Scheduler, runner: Runner):
+    """Nothing that the worker still holds, like the step that it computed last, keeps them."""
+    used: list[int] = []
+
+    def reading() -> Steps:
+        sequence = Sequence(runner, leaves_pages=False)
+        sequence.append_ids(*[5] * (2 * PAGE_POSITIONS))
+        yield Pending((sequence,))
+        used.append(runner.pool.num_used)
+
+    def looking() -> Steps:
+        while not used:
+            yield None
+        used.append(runner.pool.num_used)
+
+    first = scheduler.submit(reading())
+    second = scheduler.submit(looking())
+    assert await drain(first) == await drain(second) == []
+    assert used == [2, 0]
 
 
 async def test_closing_ends_what_is_under_way():
