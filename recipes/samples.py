@@ -14,6 +14,7 @@ import numpy as np
 
 from recipes.asking import SEED, as_asked
 from recipes.film_samples import film
+from recipes.sentence_samples import VOICES, lesson, spoken_sums, transcription
 from sensorium.data.generators import dialogues, documents, pictures, refusals, world
 from sensorium.data.generators.documents import Document, document
 from sensorium.data.generators.edits import KINDS, Edit, edit
@@ -29,7 +30,6 @@ from sensorium.evals.scorers import Drawing, Edited, SeenObject
 from sensorium.evals.task import Modality, Sample
 from sensorium.messages import Audio, Image, Message, Part, Text, ToolCall
 
-_VOICES: dict[str, Split] = {"seen voices": "train", "unseen voices": "heldout"}  # who speaks; the words are held out
 _TYPED = "the same questions, typed"
 
 
@@ -52,17 +52,9 @@ def _heldout(task: str, *, speakers: Split | None = None, start: int = 0) -> Ite
 
 
 def spoken_command(n: int) -> Iterator[Sample]:
-    return _written_down("hear", n)
-
-
-def transcription(n: int) -> Iterator[Sample]:
-    return _written_down("transcribe", n)
-
-
-def _written_down(task: str, n: int) -> Iterator[Sample]:
-    """Clips of a task in known voices and in unknown ones; what they say is the right transcript."""
-    for condition, speakers in _VOICES.items():
-        for made in islice(_heldout(task, speakers=speakers), n):
+    """Clips of known voices and of unknown ones; what they say is the right transcript."""
+    for condition, speakers in VOICES.items():
+        for made in islice(_heldout("hear", speakers=speakers), n):
             prompt, _ = _first_turn(made)
             sample_id = f"{condition} {made.seed}"
             yield Sample(id=sample_id, messages=as_asked(prompt), target=_said(prompt), condition=condition)
@@ -71,7 +63,7 @@ def _written_down(task: str, n: int) -> Iterator[Sample]:
 def spoken_question(n: int) -> Iterator[Sample]:
     rng = np.random.default_rng((SEED, 14))
     rows: list[tuple[str, str, Split, Modality]] = [
-        *((f"{condition}, written answer", "hear", speakers, "text") for condition, speakers in _VOICES.items()),
+        *((f"{condition}, written answer", "hear", speakers, "text") for condition, speakers in VOICES.items()),
         ("seen voices, spoken answer", "talk", "train", "audio"),
         (_TYPED, "hear", "train", "text"),
     ]
@@ -99,19 +91,6 @@ def _words(answer: Part) -> str:
 
 def _voice(index: int) -> str:
     return tuple(PRESETS)[index % len(PRESETS)]
-
-
-def spoken_sums(n: int) -> Iterator[Sample]:
-    synthesizer = Synthesizer()
-    for condition, speakers in _VOICES.items():
-        rng = np.random.default_rng((SEED, len(condition)))
-        for index in range(n):
-            asked = dialogues.exchange(rng, "sum", split="heldout")
-            utterance = synthesizer.speak(asked.question, random_speaker(rng, split=speakers))
-            clip = in_room(utterance, rng, level=rng.random()).audio
-            prompt = (Message(role="user", parts=(clip,)),)
-            sample_id = f"{condition} {index}"
-            yield Sample(id=sample_id, messages=as_asked(prompt), target=asked.answer, condition=condition)
 
 
 def typed_question(n: int) -> Iterator[Sample]:
@@ -451,6 +430,7 @@ SAMPLES: dict[str, Callable[..., Iterator[Sample]]] = {
         spoken_question,
         spoken_sums,
         typed_question,
+        lesson,
         recall,
         say,
         say_styled,
@@ -475,6 +455,7 @@ SAMPLES: dict[str, Callable[..., Iterator[Sample]]] = {
 LEARNED_FROM: dict[str, tuple[str, ...]] = {
     "transcription": ("transcribe",),
     "recall": ("recall",),
+    "lesson": ("lesson",),
     "say_styled": ("say-styled",),
     "listening": ("hear-styled", "hear-background", "hear-people"),
     "translation": ("translate",),

@@ -1,14 +1,16 @@
-"""`tiny`: the network to talk to, with every skill there is material for, grown from nano. Three runs, in this order:
+"""`tiny`: the network to talk to, with every skill there is material for, grown from nano. Four runs, in this order:
 
     export SENSORIUM_DATA=../shared/data
     python -m recipes.tiny --stage grown --keep-tokenizers --seed 91 --start sensorium/checkpoints/nano
     python -m recipes.tiny --stage broader --keep-tokenizers --seed 97 --start runs/grown/release
-    python -m recipes.tiny --keep-tokenizers --seed 101 --start runs/broader/release
+    python -m recipes.tiny --stage firmer --keep-tokenizers --seed 101 --start runs/broader/release
+    python -m recipes.tiny --keep-tokenizers --seed 103 --start runs/firmer/release
 
 It begins as nano, wider and deeper, with nano's codes; its eye has twice the blocks and learns from photographs and
 forms too. A little text comes first: orders in many languages, tools, refusals, which nano never read. The second run
-adds films, quiet lines and pauses, the third has more of what was found wanting after it, and then trains the decoders
-on what the network says. All train on CPU cores, over days and as many stops as they like, or on one GPU. `--seed` must
+adds films, quiet lines and pauses, the third has more of what was found wanting after it. The last one has lessons
+(sums to a hundred, units, what a thing is, and what to say where it does not know), and then trains the decoders on
+what the network says. All train on CPU cores, over days and as many stops as they like, or on one GPU. `--seed` must
 differ, or the material is not fresh.
 """
 
@@ -82,11 +84,9 @@ BROADER = replace(
     ),
 )
 
-TINY = replace(
+FIRMER = replace(
     BROADER,
-    name="tiny",
-    audio=replace(NANO.audio, decoder_steps=2000, adversarial_steps=1500),
-    image=replace(BROADER.image, decoder_steps=1200),
+    name="firmer",
     network=replace(
         BROADER.network,
         weights={
@@ -104,5 +104,20 @@ TINY = replace(
     ),
 )
 
+TINY = replace(
+    FIRMER,
+    name="tiny",
+    audio=replace(NANO.audio, decoder_steps=2000, adversarial_steps=1500),
+    image=replace(FIRMER.image, decoder_steps=1200),
+    network=replace(
+        FIRMER.network,
+        weights={**FIRMER.network.weights, "lesson": 0.9, "lesson-spoken": 0.6},
+        num_shards=160,
+        num_steps=2500,
+        warmdown_share=1.0,
+        matrix_lr=0.008,
+    ),
+)
+
 if __name__ == "__main__":
-    train(TINY, GROWN, BROADER)
+    train(TINY, GROWN, BROADER, FIRMER)

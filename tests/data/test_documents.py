@@ -62,6 +62,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "say": (Audio,),
     "say-styled": (Audio,),
     "answer-aloud": (Audio,),
+    "lesson-spoken": (Audio, Text),
     "interrupted": (Audio,),
     "draw": (Image,),
     "edit": (Image,),

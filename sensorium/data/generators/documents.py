@@ -8,35 +8,29 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from sensorium.data.generators import world
-from sensorium.data.generators.dialogues import SKILLS, Exchange, a, exchange, pick, sentence, typed
+from sensorium.data.generators.dialogues import a, pick, sentence
 from sensorium.data.generators.edits import edit
 from sensorium.data.generators.film import film
+from sensorium.data.generators.lessons import lesson
 from sensorium.data.generators.pictures import digit_picture, figure_picture, icon_picture, scene, word_picture
 from sensorium.data.generators.recall import told
 from sensorium.data.generators.refusals import refusal
 from sensorium.data.generators.speech import (
     PRESETS,
     PhonemeTime,
-    Speaker,
     Split,
-    Synthesizer,
-    Utterance,
-    in_room,
-    phoneme_times,
     random_speaker,
-    with_pauses,
-    with_silence,
 )
-from sensorium.data.generators.styles import STYLES, Style, speak
-from sensorium.data.generators.surroundings import BACKGROUNDS, Background, one_after_another, with_background
+from sensorium.data.generators.styles import STYLES
+from sensorium.data.generators.surroundings import BACKGROUNDS
 from sensorium.data.generators.tools import tool_exchange
-from sensorium.data.generators.translations import LANGUAGES, Language, phrase, speaking
+from sensorium.data.generators.translations import LANGUAGES, phrase
 from sensorium.data.generators.wordings import (
     BEHIND,
     DIGIT,
@@ -50,14 +44,12 @@ from sensorium.data.generators.wordings import (
     READ,
     SAID,
     STYLED,
-    SYSTEM_PROMPTS,
     TRANSCRIBE,
     TRANSLATE,
 )
-from sensorium.messages import Audio, Image, Message, Part, Text, Video
+from sensorium.data.generators.writer import Writer
+from sensorium.messages import Audio, Image, Message, Text, Video
 from sensorium.tokenizers.render import SpelledText
-
-_DRAWN_SKILLS = (*SKILLS, "sum", "sum", "switch", "repeat")  # the widest ones need more examples
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,136 +63,35 @@ class Document:
     phonemes: tuple[tuple[PhonemeTime, ...], ...] = ()
 
 
-@dataclass(kw_only=True)
-class _Writer:
-    """Writes one document: what all its turns share (who speaks, in which voice it is answered), and the turns."""
-
-    rng: np.random.Generator
-    split: Split
-    speaker_split: Split
-    speaker: Speaker
-    voice: str
-    messages: list[Message] = field(default_factory=list)
-    phonemes: list[tuple[PhonemeTime, ...]] = field(default_factory=list)
-
-    def heard(
-        self,
-        text: str,
-        *,
-        style: Style | None = None,
-        language: Language = "english",
-    ) -> Audio:
-        """The text as the user says it into a microphone."""
-        return self._recorded(_said(text, speaking(self.speaker, language), style))
-
-    def heard_pausing(self, text: str, *, pauses: int) -> Audio:
-        """The text with pauses; the microphone may stay on behind it, and the line may be a quiet one."""
-        utterance = with_pauses(_said(text, self.speaker, None), self.rng, pauses=pauses)
-        if self.rng.random() < 0.5:
-            utterance = with_silence(utterance, before_ms=0.0, after_ms=self.rng.uniform(0.0, 1200.0))
-        return self._recorded(utterance, quiet=self.rng.random() < 0.5)
-
-    def heard_before(self, text: str, background: Background | None) -> Audio:
-        """The text as the user says it where something else is to be heard, or nothing."""
-        utterance = in_room(_said(text, self.speaker, None), self.rng, level=0.5 * self.rng.random())
-        utterance = with_background(utterance, self.rng, background)
-        self.phonemes.append(utterance.phonemes)
-        return utterance.audio
-
-    def heard_people(self, texts: Sequence[str], *, people: int) -> Audio:
-        """The texts one after another, the first by the user; so many people take a run of them each."""
-        others = [random_speaker(self.rng, split=self.speaker_split) for _ in range(people - 1)]
-        turns = np.sort(np.append(np.arange(people), self.rng.integers(people, size=len(texts) - people)))
-        speakers = [(self.speaker, *others)[turn] for turn in turns]
-        spoken = [_SYNTHESIZER.speak(text, speaker) for text, speaker in zip(texts, speakers, strict=True)]
-        return self._recorded(one_after_another(spoken, self.rng))
-
-    def sound_track(self, text: str, *, least_ms: float) -> Audio:
-        """The text somewhere in the sound of a film that goes on for so long, if the text does not take longer."""
-        utterance = _said(text, self.speaker, None)
-        spare_ms = max(0.0, least_ms - utterance.audio.duration_ms)
-        before_ms = spare_ms * self.rng.random()
-        return self._recorded(with_silence(utterance, before_ms=before_ms, after_ms=spare_ms - before_ms))
-
-    def _recorded(self, utterance: Utterance, *, quiet: bool = False) -> Audio:
-        utterance = in_room(utterance, self.rng, level=self.rng.random(), quiet=quiet)
-        self.phonemes.append(utterance.phonemes)
-        return utterance.audio
-
-    def spoken(self, text: str, style: Style | None = None, language: Language = "english") -> Audio:
-        """The text in the voice of the assistant."""
-        utterance = _said(text, speaking(PRESETS[self.voice], language), style)
-        self.phonemes.append(utterance.phonemes)
-        return utterance.audio
-
-    def begun(self, text: str) -> Audio:
-        """The text in the voice of the assistant until the user breaks in, somewhere in it: the words begun by then."""
-        whole = self.spoken(text)
-        words = whole.words
-        cut_ms = self.rng.uniform(words[0].start_ms + 150.0, words[-1].start_ms)
-        said = tuple(word for word in words if word.start_ms < cut_ms)
-        waveform = whole.waveform[: round(cut_ms * whole.sample_rate_hz / 1000)]
-        starts = [(time.phoneme, time.start_ms) for time in self.phonemes[-1] if time.start_ms < cut_ms]
-        self.phonemes[-1] = phoneme_times(starts, 1000 * len(waveform) / whole.sample_rate_hz)
-        return replace(whole, waveform=waveform, transcript=text[: said[-1].end_char], words=said, cut=True)
-
-    def typed(self, text: str) -> Text:
-        return Text(text=typed(text, self.rng))
-
-    def heard_or_typed(self, text: str, *, heard: float) -> Part:
-        return self.heard(text) if self.rng.random() < heard else self.typed(text)
-
-    def exchange(self) -> Exchange:
-        return exchange(self.rng, pick(self.rng, _DRAWN_SKILLS), split=self.split)
-
-    def num_turns(self) -> int:
-        return int(self.rng.integers(2, 4)) if self.rng.random() < 0.15 else 1
-
-    def maybe_system(self) -> None:
-        """Some clients always send a system message; it must not disturb."""
-        if self.rng.random() < 0.1:
-            self.messages.append(Message(role="system", parts=(Text(text=pick(self.rng, SYSTEM_PROMPTS)),)))
-
-    def user(self, *parts: Part) -> None:
-        self.messages.append(Message(role="user", parts=parts))
-
-    def about(self, medium: Part, question: Part) -> None:
-        """A user's turn of a clip, picture or film and a question about it, in either order."""
-        self.user(*((medium, question) if self.rng.random() < 0.5 else (question, medium)))
-
-    def assistant(self, part: Part) -> None:
-        self.messages.append(Message(role="assistant", parts=(part,)))
-
-
-def _chat_turn(writer: _Writer) -> None:
+def _chat_turn(writer: Writer) -> None:
     turn = writer.exchange()
     writer.user(writer.typed(turn.question))
     writer.assistant(Text(text=turn.answer))
 
 
-def _hear_turn(writer: _Writer) -> None:
+def _hear_turn(writer: Writer) -> None:
     turn = writer.exchange()
     writer.user(writer.heard(turn.question))
     writer.assistant(Text(text=turn.answer))
 
 
-def _pausing_turn(writer: _Writer) -> None:
+def _pausing_turn(writer: Writer) -> None:
     """Someone who stops to think: a turn is over when the sentence is, not at the first silence."""
     turn = writer.exchange()
     writer.user(writer.heard_pausing(turn.question, pauses=int(writer.rng.integers(1, 3))))
     writer.assistant(Text(text=turn.answer))
 
 
-def _talk_turn(writer: _Writer) -> None:
+def _talk_turn(writer: Writer) -> None:
     turn = writer.exchange()
     writer.user(writer.heard(turn.question))
     writer.assistant(writer.spoken(turn.answer))
 
 
-def _turns(turn: Callable[[_Writer], None]) -> Callable[[_Writer], None]:
+def _turns(turn: Callable[[Writer], None]) -> Callable[[Writer], None]:
     """A conversation of one to three turns of one kind."""
 
-    def write(writer: _Writer) -> None:
+    def write(writer: Writer) -> None:
         writer.maybe_system()
         for _ in range(writer.num_turns()):
             turn(writer)
@@ -208,7 +99,7 @@ def _turns(turn: Callable[[_Writer], None]) -> Callable[[_Writer], None]:
     return write
 
 
-def _interrupted(writer: _Writer) -> None:
+def _interrupted(writer: Writer) -> None:
     """Someone breaks into an answer, to ask something else or to hear the rest after all."""
     writer.maybe_system()
     turn = writer.exchange()
@@ -224,33 +115,33 @@ def _interrupted(writer: _Writer) -> None:
         _talk_turn(writer)
 
 
-def _answer_aloud(writer: _Writer) -> None:
+def _answer_aloud(writer: Writer) -> None:
     writer.maybe_system()
     turn = writer.exchange()
     writer.user(writer.typed(turn.question))
     writer.assistant(writer.spoken(turn.answer))
 
 
-def _say(writer: _Writer) -> None:
+def _say(writer: Writer) -> None:
     words = sentence(writer.rng, writer.split)
     writer.user(Text(text=f"say: {words}"))
     writer.assistant(writer.spoken(words))
 
 
-def _say_styled(writer: _Writer) -> None:
+def _say_styled(writer: Writer) -> None:
     words, style = sentence(writer.rng, writer.split), pick(writer.rng, STYLES)
     writer.user(Text(text=pick(writer.rng, STYLED[style]).format(x=words)))
     writer.assistant(writer.spoken(words, style))
 
 
-def _hear_styled(writer: _Writer) -> None:
+def _hear_styled(writer: Writer) -> None:
     style = pick(writer.rng, (None, *STYLES))
     clip = writer.heard(sentence(writer.rng, writer.split), style=style)
     writer.about(clip, writer.typed(pick(writer.rng, MANNER)))
     writer.assistant(Text(text=MANNERS[style]))
 
 
-def _hear_background(writer: _Writer) -> None:
+def _hear_background(writer: Writer) -> None:
     """What is behind the words; and words understood in spite of it."""
     background = pick(writer.rng, (None, *BACKGROUNDS))
     turn = writer.exchange()
@@ -264,7 +155,7 @@ def _hear_background(writer: _Writer) -> None:
         writer.assistant(Text(text=turn.answer))
 
 
-def _hear_people(writer: _Writer) -> None:
+def _hear_people(writer: Writer) -> None:
     """Three sentences by one to three people: neither length nor pauses tell how many."""
     count = int(writer.rng.integers(1, 4))
     clip = writer.heard_people([sentence(writer.rng, writer.split) for _ in range(3)], people=count)
@@ -272,14 +163,14 @@ def _hear_people(writer: _Writer) -> None:
     writer.assistant(Text(text=f"{world.DIGITS[count]} {'person speaks' if count == 1 else 'people speak'}"))
 
 
-def _refuse(writer: _Writer) -> None:
+def _refuse(writer: Writer) -> None:
     asked = refusal(writer.rng, writer.split)
     writer.maybe_system()
     writer.user(writer.heard_or_typed(asked.question, heard=0.5))
     writer.assistant(Text(text=asked.answer))
 
 
-def _translate(writer: _Writer) -> None:
+def _translate(writer: Writer) -> None:
     """A phrase in one language, and the same in another: typed or spoken in, written or spoken out."""
     meaning = phrase(writer.rng, writer.split)
     one, other = (LANGUAGES[at] for at in writer.rng.permutation(len(LANGUAGES))[:2])
@@ -296,13 +187,13 @@ def _translate(writer: _Writer) -> None:
     writer.assistant(writer.spoken(meaning[other], language=other) if aloud else Text(text=meaning[other]))
 
 
-def _transcribe(writer: _Writer) -> None:
+def _transcribe(writer: Writer) -> None:
     words = sentence(writer.rng, writer.split)
     writer.about(writer.heard(words), writer.typed(pick(writer.rng, TRANSCRIBE)))
     writer.assistant(Text(text=words))
 
 
-def _tool(writer: _Writer, *, heard: float = 0.0) -> None:
+def _tool(writer: Writer, *, heard: float = 0.0) -> None:
     offer = tool_exchange(writer.rng, writer.split)
     writer.messages.append(Message(role="system", parts=(Text(text=offer.system),)))
     writer.user(writer.heard_or_typed(offer.exchange.question, heard=heard))
@@ -315,11 +206,26 @@ def _tool(writer: _Writer, *, heard: float = 0.0) -> None:
         writer.assistant(Text(text=offer.exchange.answer))
 
 
-def _tool_spoken(writer: _Writer) -> None:
+def _tool_spoken(writer: Writer) -> None:
     _tool(writer, heard=1.0)
 
 
-def _recall(writer: _Writer) -> None:
+def _lesson(writer: Writer) -> None:
+    """Questions of a tutor and of everyday, typed: several, since text is the cheap part of all documents."""
+    writer.maybe_system()
+    for _ in range(int(writer.rng.integers(1, 9))):
+        asked = lesson(writer.rng, writer.split) if writer.rng.random() < 0.8 else writer.exchange()
+        writer.user(writer.typed(asked.question))
+        writer.assistant(Text(text=asked.answer))
+
+
+def _lesson_spoken(writer: Writer) -> None:
+    asked = lesson(writer.rng, writer.split)
+    writer.user(writer.heard_or_typed(asked.question, heard=0.7))
+    writer.assistant(writer.spoken(asked.answer) if writer.rng.random() < 0.6 else Text(text=asked.answer))
+
+
+def _recall(writer: Writer) -> None:
     """Something to remember, and then up to ten questions about it: its answers are what this document is for."""
     given = told(writer.rng, writer.split)
     asked = writer.rng.permutation(len(given.questions))[:10]
@@ -330,7 +236,7 @@ def _recall(writer: _Writer) -> None:
         writer.assistant(Text(text=answer))
 
 
-def _see(writer: _Writer, *, noted: bool = True) -> None:
+def _see(writer: Writer, *, noted: bool = True) -> None:
     """One picture, three to eight questions: a picture is the dear part of a document."""
     seen = scene(writer.rng, split=writer.split)
     caption = seen.description if noted else seen.plain_description
@@ -339,7 +245,7 @@ def _see(writer: _Writer, *, noted: bool = True) -> None:
 
 
 def _ask(
-    writer: _Writer, shown: Image | Video, questions: Sequence[tuple[str, str]], *, turns: int, words: type[Text] = Text
+    writer: Writer, shown: Image | Video, questions: Sequence[tuple[str, str]], *, turns: int, words: type[Text] = Text
 ) -> None:
     """A picture or film and questions about it, one in a turn; `words` are how the answers are written."""
     for turn in range(turns):
@@ -353,7 +259,7 @@ def _ask(
         writer.assistant(words(text=answer))
 
 
-def _read(writer: _Writer) -> None:
+def _read(writer: Writer) -> None:
     if writer.rng.random() < 0.15:
         shown = digit_picture(writer.rng, split=writer.split)
         question, answer = pick(writer.rng, DIGIT), Text(text=world.DIGITS[int(shown.digit)])
@@ -366,7 +272,7 @@ def _read(writer: _Writer) -> None:
     writer.assistant(answer)
 
 
-def _see_film(writer: _Writer) -> None:
+def _see_film(writer: Writer) -> None:
     """A film, two times in three with somebody who speaks in it, and two to five questions."""
     frame_ms, least_ms = pick(writer.rng, (1000.0, 1000.0, 500.0)), 1000.0 * int(writer.rng.integers(0, 5))
     sound = None
@@ -381,13 +287,13 @@ def _see_film(writer: _Writer) -> None:
     _ask(writer, medium, questions, turns=int(writer.rng.integers(2, 6)))
 
 
-def _draw(writer: _Writer) -> None:
+def _draw(writer: Writer) -> None:
     drawn = scene(writer.rng, split=writer.split)
     writer.user(writer.heard_or_typed(pick(writer.rng, DRAW).format(x=drawn.caption), heard=0.2))
     writer.assistant(Image(pixels=drawn.pixels))
 
 
-def _edit(writer: _Writer) -> None:
+def _edit(writer: Writer) -> None:
     """A picture, and what to change in it."""
     made = edit(writer.rng, split=writer.split)
     shown = Image(pixels=made.before.pixels, caption=Text(text=made.before.description))
@@ -395,7 +301,7 @@ def _edit(writer: _Writer) -> None:
     writer.assistant(Image(pixels=made.after.pixels))
 
 
-def _figure(writer: _Writer) -> None:
+def _figure(writer: Writer) -> None:
     """A clock, a chart or a form, and two to five questions. What a form holds is spelled, as all that is read."""
     drawn = figure_picture(writer.rng, split=writer.split)
     words = SpelledText if drawn.regions else Text
@@ -403,7 +309,7 @@ def _figure(writer: _Writer) -> None:
     _ask(writer, shown, drawn.questions, turns=int(writer.rng.integers(2, 6)), words=words)
 
 
-def _icon(writer: _Writer) -> None:
+def _icon(writer: Writer) -> None:
     icon = icon_picture(writer.rng, split=writer.split)
     pixels, name = icon.pixels, icon.name
     if writer.rng.random() < 0.5:
@@ -415,13 +321,13 @@ def _icon(writer: _Writer) -> None:
         writer.assistant(Image(pixels=pixels))
 
 
-def _mixed(writer: _Writer) -> None:
+def _mixed(writer: Writer) -> None:
     """A person who types, speaks, shows and asks for drawings in one conversation."""
     for _ in range(int(writer.rng.integers(2, 5))):
         pick(writer.rng, (_chat_turn, _chat_turn, _hear_turn, _talk_turn, _see, _read, _draw, _icon, _say))(writer)
 
 
-_WRITERS: dict[str, Callable[[_Writer], None]] = {
+_WRITERS: dict[str, Callable[[Writer], None]] = {
     "chat": _turns(_chat_turn),
     "hear": _turns(_hear_turn),
     "hear-pausing": _turns(_pausing_turn),
@@ -439,6 +345,8 @@ _WRITERS: dict[str, Callable[[_Writer], None]] = {
     "tool": _tool,
     "tool-spoken": _tool_spoken,
     "recall": _recall,
+    "lesson": _lesson,
+    "lesson-spoken": _lesson_spoken,
     "see": _see,
     "see-plain": partial(_see, noted=False),
     "see-film": _see_film,
@@ -471,12 +379,6 @@ TASKS: dict[str, float] = {
 NAMES = tuple(_WRITERS)
 assert set(TASKS) <= set(NAMES)
 
-_SYNTHESIZER = Synthesizer()
-
-
-def _said(text: str, speaker: Speaker, style: Style | None) -> Utterance:
-    return speak(_SYNTHESIZER, text, speaker, style) if style else _SYNTHESIZER.speak(text, speaker)
-
 
 def document(task: str, seed: int, *, split: Split, speaker_split: Split | None = None) -> Document:
     """Document number `seed` of a task: the same arguments give the same bytes.
@@ -492,6 +394,6 @@ def document(task: str, seed: int, *, split: Split, speaker_split: Split | None 
     heard_split = speaker_split or split
     speaker = random_speaker(rng, split=heard_split)
     voice = pick(rng, tuple(PRESETS))
-    writer = _Writer(rng=rng, split=split, speaker_split=heard_split, speaker=speaker, voice=voice)
+    writer = Writer(rng=rng, split=split, speaker_split=heard_split, speaker=speaker, voice=voice)
     _WRITERS[task](writer)
     return Document(task=task, seed=seed, split=split, messages=tuple(writer.messages), phonemes=tuple(writer.phonemes))

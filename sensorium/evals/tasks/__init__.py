@@ -10,6 +10,7 @@ from sensorium.evals.tasks.edits import edits
 from sensorium.evals.tasks.figures import figures
 from sensorium.evals.tasks.film import film
 from sensorium.evals.tasks.icons import icons
+from sensorium.evals.tasks.lesson import lesson
 from sensorium.evals.tasks.listening import listening
 from sensorium.evals.tasks.photograph import photograph
 from sensorium.evals.tasks.real_order import real_order
@@ -37,6 +38,7 @@ def every_task(transcribe: Transcriber, see: Viewer, manner: Listener) -> tuple[
         spoken_question(transcribe),
         spoken_sums(),
         typed_question(),
+        lesson(),
         recall(),
         say(transcribe),
         say_styled(manner, transcribe),
