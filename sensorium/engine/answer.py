@@ -20,6 +20,7 @@ from sensorium.engine.grammar import (
     Grammar,
     Rules,
 )
+from sensorium.engine.monologue import Monologue, might_write
 from sensorium.engine.request import End, FinishReason, SamplingParams, Usage
 from sensorium.engine.runner import Runner
 from sensorium.engine.sampling import Sampler
@@ -125,8 +126,20 @@ def write(
 
     if params.tally is not None:
         params.tally.count = used
+    monologue: Monologue | None = None
     while not grammar.done and sequence.num_free:
+        if grammar.may_speak:
+            if sequence.num_pending:
+                yield Pending((sequence,))
+            if might_write(sequence.logits()):
+                monologue = Monologue.of(sequence, network.alphabet, params)
+                grammar.follow(monologue.script)
+        elif monologue is not None and not monologue.script.complete:
+            yield Pending((sequence, monologue.sequence))
+            monologue.write()
         symbol = yield from sequence.next(grammar, sampler, plain=plain)
+        if symbol.id in (vocab.CALL, vocab.IMAGE):
+            monologue = None  # nothing is said, or no more than what comes of itself
         yield from writer.push(symbol)
         if writer.stopped or writer.num_output == params.max_tokens:
             break

@@ -17,7 +17,7 @@ part must keep to a schema (`Rules`), that decides which text may come, and when
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -100,6 +100,14 @@ class Alphabet:
         return tuple(spans)
 
 
+@dataclass(kw_only=True)
+class Script:
+    """The text symbols of what is spoken: all of them, or, until it is `complete`, those that are known so far."""
+
+    symbols: list[int] = field(default_factory=list)
+    complete: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rules:
     """What an answer must keep to besides. `document` is for what is written, `call` for each call, `script` the text
@@ -173,6 +181,7 @@ class Grammar:
         self._max_transcript = max_transcript
         self._until = until
         self._num_parts = 0
+        self._script = Script(symbols=list(rules.script), complete=True) if rules.script else None
         self._open()
 
     @classmethod
@@ -222,6 +231,11 @@ class Grammar:
         return (vocab.WRITE, vocab.SPEAK, *self._image, *self._call)
 
     @property
+    def may_speak(self) -> bool:
+        """The answer is about to open, and may open with words of its own that are spoken."""
+        return self.state is State.OPEN and self.words == vocab.SPEAK in self.forms and not self._rules.script
+
+    @property
     def _image(self) -> tuple[int, ...]:
         return () if self._rules.document else (vocab.IMAGE,)
 
@@ -233,6 +247,10 @@ class Grammar:
     def limit(self, room: int) -> None:
         """The answer may take so many positions: a document or a call is brought to its end before."""
         self._room = room
+
+    def follow(self, script: Script) -> None:
+        """What is spoken next is this. It must be known a symbol ahead."""
+        self._script = script
 
     def allow(self, room: int) -> None:
         """A live transcript may take so many more positions, and no more than frames heard so far can say."""
@@ -302,6 +320,7 @@ class Grammar:
         else:
             assert symbol in (vocab.END_IMAGE, vocab.END_SPEAK, vocab.END_CALL), symbol
             self.state = State.CLOSED
+            self._script = None
 
     def _open(self) -> None:
         self._num_text = 0
@@ -325,8 +344,8 @@ class Grammar:
         if self._text_complete:
             end = (vocab.END_SPEAK,) if self._num_codes else ()
             return spans(*end, audio=not (end and exhausted))
-        if self._rules.script:
-            return self._legal_by_script(exhausted=exhausted)
+        if self._script:
+            return self._legal_by_script(self._script, exhausted=exhausted)
         end = (vocab.TEXT_END,) if self._num_text else ()
         if self._num_text < self._alphabet.first_tokens:
             return spans(*end, text=True)
@@ -334,14 +353,14 @@ class Grammar:
             return spans(*end, text=True)
         return spans(*end, text=self._text_run < MAX_TEXT_RUN, audio=True)
 
-    def _legal_by_script(self, *, exhausted: bool) -> tuple[Span, ...]:
+    def _legal_by_script(self, script: Script, *, exhausted: bool) -> tuple[Span, ...]:
         """Whether text comes next or sound is the network's choice; which text, is not."""
-        script = self._rules.script
-        if self._num_text == len(script):
+        if self._num_text == len(script.symbols):
+            assert script.complete
             return self._alphabet.spans(vocab.TEXT_END)
         must_write = self._num_text < self._alphabet.first_tokens or exhausted or self._frame_run >= MAX_FRAME_RUN
         text = must_write or self._text_run < MAX_TEXT_RUN
-        given = script[self._num_text]
+        given = script.symbols[self._num_text]
         return tuple(
             span._replace(given=given) if span.kind is Kind.LANGUAGE else span
             for span in self._alphabet.spans(text=text, audio=not must_write)

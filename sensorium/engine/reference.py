@@ -54,7 +54,7 @@ def generate(
         symbols.append(symbol)
         grammar.push(choice)
         symbol.onto(stream)
-        if plain is not None:
+        if plain is not None and State.DRAW in (symbol.state, grammar.state):
             symbol.onto(plain)
     return symbols
 

@@ -203,7 +203,7 @@ class Scheduler:
 
 
 def step(jobs: list[Job]) -> None:
-    """Computes what they wait for, as far as one step goes. Keeps none of their streams: one that ends is gone at once."""
+    """Computes what they wait for, as far as one step goes. It keeps none of their streams: what ends is gone then."""
     if pieces := choose(sorted(jobs, key=lambda job: job.order)):
         compute(pieces)
 

@@ -126,7 +126,7 @@ class Sequence:
         """Writes a symbol. The grammar must not be done, nor the context full.
 
         It is handed out before the network reads it, so that sound leaves at once. `plain` is the same stream without
-        its condition; where it is given, pictures are guided away from it.
+        its condition, what is written before a picture among it; where it is given, pictures are guided away from it.
         """
         patch = grammar.patch
         sources = (self,) if plain is None or patch is None else (self, plain)
@@ -142,7 +142,7 @@ class Sequence:
         symbol = Symbol(choice, grammar.state, residuals, patch, sampler.scores)
         grammar.push(choice)
         self.append_symbol(symbol)
-        if plain is not None:
+        if plain is not None and State.DRAW in (symbol.state, grammar.state):
             plain.append_symbol(symbol)
         return symbol
 
@@ -160,10 +160,10 @@ class Sequence:
         self.cache.truncate(min(max(position - 1, 0), self.cache.length))  # the last one's hidden state is not kept
         del self._names[position // PAGE_POSITIONS :]
 
-    def fork(self) -> Self:
-        """A twin that goes its own way: the shared prefix is not computed again."""
+    def fork(self, *, leaves_pages: bool | None = None) -> Self:
+        """A twin that goes its own way: the shared prefix is not computed again. `leaves_pages`: by default as here."""
         twin = type(self)(self.runner, stream=self.stream.part(0, len(self.stream)), cache=self.cache.fork())
-        twin._leaves_pages = self._leaves_pages
+        twin._leaves_pages = self._leaves_pages if leaves_pages is None else leaves_pages
         twin._names = self._names.copy()
         twin._hidden, twin._logits, twin._furthest = self._hidden, self._logits, self._furthest
         return twin

@@ -294,11 +294,12 @@ def _draw(writer: Writer) -> None:
 
 
 def _edit(writer: Writer) -> None:
-    """A picture, and what to change in it."""
+    """A picture, and what to change in it. What it will show then is said first: of a thing that is to go, only the words
+    tell which one stays."""
     made = edit(writer.rng, split=writer.split)
     shown = Image(pixels=made.before.pixels, caption=Text(text=made.before.description))
     writer.about(shown, writer.heard_or_typed(made.order, heard=0.2))
-    writer.assistant(Image(pixels=made.after.pixels))
+    writer.assistant(Text(text=made.after.plain_description), Image(pixels=made.after.pixels))
 
 
 def _figure(writer: Writer) -> None:

@@ -127,8 +127,8 @@ class Writer:
         """A user's turn of a clip, picture or film and a question about it, in either order."""
         self.user(*((medium, question) if self.rng.random() < 0.5 else (question, medium)))
 
-    def assistant(self, part: Part) -> None:
-        self.messages.append(Message(role="assistant", parts=(part,)))
+    def assistant(self, *parts: Part) -> None:
+        self.messages.append(Message(role="assistant", parts=parts))
 
 
 def _said(text: str, speaker: Speaker, style: Style | None) -> Utterance:

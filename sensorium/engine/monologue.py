@@ -1,0 +1,63 @@
+"""The inner monologue: what is going to be said is written first, in a fork of the stream that nobody sees.
+
+A small network answers better in writing than aloud. Where a word is due among frames of sound is uncertain, and what
+is uncertain in one place makes the next one worse; written, it is a sentence like any other. So the words come from the
+fork, and their time, their sound and their voice from the stream that is heard. The fork is a word ahead and both go
+through the network together: the first sound is not later for it. docs/decisions/012 has the figures.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+
+from sensorium.engine.grammar import Alphabet, Grammar, Rules, Script
+from sensorium.engine.request import SamplingParams
+from sensorium.engine.sampling import Sampler
+from sensorium.engine.sequence import Sequence
+from sensorium.tokenizers import vocab
+
+LEAST_SHARE = 0.05  # of <|write|> among the words that might be opened
+
+
+def might_write(logits: np.ndarray) -> bool:
+    """Whether a network might as well write what it is about to say: (V,) logits of the symbol that opens an answer.
+
+    What it was only ever taught to say, like "say: ..", it has no practice in writing: there this is near zero, and
+    elsewhere a third.
+    """
+    return bool(1.0 / (1.0 + np.exp(logits[vocab.SPEAK] - logits[vocab.WRITE])) >= LEAST_SHARE)
+
+
+class Monologue:
+    """Writes the `script` of an answer, a symbol at a time."""
+
+    def __init__(self, sequence: Sequence, grammar: Grammar, sampler: Sampler) -> None:
+        """`sequence` ends where the answer begins."""
+        self.sequence = sequence
+        self.script = Script()
+        self._grammar = grammar
+        self._sampler = sampler
+        self._push(vocab.WRITE)
+
+    @classmethod
+    def of(cls, stream: Sequence, alphabet: Alphabet, params: SamplingParams) -> Self:
+        """In a fork of `stream`, which ends with <|assistant|>."""
+        grammar = Grammar.answer(alphabet, modality="text", voice=params.voice, rules=Rules(tool_choice="none"))
+        return cls(stream.fork(leaves_pages=False), grammar, Sampler(params))
+
+    def write(self) -> None:
+        """The next symbol, or the end. Nothing of `sequence` may be pending."""
+        if self.script.complete:
+            return
+        symbol = self._sampler.symbol(self.sequence.logits(), self._grammar.legal())
+        if self._grammar.vocabulary.is_text(symbol) and self.sequence.num_free:
+            self.script.symbols.append(symbol)
+            self._push(symbol)
+        else:
+            self.script.complete = True
+
+    def _push(self, symbol: int) -> None:
+        self._grammar.push(symbol)
+        self.sequence.append_ids(symbol)

@@ -1,0 +1,93 @@
+"""What is said is what would have been written, where the network might as well have written it."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sensorium.engine.sequence
+from sensorium.engine import reference
+from sensorium.engine.answer import Network, write
+from sensorium.engine.engine import OmniEngine
+from sensorium.engine.grammar import Grammar, Rules
+from sensorium.engine.monologue import might_write
+from sensorium.engine.request import SamplingParams, TextDelta, TranscriptDelta
+from sensorium.engine.sampling import Sampler
+from sensorium.engine.scheduler import alone
+from sensorium.engine.sequence import Sequence
+from sensorium.messages import Message, Text
+from sensorium.tokenizers import vocab
+from sensorium.tokenizers.release import Release
+from sensorium.tokenizers.render import EncodedMessage
+from sensorium.tokenizers.stream import Stream
+
+NANO = Path(__file__).parents[2] / "sensorium" / "checkpoints" / "nano"
+NUM_SYMBOLS = 60
+QUESTIONS = ["what is the opposite of hot", "turn on the lights in the kitchen", "what is two plus three"]
+
+
+def prompt(release: Release, text: str) -> Stream:
+    stream = Stream()
+    for piece in release.renderer.prompt([EncodedMessage(role="user", parts=(Text(text=text),))], ()):
+        stream.extend(piece.stream)
+    return stream
+
+
+def said_by_the_reference(network: Network, text: str, params: SamplingParams) -> list[int]:
+    """First the whole text, then the speech that is held to it: one after the other, without a fork or a cache."""
+    model, alphabet = network.release.model, network.alphabet
+    grammar = Grammar.answer(alphabet, modality="text", voice="alloy", rules=Rules(tool_choice="none"))
+    grammar.push(vocab.WRITE)
+    thought = prompt(network.release, text)
+    thought.add(vocab.WRITE)
+    symbols = reference.generate(model, thought, grammar, Sampler(params), max_symbols=NUM_SYMBOLS)
+    written = takewhile(network.release.vocabulary.is_text, (symbol.id for symbol in symbols))
+    stream, rules = prompt(network.release, text), Rules(script=tuple(written))
+    grammar = Grammar.answer(alphabet, modality="audio", voice="alloy", rules=rules)
+    symbols = reference.generate(model, stream, grammar, Sampler(params), max_symbols=NUM_SYMBOLS)
+    return [symbol.id for symbol in symbols]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+@pytest.mark.parametrize("text", ["the time is ten", "draw a red circle", "turn on the light, please"])
+def test_a_word_ahead_is_as_good_as_all_of_them(
+    release: Release, temperature: float, text: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sensorium.engine.sequence, "opening", lambda *_: vocab.SPEAK)
+    params = SamplingParams(modality="audio", temperature=temperature, seed=3, max_tokens=NUM_SYMBOLS)
+    network = Network.of(release)
+    sequence = Sequence(network.runner)
+    sequence.append(prompt(release, text))
+    assert might_write(sequence.logits())
+    start = len(sequence)
+    for _ in alone(write(network, sequence, network.answer_grammar(params), params)):
+        pass
+    found = sequence.stream.ids[start:][:NUM_SYMBOLS]
+    assert found == said_by_the_reference(network, text, params)[: len(found)]
+    assert sum(release.vocabulary.is_text(symbol) for symbol in found) > 3
+    assert sum(release.vocabulary.is_audio(symbol) for symbol in found) > 3
+
+
+def test_what_a_network_would_only_ever_say_is_not_written_first():
+    logits = np.zeros(vocab.NUM_SPECIALS, np.float32)
+    logits[vocab.SPEAK], logits[vocab.WRITE] = 2.0, 1.0
+    assert might_write(logits)
+    logits[vocab.WRITE] = -2.0
+    assert not might_write(logits)
+
+
+async def test_what_is_said_is_what_would_have_been_written():
+    engine = OmniEngine.load(NANO)
+
+    async def ask(text: str, modality: str) -> str:
+        message = Message(role="user", parts=(Text(text=text),))
+        events = engine.generate([message], SamplingParams(modality=modality))  # type: ignore[arg-type]
+        return "".join([event.text async for event in events if isinstance(event, TextDelta | TranscriptDelta)])
+
+    for question in QUESTIONS:
+        assert await ask(question, "audio") == await ask(question, "text") != ""
+    assert await ask("say: moon garden seven", "audio") == "moon garden seven"
+    await engine.close()
