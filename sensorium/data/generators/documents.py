@@ -294,8 +294,8 @@ def _draw(writer: Writer) -> None:
 
 
 def _edit(writer: Writer) -> None:
-    """A picture, and what to change in it. What it will show then is said first: of a thing that is to go, only the words
-    tell which one stays."""
+    """A picture, and what to change in it. What it will show then is said first: where a thing is to go, words tell
+    more surely than patches which one stays."""
     made = edit(writer.rng, split=writer.split)
     shown = Image(pixels=made.before.pixels, caption=Text(text=made.before.description))
     writer.about(shown, writer.heard_or_typed(made.order, heard=0.2))
