@@ -5,7 +5,7 @@ Each step is little work, so that many answers share one thread; see `sensorium/
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -20,10 +20,10 @@ from sensorium.engine.grammar import (
     Grammar,
     Rules,
 )
-from sensorium.engine.monologue import Monologue, might_write
+from sensorium.engine.monologue import Monologue, might_write, would_say_first
 from sensorium.engine.request import End, FinishReason, SamplingParams, Usage
 from sensorium.engine.runner import Runner
-from sensorium.engine.sampling import Sampler
+from sensorium.engine.sampling import Sampler, opening
 from sensorium.engine.scheduler import Steps
 from sensorium.engine.sequence import Pending, Sequence
 from sensorium.tokenizers import vocab
@@ -128,18 +128,12 @@ def write(
         params.tally.count = used
     monologue: Monologue | None = None
     while not grammar.done and sequence.num_free:
-        if grammar.may_speak:
-            if sequence.num_pending:
-                yield Pending((sequence,))
-            if might_write(sequence.logits()):
-                monologue = Monologue.of(sequence, network.alphabet, params)
-                grammar.follow(monologue.script)
-        elif monologue is not None and not monologue.script.complete:
+        if grammar.is_open:
+            monologue = yield from _opened(network, sequence, grammar, params)
+        elif monologue is not None and monologue.script.end is None:
             yield Pending((sequence, monologue.sequence))
             monologue.write()
         symbol = yield from sequence.next(grammar, sampler, plain=plain)
-        if symbol.id in (vocab.CALL, vocab.IMAGE):
-            monologue = None  # nothing is said, or no more than what comes of itself
         yield from writer.push(symbol)
         if writer.stopped or writer.num_output == params.max_tokens:
             break
@@ -148,6 +142,28 @@ def write(
     if grammar.done and writer.num_calls:
         reason = "tool_calls"
     yield End(reason=reason, usage=used())
+
+
+def _opened(
+    network: Network, sequence: Sequence, grammar: Grammar, params: SamplingParams
+) -> Generator[Pending, None, Monologue | None]:
+    """The monologue that the answer follows, if it has one. What a picture will show is written into the stream."""
+    if sequence.num_pending:
+        yield Pending((sequence,))
+    logits = sequence.logits()
+    if opening(logits, grammar.words, grammar.forms) == vocab.SPEAK and might_write(logits):
+        monologue = Monologue.of(sequence, network.alphabet, params)
+        grammar.follow(monologue.script)
+        return monologue
+    if grammar.words is None and would_say_first(logits):
+        plan = Monologue.of(sequence, network.alphabet, params)
+        while plan.script.end is None and len(plan.script.symbols) < MAX_CAPTION_TOKENS:
+            yield Pending((plan.sequence,))
+            plan.write()
+        needed = len(plan.script.symbols) + network.alphabet.num_patches + 4
+        if plan.script.end == vocab.IMAGE and needed <= sequence.num_free:
+            sequence.append_ids(vocab.WRITE, *plan.script.symbols)
+    return None
 
 
 def _room(sequence: Sequence, params: SamplingParams) -> int:

@@ -102,10 +102,11 @@ class Alphabet:
 
 @dataclass(kw_only=True)
 class Script:
-    """The text symbols of what is spoken: all of them, or, until it is `complete`, those that are known so far."""
+    """The text symbols of what is spoken, and then the symbol that comes behind them. Until that is known, these are
+    only the first ones."""
 
     symbols: list[int] = field(default_factory=list)
-    complete: bool = False
+    end: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +182,8 @@ class Grammar:
         self._max_transcript = max_transcript
         self._until = until
         self._num_parts = 0
-        self._script = Script(symbols=list(rules.script), complete=True) if rules.script else None
+        self._script = Script(symbols=list(rules.script), end=vocab.END) if rules.script else None
+        self._follows: int | None = None  # must come behind what was spoken
         self._open()
 
     @classmethod
@@ -231,9 +233,9 @@ class Grammar:
         return (vocab.WRITE, vocab.SPEAK, *self._image, *self._call)
 
     @property
-    def may_speak(self) -> bool:
-        """The answer is about to open, and may open with words of its own that are spoken."""
-        return self.state is State.OPEN and self.words == vocab.SPEAK in self.forms and not self._rules.script
+    def is_open(self) -> bool:
+        """An answer that is free in its words is about to begin."""
+        return self.state is State.OPEN and not self._rules.script
 
     @property
     def _image(self) -> tuple[int, ...]:
@@ -281,6 +283,8 @@ class Grammar:
                     return self._legal_by_rule(self._rule, vocab.END_CALL)
                 return spans(*((vocab.END_CALL,) if self._num_text else ()), text=True)
             case State.CLOSED:
+                if self._follows == vocab.IMAGE:
+                    return spans(vocab.IMAGE)
                 over = self.words is None or self._num_parts >= MAX_PARTS or self._rules.script
                 more = () if over else (self.words, *self._image, *self._call)
                 return spans(vocab.END, *more)
@@ -320,7 +324,7 @@ class Grammar:
         else:
             assert symbol in (vocab.END_IMAGE, vocab.END_SPEAK, vocab.END_CALL), symbol
             self.state = State.CLOSED
-            self._script = None
+            self._follows, self._script = self._script.end if self._script else None, None
 
     def _open(self) -> None:
         self._num_text = 0
@@ -356,7 +360,7 @@ class Grammar:
     def _legal_by_script(self, script: Script, *, exhausted: bool) -> tuple[Span, ...]:
         """Whether text comes next or sound is the network's choice; which text, is not."""
         if self._num_text == len(script.symbols):
-            assert script.complete
+            assert script.end is not None
             return self._alphabet.spans(vocab.TEXT_END)
         must_write = self._num_text < self._alphabet.first_tokens or exhausted or self._frame_run >= MAX_FRAME_RUN
         text = must_write or self._text_run < MAX_TEXT_RUN

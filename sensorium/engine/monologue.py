@@ -1,9 +1,11 @@
-"""The inner monologue: what is going to be said is written first, in a fork of the stream that nobody sees.
+"""The inner monologue: what is going to be said or drawn is written first, in a fork of the stream that nobody sees.
 
 A small network answers better in writing than aloud. Where a word is due among frames of sound is uncertain, and what
 is uncertain in one place makes the next one worse; written, it is a sentence like any other. So the words come from the
 fork, and their time, their sound and their voice from the stream that is heard. The fork is a word ahead and both go
 through the network together: the first sound is not later for it. docs/decisions/012 has the figures.
+
+A picture that is asked for without words may have some all the same, if the network would say what it is about to draw.
 """
 
 from __future__ import annotations
@@ -30,6 +32,11 @@ def might_write(logits: np.ndarray) -> bool:
     return bool(1.0 / (1.0 + np.exp(logits[vocab.SPEAK] - logits[vocab.WRITE])) >= LEAST_SHARE)
 
 
+def would_say_first(logits: np.ndarray) -> bool:
+    """Whether a network that is to draw has something to say before: (V,) as above."""
+    return bool(logits[vocab.WRITE] > logits[vocab.IMAGE])
+
+
 class Monologue:
     """Writes the `script` of an answer, a symbol at a time."""
 
@@ -49,14 +56,14 @@ class Monologue:
 
     def write(self) -> None:
         """The next symbol, or the end. Nothing of `sequence` may be pending."""
-        if self.script.complete:
+        if self.script.end is not None:
             return
         symbol = self._sampler.symbol(self.sequence.logits(), self._grammar.legal())
         if self._grammar.vocabulary.is_text(symbol) and self.sequence.num_free:
             self.script.symbols.append(symbol)
             self._push(symbol)
         else:
-            self.script.complete = True
+            self.script.end = symbol if symbol == vocab.IMAGE else vocab.END
 
     def _push(self, symbol: int) -> None:
         self._grammar.push(symbol)

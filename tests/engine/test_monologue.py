@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import sensorium.engine.answer
+import sensorium.engine.monologue
 import sensorium.engine.sequence
 from sensorium.engine import reference
 from sensorium.engine.answer import Network, write
 from sensorium.engine.engine import OmniEngine
-from sensorium.engine.grammar import Grammar, Rules
+from sensorium.engine.grammar import Grammar, Rules, Span
 from sensorium.engine.monologue import might_write
-from sensorium.engine.request import SamplingParams, TextDelta, TranscriptDelta
+from sensorium.engine.request import ImageDelta, Modality, SamplingParams, TextDelta, TranscriptDelta
 from sensorium.engine.sampling import Sampler
 from sensorium.engine.scheduler import alone
 from sensorium.engine.sequence import Sequence
@@ -23,9 +25,11 @@ from sensorium.tokenizers import vocab
 from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.render import EncodedMessage
 from sensorium.tokenizers.stream import Stream
+from sensorium.tokenizers.vocab import NUM_SPECIALS
 
 NANO = Path(__file__).parents[2] / "sensorium" / "checkpoints" / "nano"
 NUM_SYMBOLS = 60
+WORDS = [NUM_SPECIALS + 40, NUM_SPECIALS + 41]
 QUESTIONS = ["what is the opposite of hot", "turn on the lights in the kitchen", "what is two plus three"]
 
 
@@ -56,7 +60,8 @@ def said_by_the_reference(network: Network, text: str, params: SamplingParams) -
 def test_a_word_ahead_is_as_good_as_all_of_them(
     release: Release, temperature: float, text: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(sensorium.engine.sequence, "opening", lambda *_: vocab.SPEAK)
+    for module in (sensorium.engine.answer, sensorium.engine.sequence):
+        monkeypatch.setattr(module, "opening", lambda *_: vocab.SPEAK)
     params = SamplingParams(modality="audio", temperature=temperature, seed=3, max_tokens=NUM_SYMBOLS)
     network = Network.of(release)
     sequence = Sequence(network.runner)
@@ -69,6 +74,48 @@ def test_a_word_ahead_is_as_good_as_all_of_them(
     assert found == said_by_the_reference(network, text, params)[: len(found)]
     assert sum(release.vocabulary.is_text(symbol) for symbol in found) > 3
     assert sum(release.vocabulary.is_audio(symbol) for symbol in found) > 3
+
+
+class _Planned(Sampler):
+    """Writes two words and then a picture, whatever the network has in mind."""
+
+    def __init__(self, params: SamplingParams) -> None:
+        super().__init__(params)
+        self._left = [*WORDS, vocab.IMAGE]
+
+    def symbol(self, logits: np.ndarray, spans: tuple[Span, ...]) -> int:
+        symbol = self._left.pop(0)
+        assert any(span.legal[symbol - span.start] for span in spans if span.start <= symbol)
+        return symbol
+
+
+@pytest.mark.parametrize("modality", ["audio", "image"])
+def test_a_picture_comes_behind_the_words_that_tell_of_it(
+    release: Release, monkeypatch: pytest.MonkeyPatch, modality: Modality
+):
+    monkeypatch.setattr(sensorium.engine.monologue, "Sampler", _Planned)
+    monkeypatch.setattr(sensorium.engine.answer, "would_say_first", lambda _: True)
+    monkeypatch.setattr(
+        sensorium.engine.answer, "opening", lambda *_: vocab.SPEAK if modality == "audio" else vocab.IMAGE
+    )
+    if modality == "audio":
+        monkeypatch.setattr(sensorium.engine.sequence, "opening", lambda *_: vocab.SPEAK)
+    params = SamplingParams(modality=modality, seed=3)
+    network = Network.of(release)
+    sequence = Sequence(network.runner)
+    sequence.append(prompt(release, "make it red"))
+    start = len(sequence)
+    events = list(alone(write(network, sequence, network.answer_grammar(params), params)))
+    found = sequence.stream.ids[start:]
+    texts = [symbol for symbol in found if release.vocabulary.is_text(symbol)]
+    assert texts[:2] == WORDS
+    drawn = found.index(vocab.IMAGE)
+    assert found[drawn - 1] == (vocab.END_SPEAK if modality == "audio" else WORDS[-1])
+    assert all(map(release.vocabulary.is_image, found[drawn + 1 : drawn + 65]))
+    assert any(isinstance(event, ImageDelta) and event.final for event in events)
+    if modality == "image":
+        assert found[0] == vocab.WRITE
+        assert not any(isinstance(event, TextDelta) for event in events)
 
 
 def test_what_a_network_would_only_ever_say_is_not_written_first():
