@@ -91,6 +91,7 @@ class RenderConfig:
     heard: float = 2.0  # transcripts: perceived, where the text of a spoken reply is mostly copied or known by heart
     spelled: float = 3.0  # letters read from a picture: few, and each needs a look of its own
     looked: float = 3.0  # written answers once a picture was shown: a word or two against the twenty of its caption
+    listened: float = 1.0  # written answers to a typed question about a clip: how it was said, who spoke
     prompt_text: float = 0.1  # typed text of others: a light language-model loss
     listen: float = 0.2  # "nothing to write yet" at a live frame
     over: float = 0.5  # "the user has finished" at a live frame behind the last word
@@ -123,11 +124,13 @@ class Renderer:
         """A whole conversation with its loss weights: what training sees."""
         stream = Stream()
         stream.add(vocab.BOS)
-        looked = False
+        looked, written = False, self.config.reply
         for message in messages:
-            self.message(stream, message, live=live, written=self.config.looked if looked else self.config.reply)
+            self.message(stream, message, live=live, written=written)
             shown = message.parts if message.role == "user" else ()
             looked = looked or any(isinstance(part, EncodedImage | EncodedFilm) for part in shown)
+            is_about_sound = {EncodedAudio, Text} <= {type(part) for part in shown}
+            written = self.config.looked if looked else self.config.listened if is_about_sound else self.config.reply
         return stream
 
     def prompt(self, messages: Sequence[EncodedMessage], answer: Sequence[int]) -> list[Piece]:

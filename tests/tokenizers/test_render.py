@@ -125,6 +125,18 @@ def test_what_must_be_perceived_weighs_more_than_what_may_be_copied(renderer: Re
         assert stream.weights[written : written + answer] == [expected] * answer
 
 
+def test_an_answer_about_a_clip_may_weigh_more_than_one_to_it(text: TextTokenizer):
+    renderer = Renderer(text, TABLE, dataclasses.replace(CONFIG, listened=5.0))
+    for asked_about, weight in ((("how did i speak",), 5.0), ((), CONFIG.reply)):
+        question = tuple(Text(text=words) for words in asked_about)
+        turn = says("user", clip(transcript="ten"), *question), says("assistant", Text(text="two"))
+        stream = renderer.document([*turn, says("user", Text(text="ten")), says("assistant", Text(text="two"))])
+        length = len(text.encode("two"))
+        first, second = (at + 1 for at, symbol in enumerate(stream.ids) if symbol == vocab.WRITE)
+        assert stream.weights[first : first + length] == [weight] * length
+        assert stream.weights[second : second + length] == [CONFIG.reply] * length
+
+
 def test_what_the_assistant_draws_and_what_nobody_describes_has_no_words(text: TextTokenizer):
     seen = says("user", picture(caption=Text(text="ten")))
     drawn = says("assistant", picture(features=False, caption=Text(text="ten")))
