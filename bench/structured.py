@@ -24,7 +24,8 @@ import numpy as np
 import torch
 
 from sensorium.cli import RELEASED
-from sensorium.engine.answer import Network, write
+from sensorium.engine.answer import write
+from sensorium.engine.network import Network
 from sensorium.engine.request import End, SamplingParams, TextDelta
 from sensorium.engine.sequence import Sequence
 from sensorium.messages import Text

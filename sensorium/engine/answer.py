@@ -6,23 +6,14 @@ Each step is little work, so that many answers share one thread; see `sensorium/
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import replace
 
-from sensorium.engine.constraint import Constraints
+from sensorium.engine.drawing import Drawings
 from sensorium.engine.events import EventWriter, TranscriptWriter
-from sensorium.engine.grammar import (
-    MAX_CAPTION_TOKENS,
-    MAX_PARTS,
-    MAX_STORY_TOKENS,
-    SPARE_TRANSCRIPT_TOKENS,
-    Alphabet,
-    Grammar,
-    Rules,
-)
+from sensorium.engine.grammar import MAX_CAPTION_TOKENS, MAX_STORY_TOKENS, SPARE_TRANSCRIPT_TOKENS, Grammar
 from sensorium.engine.monologue import Monologue, might_write, would_say_first
+from sensorium.engine.network import Network
 from sensorium.engine.request import End, FinishReason, SamplingParams, Usage
-from sensorium.engine.runner import Runner
 from sensorium.engine.sampling import Sampler, opening
 from sensorium.engine.scheduler import Steps
 from sensorium.engine.sequence import Pending, Sequence
@@ -32,45 +23,6 @@ from sensorium.tokenizers.render import Piece
 from sensorium.tokenizers.stream import Stream
 
 HEARING = SamplingParams()  # what was said or shown is not a matter of taste: greedy
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Network:
-    """A release, ready to run: what all answers share."""
-
-    release: Release
-    runner: Runner
-    alphabet: Alphabet
-    constraints: Constraints
-
-    @classmethod
-    def of(cls, release: Release, *, cached_positions: int | None = None, threads: int = 1) -> Self:
-        """`cached_positions` and `threads`: see `Runner`."""
-        config = release.config
-        alphabet = Alphabet(
-            vocabulary=config.vocabulary,
-            num_text_tokens=release.text.num_tokens,
-            num_patches=config.image.num_patches,
-            first_tokens=config.render.first_tokens,
-        )
-        runner = Runner(release.model, cached_positions=cached_positions, threads=threads)
-        return cls(release=release, runner=runner, alphabet=alphabet, constraints=Constraints(release.text))
-
-    def answer_grammar(self, params: SamplingParams) -> Grammar:
-        """Takes milliseconds for a schema that was not met before. Raises ValueError for an unknown voice, and for a
-        schema that cannot be kept to or a script that cannot be said."""
-        if params.script is not None and (params.modality != "audio" or not params.script.strip()):
-            raise ValueError("a script is a text that is spoken")
-        script = self.release.text.encode(params.script) if params.script is not None else ()
-        calls = params.tool_choice != "none" and params.functions
-        rules = Rules(
-            tool_choice=params.tool_choice,
-            max_calls=MAX_PARTS if params.max_calls is None else params.max_calls,
-            document=None if params.document is None else self.constraints.document(params.document),
-            script=tuple(self.release.vocabulary.text_start + token for token in script),
-            call=self.constraints.call(params.functions) if calls else None,
-        )
-        return Grammar.answer(self.alphabet, modality=params.modality, voice=params.voice, rules=rules)
 
 
 def read(network: Network, sequence: Sequence, pieces: list[Piece]) -> Steps:
@@ -112,15 +64,17 @@ def write(
         plain.append(_without_words(sequence.stream))
     spent = _input_usage(sequence.stream, network.release)
     grammar.limit(_room(sequence, params))
-    writer = EventWriter(network.release, stop=params.stop, partial_images=params.partial_images)
+    partial_images = params.partial_images if params.drawings == 1 else 0  # of several drawings the first is shown
+    writer = EventWriter(network.release, stop=params.stop, partial_images=partial_images)
+    drawings = Drawings(network, params)
     sampler = Sampler(params)
 
     def used() -> Usage:
         return replace(
             spent,
-            output_text=writer.num_text,
+            output_text=writer.num_text + drawings.num_text,
             output_audio=writer.num_frames,
-            output_image=writer.num_patches,
+            output_image=writer.num_patches + drawings.num_patches,
             cached=sequence.num_reused if cached is None else cached,
         )
 
@@ -133,8 +87,14 @@ def write(
         elif monologue is not None and monologue.script.end is None:
             yield Pending((sequence, monologue.sequence))
             monologue.write()
-        symbol = yield from sequence.next(grammar, sampler, plain=plain)
-        yield from writer.push(symbol)
+        if grammar.patch == 0 and drawings.have_room(sequence, writer.num_output):
+            symbols = yield from drawings.best(sequence, plain, grammar)
+            for symbol in symbols:
+                grammar.push(symbol.id)
+        else:
+            symbols = [(yield from sequence.next(grammar, sampler, plain=plain))]
+        for symbol in symbols:
+            yield from writer.push(symbol)
         if writer.stopped or writer.num_output == params.max_tokens:
             break
     yield from writer.finish()

@@ -21,9 +21,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sensorium.engine.answer import HEARING, Network, read, write
+from sensorium.engine.answer import HEARING, read, write
 from sensorium.engine.events import TranscriptWriter
 from sensorium.engine.grammar import Grammar, State, closing
+from sensorium.engine.network import Network
 from sensorium.engine.request import ContextLengthExceeded, Event, Mark, SamplingParams, TokenLogprob
 from sensorium.engine.sampling import Sampler, probability
 from sensorium.engine.scheduler import Priority, Scheduler, Steps

@@ -9,7 +9,7 @@ from collections.abc import Sequence as Texts
 
 import numpy as np
 
-from sensorium.engine.answer import Network
+from sensorium.engine.network import Network
 from sensorium.engine.request import Embedding
 from sensorium.engine.scheduler import Steps
 from sensorium.engine.sequence import Pending, Sequence

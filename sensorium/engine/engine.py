@@ -16,12 +16,13 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import torch
 
-from sensorium.engine.answer import Network, num_positions, read, write
+from sensorium.engine.answer import num_positions, read, write
 from sensorium.engine.choices import merged
 from sensorium.engine.duplex import Listener, LiveConversation
 from sensorium.engine.embedding import NUM_FRAMING, embed
 from sensorium.engine.grammar import Grammar
 from sensorium.engine.media_encoder import MediaEncoder
+from sensorium.engine.network import Network
 from sensorium.engine.pages import PAGE_POSITIONS
 from sensorium.engine.request import (
     ContextLengthExceeded,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ class EventWriter:
         self.num_calls = 0
         self._release = release
         self._stop = StopFilter(stop)
-        self._shown = _shown(release.config.image.grid, partial_images)
+        self._shown = shown_after(release.config.image.grid, partial_images)
         self._sound = AudioDecoderStream(release.audio_tokenizer)
         self._scored = ScoredText(release)
         self._open()
@@ -62,13 +62,13 @@ class EventWriter:
             yield from self._say(symbol.state, self._text.push(symbol.id - table.text_start))
         elif table.is_audio(symbol.id):
             self.num_frames += 1
-            codes = torch.from_numpy(_codes(symbol, table.audio_start)).unsqueeze(0)
+            codes = torch.from_numpy(codes_of(symbol, table.audio_start)).unsqueeze(0)
             yield from self._sounds(self._sound.push(codes))
         elif table.is_image(symbol.id):
             self.num_patches += 1
-            self._codes.append(_codes(symbol, table.image_start))
+            self._codes.append(codes_of(symbol, table.image_start))
             if len(self._codes) in self._shown:
-                yield self._picture()
+                yield picture_of(self._release, self._codes)
         else:
             yield from self._close(symbol)
             self._open()
@@ -134,15 +134,6 @@ class EventWriter:
             sample_rate_hz = self._release.config.audio.sample_rate_hz
             yield AudioDelta(waveform=waveform.clamp(-1.0, 1.0).numpy(), sample_rate_hz=sample_rate_hz)
 
-    def _picture(self) -> ImageDelta:
-        tokenizer = self._release.image_tokenizer
-        missing = tokenizer.config.num_patches - len(self._codes)
-        codes = np.stack([*self._codes, *self._codes[-1:] * missing])
-        pixels = tokenizer.decode(torch.from_numpy(codes).unsqueeze(0))[0].numpy()
-        if missing:
-            pixels[len(self._codes) // tokenizer.config.grid * tokenizer.config.patch_size :] = GREY
-        return ImageDelta(pixels=pixels, final=not missing)
-
 
 class ScoredText:
     """Log probabilities of written tokens, kept until their text is let out; those of text that never is are dropped.
@@ -191,16 +182,27 @@ class TranscriptWriter:
             yield InputTranscriptDelta(clip=self._clip, text=text)
 
 
-def _shown(grid: int, partial_images: int) -> set[int]:
+def shown_after(grid: int, partial_images: int) -> set[int]:
     """After how many patches a picture of `grid` rows is shown: evenly spread, at the ends of rows, and when whole."""
     shares = min(partial_images, grid - 1) + 1
     return {grid * (grid * share // shares) for share in range(1, shares + 1)}
 
 
-def _codes(symbol: Symbol, start: int) -> np.ndarray:
+def codes_of(symbol: Symbol, start: int) -> np.ndarray:
     """(1 + R,) of a frame or a patch."""
     residuals = () if symbol.residuals is None else symbol.residuals
     return np.array([symbol.id - start, *residuals])
+
+
+def picture_of(release: Release, codes: Sequence[np.ndarray]) -> ImageDelta:
+    """What a picture shows whose first patches, each (1 + R,), are drawn."""
+    tokenizer = release.image_tokenizer
+    missing = tokenizer.config.num_patches - len(codes)
+    every = np.stack([*codes, *[codes[-1]] * missing])
+    pixels = tokenizer.decode(torch.from_numpy(every).unsqueeze(0))[0].numpy()
+    if missing:
+        pixels[len(codes) // tokenizer.config.grid * tokenizer.config.patch_size :] = GREY
+    return ImageDelta(pixels=pixels, final=not missing)
 
 
 class StopFilter:

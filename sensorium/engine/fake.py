@@ -171,7 +171,7 @@ class FakeEngine:
             for part in range(params.partial_images):
                 yield ImageDelta(pixels=_picture(growth=(part + 1) / (params.partial_images + 1)), final=False)
             yield ImageDelta(pixels=_picture(growth=1.0), final=True)
-            yield End(reason="stop", usage=_spent(prompt, image=IMAGE_TOKENS))
+            yield End(reason="stop", usage=_spent(prompt, image=IMAGE_TOKENS * _num_drawn_or_seen(params)))
             return
         if call := _call(messages, params):
             yield call
@@ -371,6 +371,12 @@ def _shorten(text: str, params: SamplingParams) -> tuple[list[str], FinishReason
     if params.max_tokens is not None and len(words) > params.max_tokens:
         words, reason = words[: params.max_tokens], "length"
     return words, reason
+
+
+def _num_drawn_or_seen(params: SamplingParams) -> int:
+    """Pictures that an answer with one takes: of several drawings each is looked at, if it is said what to look for."""
+    looked = params.drawings > 1 and params.caption is not None
+    return params.drawings * (2 if looked else 1)
 
 
 def _hum(word: int) -> AudioDelta:

@@ -16,6 +16,7 @@ part must keep to a schema (`Rules`), that decides which text may come, and when
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -210,6 +211,10 @@ class Grammar:
             raise ValueError("a document is written, not spoken or drawn")
         words = {"text": vocab.WRITE, "audio": vocab.SPEAK, "image": None}[modality]
         return cls(alphabet, State.OPEN, words=words, voice=vocab.voice_id(voice), rules=rules)
+
+    def twin(self) -> Grammar:
+        """One that goes its own way from here, up to the end of the part: the part's constraint is shared."""
+        return copy.copy(self)
 
     @property
     def done(self) -> bool:

@@ -98,6 +98,8 @@ class SamplingParams:
     top_logprobs: int | None = None  # None: no log probabilities at all
     audio_temperature: float = 0.3
     image_temperature: float = 0.5
+    drawings: int = 1  # how often each picture is drawn: the one that the network finds best is kept
+    caption: str | None = None  # what a picture should show, as one would say who sees it: helps to find the best
     guidance_scale: float = 2.0  # how far a drawing is pushed towards its words; 1 is not at all
     partial_images: int = 0  # how often a picture is shown while it grows: each time, all of it is decoded
     tally: Tally | None = field(default=None, compare=False)

@@ -168,6 +168,11 @@ class Sequence:
         twin._hidden, twin._logits, twin._furthest = self._hidden, self._logits, self._furthest
         return twin
 
+    def follow(self, twin: Self) -> None:
+        """Goes on from where a fork has got to, which is not to be used any more."""
+        self.stream, self.cache, self._names = twin.stream, twin.cache, twin._names
+        self._hidden, self._logits, self._furthest = twin._hidden, twin._logits, twin._furthest
+
     def computed(self, start: int, hidden: np.ndarray) -> None:
         """The positions from `start` to where the cache ends are; (C,) is the hidden state of the last."""
         self._furthest = max(self._furthest, self.cache.length)
@@ -211,6 +216,23 @@ def compute(pieces: Iterable[tuple[Sequence, Piece]]) -> None:
     if complete:
         for row, logits in zip(complete, runner.logits(hidden[complete]), strict=True):
             sequences[row].predicted(logits)
+
+
+def together(works: Iterable[Generator[Pending, None, Result]]) -> Generator[Pending, None, list[Result]]:
+    """The results of several works that share their steps: what all of them wait for is computed at once."""
+    under_way = dict(enumerate(works))
+    results: dict[int, Result] = {}
+    while under_way:
+        sequences: list[Sequence] = []
+        for number, work in list(under_way.items()):
+            try:
+                sequences += next(work).sequences
+            except StopIteration as end:
+                results[number] = end.value
+                del under_way[number]
+        if sequences:
+            yield Pending(tuple(sequences))
+    return [results[number] for number in sorted(results)]
 
 
 def alone(work: Generator[Pending, None, Result]) -> Result:

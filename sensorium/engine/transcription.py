@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from sensorium.engine.answer import Network
 from sensorium.engine.duplex import Listener
+from sensorium.engine.network import Network
 from sensorium.engine.request import SamplingParams, Transcribed, Usage
 from sensorium.engine.scheduler import Steps
 from sensorium.engine.sequence import Sequence

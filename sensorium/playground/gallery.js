@@ -13,6 +13,8 @@ import { blobOf } from "./picture.js";
 /** @param {number} ms */
 const duration = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
+const MADE = { low: "without guidance", medium: "with guidance", high: "the best of several drawings" };
+
 /**
  * What made a picture, by the last event of its stream.
  * @param {any} event @param {string} model
@@ -21,7 +23,7 @@ const duration = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).to
 export function factsOf(event, model, firstMs, totalMs) {
   const { native_size: native, layout } = event.sensorium;
   return [
-    `by ${model}, ${event.quality === "low" ? "without guidance" : "with guidance"}`,
+    `by ${model}, ${MADE[event.quality] ?? MADE.medium}`,
     native === event.size ? `drawn at ${native}` : `drawn at ${native}, shown at ${event.size}${layout === "continued" ? ", its border continued" : ""}`,
     `first seen after ${duration(firstMs)}, whole after ${duration(totalMs)}`,
     `${event.usage.input_tokens} tokens in, ${event.usage.output_tokens} out`,

@@ -32,8 +32,6 @@ from sensorium.server.images_request import (
     ImagesRequest,
     Kind,
     VariationRequest,
-    drawing_order,
-    order,
     read,
     read_form_fields,
     uploads,
@@ -43,8 +41,9 @@ from sensorium.server.metering import What
 from sensorium.server.picture_finish import Finish, Size
 from sensorium.server.picture_input import PictureInput, kept_of, referred
 from sensorium.server.picture_links import PictureLinks
+from sensorium.server.picture_order import caption, drawing_order, order
 from sensorium.server.picture_out import PictureWriter
-from sensorium.server.picture_request import PicturePlan, guidance, plan_of
+from sensorium.server.picture_request import PicturePlan, guidance, num_drawings, plan_of
 from sensorium.server.responses_reply import server_sent
 
 ROUTE = "/v1/images"
@@ -152,6 +151,8 @@ class Images:
                 modality="image",
                 seed=secrets.randbits(62),
                 guidance_scale=guidance(plan.quality),
+                drawings=num_drawings(plan.quality),
+                caption=caption(told) if kind == "generation" else None,
                 partial_images=request.partial_images if request.stream else 0,
             )
             for _ in range(request.n)
@@ -207,7 +208,9 @@ class Images:
                 text += event.text if isinstance(event, TextDelta) else ""
                 usage = event.usage if isinstance(event, End) else usage
         told = drawing_order(text or "something")
-        return replace(job, order=told, question=replace(job.question, messages=_prompt(told, []))), usage
+        params = [replace(each, caption=caption(told)) for each in job.params]
+        question = replace(job.question, messages=_prompt(told, []))
+        return replace(job, order=told, question=question, params=params), usage
 
     async def _events(self, job: _Job) -> AsyncGenerator[bytes, None]:
         writer = ImagesWriter(job.plan, self._pictures, kind=job.kind)

@@ -19,7 +19,6 @@ DEFAULT_MODEL = "gpt-image-1"
 
 _OLD_QUALITIES = {"standard": "medium", "hd": "high"}  # of the DALL-E models
 _NUMBERS, _FLAGS = ("n", "output_compression", "partial_images"), {"true": True, "false": False}
-_ASKS = re.compile(r"((please|can you|could you) )?(draw|make|create|generate|paint|sketch)\b", re.IGNORECASE)
 
 
 class ImagesRequest(PictureFields):
@@ -124,16 +123,3 @@ def uploads(fields: dict[str, Any], name: str, *, most: int = 1) -> list[bytes]:
     if len(files) > most:
         raise invalid(f"'{name}' holds {len(files)} files; {most} at most.", name, "array_above_max_length")
     return [file.data for file in files]
-
-
-def order(prompt: str) -> str:
-    """A prompt in the form in which the network was taught orders: no capital to begin with, no full stop."""
-    words = " ".join(prompt.split()).rstrip(" .")
-    is_word = words[1:2].islower() or words[1:2] in ("", " ")
-    return words[:1].lower() + words[1:] if is_word else words
-
-
-def drawing_order(prompt: str) -> str:
-    """As `order`, of what is only described: `A red circle.` becomes `draw a red circle`."""
-    told = order(prompt)
-    return told if _ASKS.match(told) else f"draw {told}"

@@ -23,6 +23,8 @@ _SIZE = re.compile(r"(\d{1,4})x(\d{1,4})", re.ASCII)
 _SIDE_STEP = 16
 _MOST_STRETCHED = 3  # times as long as high, or as high as long
 
+_DRAWINGS_OF_HIGH = 4  # eight are hardly better, and take 1.7 times as long: docs/log.md
+
 # What OpenAI documents for a picture by gpt-image-1: (width, height) -> tokens at each quality.
 _DOCUMENTED_TOKENS: Mapping[Size, Mapping[Quality, int]] = {
     (1024, 1024): {"low": 272, "medium": 1056, "high": 4160},
@@ -51,8 +53,7 @@ class PictureFields(Wire):
 
     @property
     def effective_quality(self) -> Quality:
-        """There are two: what is asked for beyond the better one is drawn by it, and the reply says so."""
-        return "low" if self.quality == "low" else "medium"
+        return "medium" if self.quality == "auto" else self.quality
 
     def check(self, prefix: str = "") -> None:
         """Raises APIError for the first field that can't be obeyed, or contradicts another. `prefix` leads its name."""
@@ -131,6 +132,11 @@ def drawing_file(pixels: np.ndarray, plan: PicturePlan, pictures: PictureWriter)
 def guidance(quality: Quality) -> float:
     """How a drawing is guided: at low quality not at all, which takes half the time."""
     return 1.0 if quality == "low" else SamplingParams().guidance_scale
+
+
+def num_drawings(quality: Quality) -> int:
+    """How often a picture is drawn, to keep the best."""
+    return _DRAWINGS_OF_HIGH if quality == "high" else 1
 
 
 def check_mask_fits(hole_size: Size, picture_size: Size, size: Size | None, *, mask: str, size_param: str) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import pydantic_core
@@ -32,7 +32,7 @@ from sensorium.server.logs import describe
 from sensorium.server.media import MediaReader
 from sensorium.server.picture_out import PictureWriter
 from sensorium.server.responses_background import Background, Running
-from sensorium.server.responses_drawing import drawing_of
+from sensorium.server.responses_drawing import drawing_of, wanted_caption
 from sensorium.server.responses_items import ItemReference, UserMessage
 from sensorium.server.responses_kept import Kept, distinct, placed
 from sensorium.server.responses_messages import Json, Placed, Turn, forget, opening, read_turns, resource
@@ -157,6 +157,7 @@ class Responses:
         messages = await self._messages(request, conversation, media, request.max_output_tokens)
         drawing = await drawing_of(request, conversation.items, media)
         messages = drawing.shown_again(messages)
+        params = replace(params, caption=wanted_caption(messages))
         question = Question(
             route=ROUTE,
             messages=messages,

@@ -10,6 +10,7 @@ from sensorium.server.errors import invalid
 from sensorium.server.media import MediaReader
 from sensorium.server.picture_finish import Finish
 from sensorium.server.picture_input import kept_of, referred
+from sensorium.server.picture_order import caption
 from sensorium.server.picture_request import ImageRef, PicturePlan, plan_of
 from sensorium.server.responses_items import ImageGenerationCall, InputImage, UserMessage
 from sensorium.server.responses_messages import Placed
@@ -30,6 +31,13 @@ class Drawing:
         if any(isinstance(part, Image) for part in last.parts):
             return messages
         return [*messages[:-1], replace(last, parts=(self.changes, *last.parts))]
+
+
+def wanted_caption(messages: Sequence[Message]) -> str | None:
+    """What a drawing should show, if the last message says so. An order about a picture tells of a change only."""
+    if not messages or messages[-1].role != "user" or any(isinstance(part, Image) for part in messages[-1].parts):
+        return None
+    return caption(messages[-1].text)
 
 
 async def drawing_of(asked: Asked, items: Sequence[Placed], media: MediaReader) -> Drawing:

@@ -16,7 +16,7 @@ from sensorium.engine.request import ANY_OBJECT, Function, SamplingParams, ToolC
 from sensorium.server.chat_request import FunctionDefinition
 from sensorium.server.chat_sampling import chosen_temperature, held_schema, offered_function
 from sensorium.server.errors import invalid, missing, unsupported
-from sensorium.server.picture_request import ImageRef, PictureFields, guidance
+from sensorium.server.picture_request import ImageRef, PictureFields, guidance, num_drawings
 from sensorium.server.responses_items import Items
 from sensorium.server.wire import TEXT_OR_PARTS, Metadata, TaggedStr, ToolName, Wire, tagged_by
 
@@ -323,6 +323,7 @@ def sampling_params(request: ResponseRequest) -> SamplingParams:
         max_calls=1 if request.parallel_tool_calls is False else None,
         document=_document(request.text.format if request.text else None),
         top_logprobs=(request.top_logprobs or 0) if request.wants_logprobs else None,
+        drawings=num_drawings(image.effective_quality) if image else 1,
         guidance_scale=guidance(image.effective_quality) if image else SamplingParams().guidance_scale,
         partial_images=image.partial_images if image and shows else 0,
     )

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensorium.engine import reference
-from sensorium.engine.answer import Network, write
+from sensorium.engine.answer import write
 from sensorium.engine.duplex import Listener
 from sensorium.engine.media_encoder import MediaEncoder
+from sensorium.engine.network import Network
 from sensorium.engine.request import (
     ContextLengthExceeded,
     End,

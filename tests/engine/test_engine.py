@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 import sensorium.engine.sequence
-from sensorium.engine.answer import Network, _without_words, read
+from sensorium.engine.answer import _without_words, read
 from sensorium.engine.engine import OmniEngine
 from sensorium.engine.grammar import MAX_CAPTION_TOKENS, MAX_STORY_TOKENS, SPARE_TRANSCRIPT_TOKENS
+from sensorium.engine.network import Network
 from sensorium.engine.request import (
     AudioDelta,
     ContextLengthExceeded,
@@ -188,8 +189,7 @@ async def test_a_film_is_heard_and_then_told(release: Release):
 
 async def test_what_is_seen_is_written_down_too(release: Release):
     """In the stream alone: the events speak of what was heard."""
-    network = Network.of(release)
-    engine = OmniEngine(release)
+    network, engine = Network.of(release), OmniEngine(release)
     sequence = Sequence(network.runner)
     events = [event for event in read(network, sequence, engine._pieces(tuple(user(PICTURE, "and", CLIP)), 0)) if event]
     await engine.close()

@@ -122,6 +122,30 @@ def test_quality_is_guidance(server: Live):
     assert scales == [1.0, 2.0, 2.0]
 
 
+def test_high_quality_is_the_best_of_several_drawings(server: Live):
+    body = generate(server, "Please draw 2 squares!", quality="high").json()
+    params = asked(server).params
+    assert (params.drawings, params.guidance_scale, params.caption) == (4, 2.0, "two squares")
+    assert body["quality"] == "high"
+    assert body["usage"]["output_tokens"] == 4 * (64 + 64)  # drawn and looked at
+    assert body["sensorium"]["gpt_image_1_output_tokens"] == 4160
+    assert len(body["data"]) == 1
+    for quality in ("low", "medium"):
+        generate(server, quality=quality)
+        assert asked(server).params.drawings == 1
+
+
+def test_the_old_name_of_high_quality(server: Live):
+    body = generate(server, model="dall-e-3", quality="hd", response_format="b64_json").json()
+    assert (body["quality"], asked(server).params.drawings) == ("high", 4)
+
+
+def test_of_a_change_nobody_knows_what_it_should_show(server: Live):
+    body = edit(server, picture(), prompt="make the circle red", quality="high").json()
+    assert (asked(server).params.drawings, asked(server).params.caption) == (4, None)
+    assert (body["quality"], body["usage"]["output_tokens"]) == ("high", 4 * 64)
+
+
 @pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
 def test_formats(server: Live, format: str):
     body = generate(server, output_format=format).json()
@@ -297,6 +321,7 @@ def test_a_variation_is_described_then_drawn(server: Live):
     assert "a picture of 32 x 32" in drawn.messages[0].text
     assert not any(isinstance(part, Image) for part in drawn.messages[0].parts)
     assert response.json()["data"][0]["revised_prompt"] == drawn.messages[0].text
+    assert drawn.params.caption == drawn.messages[0].text.removeprefix("draw ").lower()
 
 
 @pytest.mark.parametrize(

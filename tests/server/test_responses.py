@@ -257,6 +257,21 @@ def test_the_tool_says_how_a_drawing_comes(server: Live):
     assert server.engine.requests[-1].params.guidance_scale == 1.0
 
 
+def test_the_tool_draws_several_times_for_high_quality(server: Live):
+    body = respond(server, "draw a square", tools=[{**DRAW, "quality": "high"}])
+    params = server.engine.requests[-1].params
+    assert (params.drawings, params.caption) == (4, "a square")
+    assert body["output"][0]["quality"] == "high"
+    assert body["usage"]["output_tokens"] == 4 * (64 + 64)
+    first = respond(server, "draw a square", tools=[DRAW])
+    assert server.engine.requests[-1].params.drawings == 1
+    edit = {**DRAW, "action": "edit", "quality": "high"}
+    choice = {"type": "image_generation"}
+    respond(server, "make it blue", previous_response_id=first["id"], tools=[edit], tool_choice=choice)
+    params = server.engine.requests[-1].params
+    assert (params.drawings, params.caption) == (4, None)  # how it should look is known of a change only
+
+
 @pytest.mark.parametrize(
     "choice",
     [
