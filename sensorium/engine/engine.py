@@ -174,7 +174,7 @@ class OmniEngine:
         """A little text is read at once, in a tenth of a millisecond. All else goes to the thread that encodes media:
         there a request waits for those before it, and both ways for the interpreter's lock, which the engine wants too.
         """
-        if _is_quick(messages) and not any(each.document or each.functions or each.script for each in params):
+        if _is_quick(messages) and not any(map(_is_demanding, params)):
             return self._understand(messages, params)
         return await self._on_media_thread(self._understand, messages, params)
 
@@ -182,7 +182,10 @@ class OmniEngine:
         self, messages: tuple[Message, ...], params: Sequence[SamplingParams]
     ) -> tuple[list[Piece], list[Grammar]]:
         """A prompt, and what may be answered to it, as often as it is answered."""
-        return self._pieces(messages, 0), [self._network.answer_grammar(each) for each in params]
+        pieces = self._pieces(messages, 0)
+        canvases = {id(each.canvas): each.canvas for each in params if each.canvas is not None}
+        given = {key: self._media.given_patches(canvas) for key, canvas in canvases.items()}
+        return pieces, [self._network.answer_grammar(each, given.get(id(each.canvas))) for each in params]
 
     def _pieces(self, messages: tuple[Message, ...], num_before: int) -> list[Piece]:
         """Counts before it encodes: an over-long prompt costs nothing. `num_before` positions are taken already."""
@@ -228,6 +231,11 @@ class OmniEngine:
 def _is_quick(messages: Sequence[Message]) -> bool:
     are_texts = all(isinstance(part, Text) for message in messages for part in message.parts)
     return are_texts and sum(len(message.text) for message in messages) <= _QUICK_CHARS
+
+
+def _is_demanding(params: SamplingParams) -> bool:
+    """Whether it takes more than a moment to say what may be answered."""
+    return bool(params.document or params.functions or params.script or params.canvas)
 
 
 def _has_media(message: Message) -> bool:

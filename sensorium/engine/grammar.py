@@ -17,7 +17,7 @@ part must keep to a schema (`Rules`), that decides which text may come, and when
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import cached_property, lru_cache
@@ -113,13 +113,14 @@ class Script:
 @dataclass(frozen=True, kw_only=True)
 class Rules:
     """What an answer must keep to besides. `document` is for what is written, `call` for each call, `script` the text
-    symbols of what is spoken."""
+    symbols of what is spoken, `given` the codes of those patches of a picture that are not the network's to choose."""
 
     tool_choice: ToolChoice = "auto"
     max_calls: int = MAX_PARTS
     document: Constraint | None = None
     call: Constraint | None = None
     script: tuple[int, ...] = ()
+    given: Mapping[int, np.ndarray] = field(default_factory=dict)  # patch -> (1 + R,)
 
 
 _OPENED_BY = {
@@ -227,6 +228,11 @@ class Grammar:
         return self._num_codes if drawing else None
 
     @property
+    def given(self) -> np.ndarray | None:
+        """(1 + R,) the codes of the next patch, if they are given."""
+        return None if self.patch is None else self._rules.given.get(self.patch)
+
+    @property
     def forms(self) -> tuple[int, ...]:
         """The symbols that may open the first form of the answer; words of either kind count as one."""
         if self.words is None:
@@ -282,7 +288,9 @@ class Grammar:
             case State.SPEAK:
                 return self._legal_in_speech()
             case State.DRAW:
-                return spans(vocab.END_IMAGE) if self.patch is None else spans(image=True)
+                if self.patch is None:
+                    return spans(vocab.END_IMAGE)
+                return spans(image=True) if self.given is None else (self._given_span(self.given),)
             case State.CALL:
                 if self._rule:
                     return self._legal_by_rule(self._rule, vocab.END_CALL)
@@ -346,6 +354,10 @@ class Grammar:
         legal[NUM_SPECIALS : NUM_SPECIALS + self._alphabet.num_text_tokens] = rule.legal(room)
         legal[end] = rule.complete
         return (Span(Kind.LANGUAGE, 0, legal),)
+
+    def _given_span(self, codes: np.ndarray) -> Span:
+        (span,) = self._alphabet.spans(image=True)
+        return span._replace(given=span.start + int(codes[0]))
 
     def _legal_in_speech(self) -> tuple[Span, ...]:
         spans = self._alphabet.spans

@@ -6,9 +6,10 @@ import numpy as np
 import soxr
 import torch
 
+from sensorium.engine.request import Canvas
 from sensorium.messages import Audio, Image, Video
 from sensorium.tokenizers.audio import AudioTokenizer
-from sensorium.tokenizers.image import ImageTokenizer, coarsened, fit_square
+from sensorium.tokenizers.image import ImageTokenizer, coarsened, filled, fit_hole, fit_square
 from sensorium.tokenizers.render import FRAME_STRIDE, HIDDEN, EncodedAudio, EncodedFilm, EncodedImage
 
 FRAMES_AT_ONCE = 16  # of a film, encoded together
@@ -45,6 +46,18 @@ class MediaEncoder:
         pixels = fit_square(image.pixels, self._image_tokenizer.config.image_size)
         patches = self._image_tokenizer.encode(torch.from_numpy(pixels).unsqueeze(0))
         return EncodedImage(codes=patches.codes[0].numpy(), features=patches.features[0].numpy(), caption=image.caption)
+
+    def given_patches(self, canvas: Canvas) -> dict[int, np.ndarray]:
+        """The (1 + R,) codes of the patches that lie wholly outside the hole, by their number.
+
+        Codes tell of what is beside their patch. So they are those of the picture with its hole filled: otherwise what
+        is to be taken away is drawn again.
+        """
+        config = self._image_tokenizer.config
+        size, grid, side = config.image_size, config.grid, config.patch_size
+        codes = self.image(Image(pixels=filled(canvas.picture.pixels, canvas.hole, size))).codes
+        is_drawn = fit_hole(canvas.hole, size).reshape(grid, side, grid, side).any(axis=(1, 3)).reshape(-1)
+        return {int(patch): codes[patch] for patch in np.flatnonzero(~is_drawn)}
 
     def blank_image(self, image: Image) -> EncodedImage:
         config = self._image_tokenizer.config

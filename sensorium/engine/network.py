@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
+
+import numpy as np
 
 from sensorium.engine.constraint import Constraints
 from sensorium.engine.grammar import MAX_PARTS, Alphabet, Grammar, Rules
@@ -32,9 +35,14 @@ class Network:
         runner = Runner(release.model, cached_positions=cached_positions, threads=threads)
         return cls(release=release, runner=runner, alphabet=alphabet, constraints=Constraints(release.text))
 
-    def answer_grammar(self, params: SamplingParams) -> Grammar:
-        """Takes milliseconds for a schema that was not met before. Raises ValueError for an unknown voice, and for a
-        schema that cannot be kept to or a script that cannot be said."""
+    def answer_grammar(self, params: SamplingParams, given: Mapping[int, np.ndarray] | None = None) -> Grammar:
+        """`given` are the codes of the patches that `params.canvas` keeps.
+
+        Takes milliseconds for a schema that was not met before. Raises ValueError for an unknown voice, and for a
+        schema that cannot be kept to, a script that cannot be said, or a canvas that was not encoded.
+        """
+        if params.canvas is not None and given is None:
+            raise ValueError("nothing is drawn on a canvas in a live conversation")
         if params.script is not None and (params.modality != "audio" or not params.script.strip()):
             raise ValueError("a script is a text that is spoken")
         script = self.release.text.encode(params.script) if params.script is not None else ()
@@ -44,6 +52,7 @@ class Network:
             max_calls=MAX_PARTS if params.max_calls is None else params.max_calls,
             document=None if params.document is None else self.constraints.document(params.document),
             script=tuple(self.release.vocabulary.text_start + token for token in script),
+            given=given or {},
             call=self.constraints.call(params.functions) if calls else None,
         )
         return Grammar.answer(self.alphabet, modality=params.modality, voice=params.voice, rules=rules)

@@ -44,7 +44,9 @@ def generate(
         else:
             choice = sampler.symbol(logits, grammar.legal())
         residuals = None
-        if grammar.vocabulary.is_audio(choice):
+        if grammar.given is not None:
+            residuals = grammar.given[1:] if len(grammar.given) > 1 else None
+        elif grammar.vocabulary.is_audio(choice):
             code = choice - grammar.vocabulary.audio_start
             residuals = residual_codes(model.depth_head, hiddens, code, sampler.frame_code)
         elif grammar.vocabulary.is_image(choice) and model.image_depth_head is not None:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from sensorium.messages import Message
+from sensorium.messages import Image, Message
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
 ToolChoice: TypeAlias = Literal["none", "auto", "required"]
@@ -62,6 +62,14 @@ class Tally:
         return self.count() if self.count is not None else None
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Canvas:
+    """A picture that is drawn into: of it, only what is in the hole is drawn anew."""
+
+    picture: Image
+    hole: np.ndarray  # (H, W) bool, as large as the picture
+
+
 @dataclass(frozen=True, kw_only=True)
 class SamplingParams:
     """How to answer. `modality` picks the form of the answer: in words, written or spoken, a picture or a tool call may
@@ -99,6 +107,7 @@ class SamplingParams:
     audio_temperature: float = 0.3
     image_temperature: float = 0.5
     drawings: int = 1  # how often each picture is drawn: the one that the network finds best is kept
+    canvas: Canvas | None = field(default=None, compare=False)  # patches outside its hole are given, not chosen
     caption: str | None = None  # what a picture should show, as one would say who sees it: helps to find the best
     guidance_scale: float = 2.0  # how far a drawing is pushed towards its words; 1 is not at all
     partial_images: int = 0  # how often a picture is shown while it grows: each time, all of it is decoded

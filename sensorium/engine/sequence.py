@@ -126,9 +126,14 @@ class Sequence:
         """Writes a symbol. The grammar must not be done, nor the context full.
 
         It is handed out before the network reads it, so that sound leaves at once. `plain` is the same stream without
-        its condition, what is written before a picture among it; where it is given, pictures are guided away from it.
+        its condition, what is written before a picture among it; where it is given, pictures are guided away from it. A
+        patch that is given waits for nothing.
         """
         patch = grammar.patch
+        if (given := grammar.given) is not None:
+            symbol = Symbol(grammar.vocabulary.image_start + int(given[0]), grammar.state, _residuals(given), patch)
+            self._follow_up(symbol, grammar, plain)
+            return symbol
         sources = (self,) if plain is None or patch is None else (self, plain)
         if any(source.num_pending for source in sources):
             yield Pending(sources)
@@ -140,11 +145,15 @@ class Sequence:
         draw = sampler.frame_code if patch is None else sampler.patch_code
         residuals = self.runner.residuals([source.hidden() for source in sources], choice, draw)
         symbol = Symbol(choice, grammar.state, residuals, patch, sampler.scores)
-        grammar.push(choice)
+        self._follow_up(symbol, grammar, plain)
+        return symbol
+
+    def _follow_up(self, symbol: Symbol, grammar: Grammar, plain: Sequence | None) -> None:
+        """All that keep track of what was written are told; `plain` of pictures only."""
+        grammar.push(symbol.id)
         self.append_symbol(symbol)
         if plain is not None and State.DRAW in (symbol.state, grammar.state):
             plain.append_symbol(symbol)
-        return symbol
 
     def generate(self, grammar: Grammar, sampler: Sampler, *, plain: Sequence | None = None) -> Iterator[Symbol]:
         """Writes symbols, computed alone, until the grammar is done or the context is full."""
@@ -244,6 +253,11 @@ def alone(work: Generator[Pending, None, Result]) -> Result:
             return end.value
         for sequence in pending.sequences:
             sequence.settle()
+
+
+def _residuals(codes: np.ndarray) -> np.ndarray | None:
+    """Of a patch's (1 + R,) codes, if it has any."""
+    return codes[1:] if len(codes) > 1 else None
 
 
 def _digest(before: bytes, page: Stream) -> bytes:

@@ -39,7 +39,7 @@ from sensorium.server.images_request import (
 from sensorium.server.media import MediaReader
 from sensorium.server.metering import What
 from sensorium.server.picture_finish import Finish, Size
-from sensorium.server.picture_input import PictureInput, kept_of, referred
+from sensorium.server.picture_input import PictureInput, canvas_of, kept_of, referred
 from sensorium.server.picture_links import PictureLinks
 from sensorium.server.picture_order import caption, drawing_order, order
 from sensorium.server.picture_out import PictureWriter
@@ -146,11 +146,13 @@ class Images:
         plan: PicturePlan,
     ) -> Response:
         received_s = time.monotonic()
+        canvas = await canvas_of(plan.finish.kept)
         params = [
             SamplingParams(
                 modality="image",
                 seed=secrets.randbits(62),
                 guidance_scale=guidance(plan.quality),
+                canvas=canvas,
                 drawings=num_drawings(plan.quality),
                 caption=caption(told) if kind == "generation" else None,
                 partial_images=request.partial_images if request.stream else 0,

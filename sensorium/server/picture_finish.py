@@ -74,7 +74,7 @@ def finished(pixels: np.ndarray, finish: Finish) -> np.ndarray:
         drawn = _laid_out(drawn, size, is_cut=_is_cut(size, finish.shape_of))
     if finish.has_alpha or drawn.shape[2] == 3:
         return drawn
-    return _on_white(drawn)
+    return on_white(drawn)
 
 
 def hole_of(mask: np.ndarray) -> np.ndarray:
@@ -138,7 +138,7 @@ def _changed(pixels: np.ndarray, original: np.ndarray) -> np.ndarray:
     # compared as small as it was drawn, where the network had to leave out what is smaller still
     scale = len(pixels) / max(height, width)
     small = max(1, round(width * scale)), max(1, round(height * scale))
-    before = _scaled(_on_white(original), small, _LANCZOS).astype(np.int16)
+    before = _scaled(on_white(original), small, _LANCZOS).astype(np.int16)
     after = _laid_out(pixels, small, is_cut=True).astype(np.int16)
     changed = np.abs(after - before).max(axis=2) > _CHANGE_DISTANCE
     for _ in range(_CHANGE_MARGIN):
@@ -146,7 +146,7 @@ def _changed(pixels: np.ndarray, original: np.ndarray) -> np.ndarray:
     return _scaled(changed.astype(np.uint8), (width, height), _NEAREST).astype(bool)
 
 
-def _on_white(pixels: np.ndarray) -> np.ndarray:
+def on_white(pixels: np.ndarray) -> np.ndarray:
     """(H, W, 4) -> (H, W, 3)"""
     opacity = pixels[:, :, 3:].astype(np.uint16)
     blended = (pixels[:, :, :3] * opacity + 255 * (255 - opacity) + 127) // 255

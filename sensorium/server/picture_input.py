@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import NamedTuple
 
+from sensorium.engine.request import Canvas
+from sensorium.messages import Image
 from sensorium.server.errors import APIError, missing
 from sensorium.server.media import MediaReader
-from sensorium.server.picture_finish import Kept, Size, hole_of
+from sensorium.server.picture_finish import Kept, Size, hole_of, on_white
 from sensorium.server.picture_request import ImageRef, PictureFields, check_mask_fits, nothing_to_change
 
 
@@ -35,6 +38,13 @@ async def kept_of(
     if hole is not None and not hole.any():
         raise nothing_to_change(mask_param)
     return Kept(original=original, hole=hole)
+
+
+async def canvas_of(kept: Kept | None) -> Canvas | None:
+    """What is drawn into, where a mask says where."""
+    if kept is None or kept.hole is None:
+        return None
+    return Canvas(picture=Image(pixels=await asyncio.to_thread(on_white, kept.original)), hole=kept.hole)
 
 
 async def referred(media: MediaReader, ref: ImageRef, param: str) -> PictureInput:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from sensorium.engine.request import Canvas
 from sensorium.messages import Image, Message
 from sensorium.server.errors import invalid
 from sensorium.server.media import MediaReader
 from sensorium.server.picture_finish import Finish
-from sensorium.server.picture_input import kept_of, referred
+from sensorium.server.picture_input import canvas_of, kept_of, referred
 from sensorium.server.picture_order import caption
 from sensorium.server.picture_request import ImageRef, PicturePlan, plan_of
 from sensorium.server.responses_items import ImageGenerationCall, InputImage, UserMessage
@@ -22,6 +23,7 @@ class Drawing:
     plan: PicturePlan
     action: str | None = None  # what drawing is said to be, if the tool is offered
     changes: Image | None = None  # what has to be changed
+    canvas: Canvas | None = None  # what is drawn into
 
     def shown_again(self, messages: list[Message]) -> list[Message]:
         """The messages, with what is to be changed in the last one: that is how the network was taught to change it."""
@@ -65,7 +67,8 @@ async def drawing_of(asked: Asked, items: Sequence[Placed], media: MediaReader) 
             kept = await kept_of(media, picture, mask, tool, prefix=prefix)
         changes = await media.picture(picture.data, param) if tool.action == "edit" else None
     action = "generate" if tool.action == "generate" else "edit"
-    return Drawing(plan=plan_of(tool, Finish(size=tool.asked_size(), kept=kept)), action=action, changes=changes)
+    plan = plan_of(tool, Finish(size=tool.asked_size(), kept=kept))
+    return Drawing(plan=plan, action=action, changes=changes, canvas=await canvas_of(kept))
 
 
 def _newest_picture(items: Sequence[Placed]) -> tuple[str, ImageRef] | None:

@@ -167,8 +167,7 @@ def deepened(given: ImageTokenizer, blocks: tuple[int, int]) -> ImageTokenizer:
 def fit_square(pixels: np.ndarray, size: int) -> np.ndarray:
     """(H, W, 3) uint8 -> (size, size, 3): scaled as a whole, and centred on the colour of its own border."""
     height, width, _ = pixels.shape
-    scale = size / max(height, width)
-    scaled = max(1, round(width * scale)), max(1, round(height * scale))
+    scaled = _fitted(width, height, size)
     picture = PIL.Image.fromarray(pixels)
     if picture.size != scaled:
         picture = picture.resize(scaled, PIL.Image.Resampling.LANCZOS)
@@ -180,3 +179,51 @@ def fit_square(pixels: np.ndarray, size: int) -> np.ndarray:
     top, left = (size - scaled[1]) // 2, (size - scaled[0]) // 2
     square[top : top + scaled[1], left : left + scaled[0]] = np.asarray(picture)
     return square
+
+
+def fit_hole(hole: np.ndarray, size: int) -> np.ndarray:
+    """A hole in a picture, (H, W) bool -> (size, size) bool: the pixels of the fitted picture that it touches."""
+    touched = np.zeros((size, size), dtype=bool)
+    part = _touched(hole, size)
+    top, left = (size - part.shape[0]) // 2, (size - part.shape[1]) // 2
+    touched[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return touched
+
+
+def filled(pixels: np.ndarray, hole: np.ndarray, size: int) -> np.ndarray:
+    """A picture (H, W, 3) uint8 whose hole, (H, W) bool, is filled from its edges inwards with what lies around it.
+
+    That is done as coarsely as the picture is seen that is fitted into a square of `size`.
+    """
+    touched = _touched(hole, size)
+    seen = PIL.Image.fromarray(pixels).resize(touched.shape[::-1], PIL.Image.Resampling.BOX)
+    colours, known = np.where(touched[:, :, None], 0.0, np.asarray(seen)), ~touched
+    while known.any() and not known.all():
+        padded, weights = np.pad(colours, ((1, 1), (1, 1), (0, 0))), np.pad(known, 1).astype(float)
+        around = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
+        count = weights[:-2, 1:-1] + weights[2:, 1:-1] + weights[1:-1, :-2] + weights[1:-1, 2:]
+        new = ~known & (count > 0)
+        colours[new] = around[new] / count[new][:, None]
+        known = known | new
+    filling = PIL.Image.fromarray(colours.round().astype(np.uint8))
+    whole = np.asarray(filling.resize((hole.shape[1], hole.shape[0]), PIL.Image.Resampling.BILINEAR))
+    return np.where(hole[:, :, None], whole, pixels)
+
+
+def _touched(hole: np.ndarray, size: int) -> np.ndarray:
+    """(H, W) bool -> of the picture scaled to fit a square, but without the bars beside it."""
+    height, width = hole.shape
+    new_width, new_height = _fitted(width, height, size)
+    return _overlaps(new_height, height) @ hole.astype(np.float32) @ _overlaps(new_width, width).T > 0.0
+
+
+def _overlaps(count: int, of: int) -> np.ndarray:
+    """(count, of) float32: whether a pixel lies in part on one of another size, where both cover the same length."""
+    new, old = np.arange(count)[:, None], np.arange(of)
+    return ((new * of < (old + 1) * count) & ((new + 1) * of > old * count)).astype(np.float32)
+
+
+def _fitted(width: int, height: int, size: int) -> tuple[int, int]:
+    """(width, height) of a picture scaled to fit a square."""
+    scale = size / max(height, width)
+    return max(1, round(width * scale)), max(1, round(height * scale))

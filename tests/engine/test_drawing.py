@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from sensorium.data.generators.scenes import scene
-from sensorium.engine.answer import write
+from sensorium.engine.answer import read, write
 from sensorium.engine.drawing import Drawings
+from sensorium.engine.engine import OmniEngine
 from sensorium.engine.network import Network
-from sensorium.engine.request import End, Event, ImageDelta, SamplingParams, Tally
+from sensorium.engine.request import Canvas, End, Event, ImageDelta, SamplingParams, Tally
 from sensorium.engine.scheduler import Steps, alone
 from sensorium.engine.sequence import Pending, Sequence, together
 from sensorium.engine.sequence import alone as result_of
-from sensorium.messages import Text
+from sensorium.messages import Image, Message, Text
 from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.render import EncodedMessage
 from sensorium.tokenizers.stream import Stream
@@ -156,3 +157,54 @@ def test_the_network_knows_its_picture_by_its_words(network: Network):
         own, others = result_of(together(looks))
         right += own > others
     assert right >= 7
+
+
+async def test_what_lies_outside_a_hole_is_drawn_as_it_was(network: Network):
+    """The codes of the patches outside are the picture's own; what is in the hole follows the order."""
+    engine = OmniEngine(network.release)
+    picture = Image(pixels=scene(np.random.default_rng(2), split="heldout", size=96).pixels)
+    hole = np.zeros((96, 96), dtype=bool)
+    hole[24:60, 36:72] = True  # patches 2 to 4 from the top, 3 to 5 from the left
+    params = replace(ONE, canvas=Canvas(picture=picture, hole=hole))
+    messages = (Message(role="user", parts=(picture, Text(text="add a red circle"))),)
+    given = engine._media.given_patches(Canvas(picture=picture, hole=hole))
+    rows, columns = np.divmod(sorted(set(range(64)) - set(given)), 8)
+    assert (set(rows.tolist()), set(columns.tolist())) == ({2, 3, 4}, {3, 4, 5})
+    pixels = picture.pixels.copy()
+    pixels[hole] = 255 - pixels[hole]
+    other = engine._media.given_patches(Canvas(picture=Image(pixels=pixels), hole=hole))
+    assert all((given[patch] == other[patch]).all() for patch in given)  # they tell nothing of what was in the hole
+    codes_before = engine._media.image(picture).codes
+    far = [patch for patch in given if patch % 8 in (0, 7)]
+    assert np.mean([(given[patch] == codes_before[patch]).mean() for patch in far]) > 0.5
+    expected = np.stack([given[patch] if patch in given else codes_before[patch] for patch in range(64)])
+    codes = []
+    for each in (params, replace(params, drawings=2), replace(ONE, drawings=2)):
+        pieces, (grammar,) = engine._understand(messages, (each,))
+        sequence = Sequence(network.runner)
+        for _ in alone(read(network, sequence, pieces)):
+            pass
+        start = len(sequence)
+        for _ in alone(write(network, sequence, grammar, each)):
+            pass
+        stream = sequence.stream.part(start, len(sequence))
+        first = np.array([symbol - network.release.vocabulary.image_start for symbol in stream.ids[1:65]])
+        rest = np.array([residuals for _, residuals in stream.patch_residuals])
+        codes.append(np.column_stack((first, rest)))
+    await engine.close()
+    outside = sorted(given)
+    assert (codes[0][outside] == expected[outside]).all()
+    assert (codes[1][outside] == expected[outside]).all()
+    assert (codes[0] != expected).any()
+    assert (codes[2][outside] != expected[outside]).any()
+
+
+async def test_a_live_conversation_draws_on_no_canvas(network: Network):
+    engine = OmniEngine(network.release)
+    canvas = Canvas(picture=Image(pixels=np.zeros((8, 8, 3), np.uint8)), hole=np.ones((8, 8), dtype=bool))
+    conversation = engine.converse()
+    await conversation.read([Message(role="user", parts=(Text(text="draw"),))])
+    with pytest.raises(ValueError, match="canvas"):
+        async for _ in conversation.answer(replace(ONE, canvas=canvas)):
+            pass
+    await engine.close()

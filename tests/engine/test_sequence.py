@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from sensorium.engine import reference
-from sensorium.engine.grammar import Alphabet, Grammar, State
+from sensorium.engine.grammar import Alphabet, Grammar, Rules, State
 from sensorium.engine.pages import PAGE_POSITIONS
 from sensorium.engine.request import SamplingParams
 from sensorium.engine.runner import Runner
 from sensorium.engine.sampling import Sampler
-from sensorium.engine.sequence import Sequence, Symbol, alone, compute
+from sensorium.engine.sequence import Pending, Sequence, Symbol, alone, compute
 from sensorium.messages import Text
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.release import Release
@@ -46,9 +46,10 @@ def picture(release: Release) -> EncodedImage:
     return EncodedImage(codes=patches.codes[0].numpy(), features=patches.features[0].numpy())
 
 
-def opened(alphabet: Alphabet, *symbols: int) -> Grammar:
+def opened(alphabet: Alphabet, *symbols: int, given: dict[int, np.ndarray] | None = None) -> Grammar:
     """A grammar after the symbols that open an answer: a random network would seldom choose the form under test."""
-    grammar = Grammar.answer(alphabet, modality="audio" if vocab.SPEAK in symbols else "text", voice="alloy")
+    modality = "audio" if vocab.SPEAK in symbols else "text"
+    grammar = Grammar.answer(alphabet, modality=modality, voice="alloy", rules=Rules(given=given or {}))
     for symbol in symbols:
         grammar.push(symbol)
     return grammar
@@ -118,6 +119,37 @@ def test_picture(request: pytest.FixtureRequest, alphabet: Alphabet, name: str, 
     num_residuals = release.config.image.num_residuals
     for symbol in found:
         assert (0 if symbol.residuals is None else len(symbol.residuals)) == num_residuals
+
+
+@pytest.mark.parametrize("name", ["release", "crisp_release"])
+def test_a_picture_of_which_some_patches_are_given(request: pytest.FixtureRequest, alphabet: Alphabet, name: str):
+    release: Release = request.getfixturevalue(name)
+    given = {patch: codes for patch, codes in enumerate(picture(release).codes) if patch % 3 != 1}
+    stream = prompt(release, Text(text="draw a red circle"), opening=(vocab.IMAGE,))
+    plain = prompt(release, opening=(vocab.IMAGE,))
+    grammars = opened(alphabet, vocab.IMAGE, given=given), opened(alphabet, vocab.IMAGE, given=given)
+    params = SamplingParams(seed=5, guidance_scale=2.0)
+    found = both(release, Runner(release.model), stream, grammars, params, plain)
+    for number, symbol in enumerate(found):
+        if number in given:
+            codes = [
+                symbol.id - release.vocabulary.image_start,
+                *(() if symbol.residuals is None else symbol.residuals),
+            ]
+            assert codes == given[number].tolist()
+
+
+def test_given_patches_wait_for_nothing(release: Release, runner: Runner, alphabet: Alphabet):
+    """They are computed with the first one that is not."""
+    given = dict(enumerate(picture(release).codes[:40]))
+    sequence, grammar = Sequence(runner), opened(alphabet, vocab.IMAGE, given=given)
+    sequence.append(prompt(release, opening=(vocab.IMAGE,)))
+    works = [sequence.next(grammar, Sampler(WARM)) for _ in range(41)]
+    for work in works[:40]:
+        with pytest.raises(StopIteration):
+            next(work)
+    assert sequence.num_pending == len(sequence)
+    assert isinstance(next(works[40]), Pending)
 
 
 def test_guidance_changes_the_picture(release: Release, runner: Runner, alphabet: Alphabet):

@@ -231,6 +231,9 @@ def test_a_mask_keeps_every_pixel_outside_the_hole(server: Live, height: int, wi
     shown = pixels_of(response)
     assert response.json()["size"] == f"{width}x{height}"
     outside = mask_with_hole(height, width, *hole)[:, :, 3] > 0
+    canvas = asked(server).params.canvas  # what the network draws into
+    assert (canvas.hole == ~outside).all()
+    assert (canvas.picture.pixels == original).all()
     assert shown.shape == original.shape
     assert (shown[outside] == original[outside]).all()
     assert (shown[~outside] != original[~outside]).any()
@@ -269,6 +272,7 @@ def test_high_fidelity_keeps_what_the_network_left_alone(server: Live):
     original[::16, 600:] = (240, 240, 240)  # too faint to count
     body = edit(server, png(original), input_fidelity="high").json()
     assert body["size"] == "640x640"
+    assert asked(server).params.canvas is None  # nobody says where it will change
     shown = np.asarray(opened(body))
     assert (shown[90, 90] == WHITE).all()
     assert (shown[200:440, 200:440] == RED).all()

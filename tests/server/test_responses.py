@@ -312,6 +312,9 @@ def test_a_mask_keeps_the_rest_of_the_newest_picture(server: Live):
     (item,) = respond(server, [seen, {"role": "user", "content": "draw a square"}], tools=[tool])["output"]
     shown = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(item["result"]))))
     assert item["size"] == "128x96"
+    canvas = server.engine.requests[-1].params.canvas
+    assert canvas is not None
+    assert (canvas.hole[:48].all(), canvas.hole[48:].any()) == (True, False)
     assert (shown[48:] == original[48:]).all()
     assert (shown[:48] != original[:48]).any()
 

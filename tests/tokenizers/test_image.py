@@ -1,9 +1,22 @@
 from __future__ import annotations
 
+from random import Random
+
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sensorium.tokenizers.image import ImageTokenizer, ImageTokenizerConfig, ResBlock, deepened
+from sensorium.tokenizers.image import (
+    ImageTokenizer,
+    ImageTokenizerConfig,
+    ResBlock,
+    deepened,
+    filled,
+    fit_hole,
+    fit_square,
+)
 
 
 @pytest.fixture(scope="module", params=[0, 3], ids=["one_code", "residuals"])
@@ -63,3 +76,57 @@ def test_a_deeper_one_begins_as_what_it_was(tokenizer: ImageTokenizer):
     assert sum(isinstance(layer, ResBlock) for layer in deeper.encoder) == 7
     with pytest.raises(ValueError, match="cannot have"):
         deepened(deeper, (2, 4))
+
+
+def test_a_hole_lies_where_the_picture_has_it():
+    """In a picture that is twice as wide as high, be it large or small."""
+    small = np.zeros((30, 60), dtype=bool)
+    small[10:20, 10:20] = True
+    large = np.kron(small, np.ones((5, 5), dtype=bool))
+    pixels = fit_square(np.where(large, 0, 255).astype(np.uint8)[:, :, None].repeat(3, axis=2), 64)
+    dark = pixels[:, :, 0] < 128
+    for hole in (small, large):
+        fitted = fit_hole(hole, 64)
+        assert fitted[dark].all()
+        for axis in (0, 1):  # at its edges the picture is grey
+            ends, within = (np.flatnonzero(marked.any(axis=axis))[[0, -1]] for marked in (fitted, dark))
+            assert np.abs(ends - within).max() <= 1
+
+
+@given(st.integers(1, 200), st.integers(1, 200), st.randoms(use_true_random=False))
+def test_every_pixel_of_a_hole_is_in_it(height: int, width: int, random: Random):
+    """What one pixel after the other touches is what all of them touch together, and each touches something."""
+    hole, every = np.zeros((height, width), dtype=bool), np.zeros((64, 64), dtype=bool)
+    for spot in [(random.randrange(height), random.randrange(width)) for _ in range(4)]:
+        hole[spot] = True
+        one = np.zeros_like(hole)
+        one[spot] = True
+        touched = fit_hole(one, 64)
+        assert touched.any()
+        every |= touched
+    assert (fit_hole(hole, 64) == every).all()
+
+
+@pytest.mark.parametrize("scale", [1, 4, 12])
+def test_a_hole_is_filled_with_what_lies_around_it(scale: int):
+    """Nothing of what was in it is left, not even behind the filter that makes large pictures small."""
+    pixels = np.full((16, 32, 3), (10, 200, 90), np.uint8)
+    pixels[:, 16:] = (50, 60, 70)
+    hole = np.zeros((16, 32), dtype=bool)
+    hole[4:12, 4:10] = True
+    hole[4:12, 14:22] = True  # over the edge
+    pixels, hole = pixels.repeat(scale, 0).repeat(scale, 1), hole.repeat(scale, 0).repeat(scale, 1)
+    results = []
+    for inside in (0, 255):
+        secret = pixels.copy()
+        secret[hole] = inside
+        results.append(filled(secret, hole, 64))
+    assert (results[0] == results[1]).all()
+    assert (results[0][~hole] == pixels[~hole]).all()
+    ground = results[0][8 * scale, 4 * scale : 10 * scale]
+    assert (ground == (10, 200, 90)).all()
+    assert results[0][8 * scale, 22 * scale - 1].tolist() == [50, 60, 70]
+
+
+def test_a_hole_with_nothing_around_it_is_just_empty():
+    assert (filled(np.full((9, 9, 3), 255, np.uint8), np.ones((9, 9), dtype=bool), 64) == 0).all()
