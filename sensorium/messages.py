@@ -46,6 +46,9 @@ class Audio:
         return 1000.0 * len(self.waveform) / self.sample_rate_hz
 
 
+_PLAIN_LEVELS = 8  # of 256: what a JPEG makes of one colour, and less than a pencil does to paper
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Image:
     """A picture. With `detail` "high" a user's is seen whole and then by its quarters, otherwise whole.
@@ -61,13 +64,20 @@ class Image:
 
     @property
     def quarters(self) -> tuple[Image, ...]:
-        """What is looked at besides the whole, row by row: parts of half its width and height."""
+        """What is looked at besides the whole, row by row: parts of half its width and height, but for plain ones: they
+        show nothing, and what was seen last is what is spoken of."""
         if self.detail != "high":
             return ()
         height, width = self.pixels.shape[:2]
         rows = (slice(0, (height + 1) // 2), slice(height // 2, height))
         columns = (slice(0, (width + 1) // 2), slice(width // 2, width))
-        return tuple(Image(pixels=self.pixels[row, column], detail="low") for row in rows for column in columns)
+        parts = (self.pixels[row, column] for row in rows for column in columns)
+        return tuple(Image(pixels=part, detail="low") for part in parts if not _is_plain(part))
+
+
+def _is_plain(pixels: np.ndarray) -> bool:
+    """Whether a picture (H, W, 3) is of one colour."""
+    return bool((np.ptp(pixels, axis=(0, 1)) <= _PLAIN_LEVELS).all())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

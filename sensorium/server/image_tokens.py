@@ -18,7 +18,7 @@ _LONGEST, _SHORTEST = 2048, 768  # sides that a picture is scaled down to before
 
 
 def views_of(detail: Detail) -> int:
-    """A whole picture, and in high detail its four quarters."""
+    """A whole picture, and in high detail its four quarters: at most, for plain ones are left out."""
     return 5 if detail == "high" else 1
 
 

@@ -11,14 +11,14 @@ from sensorium.messages import Image, Text, Video
 from tests.conformance.test_chat_completions import says
 from tests.server.film_samples import film_part, movie
 from tests.server.live import Live
-from tests.server.samples import b64, data_url, image_part, picture
+from tests.server.samples import b64, data_url, image_part, picture, striped
 from tests.server.test_seeing import animation, said_pdf
 
 FILM = movie("webm", seconds=2.0)
 
 
 def test_two_pictures_are_compared_in_high_detail(client: openai.OpenAI, server: Live):
-    shown = [image_part(data_url(picture(size=size)), detail="high") for size in ((1024, 1024), (512, 512))]
+    shown = [image_part(data_url(striped(size)), detail="high") for size in ((1024, 1024), (512, 512))]
     completion = client.chat.completions.create(model="gpt-4o", messages=says("which is larger", *shown))
     assert completion.choices[0].message.content == (
         'You said "which is larger". I got a picture of 1024 x 1024 and a picture of 512 x 512.'

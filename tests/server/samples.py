@@ -37,6 +37,14 @@ def picture(
     return file.getvalue()
 
 
+def striped(size: tuple[int, int]) -> bytes:
+    """A PNG of which no part is plain."""
+    file = io.BytesIO()
+    stripes = np.tile(np.array([[255], [255], [0], [0]], np.uint8), (size[1] // 4 + 1, size[0]))[: size[1]]
+    PIL.Image.fromarray(stripes).convert("RGB").save(file, "PNG")
+    return file.getvalue()
+
+
 def b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 

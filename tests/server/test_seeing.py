@@ -23,7 +23,7 @@ from sensorium.server.image_tokens import gpt_4o_image_tokens
 from sensorium.server.pages_in import PAGE_SIDE, decode_pages
 from sensorium.server.picture_in import decode_image
 from tests.server.live import Live, envelope, live
-from tests.server.samples import b64, data_url, image_part, picture
+from tests.server.samples import b64, data_url, image_part, picture, striped
 
 BOUNDS = FilmBounds(max_pixels=100_000, max_s=30.0, max_frames=16)
 
@@ -75,13 +75,21 @@ def content_of(server: Live, content: list[dict[str, Any]]) -> str:
 
 
 def test_quarters_cover_the_picture():
-    pixels = np.arange(7 * 5 * 3, dtype=np.uint8).reshape(7, 5, 3)
+    pixels = np.arange(0, 210, 2, dtype=np.uint8).reshape(7, 5, 3)
     quarters = Image(pixels=pixels, detail="high").quarters
     assert [quarter.pixels.shape for quarter in quarters] == [(4, 3, 3)] * 4
     assert np.array_equal(quarters[0].pixels, pixels[:4, :3])
     assert np.array_equal(quarters[3].pixels, pixels[3:, 2:])
-    assert Image(pixels=pixels[:1, :1], detail="high").quarters[3].pixels.shape == (1, 1, 3)
     assert Image(pixels=pixels).quarters == Image(pixels=pixels, detail="low").quarters == ()
+
+
+def test_plain_quarters_are_not_looked_at():
+    pixels = np.random.default_rng(0).integers(200, 208, (64, 64, 3), dtype=np.uint8)  # as JPEG leaves one colour
+    assert Image(pixels=pixels, detail="high").quarters == ()
+    pixels[40, 8:20] = 180  # a faint line below, on the left
+    (quarter,) = Image(pixels=pixels, detail="high").quarters
+    assert np.array_equal(quarter.pixels, pixels[32:, :32])
+    assert Image(pixels=pixels[:1, :1], detail="high").quarters == ()
 
 
 @pytest.mark.parametrize(
@@ -102,7 +110,7 @@ def test_the_documented_counts(size: tuple[int, int], detail: Any, tokens: int):
 
 @pytest.mark.parametrize(("detail", "views", "documented"), [("low", 1, 85), ("auto", 1, 765), ("high", 5, 765)])
 def test_both_counts_are_told(server: Live, detail: str, views: int, documented: int):
-    url = data_url(picture(size=(1500, 1500)))
+    url = data_url(striped((1500, 1500)))
     details = server.chat([image_part(url, detail=detail)]).json()["usage"]["prompt_tokens_details"]
     assert (details["image_tokens"], details["gpt_4o_image_tokens"]) == (64 * views, documented)
     item = {"role": "user", "content": [{"type": "input_image", "image_url": url, "detail": detail}]}
