@@ -13,6 +13,7 @@ from sensorium.platform.database import IN_MEMORY, Database
 from sensorium.platform.keys import Keys, any_keys
 from sensorium.platform.objects import ObjectStorage
 from sensorium.platform.projects import Projects
+from sensorium.platform.seals import Sealer
 from sensorium.platform.store import Store
 from sensorium.platform.usage import UsageLog
 
@@ -25,6 +26,7 @@ class State:
     keys: Keys
     projects: Projects
     usage: UsageLog
+    sealer: Sealer
     has_keys: bool  # when it was opened
 
     @classmethod
@@ -42,6 +44,7 @@ class State:
             keys=Keys(opened),
             projects=Projects(opened),
             usage=UsageLog(opened),
+            sealer=Sealer.open(opened),
             has_keys=opened.write_now(any_keys),
         )
 

@@ -143,3 +143,12 @@ usage = Table(
     ),
     Index(None, "kind", "minute"),
 )
+
+# keys that the server makes for itself, so that all servers of one database have the same
+secrets = Table(
+    "secrets",
+    schema,
+    Column("name", String(32), primary_key=True),
+    Column("value", String, nullable=False),  # in base64
+    Column("created_at", BigInteger, nullable=False),
+)

@@ -40,6 +40,7 @@ from sensorium.server.picture_links import PictureLinks
 from sensorium.server.picture_out import PictureWriter
 from sensorium.server.realtime_route import Realtime
 from sensorium.server.responses import Responses
+from sensorium.server.responses_compact import Compactions
 from sensorium.server.speech import Speech
 from sensorium.server.transcription import Transcriptions
 from sensorium.server.usage import UsageReports
@@ -62,7 +63,8 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     meter = Meter(Limits(config.limits), state.usage, engine.info)
     answering = Answering(engine, config, metrics, meter)
     files = Files(config, state.store, state.objects)
-    responses = Responses(answering, config, decoders, state.store, files, pictures)
+    compactions = Compactions(state.sealer)
+    responses = Responses(answering, config, decoders, state.store, files, pictures, compactions)
     realtime = Realtime(engine, config, metrics, decoders, meter, pictures)
 
     @asynccontextmanager
@@ -87,7 +89,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
         responses.routes(),
         files.routes(),
         Images(answering, config, decoders, files, pictures, PictureLinks(state.objects)).routes(),
-        Conversations(config, state.store).routes(),
+        Conversations(config, state.store, compactions).routes(),
         Completions(answering, config, pictures).routes(),
         Embeddings(engine, config, metrics, meter).routes(),
         Speech(answering, config, meter, speech).routes(),

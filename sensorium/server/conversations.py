@@ -19,9 +19,10 @@ from sensorium.server.config import ServerConfig
 from sensorium.server.errors import invalid, validated
 from sensorium.server.listing import Json, PageQuery, list_body, not_found, page_body, page_found
 from sensorium.server.query import Query, read_query
+from sensorium.server.responses_compact import Compactions
 from sensorium.server.responses_items import Item, ItemReference
 from sensorium.server.responses_kept import CONVERSATION, distinct
-from sensorium.server.responses_messages import resource
+from sensorium.server.responses_messages import Placed, resource
 from sensorium.server.responses_request import Include
 from sensorium.server.wire import Metadata, Wire
 
@@ -55,9 +56,10 @@ R = TypeVar("R", bound=Wire)
 
 
 class Conversations:
-    def __init__(self, config: ServerConfig, store: Store) -> None:
+    def __init__(self, config: ServerConfig, store: Store, compactions: Compactions) -> None:
         self._config = config
         self._store = store
+        self._compactions = compactions
 
     def routes(self) -> APIRouter:
         router = APIRouter(prefix="/v1/conversations")
@@ -73,7 +75,7 @@ class Conversations:
 
     async def create(self, http: Request) -> Response:
         request = await self._read(http, CreateRequest)
-        items = _resources(request.items or ())
+        items = await self._resources(request.items or (), http.state.project)
         made = StoredObject(
             kind=CONVERSATION,
             id=f"conv_{secrets.token_hex(24)}",
@@ -105,7 +107,7 @@ class Conversations:
 
     async def add(self, http: Request, id: str) -> Response:
         read_query(http, ItemQuery)
-        items = _resources((await self._read(http, ItemsRequest)).items)
+        items = await self._resources((await self._read(http, ItemsRequest)).items, http.state.project)
         try:
             is_there = await self._store.append(
                 CONVERSATION, id, http.state.project, [Held(item["id"], item) for item in items]
@@ -150,12 +152,13 @@ class Conversations:
     async def _read(self, http: Request, model: type[R]) -> R:
         return validated(model, await read_json(http, self._config))
 
-
-def _resources(items: Sequence[Item]) -> list[Json]:
-    for index, item in enumerate(items):
-        if isinstance(item, ItemReference):
-            raise invalid("A conversation holds items, not references to them.", f"items[{index}].type")
-    return distinct([resource(item) for item in items])
+    async def _resources(self, items: Sequence[Item], project: str) -> list[Json]:
+        for index, item in enumerate(items):
+            if isinstance(item, ItemReference):
+                raise invalid("A conversation holds items, not references to them.", f"items[{index}].type")
+        located = [Placed(f"items[{index}]", item) for index, item in enumerate(items)]
+        await self._compactions.expand(located, project)  # so that none is kept that will be refused later
+        return distinct([resource(item) for item in items])
 
 
 def _body(conversation: StoredObject) -> dict[str, Any]:

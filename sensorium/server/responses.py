@@ -16,7 +16,7 @@ import pydantic_core
 import structlog
 from fastapi import APIRouter, Request, Response
 
-from sensorium.engine.request import SamplingParams
+from sensorium.engine.request import SamplingParams, Usage
 from sensorium.messages import Message
 from sensorium.platform.store import Store
 from sensorium.server.answering import Answering, Question
@@ -32,6 +32,7 @@ from sensorium.server.logs import describe
 from sensorium.server.media import MediaReader
 from sensorium.server.picture_out import PictureWriter
 from sensorium.server.responses_background import Background, Running
+from sensorium.server.responses_compact import Compactions, CompactRequest
 from sensorium.server.responses_drawing import drawing_of, wanted_caption
 from sensorium.server.responses_items import ItemReference, UserMessage
 from sensorium.server.responses_kept import Kept, distinct, placed
@@ -41,6 +42,8 @@ from sensorium.server.responses_request import (
     Asked,
     CountRequest,
     ResponseRequest,
+    Thread,
+    refuse_nothing,
     refuse_prompt,
     refuse_unsupported,
     sampling_params,
@@ -50,7 +53,8 @@ from sensorium.server.responses_stored import StoredResponses
 log = structlog.get_logger()
 
 ROUTE = "/v1/responses"
-_SHARE_FOR_ANSWER = 8  # of the context this part is kept free for the answer when turns are forgotten
+# of the context this part is kept free when turns are forgotten: for the answer, and by a compaction for what follows
+_SHARE_FOR_ANSWER, _SHARE_FOR_MORE = 8, 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,14 +78,8 @@ class _Job:
 
 
 class _Conversation(NamedTuple):
-    """What was said before, and what the request itself adds."""
-
-    before: list[Placed]
-    own: list[Placed]
-
-    @property
-    def items(self) -> list[Placed]:
-        return [*self.before, *self.own]
+    items: list[Placed]  # what was said, all of it, with what compactions stand for in their places
+    own: list[Placed]  # what the request itself adds, as it was sent
 
 
 class Responses:
@@ -95,6 +93,7 @@ class Responses:
         store: Store,
         files: Files,
         pictures: PictureWriter,
+        compactions: Compactions,
     ) -> None:
         self._info = answering.info
         self._config = config
@@ -103,12 +102,14 @@ class Responses:
         self._store = store
         self._files = files
         self._pictures = pictures
+        self._compactions = compactions
         self._background = Background(max_running=config.max_concurrent_requests)
 
     def routes(self) -> APIRouter:
         router = APIRouter()
         router.post(ROUTE)(self.create)
         router.post(f"{ROUTE}/input_tokens")(self.count)
+        router.post(f"{ROUTE}/compact")(self.compact)
         router.include_router(StoredResponses(self._config, self._background, self._kept).routes())
         return router
 
@@ -138,6 +139,22 @@ class Responses:
         messages = await self._messages(asked, conversation, self._media(kept.project), None)
         num_tokens = await self._answering.count(messages)
         return _json({"object": "response.input_tokens", "input_tokens": num_tokens})
+
+    async def compact(self, http: Request) -> Response:
+        """The conversation without its oldest turns, as many as it takes to leave half of the context free."""
+        asked = validated(CompactRequest, await read_json(http, self._config))
+        model = asked.model or self._info.model
+        check_model(model, self._info, self._config, param="model")
+        refuse_nothing(asked)
+        kept = self._kept(http.state.project)
+        async with await self._answering.charge(http.state, model, [], []) as charge:
+            conversation = await self._conversation(asked, kept)
+            turns = await read_turns(conversation.items, self._media(kept.project), may_forget=True)
+            told = opening(asked.instructions, [])
+            turns = await self._fitting(told, turns, self._info.max_tokens // _SHARE_FOR_MORE)
+            body = await self._compactions.compact(turns, kept.project)
+            charge.add(Usage())
+        return _json(body)
 
     def _kept(self, project: str) -> Kept:
         return Kept(self._store, project, max_items=self._info.max_tokens)
@@ -190,13 +207,14 @@ class Responses:
         files = self._files.reader(project)
         return MediaReader(self._config, self._info, self._decoders, prompt_param="input", files=files)
 
-    async def _conversation(self, asked: Asked, kept: Kept) -> _Conversation:
+    async def _conversation(self, asked: Thread, kept: Kept) -> _Conversation:
         before: list[Placed] = []
         if asked.conversation_id:
             before = placed("conversation", await kept.items_of(asked.conversation_id))
         elif asked.previous_response_id:
             before = placed("previous_response_id", await kept.thread(asked.previous_response_id))
-        return _Conversation(before, await _own_items(asked, before, kept))
+        own = await _own_items(asked, before, kept)
+        return _Conversation(await self._compactions.expand([*before, *own], kept.project), own)
 
     async def _messages(
         self, asked: Asked, conversation: _Conversation, media: MediaReader, max_output_tokens: int | None
@@ -206,13 +224,13 @@ class Responses:
         may_forget = asked.truncation == "auto"
         turns = await read_turns(conversation.items, media, may_forget=may_forget)
         if may_forget:
-            turns = await self._fitting(told, turns, max_output_tokens)
+            spare = self._info.max_tokens // _SHARE_FOR_ANSWER
+            turns = await self._fitting(told, turns, min(spare, max_output_tokens or spare))
         return [*told, *(message for turn in turns for message in turn.messages)]
 
-    async def _fitting(self, told: Sequence[Message], turns: list[Turn], max_output_tokens: int | None) -> list[Turn]:
-        """The newest turns, as many as leave room for an answer."""
-        spare = self._info.max_tokens // _SHARE_FOR_ANSWER
-        room = self._info.max_tokens - min(spare, max_output_tokens or spare) - await self._answering.count(told)
+    async def _fitting(self, told: Sequence[Message], turns: list[Turn], spare_tokens: int) -> list[Turn]:
+        """The newest turns, as many as leave so much of the context free."""
+        room = self._info.max_tokens - spare_tokens - await self._answering.count(told)
         sizes = [await self._answering.count(turn.messages) for turn in turns]
         while len(turns) > 1 and sum(sizes) > room:
             turns = forget(turns)
@@ -273,7 +291,7 @@ class Responses:
                 yield told
 
 
-async def _own_items(asked: Asked, before: Sequence[Placed], kept: Kept) -> list[Placed]:
+async def _own_items(asked: Thread, before: Sequence[Placed], kept: Kept) -> list[Placed]:
     """The input, whose text alone is a user's message, with what it refers to in its place."""
     if isinstance(asked.input, str):
         return [Placed("input", UserMessage(role="user", content=asked.input))]

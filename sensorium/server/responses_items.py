@@ -10,8 +10,9 @@ from sensorium.server.chat_request import InputAudio
 from sensorium.server.film_in import MAX_FPS, MIN_FPS
 from sensorium.server.wire import TEXT_OR_PARTS, TaggedStr, Wire, tagged_by
 
-Status: TypeAlias = Literal["in_progress", "completed", "incomplete"]
+MAX_SEALED_CHARS = 20 * 2**20  # of a compaction, by the contract
 
+Status: TypeAlias = Literal["in_progress", "completed", "incomplete"]
 
 ItemId: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 
@@ -159,6 +160,15 @@ class ImageGenerationCall(Wire):
     size: str | None = None
 
 
+class Compaction(Wire):
+    """Stands for a conversation that POST /v1/responses/compact has made shorter."""
+
+    type: Literal["compaction"]
+    encrypted_content: Annotated[str, Field(max_length=MAX_SEALED_CHARS)]
+    id: ItemId | None = None
+    created_by: str | None = None
+
+
 class ItemReference(Wire):
     """Stands for an item that is kept here, by its id."""
 
@@ -182,6 +192,7 @@ Item: TypeAlias = Annotated[
     | Annotated[FunctionCall, Tag("<function_call>")]
     | Annotated[FunctionCallOutput, Tag("<function_call_output>")]
     | Annotated[ImageGenerationCall, Tag("<image_generation_call>")]
+    | Annotated[Compaction, Tag("<compaction>")]
     | Annotated[ItemReference, Tag("<item_reference>")],
     Discriminator(_kind),
 ]

@@ -11,6 +11,7 @@ from sensorium.server.errors import APIError, invalid, missing, unsupported
 from sensorium.server.media import GivenFile, MediaReader
 from sensorium.server.responses_items import (
     AssistantMessage,
+    Compaction,
     ContentPart,
     FunctionCall,
     FunctionCallOutput,
@@ -42,6 +43,7 @@ class Turn(NamedTuple):
     """What a user says and everything up to when the user speaks again."""
 
     messages: list[Message]
+    items: list[Placed]  # that they were made of
 
 
 def opening(instructions: str | None, functions: Sequence[FunctionTool]) -> list[Message]:
@@ -66,20 +68,22 @@ async def read_turns(items: Sequence[Placed], media: MediaReader, *, may_forget:
     spans = _split(items)
     for index in range(len(spans) - 1, -1, -1):
         try:
-            turns.insert(0, Turn(await _messages(spans[index], media)))
+            turns.insert(0, Turn(await _messages(spans[index], media), spans[index]))
         except APIError as error:
             is_newest = index == len(spans) - 1
             if not may_forget or is_newest or error.code != "context_length_exceeded":
                 raise
             told = [placed for span in spans[: index + 1] for placed in span if _is_told(placed.item)]
-            return [Turn(await _messages(told, media)), *turns]
+            return [Turn(await _messages(told, media), told), *turns]
     return turns
 
 
 def forget(turns: Sequence[Turn]) -> list[Turn]:
     """The turns without the oldest, of which only what the system said stays."""
-    told = [message for message in turns[0].messages if message.role == "system"]
-    return [Turn([*told, *turns[1].messages]), *turns[2:]]
+    oldest, next = turns[:2]
+    told = [message for message in oldest.messages if message.role == "system"]
+    told_items = [placed for placed in oldest.items if _is_told(placed.item)]
+    return [Turn([*told, *next.messages], [*told_items, *next.items]), *turns[2:]]
 
 
 def _check_calls(items: Sequence[Placed]) -> None:
@@ -122,7 +126,7 @@ async def _messages(items: Sequence[Placed], media: MediaReader) -> list[Message
             result = await _content(item.output, media, f"{param}.output", is_result=True)
             messages.append(Message(role="tool", parts=tuple(result), tool_call_id=item.call_id))
         else:
-            assert not isinstance(item, ItemReference), "references are looked up before"
+            assert not isinstance(item, ItemReference | Compaction), "what an item stands for is looked up before"
             role = "system" if _is_told(item) else "user"
             parts = await _content(item.content, media, f"{param}.content")
             messages.append(Message(role=role, parts=tuple(parts)))
@@ -206,6 +210,8 @@ def resource(item: Item) -> Json:
             kept = {"call_id": item.call_id, "output": output}
         case ImageGenerationCall():
             return {**item.model_dump(exclude_none=True), "result": item.result, "status": item.status or "completed"}
+        case Compaction():
+            return {"id": item.id or new_id(item.type), **item.model_dump(include={"type", "encrypted_content"})}
         case ItemReference():
             raise AssertionError("references are looked up before")
         case _:
@@ -220,7 +226,13 @@ def resource(item: Item) -> Json:
 
 
 def new_id(kind: str) -> str:
-    prefixes = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "image_generation_call": "ig"}
+    prefixes = {
+        "message": "msg",
+        "function_call": "fc",
+        "function_call_output": "fco",
+        "image_generation_call": "ig",
+        "compaction": "cmp",
+    }
     return f"{prefixes[kind]}_{secrets.token_hex(16)}"
 
 

@@ -142,12 +142,21 @@ class NamedConversation(Wire):
     id: str
 
 
-class Asked(Wire):
-    """What makes a prompt: the fields that POST /v1/responses shares with POST /v1/responses/input_tokens."""
+class Thread(Wire):
+    """What was said: the fields that every request has which reads a conversation."""
 
     input: Annotated[TaggedStr | Items, TEXT_OR_PARTS] | None = None
     instructions: str | None = None
     previous_response_id: str | None = None
+
+    @property
+    def conversation_id(self) -> str | None:
+        return None
+
+
+class Asked(Thread):
+    """What makes a prompt: the fields that POST /v1/responses shares with POST /v1/responses/input_tokens."""
+
     conversation: Annotated[TaggedStr | Annotated[NamedConversation, Tag("<named>")], _TEXT_OR_NAMED] | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     tool_choice: ToolChoiceParam | None = None
@@ -250,7 +259,7 @@ def refuse_unsupported(request: ResponseRequest) -> None:
     refusals = (
         (request.max_tool_calls is not None, "max_tool_calls", "calls are not counted"),
         (request.prompt, "prompt", "stored prompts are not available"),
-        (request.context_management, "context_management", "use `truncation` instead"),
+        (request.context_management, "context_management", "use `truncation`, or POST /v1/responses/compact"),
     )
     for asked_for, param, what in refusals:
         if asked_for:
@@ -270,9 +279,14 @@ def refuse_prompt(asked: Asked) -> None:
     if asked.previous_response_id and asked.conversation_id:
         message = "Give 'previous_response_id' or 'conversation', not both."
         raise invalid(message, "previous_response_id", "mutually_exclusive_parameters")
+    refuse_nothing(asked)
+    _refuse_tools(asked)
+
+
+def refuse_nothing(asked: Thread) -> None:
+    """Raises APIError where nothing was said at all."""
     if not asked.input and not asked.previous_response_id and not asked.conversation_id:
         raise missing("input") if asked.input is None else invalid("'input' is empty.", "input")
-    _refuse_tools(asked)
 
 
 def _refuse_tools(asked: Asked) -> None:

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 
 from sensorium.server.chat_request import ChatRequest
+from sensorium.server.responses_compact import CompactRequest
 from sensorium.server.responses_request import CountRequest, ResponseRequest
+from sensorium.server.wire import Wire
 from tests.server.film_samples import film_part, movie
 from tests.server.samples import b64, data_url, picture, wav
 
@@ -40,6 +42,7 @@ ITEMS = st.sampled_from(
         {"type": "function_call", "call_id": "c", "name": "add", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "c", "output": "3"},
         {"type": "image_generation_call", "id": "ig_1", "result": "AAAA", "status": "completed"},
+        {"type": "compaction", "id": "cmp_1", "encrypted_content": "AAAA"},
         {"type": "item_reference", "id": "msg_1"},
     ]
 )
@@ -196,10 +199,11 @@ _ACCOUNT: dict[str, Any] = {"name": "a", "expires_in_seconds": 60}
 
 
 @st.composite
-def counted(draw: st.DrawFn) -> Any:
+def less_of_responses(draw: st.DrawFn, model: type[Wire]) -> Any:
+    """Mostly those fields of a request that `model` has."""
     asked = draw(asked_for_responses())
     is_known = isinstance(asked, dict) and draw(st.integers(0, 3))
-    return {name: value for name, value in asked.items() if name in CountRequest.model_fields} if is_known else asked
+    return {name: value for name, value in asked.items() if name in model.model_fields} if is_known else asked
 
 
 _PROJECTS = "/v1/organization/projects"
@@ -208,7 +212,8 @@ BODIES: Mapping[str, st.SearchStrategy[Any]] = {
     "/v1/chat/completions": requests() | damaged(HELD),
     "/v1/chat/completions/{}": damaged(_LABELS),
     "/v1/responses": asked_for_responses(),
-    "/v1/responses/input_tokens": counted(),
+    "/v1/responses/compact": less_of_responses(CompactRequest),
+    "/v1/responses/input_tokens": less_of_responses(CountRequest),
     "/v1/responses/{}/cancel": JSON,
     "/v1/conversations": damaged(_CONVERSATION),
     "/v1/conversations/{}": damaged(_LABELS),
