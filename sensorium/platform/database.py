@@ -73,6 +73,14 @@ class Database:
     def in_memory(self) -> bool:
         return isinstance(self._engine.pool, StaticPool)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is made for several servers at once: PostgreSQL."""
+        return self._engine.dialect.name == "postgresql"
+
+    def hold(self) -> Held:
+        return Held(self._engine)
+
     async def read(self, work: Callable[[Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._run, work, False)
 
@@ -95,6 +103,50 @@ class Database:
             return work(connection)
 
 
+class Held:
+    """One connection, for what lasts as long as it does, such as session locks. It is made again if it breaks.
+
+    Every statement is a transaction of its own.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._driver: Any = engine.dialect.dbapi  # whose errors come of statements that are put to it directly
+        self._connection: Connection | None = None
+        self._thread = ThreadPoolExecutor(1, "sensorium-held")
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+
+    def close(self) -> None:
+        self._thread.submit(self._close).result()
+        self._thread.shutdown()
+
+    def _run(self, work: Callable[[Connection], T]) -> T:
+        for last in (False, True):
+            if self._connection is None:
+                self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            try:
+                return work(self._connection)
+            except (
+                OperationalError,
+                self._driver.OperationalError,
+            ):  # the server has gone, with all that the connection held: maybe it is back
+                self._close()
+                if last:
+                    raise
+            finally:
+                if self._connection is not None:
+                    self._connection.rollback()
+        raise AssertionError("the last attempt returns or raises")
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.invalidate()  # not back to the pool: what it holds has to go
+            self._connection.close()
+            self._connection = None
+
+
 def _read_url(text: str) -> URL:
     try:
         url = make_url(text)
@@ -111,7 +163,8 @@ def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "postgresql":
         try:
             # a connection that the server has dropped meanwhile is made again
-            return create_engine(url, pool_size=_POSTGRES_CONNECTIONS, max_overflow=0, pool_pre_ping=True)
+            most = _POSTGRES_CONNECTIONS + 1  # one may be held
+            return create_engine(url, pool_size=most, max_overflow=0, pool_pre_ping=True)
         except ModuleNotFoundError:
             raise ValueError("PostgreSQL needs its driver: pip install 'sensorium[postgres]'") from None
     options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_S, "check_same_thread": False}}

@@ -4,18 +4,25 @@ A minute's allowance is a bucket that fills as it is used and drains evenly: the
 I.371), in which what was reserved can be given back and what was taken beyond it stays owed. The library `limits`
 counts in windows and has no way to give back.
 
-Every process counts for itself, in memory: a server that starts again starts with empty buckets.
+Buckets are in memory, and empty in a server that starts again, or in the PostgreSQL that several servers share
+(`sensorium/platform/shared_limits.py`).
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple, Protocol
 
 Kind = Literal["requests", "tokens", "audio_s"]
+Amounts = Mapping[Kind, float]
+
+SLACK = 1e-9  # of a float that should be whole
 
 _UNITS: Mapping[Kind, str] = {
     "requests": "requests per min (RPM)",
@@ -82,17 +89,24 @@ class Allowance(NamedTuple):
 class LimitReached(Exception):
     """`retry_after_s` is None where waiting doesn't help: the request is too large, or the quota is used up."""
 
-    def __init__(self, message: str, kind: Kind | Literal["quota", "sessions"], retry_after_s: float | None) -> None:
+    def __init__(
+        self,
+        message: str,
+        kind: Kind | Literal["quota", "sessions"],
+        retry_after_s: float | None,
+        allowances: Mapping[Kind, Allowance] | None = None,
+    ) -> None:
         super().__init__(message)
+        self.allowances = allowances or {}
         self.kind = kind
         self.retry_after_s = retry_after_s
 
 
 @dataclass(kw_only=True)
-class _Bucket:
+class Bucket:
     limit: int
     used: float = 0.0
-    at_s: float = 0.0  # when that much was used, on the monotonic clock
+    at_s: float = 0.0  # when that much was used, on the clock of whoever asks
 
     def take(self, amount: float, now_s: float) -> None:
         """Less than nothing gives back. What is gone for more than the limit stays owed."""
@@ -102,25 +116,97 @@ class _Bucket:
     def wait_s(self, amount: float, now_s: float) -> float:
         """Until there is room for so much; 0 now."""
         too_much = self._left_in(now_s) + amount - self.limit
-        return max(0.0, too_much / self._drains_per_s) if too_much > 1e-9 else 0.0
+        return max(0.0, too_much / self.drains_per_s) if too_much > SLACK else 0.0
 
     def allowance(self, now_s: float) -> Allowance:
         used = self._left_in(now_s)
-        reset_s = used / self._drains_per_s if used else 0.0
-        return Allowance(self.limit, max(0, int(self.limit - used + 1e-9)), reset_s)
+        reset_s = used / self.drains_per_s if used else 0.0
+        return Allowance(self.limit, max(0, int(self.limit - used + SLACK)), reset_s)
 
     def _left_in(self, now_s: float) -> float:
-        return max(0.0, self.used - (now_s - self.at_s) * self._drains_per_s)
+        return max(0.0, self.used - (now_s - self.at_s) * self.drains_per_s)
 
     @property
-    def _drains_per_s(self) -> float:
+    def drains_per_s(self) -> float:
         return self.limit / 60
 
 
 @dataclass(kw_only=True)
-class _Quota:
-    month: str  # of the calendar
-    used: int  # tokens, reserved ones included
+class Standing:
+    """What a caller has used of a rule."""
+
+    buckets: Mapping[Kind, Bucket]  # of the kinds that the rule limits
+    month: str = ""  # of the calendar; empty: it has not been told yet what was used in it
+    month_tokens: int = 0  # reserved ones included
+
+    def has_room(self, rule: LimitRule, amounts: Amounts, now_s: float) -> bool:
+        within = all(not bucket.wait_s(amounts[kind], now_s) for kind, bucket in self.buckets.items())
+        return within and (rule.tokens_per_month or math.inf) >= self.month_tokens + amounts["tokens"]
+
+    def take(self, amounts: Amounts, now_s: float) -> None:
+        for kind, bucket in self.buckets.items():
+            bucket.take(amounts[kind], now_s)
+        self.month_tokens += int(amounts["tokens"])
+
+
+class Counters(Protocol):
+    """Where it is counted what every caller has used of every rule."""
+
+    async def take(self, rule: LimitRule, caller: Caller, amounts: Amounts) -> tuple[bool, Standing]:
+        """Takes all of it, or nothing. Whether it was taken, and how things stand then."""
+        ...
+
+    def give_back(self, rule: LimitRule, caller: Caller, amounts: Amounts, standing: Standing) -> None:
+        """Or takes more, where less than nothing is given back. Doesn't wait. `standing` is that of `take`, and is put
+        right too."""
+        ...
+
+    async def begin_month(self, rule: LimitRule, caller: Caller, used_tokens: int) -> None:
+        """Tells what was used this month. Whoever tells it first is believed."""
+        ...
+
+    async def open_session(self, rule: LimitRule, caller: Caller) -> Callable[[], None] | None:
+        """Counts a call until the function that it returns is called. None: there are as many as there may be."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class InMemory:
+    """Counters of one server."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._standings: dict[tuple[LimitRule, Caller], Standing] = {}
+        self._sessions: Counter[tuple[LimitRule, Caller]] = Counter()
+
+    async def take(self, rule: LimitRule, caller: Caller, amounts: Amounts) -> tuple[bool, Standing]:
+        standing, now_s = self._standing(rule, caller), self._clock()
+        has_room = standing.month == month_of(rule) and standing.has_room(rule, amounts, now_s)
+        if has_room:
+            standing.take(amounts, now_s)
+        return has_room, standing
+
+    def give_back(self, rule: LimitRule, caller: Caller, amounts: Amounts, standing: Standing) -> None:
+        standing.take(negative(amounts), self._clock())  # which is the very one that is kept
+
+    async def begin_month(self, rule: LimitRule, caller: Caller, used_tokens: int) -> None:
+        standing = self._standing(rule, caller)
+        if standing.month != this_month():
+            standing.month, standing.month_tokens = this_month(), used_tokens
+
+    async def open_session(self, rule: LimitRule, caller: Caller) -> Callable[[], None] | None:
+        place = (rule, caller)
+        if self._sessions[place] >= (rule.sessions or 0):
+            return None
+        self._sessions[place] += 1
+        return lambda: self._sessions.subtract((place,))
+
+    async def close(self) -> None:
+        pass
+
+    def _standing(self, rule: LimitRule, caller: Caller) -> Standing:
+        return self._standings.setdefault((rule, caller), Standing(buckets=buckets_of(rule)))
 
 
 class Reservation:
@@ -128,121 +214,115 @@ class Reservation:
 
     def __init__(
         self,
-        taken: Mapping[Kind, float],
-        buckets: Mapping[Kind, _Bucket],
-        quota: _Quota | None,
+        taken: Amounts,
+        standing: Standing,
         clock: Callable[[], float],
+        give_back: Callable[[Amounts, Standing], None] = lambda amounts, standing: None,
     ) -> None:
         self._taken = taken
-        self._buckets = buckets
-        self._quota = quota
+        self._standing = standing
         self._clock = clock
+        self._give_back = give_back
         self._settled = False
 
     def settle(self, *, requests: int = 1, tokens: int, audio_s: float = 0.0) -> None:
         """All zeros: as if the request had never been."""
         assert not self._settled
         self._settled = True
-        true: dict[Kind, float] = {"requests": requests, "tokens": tokens, "audio_s": audio_s}
-        for kind, bucket in self._buckets.items():
-            bucket.take(true[kind] - self._taken[kind], self._clock())
-        if self._quota is not None:
-            self._quota.used += tokens - int(self._taken["tokens"])
+        true: Amounts = {"requests": requests, "tokens": tokens, "audio_s": audio_s}
+        self._give_back({kind: taken - true[kind] for kind, taken in self._taken.items()}, self._standing)
 
     def allowances(self) -> Mapping[Kind, Allowance]:
         """Where the limits stand that there are."""
-        return {kind: bucket.allowance(self._clock()) for kind, bucket in self._buckets.items()}
+        return _allowances(self._standing.buckets, self._clock())
+
+
+async def _nothing(caller: Caller, rule: LimitRule) -> int:
+    return 0
 
 
 class Limits:
     """The first rule that is for a caller and a model holds; without one there is no limit."""
 
-    def __init__(self, rules: Sequence[LimitRule] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        rules: Sequence[LimitRule] = (),
+        counters: Counters | None = None,
+        *,
+        used_this_month: Callable[[Caller, LimitRule], Awaitable[int]] = _nothing,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`used_this_month` is asked for the tokens of a rule that has a quota, when counting begins."""
         self.rules = tuple(rules)
+        self._counters = counters or InMemory(clock)
+        self._used_this_month = used_this_month
         self._clock = clock
-        # by rule and caller
-        self._buckets: dict[tuple[int, Caller, Kind], _Bucket] = {}
-        self._quotas: dict[tuple[int, Caller], _Quota] = {}
-        self._sessions: dict[tuple[int, Caller], int] = {}
 
-    def untold_quota(self, caller: Caller, model: str) -> LimitRule | None:
-        """The rule that gives the caller a quota whose use has not been told yet this month."""
-        index, rule = self._rule(caller, model)
-        if rule is None or rule.tokens_per_month is None:
-            return None
-        quota = self._quotas.get((index, caller))
-        return rule if quota is None or quota.month != this_month() else None
-
-    def begin_month(self, caller: Caller, model: str, used_tokens: int) -> None:
-        """Tells what the caller has used this month, of the models of the rule that is for this one."""
-        index, _ = self._rule(caller, model)
-        self._quotas[index, caller] = _Quota(month=this_month(), used=used_tokens)
-
-    def reserve(self, caller: Caller, model: str, *, tokens: int, audio_s: float = 0.0) -> Reservation:
+    async def reserve(self, caller: Caller, model: str, *, tokens: int, audio_s: float = 0.0) -> Reservation:
         """Takes one request and so much from the caller's allowances, or nothing. Raises LimitReached."""
-        index, rule = self._rule(caller, model)
-        taken: dict[Kind, float] = {"requests": 1, "tokens": tokens, "audio_s": audio_s}
-        buckets: dict[Kind, _Bucket] = {}
-        quota = None
-        if rule is not None:
-            buckets = self._buckets_of(index, rule, caller)
-            for kind, bucket in buckets.items():
-                self._check(bucket, taken[kind], kind, model)
-            quota = self._quotas.get((index, caller)) if rule.tokens_per_month is not None else None
-            if quota is not None and quota.used + tokens > (rule.tokens_per_month or 0):
-                message = f"You exceeded your quota of {rule.tokens_per_month} tokens a month, used {quota.used}."
-                raise LimitReached(message, "quota", None)
-        for kind, bucket in buckets.items():
-            bucket.take(taken[kind], self._clock())
-        if quota is not None:
-            quota.used += tokens
-        return Reservation(taken, buckets, quota, self._clock)
+        amounts: Amounts = {"requests": 1, "tokens": tokens, "audio_s": audio_s}
+        if (rule := self._rule(caller, model)) is None:
+            return Reservation(amounts, Standing(buckets={}), self._clock)
+        while True:
+            has_room, standing = await self._counters.take(rule, caller, amounts)
+            if has_room:
+                give_back = partial(self._counters.give_back, rule, caller)
+                return Reservation(amounts, standing, self._clock, give_back)
+            if standing.month != month_of(rule):
+                await self._counters.begin_month(rule, caller, await self._used_this_month(caller, rule))
+                continue
+            # where nothing is to be raised, there is room again by now
+            self._refuse(rule, standing, amounts, model)
 
-    def allowances(self, caller: Caller, model: str) -> Mapping[Kind, Allowance]:
-        """Where the limits stand that there are."""
-        index, rule = self._rule(caller, model)
-        buckets = self._buckets_of(index, rule, caller) if rule is not None else {}
-        return {kind: bucket.allowance(self._clock()) for kind, bucket in buckets.items()}
-
-    def open_session(self, caller: Caller, model: str) -> Callable[[], None]:
+    async def open_session(self, caller: Caller, model: str) -> Callable[[], None]:
         """Counts a call until the function that it returns is called. Raises LimitReached."""
-        index, rule = self._rule(caller, model)
+        rule = self._rule(caller, model)
         if rule is None or rule.sessions is None:
             return lambda: None
-        place = (index, caller)
-        if self._sessions.get(place, 0) >= rule.sessions:
+        if (close := await self._counters.open_session(rule, caller)) is None:
             message = f"Limit reached for {model} on calls at once: Limit {rule.sessions}."
             raise LimitReached(message, "sessions", None)
-        self._sessions[place] = self._sessions.get(place, 0) + 1
-
-        def close() -> None:
-            self._sessions[place] -= 1
-
         return close
 
-    def _rule(self, caller: Caller, model: str) -> tuple[int, LimitRule | None]:
-        for index, rule in enumerate(self.rules):
-            if rule.is_for(caller, model):
-                return index, rule
-        return -1, None
+    async def close(self) -> None:
+        await self._counters.close()
 
-    def _buckets_of(self, index: int, rule: LimitRule, caller: Caller) -> dict[Kind, _Bucket]:
-        found: dict[Kind, _Bucket] = {}
-        for kind in _UNITS:
-            if (limit := rule.per_minute(kind)) is not None:
-                found[kind] = self._buckets.setdefault((index, caller, kind), _Bucket(limit=limit))
-        return found
+    def _rule(self, caller: Caller, model: str) -> LimitRule | None:
+        return next((rule for rule in self.rules if rule.is_for(caller, model)), None)
 
-    def _check(self, bucket: _Bucket, amount: float, kind: Kind, model: str) -> None:
+    def _refuse(self, rule: LimitRule, standing: Standing, amounts: Amounts, model: str) -> None:
         now_s = self._clock()
-        figures = (
-            f"Limit {bucket.limit}, Used {bucket.limit - bucket.allowance(now_s).remaining}, Requested {amount:.0f}"
-        )
-        if amount > bucket.limit:
-            raise LimitReached(f"Request too large for {model} on {_UNITS[kind]}: {figures}.", kind, None)
-        if wait_s := bucket.wait_s(amount, now_s):
-            message = f"Rate limit reached for {model} on {_UNITS[kind]}: {figures}."
-            raise LimitReached(f"{message} Please try again in {go_duration(wait_s)}.", kind, wait_s)
+        allowances = _allowances(standing.buckets, now_s)
+        for kind, bucket in standing.buckets.items():
+            used, amount = bucket.limit - allowances[kind].remaining, amounts[kind]
+            figures = f"Limit {bucket.limit}, Used {used}, Requested {amount:.0f}"
+            if amount > bucket.limit:
+                message = f"Request too large for {model} on {_UNITS[kind]}: {figures}."
+                raise LimitReached(message, kind, None, allowances)
+            if wait_s := bucket.wait_s(amount, now_s):
+                message = f"Rate limit reached for {model} on {_UNITS[kind]}: {figures}."
+                again = f"Please try again in {go_duration(wait_s)}."
+                raise LimitReached(f"{message} {again}", kind, wait_s, allowances)
+        if (quota := rule.tokens_per_month) is not None and standing.month_tokens + amounts["tokens"] > quota:
+            message = f"You exceeded your quota of {quota} tokens a month, used {standing.month_tokens}."
+            raise LimitReached(message, "quota", None, allowances)
+
+
+def buckets_of(rule: LimitRule) -> dict[Kind, Bucket]:
+    return {kind: Bucket(limit=limit) for kind in _UNITS if (limit := rule.per_minute(kind)) is not None}
+
+
+def negative(amounts: Amounts) -> Amounts:
+    return {kind: -amount for kind, amount in amounts.items()}
+
+
+def month_of(rule: LimitRule) -> str:
+    """The month whose use has to be known; empty without a quota."""
+    return this_month() if rule.tokens_per_month is not None else ""
+
+
+def _allowances(buckets: Mapping[Kind, Bucket], now_s: float) -> dict[Kind, Allowance]:
+    return {kind: bucket.allowance(now_s) for kind, bucket in buckets.items()}
 
 
 def this_month() -> str:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -151,4 +152,19 @@ secrets = Table(
     Column("name", String(32), primary_key=True),
     Column("value", String, nullable=False),  # in base64
     Column("created_at", BigInteger, nullable=False),
+)
+
+# what callers have used of their limits, where several servers count it together: see shared_limits.py
+allowances = Table(
+    "allowances",
+    schema,
+    Column("rule", String, primary_key=True),  # a digest of all that it says
+    Column("project", String, primary_key=True),
+    Column("api_key", String, primary_key=True),  # its id; empty: nobody asked for one
+    Column("requests", Double, nullable=False),  # in the bucket, at `at_s`
+    Column("tokens", Double, nullable=False),
+    Column("audio_s", Double, nullable=False),
+    Column("at_s", Double, nullable=False),  # since 1970, by the database's clock
+    Column("month", String(7), nullable=False),  # of the quota; empty: nobody has told what was used in it
+    Column("month_tokens", BigInteger, nullable=False),
 )

@@ -9,6 +9,7 @@ Prices are the operator's, and today's: costs are worked out when they are asked
 from __future__ import annotations
 
 import asyncio
+import calendar
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -22,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sensorium.engine.request import Usage
 from sensorium.platform.database import Database
+from sensorium.platform.limits import Caller, LimitRule, this_month
 from sensorium.platform.tables import usage
 
 _KEY = ("kind", "project", "api_key", "model", "size", "source", "batch")
@@ -166,6 +168,11 @@ class UsageLog:
         query = query.group_by(bucket, *groups).order_by(bucket, *groups)
         rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
         return [_sum(row, group_by) for row in rows]
+
+    async def used_this_month(self, caller: Caller, rule: LimitRule) -> int:
+        """Tokens of a caller, of the models that a rule is for."""
+        since_s = calendar.timegm(time.strptime(this_month(), "%Y-%m"))
+        return await self.tokens_since(since_s, caller.project, caller.key, rule.models)
 
     async def tokens_since(self, start_s: int, project: str, api_key: str, models: Sequence[str]) -> int:
         """Used by a key, of the models that match one of these patterns."""

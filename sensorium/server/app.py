@@ -17,6 +17,7 @@ from starlette.routing import Match
 from sensorium.engine.request import LiveEngine, SamplingParams
 from sensorium.messages import Message, Text
 from sensorium.platform.limits import Limits
+from sensorium.platform.shared_limits import InPostgres
 from sensorium.platform.state import State
 from sensorium.safety.provenance import Credentials, Identity
 from sensorium.server.access import Doorkeeper
@@ -56,11 +57,10 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     Raises ValueError where the state can't be opened.
     """
     state, doorkeeper, credentials = _open(config, engine.info.model)
-    pictures, speech = PictureWriter(credentials), SpeechWriter(config, credentials)
-    metrics = Metrics()
+    metrics, pictures, speech = Metrics(), PictureWriter(credentials), SpeechWriter(config, credentials)
     # of its own: the threads that asyncio shares out are many, and a decode may take a quarter of a gigabyte
     decoders = ThreadPoolExecutor(config.max_concurrent_decodes, thread_name_prefix="sensorium-decode")
-    meter = Meter(Limits(config.limits), state.usage, engine.info)
+    meter = Meter(_limits(config, state), state.usage, engine.info)
     answering = Answering(engine, config, metrics, meter)
     files = Files(config, state.store, state.objects)
     compactions = Compactions(state.sealer)
@@ -78,6 +78,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
         await responses.close()
         decoders.shutdown(wait=False, cancel_futures=True)
         await engine.close()
+        await meter.close()
         await state.aclose()
 
     app = FastAPI(lifespan=lifespan, redirect_slashes=False, openapi_url=None)
@@ -131,6 +132,11 @@ def _open(config: ServerConfig, model: str) -> tuple[State, Doorkeeper, Credenti
     except ValueError:
         state.close()
         raise
+
+
+def _limits(config: ServerConfig, state: State) -> Limits:
+    counters = InPostgres(state.database) if state.database.is_shared else None
+    return Limits(config.limits, counters, used_this_month=state.usage.used_this_month)
 
 
 async def _warm_up(engine: LiveEngine) -> None:

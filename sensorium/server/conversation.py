@@ -24,7 +24,9 @@ from sensorium.server.realtime_events import (
     InputAudioPart,
     InputImagePart,
     InputTextPart,
+    ItemReference,
     NewItem,
+    ResponseOptions,
 )
 
 FRAME_MS = 80  # of an engine's sound, as `Spoken` counts it
@@ -217,6 +219,22 @@ def _filmed(frames: Sequence[Content]) -> Video:
     times_ms = [frame.time_ms or 0.0 for frame in frames]
     images = [frame.image for frame in frames if isinstance(frame.image, Image)]
     return Video(frames=tuple(images), times_ms=tuple(time_ms - times_ms[0] for time_ms in times_ms))
+
+
+async def read_prompt(
+    options: ResponseOptions, conversation: Conversation, media: MediaReader, *, format: WireFormat, rate_hz: int
+) -> list[Item]:
+    """What a response is about: the conversation, or items of its own. Raises APIError as `read_item` does."""
+    if options.input is None:
+        return list(conversation)
+    items: list[Item] = []
+    for index, new in enumerate(options.input):
+        if isinstance(new, ItemReference):
+            items.append(conversation.find(new.id))
+        else:
+            param = f"response.input[{index}]"
+            items.append(await read_item(new, media, format=format, rate_hz=rate_hz, param=param))
+    return items
 
 
 async def read_item(new: NewItem, media: MediaReader, *, format: WireFormat, rate_hz: int, param: str) -> Item:

@@ -11,9 +11,7 @@ that is not known, what was reserved stays taken, and the request is counted.
 from __future__ import annotations
 
 import asyncio
-import calendar
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -29,7 +27,6 @@ from sensorium.platform.limits import (
     Limits,
     Reservation,
     go_duration,
-    this_month,
 )
 from sensorium.platform.usage import Record, UsageKind, UsageLog, Used
 from sensorium.server.access import ANYONE, Access
@@ -110,26 +107,12 @@ class Meter:
 
         Raises APIError 429 where a limit is reached.
         """
-        await self.prepare(state, model)
-        return self.reserve(state, model, tokens=tokens, **what)
-
-    async def prepare(self, state: Any, model: str) -> None:
-        """Finds out what there is to know of the caller's quota, before `reserve`, which doesn't wait."""
-        caller = _caller(state)
-        if (rule := self._limits.untold_quota(caller, model)) is not None:
-            since_s = calendar.timegm(time.strptime(this_month(), "%Y-%m"))
-            used = await self._usage.tokens_since(since_s, caller.project, caller.key, rule.models)
-            if self._limits.untold_quota(caller, model) is not None:  # nobody has been faster
-                self._limits.begin_month(caller, model, used)
-
-    def reserve(self, state: Any, model: str, *, tokens: int, **what: Unpack[What]) -> Charge:
-        """As `begin`, where `prepare` has been waited for."""
         caller = _caller(state)
         audio_s = what.get("audio_s", 0.0)
         try:
-            reservation = self._limits.reserve(caller, model, tokens=tokens, audio_s=audio_s)
+            reservation = await self._limits.reserve(caller, model, tokens=tokens, audio_s=audio_s)
         except LimitReached as reached:
-            state.limit_headers = _headers(self._limits.allowances(caller, model))
+            state.limit_headers = _headers(reached.allowances)
             raise _refusal(reached) from None
         state.limit_headers = _headers(reservation.allowances())
         record = Record(
@@ -143,12 +126,15 @@ class Meter:
         )
         return Charge(reservation, self._usage, record, audio_s=audio_s, audio_tokens_per_s=self._audio_tokens_per_s)
 
-    def open_session(self, state: Any, model: str) -> Callable[[], None]:
+    async def open_session(self, state: Any, model: str) -> Callable[[], None]:
         """Counts a call until the function that it returns is called. Raises APIError 429."""
         try:
-            return self._limits.open_session(_caller(state), model)
+            return await self._limits.open_session(_caller(state), model)
         except LimitReached as reached:
             raise _refusal(reached) from None
+
+    async def close(self) -> None:
+        await self._limits.close()
 
     def estimate_tokens(self, messages: Sequence[Message]) -> int:
         """About how many tokens a prompt takes, before it is rendered."""

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from concurrent.futures import Executor
-from contextlib import aclosing, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Any, NamedTuple
 
 import structlog
@@ -37,6 +37,7 @@ from sensorium.server.conversation import (
     Transcripts,
     new_id,
     read_item,
+    read_prompt,
 )
 from sensorium.server.errors import APIError, from_validation, internal, invalid
 from sensorium.server.logs import describe
@@ -52,7 +53,6 @@ from sensorium.server.realtime_events import (
     ClientEvent,
     ItemCreate,
     ItemDelete,
-    ItemReference,
     ItemRetrieve,
     ItemTruncate,
     ResponseCancel,
@@ -243,11 +243,13 @@ class Call:
         return session_body(self.session, head, model=self._model, transcribes=self.transcribes)
 
     async def _create_item(self, event: ItemCreate) -> None:
-        media = MediaReader(self._config, self._engine.info, self._threads.decoders)
-        format = self.session.audio.input.format.type
+        media, format = self._media(), self.session.audio.input.format.type
         item = await read_item(event.item, media, format=format, rate_hz=self._rate_hz, param="item")
         before = self.conversation.add(item, after=event.previous_item_id)
         await self._tell_item(item, before)
+
+    def _media(self) -> MediaReader:
+        return MediaReader(self._config, self._engine.info, self._threads.decoders)
 
     async def _tell_item(self, item: Item, before: str | None) -> None:
         await self.send("conversation.item.added", previous_item_id=before, item=item.wire())
@@ -282,9 +284,18 @@ class Call:
             raise invalid("A transcription session has no responses.", None, "response_not_supported")
         check_response(options, self._engine.info, self._config)
         calls = await realtime_tools.held(self.session, options)
-        await self._meter.prepare(self._socket.state, self._model)
-        in_conversation = options.conversation == "auto"
-        if in_conversation and any(reply.in_conversation for reply in self._replies.values()):
+        self._check_free(options)
+        limit = chosen_limit(options, self.session)
+        estimate = self._prompt_tokens + (0 if limit == "inf" else limit)
+        charge = await self._meter.begin(self._socket.state, self._model, tokens=estimate)
+        async with AsyncExitStack() as unless_begun:
+            await unless_begun.enter_async_context(charge)
+            await self._begin_reply(options, calls, charge)
+            unless_begun.pop_all()
+        await asyncio.sleep(0)  # a task that is cancelled before its first step never tells that it is over
+
+    def _check_free(self, options: ResponseOptions) -> None:
+        if options.conversation == "auto" and any(reply.in_conversation for reply in self._replies.values()):
             raise invalid(
                 "The conversation has an active response already: wait for it to end, or cancel it.",
                 None,
@@ -292,10 +303,12 @@ class Call:
             )
         if len(self._replies) >= self._config.max_call_replies:
             raise APIError("Too many responses are under way in this call.", code="too_many_responses")
-        items = await self._prompt_items(options)
-        limit = chosen_limit(options, self.session)
-        estimate = self._prompt_tokens + (0 if limit == "inf" else limit)
-        charge = self._meter.reserve(self._socket.state, self._model, tokens=estimate)
+
+    async def _begin_reply(self, options: ResponseOptions, calls: Calls, charge: Charge) -> None:
+        self._check_free(options)  # meanwhile another may have begun
+        media, format = self._media(), self.session.audio.input.format.type
+        items = await read_prompt(options, self.conversation, media, format=format, rate_hz=self._rate_hz)
+        in_conversation = options.conversation == "auto"
         reply = Reply(
             self.session,
             options,
@@ -314,21 +327,6 @@ class Call:
         await reply.begin()
         task = self.spawn(self._run_reply(reply, items, options, charge))
         reply.stop = task.cancel
-        await asyncio.sleep(0)  # a task that is cancelled before its first step never tells that it is over
-
-    async def _prompt_items(self, options: ResponseOptions) -> list[Item]:
-        if options.input is None:
-            return list(self.conversation)
-        media = MediaReader(self._config, self._engine.info, self._threads.decoders)
-        format = self.session.audio.input.format.type
-        items = []
-        for index, new in enumerate(options.input):
-            param = f"response.input[{index}]"
-            if isinstance(new, ItemReference):
-                items.append(self.conversation.find(new.id))
-            else:
-                items.append(await read_item(new, media, format=format, rate_hz=self._rate_hz, param=param))
-        return items
 
     async def _run_reply(self, reply: Reply, items: Sequence[Item], options: ResponseOptions, charge: Charge) -> None:
         try:

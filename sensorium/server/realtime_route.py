@@ -78,7 +78,7 @@ class Realtime:
             check_model(model, self._engine.info, self._config, param="model")
             if self._num_calls >= self._config.max_calls:
                 raise APIError("The server is busy. Please try again.", status=503, type="server_error")
-            close_session = self._meter.open_session(socket.state, model)
+            close_session = await self._meter.open_session(socket.state, model)
         except APIError as error:
             await socket.send_denial_response(error.response())
             return

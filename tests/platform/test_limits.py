@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensorium.platform.limits import Caller, LimitReached, LimitRule, Limits, go_duration
+from sensorium.platform.database import Database
+from sensorium.platform.limits import Caller, LimitReached, LimitRule, Limits, Reservation, go_duration
+from sensorium.platform.shared_limits import InPostgres
 
 ME = Caller("key_me", "proj_mine")
 YOU = Caller("key_you", "proj_yours")
@@ -21,129 +27,230 @@ class Clock:
         return self.now_s
 
 
-def limits(*rules: LimitRule) -> tuple[Limits, Clock]:
-    clock = Clock()
-    return Limits(rules, clock=clock), clock
+class Counted(NamedTuple):
+    """Limits by a clock of our own, with what tells where they stand."""
+
+    limits: Limits
+    clock: Clock
+
+    async def take(self, caller: Caller = ME, model: str = "m", *, tokens: float = 0, **more: float) -> Reservation:
+        return await self.limits.reserve(caller, model, tokens=int(tokens), **more)
+
+    async def refused(self, caller: Caller = ME, model: str = "m", **amounts: float) -> LimitReached:
+        with pytest.raises(LimitReached) as caught:
+            await self.take(caller, model, **amounts)
+        return caught.value
 
 
-def refused(of: Limits, caller: Caller = ME, model: str = "m", **amounts) -> LimitReached:
-    with pytest.raises(LimitReached) as caught:
-        of.reserve(caller, model, **{"tokens": 0, **amounts})
-    return caught.value
+@pytest.fixture(params=["memory", "postgres"])
+async def counted(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Counted]]:
+    """Makes limits of rules, whose counters are in memory or in a database."""
+    if request.param == "memory":
+        yield lambda *rules, **options: Counted(Limits(rules, clock=(clock := Clock()), **options), clock)
+        return
+    database = Database.open(request.getfixturevalue("new_postgres")())
+    made: list[Limits] = []
+
+    def make(*rules: LimitRule, **options: Any) -> Counted:
+        clock = Clock()
+        made.append(Limits(rules, InPostgres(database, clock=clock, now_s=clock), clock=clock, **options))
+        return Counted(made[-1], clock)
+
+    yield make
+    for limits in made:
+        await limits.close()
+    database.close()
 
 
-def test_requests_are_counted_and_come_back_evenly():
-    found, clock = limits(LimitRule(requests_per_minute=3))
+async def test_requests_are_counted_and_come_back_evenly(counted: Callable[..., Counted]):
+    found = counted(LimitRule(requests_per_minute=3))
     for remaining in (2, 1, 0):
-        assert found.reserve(ME, "m", tokens=5).allowances()["requests"] == (3, remaining, 20.0 * (3 - remaining))
-    reached = refused(found)
+        assert (await found.take(tokens=5)).allowances()["requests"] == (3, remaining, 20.0 * (3 - remaining))
+    reached = await found.refused()
     assert (reached.kind, reached.retry_after_s) == ("requests", pytest.approx(20.0))
+    assert reached.allowances == {"requests": (3, 0, 60.0)}
     assert "Limit 3, Used 3, Requested 1. Please try again in 20s." in str(reached)
-    clock.now_s += 19.9
-    assert refused(found).retry_after_s == pytest.approx(0.1)
-    clock.now_s += 0.1
-    found.reserve(ME, "m", tokens=5)
-    assert refused(found).retry_after_s == pytest.approx(20.0)
-    clock.now_s += 1e6
-    assert found.allowances(ME, "m")["requests"] == (3, 3, 0.0)
+    found.clock.now_s += 19.9
+    assert (await found.refused()).retry_after_s == pytest.approx(0.1)
+    found.clock.now_s += 0.1
+    await found.take(tokens=5)
+    assert (await found.refused()).retry_after_s == pytest.approx(20.0)
+    found.clock.now_s += 1e6
+    assert (await found.take()).allowances()["requests"] == (3, 2, 20.0)
 
 
-def test_what_was_reserved_in_vain_is_given_back():
-    found, _ = limits(LimitRule(requests_per_minute=10, tokens_per_minute=100))
-    held = found.reserve(ME, "m", tokens=80)
-    assert refused(found, tokens=30).kind == "tokens"
+async def test_what_was_reserved_in_vain_is_given_back(counted: Callable[..., Counted]):
+    found = counted(LimitRule(requests_per_minute=10, tokens_per_minute=100))
+    held = await found.take(tokens=80)
+    assert (await found.refused(tokens=30)).kind == "tokens"
     held.settle(tokens=20)
-    assert found.allowances(ME, "m")["tokens"].remaining == 80
-    failed = found.reserve(ME, "m", tokens=80)
+    assert held.allowances()["tokens"].remaining == 80
+    failed = await found.take(tokens=80)
     failed.settle(requests=0, tokens=0)
-    assert found.allowances(ME, "m")["tokens"].remaining == 80
-    assert found.allowances(ME, "m")["requests"].remaining == 9
+    allowances = (await found.take(tokens=0)).allowances()
+    assert (allowances["tokens"].remaining, allowances["requests"].remaining) == (80, 8)
 
 
-def test_what_was_taken_beyond_the_limit_is_owed():
-    found, clock = limits(LimitRule(tokens_per_minute=60))
-    found.reserve(ME, "m", tokens=10).settle(tokens=120)
-    assert found.allowances(ME, "m")["tokens"] == (60, 0, 120.0)
-    assert refused(found, tokens=1).retry_after_s == pytest.approx(61.0)
-    clock.now_s += 61
-    found.reserve(ME, "m", tokens=1)
+async def test_what_was_taken_beyond_the_limit_is_owed(counted: Callable[..., Counted]):
+    found = counted(LimitRule(tokens_per_minute=60))
+    held = await found.take(tokens=10)
+    held.settle(tokens=120)
+    assert held.allowances()["tokens"] == (60, 0, 120.0)
+    assert (await found.refused(tokens=1)).retry_after_s == pytest.approx(61.0)
+    found.clock.now_s += 61
+    await found.take(tokens=1)
 
 
-def test_a_request_that_is_refused_takes_nothing():
-    found, _ = limits(LimitRule(requests_per_minute=2, tokens_per_minute=100, audio_s_per_minute=10))
-    too_large = refused(found, tokens=101)
+async def test_a_request_that_is_refused_takes_nothing(counted: Callable[..., Counted]):
+    found = counted(LimitRule(requests_per_minute=2, tokens_per_minute=100, audio_s_per_minute=10))
+    too_large = await found.refused(tokens=101)
     assert (too_large.kind, too_large.retry_after_s) == ("tokens", None)
-    assert refused(found, tokens=1, audio_s=11.0).kind == "audio_s"
-    assert found.allowances(ME, "m") == {"requests": (2, 2, 0.0), "tokens": (100, 100, 0.0), "audio_s": (10, 10, 0.0)}
+    await found.take(tokens=40)
+    assert (await found.refused(tokens=61)).kind == "tokens"
+    reached = await found.refused(tokens=1, audio_s=11.0)
+    assert reached.kind == "audio_s"
+    assert reached.allowances == {"requests": (2, 1, 30.0), "tokens": (100, 60, 24.0), "audio_s": (10, 10, 0.0)}
 
 
-def test_the_first_rule_that_fits_holds():
-    found, _ = limits(
+async def test_the_first_rule_that_fits_holds(counted: Callable[..., Counted]):
+    found = counted(
         LimitRule(keys=("key_you",)),
         LimitRule(models=("gpt-4o*",), requests_per_minute=1),
         LimitRule(projects=("proj_mine",), requests_per_minute=2),
     )
-    found.reserve(ME, "gpt-4o", tokens=0)
-    refused(found, model="gpt-4o")
-    refused(found, model="gpt-4o-mini")  # another name is no way around
-    found.reserve(ME, "whisper-1", tokens=0)
-    found.reserve(ME, "tts-1", tokens=0)
-    refused(found, model="whisper-1")
+    await found.take(model="gpt-4o")
+    await found.refused(model="gpt-4o")
+    await found.refused(model="gpt-4o-mini")  # another name is no way around
+    await found.take(model="whisper-1")
+    await found.take(model="tts-1")
+    await found.refused(model="whisper-1")
     for _ in range(5):
-        found.reserve(YOU, "gpt-4o", tokens=0)
-        found.reserve(Caller("key_other", "proj_other"), "whisper-1", tokens=0)
+        await found.take(YOU, "gpt-4o")
+        await found.take(Caller("key_other", "proj_other"), "whisper-1")
 
 
-def test_callers_do_not_share():
-    found, _ = limits(LimitRule(requests_per_minute=1))
-    found.reserve(ME, "m", tokens=0)
-    found.reserve(YOU, "m", tokens=0)
-    refused(found)
+async def test_callers_do_not_share(counted: Callable[..., Counted]):
+    found = counted(LimitRule(requests_per_minute=1))
+    await found.take(ME)
+    await found.take(YOU)
+    await found.refused(ME)
 
 
-def test_a_quota_is_gone_when_it_is_gone():
-    found, clock = limits(LimitRule(models=("m*",), tokens_per_month=100))
-    rule = found.untold_quota(ME, "m")
-    assert rule is not None
-    found.begin_month(ME, "m", 70)
-    assert found.untold_quota(ME, "m2") is None
-    found.reserve(ME, "m2", tokens=30).settle(tokens=25)
-    clock.now_s += 1e6
-    reached = refused(found, tokens=6)
+async def test_a_quota_is_gone_when_it_is_gone(counted: Callable[..., Counted]):
+    asked: list[tuple[Caller, LimitRule]] = []
+
+    async def used(caller: Caller, rule: LimitRule) -> int:
+        asked.append((caller, rule))
+        return 70
+
+    found = counted(rule := LimitRule(models=("m*",), tokens_per_month=100), used_this_month=used)
+    held = await found.take(model="m2", tokens=30)
+    held.settle(tokens=25)
+    found.clock.now_s += 1e6
+    reached = await found.refused(tokens=6)
     assert (reached.kind, reached.retry_after_s) == ("quota", None)
-    found.reserve(ME, "m", tokens=5)
+    assert "100 tokens a month, used 95" in str(reached)
+    await found.take(tokens=5)
+    assert asked == [(ME, rule)]
 
 
-def test_calls_at_once():
-    found, _ = limits(LimitRule(sessions=2))
-    closes = [found.open_session(ME, "m") for _ in range(2)]
+async def test_calls_at_once(counted: Callable[..., Counted]):
+    limits = counted(LimitRule(sessions=2)).limits
+    closes = [await limits.open_session(ME, "m") for _ in range(2)]
     with pytest.raises(LimitReached):
-        found.open_session(ME, "m")
-    found.open_session(YOU, "m")
+        await limits.open_session(ME, "m")
+    await limits.open_session(YOU, "m")
     closes[0]()
-    found.open_session(ME, "m")
+    await asyncio.sleep(0)
+    await limits.open_session(ME, "m")
 
 
-@given(
-    steps=st.lists(
-        st.tuples(st.floats(0, 30), st.integers(0, 120), st.integers(0, 120), st.booleans()), min_size=1, max_size=40
-    )
+async def test_many_at_once_take_no_more_than_there_is(counted: Callable[..., Counted]):
+    found = counted(LimitRule(requests_per_minute=7))
+    outcomes = await asyncio.gather(*(found.take() for _ in range(20)), return_exceptions=True)
+    assert sum(isinstance(outcome, Reservation) for outcome in outcomes) == 7
+    assert all(isinstance(outcome, Reservation | LimitReached) for outcome in outcomes)
+
+
+async def test_who_leaves_while_waiting_takes_nothing(counted: Callable[..., Counted]):
+    found = counted(LimitRule(requests_per_minute=3))
+    for leaves_after in range(5):
+        task = asyncio.create_task(found.take())
+        for _ in range(leaves_after):
+            await asyncio.sleep(0)
+        if task.done():
+            task.result().settle(requests=0, tokens=0)
+        task.cancel()
+        await asyncio.wait([task])
+    assert (await found.take()).allowances()["requests"].remaining == 2
+
+
+_Steps = list[tuple[float, int, int, bool]]
+STEPS = st.lists(
+    st.tuples(st.floats(0, 30), st.integers(0, 120), st.integers(0, 120), st.booleans()), min_size=1, max_size=40
 )
-def test_never_more_than_the_limit_and_what_has_drained(steps: list[tuple[float, int, int, bool]]):
+
+
+@given(steps=STEPS)
+def test_never_more_than_the_limit_and_what_has_drained(steps: _Steps):
     """Whatever is reserved, and settled for at most as much: a bucketful at once, and after that a limit a minute."""
-    found, clock = limits(LimitRule(tokens_per_minute=100))
-    start_s, used = clock.now_s, 0
-    for wait_s, asked, true, settles in steps:
-        clock.now_s += wait_s
-        try:
-            held = found.reserve(ME, "m", tokens=asked)
-        except LimitReached:
-            assert asked > found.allowances(ME, "m")["tokens"].remaining
-            continue
-        used += min(asked, true) if settles else asked
-        if settles:
-            held.settle(tokens=min(asked, true))
-        assert used <= 100 + (clock.now_s - start_s) * 100 / 60 + 1e-6
+
+    async def main() -> None:
+        clock = Clock()
+        limits = Limits((LimitRule(tokens_per_minute=100),), clock=clock)
+        start_s, used = clock.now_s, 0
+        refused: list[tuple[int, int]] = []
+        for wait_s, asked, true, settles in steps:
+            clock.now_s += wait_s
+            try:
+                held = await limits.reserve(ME, "m", tokens=asked)
+            except LimitReached as reached:
+                refused.append((asked, reached.allowances["tokens"].remaining))
+                continue
+            used += min(asked, true) if settles else asked
+            if settles:
+                held.settle(tokens=min(asked, true))
+            assert used <= 100 + (clock.now_s - start_s) * 100 / 60 + 1e-6
+        assert all(asked > remaining for asked, remaining in refused)
+
+    asyncio.run(main())
+
+
+@pytest.fixture(scope="module")
+def module_database(postgres_cluster: str) -> Iterator[Database]:
+    database = Database.open(postgres_cluster)
+    yield database
+    database.close()
+
+
+@settings(max_examples=15, deadline=None)
+@given(steps=STEPS)
+def test_a_database_counts_as_memory_does(module_database: Database, steps: _Steps):
+    async def outcomes(of: Counted) -> list[Any]:
+        told: list[Any] = []
+        caller = Caller(secrets.token_hex(8), "p")
+        for wait_s, asked, true, settles in steps:
+            of.clock.now_s += wait_s
+            try:
+                held = await of.take(caller, tokens=asked, audio_s=true / 10)
+                if settles:
+                    held.settle(tokens=true, audio_s=asked / 10)
+                allowances = held.allowances()
+            except LimitReached as reached:
+                told.append((reached.kind, reached.retry_after_s and round(reached.retry_after_s, 4)))
+                allowances = reached.allowances
+            told.append([(kind, round(each.reset_s, 4)) for kind, each in allowances.items()])
+        await of.limits.close()
+        return told
+
+    async def main() -> None:
+        rules = (LimitRule(requests_per_minute=20, tokens_per_minute=100, audio_s_per_minute=30),)
+        here, there = Clock(), Clock()
+        in_postgres = InPostgres(module_database, clock=there, now_s=there)
+        told = await outcomes(Counted(Limits(rules, clock=here), here))
+        assert await outcomes(Counted(Limits(rules, in_postgres, clock=there), there)) == told
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
+import httpx2
 import openai
 import pytest
+from sqlalchemy import text
 from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
-from sensorium.platform.limits import LimitRule
+from sensorium.platform.database import Database
+from sensorium.platform.limits import Caller, LimitReached, LimitRule, Limits
+from sensorium.platform.shared_limits import InPostgres
 from tests.server.calls import phone
 from tests.server.live import Live, eventually, live
+from tests.serving import serve
 
 GO_DURATION = r"(\d+h)?(\d+m)?(\d+(\.\d+)?(s|ms))"
 
@@ -158,3 +167,61 @@ def test_a_call_is_told_its_limits():
             assert 0 < requests["reset_seconds"] <= 60
         call.user("four")
         assert call.refused("response.create") == (None, "rate_limit_exceeded")
+
+
+def test_servers_of_one_database_count_together(new_postgres: Callable[[], str], tmp_path: Path):
+    """Two servers in processes of their own."""
+    settings = tmp_path / "server.toml"
+    settings.write_text('[[limits]]\nmodels = ["gpt-4o"]\nrequests_per_minute = 5\n[[limits]]\nsessions = 1\n')
+    options = ("--fake", "--config", str(settings), "--state", str(tmp_path), "--database", new_postgres())
+    hi = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
+    with ExitStack() as running, httpx2.Client(timeout=20) as http:
+        urls = [running.enter_context(serve(*options)) for _ in range(2)]
+        told = [http.post(f"{urls[number % 2]}/v1/chat/completions", json=hi) for number in range(5)]
+        assert [response.status_code for response in told] == [200] * 5
+        assert allowance(told[1])["remaining-requests"] == "3"
+        refused = [http.post(f"{url}/v1/chat/completions", json=hi) for url in urls]
+        assert [response.status_code for response in refused] == [429, 429]
+        assert allowance(refused[0])["remaining-requests"] == "0"
+
+        here, there = (f"{url.replace('http', 'ws')}/v1/realtime?model=gpt-realtime" for url in urls)
+        with connect(here), pytest.raises(InvalidStatus) as caught:
+            connect(there).close()
+        assert caught.value.response.status_code == 429
+        eventually(lambda: can_connect(there))
+
+
+def test_a_server_that_is_killed_holds_no_calls(new_postgres: Callable[[], str]):
+    """It is only its connection to the database that goes here, as it does when a process ends."""
+    caller, rule = Caller("", ""), LimitRule(sessions=1)
+
+    async def main() -> None:
+        url = new_postgres()
+        databases = [Database.open(url) for _ in range(2)]
+        killed, other = (Limits((rule,), InPostgres(database)) for database in databases)
+        await killed.open_session(caller, "m")
+        with pytest.raises(LimitReached):
+            await other.open_session(caller, "m")
+        await databases[1].write(lambda connection: connection.execute(text(_END_ALL_OTHERS)))
+        await other.open_session(caller, "m")  # by a connection that has to be made again
+        with pytest.raises(LimitReached):
+            await other.open_session(caller, "m")
+        for limits, database in zip((killed, other), databases, strict=True):
+            await limits.close()
+            database.close()
+
+    asyncio.run(main())
+
+
+_END_ALL_OTHERS = """
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE pid <> pg_backend_pid() AND datname = current_database()
+"""
+
+
+def can_connect(url: str) -> bool:
+    try:
+        connect(url).close()
+        return True
+    except InvalidStatus:
+        return False
