@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import BinaryIO
 
 import obstore
 from obstore.exceptions import BaseError
@@ -44,8 +45,9 @@ class ObjectStorage:
         except BaseError as error:
             raise ValueError(f"{location} can't be used: {error}") from None
 
-    async def put(self, key: str, data: bytes) -> None:
-        """Written over what was there. Once it returns, the bytes are on the disk, or with S3."""
+    async def put(self, key: str, data: bytes | BinaryIO) -> None:
+        """Written over what was there. Once it returns, the bytes are on the disk, or with S3. Of a file, no more than
+        a few pieces are in memory at once."""
         assert _KEY.fullmatch(key), key
         await obstore.put_async(self._store, key, data)
         if self._folder is not None:

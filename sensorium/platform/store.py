@@ -17,14 +17,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, Row, delete, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from sensorium.platform.database import Database
 from sensorium.platform.pages import MAX_ID_CHARS, Order, Page, UnknownCursor, can_be_id, fetch_page
 from sensorium.platform.tables import items, labels, objects
 
-__all__ = ["Item", "Order", "Page", "Store", "StoredObject", "UnknownCursor"]
+__all__ = ["Item", "Order", "Page", "Store", "StoredObject", "Total", "UnknownCursor"]
 
 log = structlog.get_logger()
 
@@ -42,11 +42,17 @@ class StoredObject:
     metadata: Mapping[str, str] = field(default_factory=dict)
     model: str | None = None
     expires_at: int | None = None  # from this second on it is not there
+    num_bytes: int = 0  # that lie in the object storage
 
 
 class Item(NamedTuple):
     id: str  # unique in its object
     body: Mapping[str, Any]
+
+
+class Total(NamedTuple):
+    num_objects: int
+    num_bytes: int
 
 
 class Store:
@@ -140,6 +146,13 @@ class Store:
                 connection, query, _object, table=objects, scope=scope, after=after, limit=limit, order=order
             )
         )
+
+    async def total(self, kind: str, project: str) -> Total:
+        """Of all objects of a kind."""
+        summed = func.coalesce(func.sum(objects.c.num_bytes), 0)
+        query = select(func.count(), summed).where(objects.c.project == project, objects.c.kind == kind, *_alive())
+        num_objects, num_bytes = await self._database.read(lambda connection: connection.execute(query).one())
+        return Total(num_objects, int(num_bytes))
 
     async def append(self, kind: str, id: str, project: str, held: Sequence[Item]) -> bool:
         """Puts items behind those of an object, all or none of them. Whether there is such an object.
@@ -281,6 +294,7 @@ def _object(row: Row[Any]) -> StoredObject:
         metadata=json.loads(row.metadata),
         model=row.model,
         expires_at=row.expires_at,
+        num_bytes=row.num_bytes,
     )
 
 
@@ -295,6 +309,7 @@ def _upsert(connection: Connection, object: StoredObject) -> int:
         "created_at": object.created_at,
         "expires_at": object.expires_at,
         "model": object.model,
+        "num_bytes": object.num_bytes,
         "metadata": json.dumps(dict(object.metadata)),
         "body": json.dumps(object.body),
     }

@@ -44,6 +44,7 @@ objects = Table(
     Column("created_at", BigInteger, nullable=False),  # seconds since 1970
     Column("expires_at", BigInteger),
     Column("model", String),
+    Column("num_bytes", BigInteger, nullable=False, server_default=text("0")),  # in the object storage
     Column("metadata", Text, nullable=False),
     Column("body", Text, nullable=False),
     UniqueConstraint("project", "kind", "id"),

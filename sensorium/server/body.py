@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from typing import Any, NamedTuple
+from collections.abc import AsyncGenerator, Set
+from dataclasses import dataclass
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import pydantic_core
 from fastapi import Request
@@ -26,6 +27,24 @@ class Upload(NamedTuple):
     data: bytes
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OpenUpload:
+    """The same where it lies: beyond a megabyte, on the disk. To be used as a context, or closed."""
+
+    filename: str
+    file: BinaryIO
+    num_bytes: int
+
+    def __enter__(self) -> OpenUpload:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+U = TypeVar("U", Upload, OpenUpload)
+
+
 async def read_json(request: Request, config: ServerConfig) -> Any:
     """The body as plain values. Raises APIError for one that is too large, too slow, or not JSON."""
     # a page of another origin can post text/plain without asking the browser first, but not JSON
@@ -39,12 +58,19 @@ async def read_json(request: Request, config: ServerConfig) -> Any:
         raise APIError("The body of the request is not valid JSON.", code="invalid_json") from None
 
 
-async def read_form(request: Request, config: ServerConfig, *, max_bytes: int, max_files: int = 16) -> dict[str, Any]:
+async def read_form(
+    request: Request,
+    config: ServerConfig,
+    *,
+    max_bytes: int,
+    max_files: int = 16,
+    opens: Set[str] = frozenset(),
+) -> dict[str, Any]:
     """The fields of a multipart form, texts and `Upload`s; of the official clients' `a[b]` becomes a mapping, of `a[]`,
     which may be there several times, a list.
 
-    `max_bytes` are for all of it. Raises APIError for a form that is too large or too slow, that a foreign page sends,
-    and for what is no form.
+    `max_bytes` are for all of it. Files of fields in `opens` are `OpenUpload`s, for the caller to close. Raises
+    APIError for a form that is too large or too slow, that a foreign page sends, and for what is no form.
     """
     check_origin(request.headers.get("origin"), config)  # a page may send a form without asking the browser first
     _check_media_type(request, "multipart/form-data", "a form")
@@ -59,18 +85,23 @@ async def read_form(request: Request, config: ServerConfig, *, max_bytes: int, m
     fields: dict[str, Any] = {}
     try:
         for name, value in form.multi_items():
-            if isinstance(value, UploadFile):
-                value = Upload(value.filename or "", await value.read())
+            if isinstance(value, UploadFile) and name in opens:
+                value = OpenUpload(filename=value.filename or "", file=value.file, num_bytes=value.size or 0)
+            elif isinstance(value, UploadFile):
+                whole = await value.read()
+                await value.close()
+                value = Upload(value.filename or "", whole)
             _put(fields, name, value)
-    finally:
+    except BaseException:
         await form.close()
+        raise
     return fields
 
 
-def take_file(fields: dict[str, Any]) -> Upload:
+def take_file(fields: dict[str, Any], kind: type[U]) -> U:
     """Takes the file of a form that must have one, `file`, out of its fields. Raises APIError without."""
     upload = fields.pop("file", None)
-    if not isinstance(upload, Upload):
+    if not isinstance(upload, kind):
         raise missing("file")
     return upload
 
@@ -81,7 +112,7 @@ def _check_media_type(request: Request, expected: str, what: str) -> None:
         raise APIError(message, status=415, code="unsupported_content_type")
 
 
-def _put(fields: dict[str, Any], name: str, value: str | Upload) -> None:
+def _put(fields: dict[str, Any], name: str, value: str | Upload | OpenUpload) -> None:
     if name.endswith("[]"):
         listed = fields.setdefault(name.removesuffix("[]"), [])
         if not isinstance(listed, list):

@@ -6,9 +6,10 @@ and addresses. Of its decoders, too, only those are let in that people's files n
 
 from __future__ import annotations
 
-import io
+import os
 import struct
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import av
 import av.error
@@ -40,6 +41,9 @@ _SIGNATURES = (
 )
 
 
+HEAD_BYTES = 12  # of a file, which say what it is
+
+
 def reader_of(data: bytes) -> str | None:
     """How FFmpeg calls the one reader that gets to see a file, by its first bytes; None if there is none for it."""
     if data[:4] in (b"RIFF", b"RIFX", b"RF64") and data[8:12] == b"WAVE":
@@ -55,22 +59,26 @@ def reader_of(data: bytes) -> str | None:
     return None
 
 
-def opened(data: bytes, reader: str) -> InputContainer:
+def opened(file: BinaryIO, reader: str) -> InputContainer:
     """The file, to be used as a context. Raises one of DAMAGE."""
     if reader == "wav":
-        _check_wav_is_whole(data)
-    return av.open(io.BytesIO(data), "r", format=reader)
+        _check_wav_is_whole(file)
+    file.seek(0)
+    return av.open(file, "r", format=reader)
 
 
-def _check_wav_is_whole(data: bytes) -> None:
+def _check_wav_is_whole(file: BinaryIO) -> None:
     """A file cut short says so in the size of its `data` chunk, which decoders silently correct."""
-    order = ">" if data[:4] == b"RIFX" else "<"
+    num_bytes = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    order = ">" if file.read(4) == b"RIFX" else "<"
     position = 12
-    while position + 8 <= len(data):
-        name, (size,) = data[position : position + 4], struct.unpack_from(f"{order}I", data, position + 4)
+    while position + 8 <= num_bytes:
+        file.seek(position)
+        name, (size,) = file.read(4), struct.unpack(f"{order}I", file.read(4))
         position += 8 + size + size % 2
         if name == b"data":
-            if len(data) < position - size % 2 and size < _WAV_SIZE_UNKNOWN:
+            if num_bytes < position - size % 2 and size < _WAV_SIZE_UNKNOWN:
                 raise ValueError("cut short")
             return
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-import numpy as np
-
 from sensorium.engine.request import InputTranscriptDelta
 from sensorium.messages import Audio, Image, Message, Part, Role, Text, ToolCall, Video
 from sensorium.server.comfort_noise import over_comfort_noise
@@ -28,6 +26,7 @@ from sensorium.server.realtime_events import (
     NewItem,
     ResponseOptions,
 )
+from sensorium.server.recording import Recording
 
 FRAME_MS = 80  # of an engine's sound, as `Spoken` counts it
 
@@ -44,15 +43,20 @@ class Spoken(NamedTuple):
 
 @dataclass(kw_only=True, eq=False)
 class Content:
-    """One part of a message. `kind` is its type on the wire; a heard or spoken part has a waveform."""
+    """One part of a message. `kind` is its type on the wire; a heard or spoken part has sound."""
 
     kind: Literal["input_text", "input_audio", "input_image", "output_text", "output_audio"]
     text: str | None = ""  # of sound: its transcript, None where it is not known yet
-    waveform: np.ndarray | None = None  # (N,) float32 at the engine's rate
+    sound: Recording | None = None  # at the engine's rate
     image: Image | Video | None = None  # an animated picture is a film
     image_url: str = ""
     time_ms: float | None = None  # of a camera's frame
     spoken: list[Spoken] = field(default_factory=list)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether an engine is given sound."""
+        return self.sound is not None and not self.sound.is_gone
 
     def wire(self) -> Json:
         match self.kind:
@@ -97,27 +101,31 @@ class Item:
         `conversation.item.retrieve`. What was said here is marked as it was when it was played."""
         body = self.wire()
         for part, shown in zip(self.content, body.get("content", ()), strict=False):
-            if part.waveform is not None:
-                data = playback.again(part.waveform, format, self.speed, is_ours=self.role == "assistant")
+            if part.sound is not None and not part.sound.is_gone:
+                data = playback.again(part.sound.read(), format, self.speed, is_ours=self.role == "assistant")
                 shown["audio"] = base64.b64encode(data).decode()
         return body
 
+    @property
+    def sounds(self) -> list[Recording]:
+        return [part.sound for part in self.content if part.sound is not None]
+
     def heard_ms(self, rate_hz: int) -> int:
         """How long a listener hears the sound of a spoken part."""
-        waveform = self.content[0].waveform
-        return 0 if waveform is None else round(1000 * len(waveform) / rate_hz / self.speed)
+        sound = self.content[0].sound
+        return 0 if sound is None else round(1000 * len(sound) / rate_hz / self.speed)
 
     def truncate(self, audio_end_ms: int, rate_hz: int) -> None:
         """Keeps what was heard of a spoken part by then: its sound, and the words that had begun to be said."""
         part = self.content[0]
-        assert part.waveform is not None
+        assert part.sound is not None
         if self.status == "completed" and audio_end_ms >= self.heard_ms(rate_hz):
             return  # all of it was heard
         end_ms = audio_end_ms * self.speed  # on the clock of the engine's sound
         if self.status == "completed":  # by its last frame all its words have begun
-            last_ms = duration_ms(part.waveform, rate_hz) - FRAME_MS
+            last_ms = part.sound.duration_ms - FRAME_MS
             part.spoken = [Spoken(piece.text, min(piece.start_ms, last_ms)) for piece in part.spoken]
-        part.waveform = part.waveform[: round(end_ms * rate_hz / 1000)]
+        part.sound.cut(round(end_ms * rate_hz / 1000))
         part.spoken = [piece for piece in part.spoken if piece.start_ms < end_ms]
         part.text = "".join(piece.text for piece in part.spoken)
         self.status = "incomplete"
@@ -137,9 +145,9 @@ class Item:
     def _part(self, part: Content, rate_hz: int) -> Part:
         if part.image is not None:
             return part.image
-        if part.waveform is not None:
-            voice = self.voice or None
-            heard = over_comfort_noise(part.waveform) if part.kind == "input_audio" else part.waveform
+        if part.sound is not None and not part.sound.is_gone:
+            voice, waveform = self.voice or None, part.sound.read()
+            heard = over_comfort_noise(waveform) if part.kind == "input_audio" else waveform
             return Audio(waveform=heard, sample_rate_hz=rate_hz, transcript=part.text, voice=voice)
         return Text(text=part.text or "")
 
@@ -149,7 +157,7 @@ class Transcripts:
 
     def __init__(self, items: Iterable[Item]) -> None:
         parts = (part for item in items for part in item.content)
-        self._parts = [part for part in parts if part.waveform is not None and part.text is None]
+        self._parts = [part for part in parts if part.is_heard and part.text is None]
         self._texts = [""] * len(self._parts)
 
     def add(self, event: InputTranscriptDelta) -> None:
@@ -164,8 +172,9 @@ class Transcripts:
 class Conversation:
     """Items by id, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_sound_bytes: int) -> None:
         self.id = new_id("conv")
+        self._max_sound_bytes = max_sound_bytes
         self._items: list[Item] = []
 
     def __iter__(self) -> Iterator[Item]:
@@ -209,6 +218,19 @@ class Conversation:
 
     def remove(self, item: Item) -> None:
         self._items.remove(item)
+
+    async def pack(self, items: Sequence[Item]) -> None:
+        """The sound of complete items takes less room from now on. If it is too much all the same, that of the oldest
+        items goes: they are their transcripts then."""
+        for item in items:
+            for sound in item.sounds:
+                await sound.pack()
+        newest_first = [sound for item in reversed(self._items) for sound in reversed(item.sounds)]
+        num_bytes = 0
+        for number, sound in enumerate(newest_first):
+            num_bytes += sound.num_bytes
+            if number and num_bytes > self._max_sound_bytes:
+                sound.drop()
 
     def messages(self, rate_hz: int) -> list[Message]:
         return [item.message(rate_hz) for item in self._items]
@@ -258,7 +280,8 @@ async def read_item(new: NewItem, media: MediaReader, *, format: WireFormat, rat
                 waveform = WireDecoder(format, rate_hz).push(from_base64(part.audio, f"{where}.audio"), last=True)
                 if not len(waveform):
                     raise invalid("The clip holds no sound.", f"{where}.audio")
-                content.append(Content(kind="input_audio", text=part.transcript, waveform=waveform))
+                sound = Recording(waveform, rate_hz=rate_hz)
+                content.append(Content(kind="input_audio", text=part.transcript, sound=sound))
             case _:
                 content.append(Content(kind="output_text", text=part.text))
     role: Role = "assistant" if isinstance(new, AssistantItem) else new.role
@@ -287,7 +310,3 @@ def from_base64(text: str, param: str) -> bytes:
 
 def new_id(kind: str) -> str:
     return f"{kind}_{secrets.token_hex(12)}"
-
-
-def duration_ms(waveform: np.ndarray, rate_hz: int) -> int:
-    return round(1000 * len(waveform) / rate_hz)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from sensorium.platform.objects import ObjectStorage
 from sensorium.platform.store import Store, StoredObject
-from sensorium.server.body import read_form, take_file
+from sensorium.server.body import OpenUpload, read_form, take_file
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, validated
 from sensorium.server.listing import Json, PageQuery, not_found, page_body, page_found
@@ -76,30 +76,33 @@ class Files:
         return read
 
     async def create(self, http: Request) -> Response:
-        fields = await read_form(http, self._config, max_bytes=self._config.max_file_bytes)
-        upload = take_file(fields)
-        request = validated(FileRequest, fields)
-        await self._check_room(http.state.project, len(upload.data))
+        fields = await read_form(http, self._config, max_bytes=self._config.max_file_bytes, opens={"file"})
+        with take_file(fields, OpenUpload) as upload:
+            return await self._keep(upload, validated(FileRequest, fields), http.state.project)
+
+    async def _keep(self, upload: OpenUpload, request: FileRequest, project: str) -> Response:
+        await self._check_room(project, upload.num_bytes)
         now = int(time.time())
         expires_at = now + request.expires_after.seconds if request.expires_after else None
         id = f"file-{secrets.token_hex(12)}"
         body: Json = {
             "id": id,
             "object": "file",
-            "bytes": len(upload.data),
+            "bytes": upload.num_bytes,
             "created_at": now,
         }
         body |= {"filename": _PATH.sub("", upload.filename) or "file", "purpose": request.purpose}
         body |= {"status": "processed"} | ({"expires_at": expires_at} if expires_at else {})
-        await self._objects.put(_key(id), upload.data)  # first, so that whatever the store knows is there
+        await self._objects.put(_key(id), upload.file)  # first, so that whatever the store knows is there
         kept = StoredObject(
             kind=_KIND,
             id=id,
-            project=http.state.project,
+            project=project,
             created_at=now,
             body=body,
             metadata={"purpose": request.purpose},
             expires_at=expires_at,
+            num_bytes=upload.num_bytes,
         )
         await self._store.put(kept)
         return JSONResponse(body)
@@ -143,9 +146,8 @@ class Files:
 
     async def _check_room(self, project: str, size: int) -> None:
         """Raises APIError if the project's files would be more than it may keep."""
-        kept = await self._store.list(_KIND, project, limit=_MOST_LISTED)
-        total = sum(file.body["bytes"] for file in kept.data)
-        if total + size > self._config.max_project_bytes or kept.has_more:
+        kept = await self._store.total(_KIND, project)
+        if kept.num_bytes + size > self._config.max_project_bytes or kept.num_objects > _MOST_LISTED:
             most = f"{self._config.max_project_bytes} bytes in {_MOST_LISTED} files"
             message = f"A project may keep {most}: delete some."
             raise APIError(message, status=413, param="file", code="storage_limit_exceeded")

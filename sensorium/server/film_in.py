@@ -7,6 +7,7 @@ bounded by the header and then by what comes; and of each frame that is kept onl
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -68,7 +69,7 @@ def decode_film(data: bytes, param: str, bounds: FilmBounds, *, fps: float | Non
     if reader is None or reader not in _READERS:
         raise invalid("The film is not an MP4, MOV or WebM file.", param, "invalid_video_format")
     try:
-        with opened(data, reader) as container:
+        with opened(io.BytesIO(data), reader) as container:
             shown, sounding = _pictures(container, param, bounds), next(iter(container.streams.audio), None)
             told_s = (container.duration or 0) / av.time_base
             if told_s > bounds.max_s + _SLACK_S:

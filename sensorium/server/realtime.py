@@ -113,7 +113,7 @@ class Call:
         self._expires_at = int(time.time()) + config.call_s
         self.session = SessionConfig(type="realtime")
         self.transcribes = False  # only: nothing is answered
-        self.conversation = Conversation()
+        self.conversation = Conversation(max_sound_bytes=config.max_call_sound_bytes)
         self.thread = Thread(engine)
         self._sending = asyncio.Lock()
         self._replies: dict[str, Reply] = {}  # under way, by id
@@ -247,6 +247,7 @@ class Call:
         item = await read_item(event.item, media, format=format, rate_hz=self._rate_hz, param="item")
         before = self.conversation.add(item, after=event.previous_item_id)
         await self._tell_item(item, before)
+        await self.conversation.pack([item])
 
     def _media(self) -> MediaReader:
         return MediaReader(self._config, self._engine.info, self._threads.decoders)
@@ -364,6 +365,7 @@ class Call:
         self._replies.pop(reply.id, None)  # before the client is told: it may ask for the next one at once
         await reply.finish(error, charge.allowances())
         if reply.in_conversation:
+            await self.conversation.pack(reply.items)
             await self._make_room_ahead()
 
     def _count(self, reply: Reply, items: Sequence[Item], charge: Charge) -> None:
@@ -371,8 +373,8 @@ class Call:
         self._prompt_tokens = reply.usage.input_tokens or self._prompt_tokens
         new = [item for item in items if item.role == "user" and item.id not in self._heard]
         self._heard.update(item.id for item in new)
-        waveforms = [part.waveform for item in new for part in item.content if part.waveform is not None]
-        charge.add(reply.usage, heard_s=sum(map(len, waveforms)) / self._rate_hz)
+        sounds = [part.sound for item in new for part in item.content if part.sound is not None]
+        charge.add(reply.usage, heard_s=sum(map(len, sounds)) / self._rate_hz)
 
     async def _generate(self, reply: Reply, items: list[Item], options: ResponseOptions) -> None:
         """Answers from the call's own thread if it is about the conversation as it stands, else from nothing.

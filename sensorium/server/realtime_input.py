@@ -21,7 +21,7 @@ from sensorium.engine.request import ContextLengthExceeded, InputTranscriptDelta
 from sensorium.messages import Message
 from sensorium.server import realtime_tools
 from sensorium.server.config import ServerConfig
-from sensorium.server.conversation import Content, Conversation, Item, duration_ms, from_base64, new_id
+from sensorium.server.conversation import Content, Conversation, Item, from_base64, new_id
 from sensorium.server.echo import PLAYED, Loudspeaker
 from sensorium.server.errors import APIError, invalid
 from sensorium.server.logs import describe
@@ -229,16 +229,15 @@ class Microphone:
             self._buffer.turns.stop()  # the client knows better: what is said from here on is the next turn
             fields = {"audio_end_ms": self._buffer.end_ms, "item_id": self._buffer.item_id}
             await self._line.send("input_audio_buffer.speech_stopped", **fields)
-        waveform, fresh = self._buffer.cut(end)
-        length_ms = duration_ms(waveform, self._rate_hz)
-        if length_ms < MIN_TURN_MS:
+        sound, fresh = self._buffer.cut(end)
+        if sound.duration_ms < MIN_TURN_MS:
             self._buffer.item_id = None
             await self._forget_turn()
-            message = f"The input audio buffer holds {length_ms} ms of sound; a turn needs {MIN_TURN_MS} ms."
+            message = f"The input audio buffer holds {sound.duration_ms} ms of sound; a turn needs {MIN_TURN_MS} ms."
             raise invalid(message, None, "input_audio_buffer_commit_empty")
         item_id = self._buffer.item_id or new_id("item")
         self._buffer.item_id = None
-        part = Content(kind="input_audio", text=None, waveform=waveform)
+        part = Content(kind="input_audio", text=None, sound=sound)
         item = Item(id=item_id, role="user", content=[part])
         await self._hear_out(item, fresh)
         transcript, part.text = part.text, None  # an item is told before its transcript is
@@ -247,6 +246,7 @@ class Microphone:
         for told in ("added", "done"):
             await self._line.send(f"conversation.item.{told}", previous_item_id=before, item=item.wire())
         part.text = transcript
+        await self._line.conversation.pack([item])
         if self._line.session.audio.input.transcription is None and not self._line.transcribes:
             return
         if transcript is None:
@@ -297,8 +297,8 @@ class Microphone:
 
     async def _tell_transcript(self, item: Item) -> None:
         part = item.content[0]
-        assert part.waveform is not None
-        usage = {"type": "duration", "seconds": round(len(part.waveform) / self._rate_hz, 3)}
+        assert part.sound is not None
+        usage = {"type": "duration", "seconds": round(len(part.sound) / self._rate_hz, 3)}
         where = {"item_id": item.id, "content_index": 0}
         fields = {**where, "transcript": part.text, "usage": usage}
         await self._line.send("conversation.item.input_audio_transcription.completed", **fields)

@@ -32,6 +32,7 @@ from sensorium.server.picture_out import PictureWriter
 from sensorium.server.realtime_audio import Playback, Played, PlayedMessage
 from sensorium.server.realtime_events import MaxTokens, ResponseOptions, SessionConfig
 from sensorium.server.realtime_tools import Calls
+from sensorium.server.recording import Recording
 
 CancelReason: TypeAlias = Literal["turn_detected", "client_cancelled"]
 
@@ -164,17 +165,17 @@ class Reply:
         if kind == "output_text":
             await self._send("response.output_text.delta", **self._where(item), delta=text)
         else:
-            assert part.waveform is not None
-            before_ms = 1000 * (self._num_samples - len(part.waveform)) / self._rate_hz  # in other items
+            assert part.sound is not None
+            before_ms = 1000 * (self._num_samples - len(part.sound)) / self._rate_hz  # in other items
             part.spoken.append(Spoken(text, start_ms - before_ms))
             await self._send("response.output_audio_transcript.delta", **self._where(item), delta=text)
         part.text = (part.text or "") + text
 
     async def _sound(self, waveform: np.ndarray) -> None:
         item, part = await self._part("output_audio")
-        assert part.waveform is not None
+        assert part.sound is not None
         assert self._playing is not None
-        part.waveform = np.concatenate((part.waveform, waveform))
+        part.sound.append(waveform)
         self._first_sound_s = self._first_sound_s or monotonic()
         self._num_samples += len(waveform)
         await self._play(item, self._playing.push(waveform))
@@ -194,8 +195,8 @@ class Reply:
                 id=new_id("item"), role="assistant", status="in_progress", voice=self._voice, speed=self._speed
             )
             await self._begin_item(self._open)
-            waveform = np.zeros(0, np.float32) if kind == "output_audio" else None
-            self._open.content.append(Content(kind=kind, waveform=waveform))
+            sound = Recording(rate_hz=self._rate_hz) if kind == "output_audio" else None
+            self._open.content.append(Content(kind=kind, sound=sound))
             self._playing = self._playback.message(self._format, self._speed)
             part = {"type": "audio", "transcript": ""} if kind == "output_audio" else {"type": "text", "text": ""}
             await self._send("response.content_part.added", **self._where(self._open), part=part)

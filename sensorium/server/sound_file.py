@@ -5,13 +5,15 @@ Everything is refused by what the header says, where it says it, before a sample
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import PurePosixPath
+from typing import BinaryIO
 
 import av
 import numpy as np
 
-from sensorium.server.container import DAMAGE, SoundTrack, opened, reader_of
+from sensorium.server.container import DAMAGE, HEAD_BYTES, SoundTrack, opened, reader_of
 from sensorium.server.errors import APIError, invalid
 
 PIECE_S = 5.0  # decoded at a time
@@ -45,7 +47,7 @@ class SoundFile:
 
     def __init__(
         self,
-        data: bytes,
+        data: bytes | BinaryIO,
         filename: str,
         *,
         rate_hz: int,
@@ -56,19 +58,21 @@ class SoundFile:
     ) -> None:
         """Raises APIError naming `param` for what is no sound file, with `code`, or a longer one than allowed.
 
-        `noun` is what errors call it.
+        `noun` is what errors call it. A file that is given open is closed with this one.
         """
         self._param, self._rate_hz, self._max_s, self._noun, self._code = param, rate_hz, max_s, noun, code
-        if not data:
+        self._file = io.BytesIO(data) if isinstance(data, bytes) else data
+        head = self._file.read(HEAD_BYTES)
+        if not head:
             raise invalid(f"The {noun} is empty.", param)
-        reader = reader_of(data)
+        reader = reader_of(head)
         ending = PurePosixPath(filename.replace("\\", "/")).suffix.lower().lstrip(".")
         if ending in _KNOWN and (reader is None or ending not in _ENDINGS[reader]):
             raise invalid(f"The {noun} is not in {ending} format.", param, code)
         if reader is None:
             raise invalid(f"The {noun} is in none of the formats read: {', '.join(FORMATS)}.", param, code)
         try:
-            self._container = opened(data, reader)
+            self._container = opened(self._file, reader)
         except DAMAGE as error:
             raise self._damaged() from error
         try:
@@ -91,6 +95,7 @@ class SoundFile:
 
     def __exit__(self, *_: object) -> None:
         self._container.close()
+        self._file.close()
 
     def pieces(self) -> Iterator[np.ndarray]:
         """Mono float32 in [-1, 1] at the rate asked for, a few seconds at a time. Blocks: call it in a thread.

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
@@ -33,7 +33,7 @@ from sensorium.engine.request import (
 )
 from sensorium.messages import Audio, Message, Text
 from sensorium.server.answering import Answering, Question
-from sensorium.server.body import Upload, read_form, take_file
+from sensorium.server.body import OpenUpload, read_form, take_file
 from sensorium.server.chat_reply import server_sent, until_done
 from sensorium.server.chat_request import check_model
 from sensorium.server.config import ServerConfig
@@ -122,34 +122,41 @@ class Transcriptions:
         return router
 
     async def transcribe(self, http: Request) -> Response:
-        fields, upload = await self._fields(http)
-        form = validated(TranscriptionForm, fields)
-        check_model(form.model, self._engine.info, self._config, param="model")
-        refuse_unsupported(form, set(fields), self._engine.info)
-        job = await self._job(http, form, upload, form.cutting)
-        if form.stream:
-            events = until_done(self._events(job, form))
-            return EventStream(await anext(events), events)
-        lines = await self._all(job)
+        with ExitStack() as held:
+            fields, upload = await self._fields(http, held)
+            form = validated(TranscriptionForm, fields)
+            check_model(form.model, self._engine.info, self._config, param="model")
+            refuse_unsupported(form, set(fields), self._engine.info)
+            job = await self._job(http, form, upload, form.cutting)
+            if form.stream:
+                events = until_done(self._events(job, form))
+                first = await anext(events)
+                held.pop_all()  # whoever reads the events closes the file
+                return EventStream(first, events)
+            lines = await self._all(job)
         return self._response(job, lines, form.timestamp_granularities, logprobs="logprobs" in form.include)
 
     async def translate(self, http: Request) -> Response:
-        fields, upload = await self._fields(http)
-        form = validated(TranslationForm, fields)
-        check_model(form.model, self._engine.info, self._config, param="model")
-        refuse_prompt(form)
-        skills = self._engine.info.skills
-        if skills is not None and "translate" not in skills:
-            raise unsupported("model", "this model was not taught to translate")
-        job = await self._job(http, form, upload, Cutting())
-        job.translates = True
-        return self._response(job, await self._all(job), ["segment"], logprobs=False)
+        with ExitStack() as held:
+            fields, upload = await self._fields(http, held)
+            form = validated(TranslationForm, fields)
+            check_model(form.model, self._engine.info, self._config, param="model")
+            refuse_prompt(form)
+            skills = self._engine.info.skills
+            if skills is not None and "translate" not in skills:
+                raise unsupported("model", "this model was not taught to translate")
+            job = await self._job(http, form, upload, Cutting())
+            job.translates = True
+            lines = await self._all(job)
+        return self._response(job, lines, ["segment"], logprobs=False)
 
-    async def _fields(self, http: Request) -> tuple[dict[str, Any], Upload]:
-        fields = form_fields(await read_form(http, self._config, max_bytes=self._config.max_audio_bytes))
-        return fields, take_file(fields)
+    async def _fields(self, http: Request, held: ExitStack) -> tuple[dict[str, Any], OpenUpload]:
+        """The file is left where it lies, and closed with `held`."""
+        fields = await read_form(http, self._config, max_bytes=self._config.max_audio_bytes, opens={"file"})
+        upload = held.enter_context(take_file(fields, OpenUpload))
+        return form_fields(fields), upload
 
-    async def _job(self, http: Request, form: Form, upload: Upload, cutting: Cutting) -> _Job:
+    async def _job(self, http: Request, form: Form, upload: OpenUpload, cutting: Cutting) -> _Job:
         file = await self._in_thread(self._open, upload)
         charge = await self._meter.begin(
             http.state, form.model, tokens=0, kind="audio_transcriptions", audio_s=file.duration_s or 0.0
@@ -162,8 +169,8 @@ class Transcriptions:
             figures=http.state.log,
         )
 
-    def _open(self, upload: Upload) -> SoundFile:
-        return SoundFile(upload.data, upload.filename, rate_hz=RATE_HZ, max_s=self._config.max_transcription_s)
+    def _open(self, upload: OpenUpload) -> SoundFile:
+        return SoundFile(upload.file, upload.filename, rate_hz=RATE_HZ, max_s=self._config.max_transcription_s)
 
     async def _known_speakers(self, form: TranscriptionForm) -> list[tuple[str, np.ndarray]]:
         known: list[tuple[str, np.ndarray]] = []

@@ -18,6 +18,7 @@ from sensorium.server.echo import HEARD, PLAYED, EchoCheck, has_just_begun
 from sensorium.server.noise_reduction import NoiseReduction
 from sensorium.server.realtime_audio import WireDecoder
 from sensorium.server.realtime_events import SemanticVad, ServerVad, SessionConfig
+from sensorium.server.recording import Recording
 
 RATE_HZ = 16_000
 WINDOW = 512  # samples the detector looks at: 32 ms
@@ -164,14 +165,14 @@ class InputBuffer:
         asked = settings.noise_reduction
         self._reduction = NoiseReduction(asked.type, rate_hz) if asked is not None else None
         self._start_ms = start_ms
-        self._waveform = np.zeros(0, np.float32)
+        self._sound = Recording(rate_hz=rate_hz)
         self.turns = TurnDetector(detection, start_ms=start_ms) if detection is not None else None
         self.item_id: str | None = None  # of the turn under way, if one has begun
         self._num_taken = 0  # samples that `fresh` has given
 
     @property
     def duration_ms(self) -> int:
-        return round(1000 * len(self._waveform) / self._rate_hz)
+        return self._sound.duration_ms
 
     @property
     def start_ms(self) -> int:
@@ -186,7 +187,7 @@ class InputBuffer:
         heard = self._decoder.push(data)
         if self._reduction is not None:
             heard = self._reduction.push(heard)
-        self._waveform = np.concatenate((self._waveform, heard))
+        self._sound.append(heard)
         if self.turns is not None and not self.turns.speaking and self.item_id is None:
             self.forget_before(self.end_ms - KEPT_SILENCE_MS - round(1000 * len(heard) / self._rate_hz))
         return heard
@@ -194,12 +195,13 @@ class InputBuffer:
     def forget_before(self, at_ms: int) -> None:
         if at_ms > self._start_ms:
             gone = round((at_ms - self._start_ms) * self._rate_hz / 1000)
-            self._waveform, self._num_taken = self._waveform[gone:], max(0, self._num_taken - gone)
+            self._sound.forget(gone)
+            self._num_taken = max(0, self._num_taken - gone)
             self._start_ms = at_ms
 
     def fresh(self) -> np.ndarray:
         """What came since the last time: a turn is listened to while it comes."""
-        taken, self._num_taken = self._waveform[self._num_taken :], len(self._waveform)
+        taken, self._num_taken = self._sound.read(self._num_taken), len(self._sound)
         return taken
 
     def again(self) -> None:
@@ -208,24 +210,25 @@ class InputBuffer:
 
     def num_until(self, at_ms: int) -> int:
         """How many of the samples came until then."""
-        return min(len(self._waveform), round((at_ms - self._start_ms) * self._rate_hz / 1000))
+        return min(len(self._sound), round((at_ms - self._start_ms) * self._rate_hz / 1000))
 
-    def cut(self, end: int | None) -> tuple[np.ndarray, np.ndarray]:
+    def cut(self, end: int | None) -> tuple[Recording, np.ndarray]:
         """Takes out so many samples, or everything: the whole of it, and what of that `fresh` has not given."""
         if end is None:  # the end of the sound is still on its way through the resampler
             rest = self._decoder.push(b"", last=True)
             if self._reduction is not None:
                 rest = self._reduction.push(rest, last=True)
-            self._waveform = np.concatenate((self._waveform, rest))
+            self._sound.append(rest)
             self._decoder = WireDecoder(self._decoder.format, self._rate_hz)
-            end = len(self._waveform)
-        taken, self._waveform = self._waveform[:end], self._waveform[end:]
+            end = len(self._sound)
+        taken = self._sound.read(0, end)
+        self._sound.forget(end)
         fresh, self._num_taken = taken[self._num_taken :], max(0, self._num_taken - end)
         self._start_ms += round(1000 * len(taken) / self._rate_hz)
-        return taken, fresh
+        return Recording(taken, rate_hz=self._rate_hz), fresh
 
     def reshaped(self, session: SessionConfig) -> InputBuffer:
         """The same sound under other settings: a turn that has begun begins anew."""
         changed = InputBuffer(session, self._rate_hz, start_ms=self.end_ms)
-        changed._waveform, changed._start_ms = self._waveform, self._start_ms
+        changed._sound, changed._start_ms = self._sound, self._start_ms
         return changed

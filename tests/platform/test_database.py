@@ -41,6 +41,22 @@ async def test_what_was_written_is_there_after_opening_it_again(database_url: st
         database.close()
 
 
+async def test_files_of_an_older_version_are_counted(database_url: str):
+    database = Database.open(database_url)
+    file = StoredObject(kind="file", id="file-1", project="p", created_at=1, body={"bytes": 1234}, num_bytes=1234)
+    await Store(database).put(file)
+
+    def as_before(connection):
+        connection.execute(text("ALTER TABLE objects DROP COLUMN num_bytes"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
+
+    await database.write(as_before)
+    database.close()
+    database = Database.open(database_url)
+    assert await Store(database).get("file", "file-1", "p") == file
+    database.close()
+
+
 async def test_a_newer_database_is_refused_and_left_alone(database_url: str):
     database = Database.open(database_url)
     await database.write(lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '9999'")))

@@ -191,6 +191,7 @@ STEPS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(steps=STEPS)
 def test_never_more_than_the_limit_and_what_has_drained(steps: _Steps):
     """Whatever is reserved, and settled for at most as much: a bucketful at once, and after that a limit a minute."""

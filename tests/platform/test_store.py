@@ -46,6 +46,16 @@ async def test_an_object_comes_back_as_it_was_put(store: Store):
     assert await store.get("conversation", "a", "p") is None
 
 
+async def test_bytes_are_summed_by_kind_and_project(store: Store):
+    assert await store.total("response", "p") == (0, 0)
+    for number, other in enumerate(({}, {"project": "q"}, {"kind": "file"}, {"expires_at": 1}, {"num_bytes": 2**40})):
+        await store.put(made(f"id_{number}", **{"num_bytes": 100, **other}))
+    assert await store.total("response", "p") == (2, 2**40 + 100)
+    await store.put(made("id_0", num_bytes=7))
+    await store.delete("response", "id_4", "p")
+    assert await store.total("response", "p") == (1, 7)
+
+
 async def test_the_same_id_in_two_projects_is_two_objects(store: Store):
     await store.put(made("a", body={"whose": "p"}))
     await store.put(made("a", body={"whose": "q"}, project="q"))

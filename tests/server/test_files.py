@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -157,6 +158,21 @@ def test_files_are_bounded_each_and_together():
         response = upload(server, b"x" * 2000)
         assert response.status_code == 413
         assert response.json()["error"]["code"] == "storage_limit_exceeded"
+
+
+def test_a_large_file_is_never_in_memory_whole(tmp_path: Path):
+    size = 24 * 2**20
+    source = tmp_path / "large"
+    source.write_bytes(bytes(range(256)) * (size // 256))
+    with live(state=tmp_path / "state") as server, source.open("rb") as file:
+        tracemalloc.start()
+        response = server.http.post("/v1/files", data={"purpose": "user_data"}, files={"file": ("a.bin", file)})
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert response.json()["bytes"] == size
+        assert peak < size / 2
+        content = server.http.get(f"/v1/files/{response.json()['id']}/content").content
+        assert content == source.read_bytes()
 
 
 def test_a_project_sees_its_own_files_alone(tmp_path: Path):

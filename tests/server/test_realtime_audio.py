@@ -113,7 +113,7 @@ def test_the_conversation_keeps_the_networks_own_sound(speaking: list[np.ndarray
             for part in message.parts
             if isinstance(part, Audio)
         )
-    np.testing.assert_array_equal(said, np.concatenate(speaking[:12]))
+    np.testing.assert_allclose(said, np.concatenate(speaking[:12]), atol=2**-16)  # without a mark, in 16 bits or whole
 
 
 def test_a_message_is_as_long_with_a_mark_as_without_and_its_first_sound_leaves_at_once():

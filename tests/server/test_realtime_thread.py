@@ -17,6 +17,7 @@ from sensorium.engine.request import AudioDelta, ContextLengthExceeded, Sampling
 from sensorium.messages import Audio, Message, Text
 from sensorium.server.conversation import Content, Conversation, Item, Spoken
 from sensorium.server.realtime_thread import Thread
+from sensorium.server.recording import Recording
 from tests.serving import ROOT
 
 RATE_HZ = 16_000
@@ -46,35 +47,40 @@ def head(text: str) -> list[Message]:
 
 
 def shown(messages: list[Message]) -> list[tuple[str, object]]:
-    """All that tells two conversations apart."""
+    """All that tells two conversations apart: the network's own sound by the 16 bits that items keep of it."""
 
-    def part(content: object) -> object:
+    def part(content: object, role: str) -> object:
         if isinstance(content, Audio):
-            return content.waveform.tobytes(), content.transcript
+            waveform = content.waveform
+            return (recorded(waveform).read() if role == "assistant" else waveform).tobytes(), content.transcript
         return content
 
-    return [(message.role, tuple(part(content) for content in message.parts)) for message in messages]
+    return [(message.role, tuple(part(content, message.role) for content in message.parts)) for message in messages]
 
 
 async def spoken_answer(thread: Thread, name: str) -> Item:
     """An answer as `Reply` makes an item of it."""
     before = await thread.mark()
-    part = Content(kind="output_audio", waveform=np.zeros(0, np.float32))
+    part = Content(kind="output_audio", sound=Recording(rate_hz=RATE_HZ))
     item = Item(id=name, role="assistant", content=[part], voice="alloy")
     async for event in thread.answer(replace(SPOKEN, seed=1)):
-        assert part.waveform is not None
+        assert part.sound is not None
         if isinstance(event, TranscriptDelta):
             part.spoken.append(Spoken(event.text, event.start_ms))
             part.text = (part.text or "") + event.text
         elif isinstance(event, AudioDelta):
-            part.waveform = np.concatenate((part.waveform, event.waveform))
+            part.sound.append(event.waveform)
     await thread.answered(before, [item])
     return item
 
 
+def recorded(waveform: np.ndarray) -> Recording:
+    return Recording(waveform, rate_hz=RATE_HZ)
+
+
 async def heard_turn(thread: Thread, name: str, frames: int, drafts: Sequence[int] = ()) -> Item:
     """`drafts` says before which pieces an answer is begun."""
-    waveform = np.full(frames * FRAME_SIZE, 0.1, np.float32)
+    waveform = recorded(np.full(frames * FRAME_SIZE, 0.1, np.float32)).read()
     for number, piece in enumerate(np.array_split(waveform, 3 + frames)):
         if number in drafts:
             await thread.drop_draft()
@@ -82,7 +88,7 @@ async def heard_turn(thread: Thread, name: str, frames: int, drafts: Sequence[in
             await asyncio.sleep(0.001 * (number % 3))
         await thread.listen(piece)
     waveform = waveform[: thread.num_drafted]
-    item = Item(id=name, role="user", content=[Content(kind="input_audio", text=None, waveform=waveform)])
+    item = Item(id=name, role="user", content=[Content(kind="input_audio", text=None, sound=recorded(waveform))])
     await thread.end_turn(item)
     return item
 
@@ -91,7 +97,7 @@ async def heard_turn(thread: Thread, name: str, frames: int, drafts: Sequence[in
 async def test_the_engine_has_read_what_the_items_are_now(seed: int):
     rng = np.random.default_rng(seed)
     engine = WatchedEngine()
-    thread, conversation, instructions = Thread(engine), Conversation(), ""
+    thread, conversation, instructions = Thread(engine), Conversation(max_sound_bytes=2**30), ""
     for step in range(25):
         items = list(conversation)
         spoken = [item for item in items if item.role == "assistant"]
@@ -110,9 +116,9 @@ async def test_the_engine_has_read_what_the_items_are_now(seed: int):
                 conversation.add(await spoken_answer(thread, f"answer {step}"))
             case "cut" if spoken:
                 item = spoken[-1]
-                waveform, known = item.content[0].waveform, item.key
-                assert waveform is not None
-                frames = int(rng.integers(1, len(waveform) // FRAME_SIZE + 1))
+                sound, known = item.content[0].sound, item.key
+                assert sound is not None
+                frames = int(rng.integers(1, len(sound) // FRAME_SIZE + 1))
                 item.truncate(80 * frames, RATE_HZ)
                 await thread.cut_short(item, known, 80 * frames)
             case "delete" if items:
@@ -132,7 +138,7 @@ async def test_the_engine_has_read_what_the_items_are_now(seed: int):
 
 async def test_nothing_is_read_twice():
     engine = WatchedEngine()
-    thread, conversation = Thread(engine), Conversation()
+    thread, conversation = Thread(engine), Conversation(max_sound_bytes=2**30)
     conversation.add(said("one"))
     for count in range(2, 8):
         await thread.catch_up(head("be kind"), list(conversation))
@@ -156,7 +162,7 @@ async def test_a_draft_is_the_answer_that_is_asked_for():
     await thread.draft(SPOKEN)
     await thread.listen(turn)
     assert thread.num_drafted == 2 * len(turn)
-    item = Item(id="turn", role="user", content=[Content(kind="input_audio", waveform=np.tile(turn, 2))])
+    item = Item(id="turn", role="user", content=[Content(kind="input_audio", sound=recorded(np.tile(turn, 2)))])
     await thread.end_turn(item)
     assert engine.num_active == 1  # it is under way
     await spoken_answer(thread, "answer")
@@ -176,6 +182,7 @@ async def test_the_shipped_network_drafts_what_it_would_answer_and_hears_the_sam
     engine = OmniEngine.load(ROOT / "sensorium" / "checkpoints" / "nano")
     sound, rate_hz = soundfile.read(ROOT / "docs" / "media" / "question.wav", dtype="float32")
     turn = np.concatenate((soxr.resample(sound, rate_hz, RATE_HZ), np.zeros(RATE_HZ // 2, np.float32)))
+    turn = recorded(turn).read()  # as a call's buffer has it
     over, said = len(turn) - 6000, []
     try:
         for drafts in (True, False):
@@ -185,7 +192,9 @@ async def test_the_shipped_network_drafts_what_it_would_answer_and_hears_the_sam
             if drafts:
                 await thread.draft(replace(SPOKEN, max_tokens=24))
                 await thread.listen(turn[over:])  # it goes on listening meanwhile
-            item = Item(id="turn", role="user", content=[Content(kind="input_audio", waveform=turn[:over])])
+            kept = recorded(turn[:over])
+            await kept.pack()
+            item = Item(id="turn", role="user", content=[Content(kind="input_audio", sound=kept)])
             await thread.end_turn(item)
             sounds = [
                 e.waveform async for e in thread.answer(replace(SPOKEN, max_tokens=24)) if isinstance(e, AudioDelta)
@@ -207,7 +216,11 @@ async def test_a_failed_draft_leaves_the_turn_to_be_read():
     await thread.listen(np.full(4 * FRAME_SIZE, 0.1, np.float32))
     engine.error = RuntimeError("broken")
     await thread.draft(SPOKEN)
-    item = Item(id="turn", role="user", content=[Content(kind="input_audio", waveform=np.zeros(4 * FRAME_SIZE))])
+    item = Item(
+        id="turn",
+        role="user",
+        content=[Content(kind="input_audio", sound=recorded(np.zeros(4 * FRAME_SIZE)))],
+    )
     await thread.end_turn(item)
     with pytest.raises(RuntimeError, match="broken"):
         await spoken_answer(thread, "answer")

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gc
 import io
 import json
 import time
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -280,3 +282,33 @@ def test_events_after_an_error_say_so():
         )
         last = json.loads(response.text.strip().splitlines()[-1].removeprefix("data: "))
         assert last["error"]["code"] == "invalid_file_format"
+
+
+@pytest.mark.parametrize("stream", ["false", "true"])
+def test_a_large_file_is_never_in_memory_whole(tmp_path: Path, stream: str):
+    source = tmp_path / "large.wav"
+    sound = np.repeat(np.tile(np.concatenate((speech(), np.zeros(RATE_HZ, np.float32))), 6), 6)[:, None]
+    soundfile.write(source, np.tile(sound, (1, 2)), 6 * RATE_HZ, subtype="DOUBLE")
+    size = source.stat().st_size
+    assert size > 20 * 2**20
+    form = {"model": "whisper-1", "response_format": "json", "stream": stream}
+    with live() as server, source.open("rb") as file:
+        server.http.post("/v1/audio/transcriptions", data=form, files={"file": ("a.wav", wav())})  # all is loaded
+        tracemalloc.start()
+        response = server.http.post("/v1/audio/transcriptions", data=form, files={"file": ("a.wav", file)})
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert response.status_code == 200
+    assert "word" in response.text
+    assert peak < size / 2
+
+
+def test_a_file_that_is_refused_is_closed(server: Live):
+    """Else it is a warning, which is an error."""
+    large = spoken() + bytes(2**21)  # on the disk
+    for fields in ({"model": "nobody"}, {"temperature": "9"}, {"stream": "perhaps"}, {"language": "xx"}):
+        form = {"model": "whisper-1", **fields}
+        assert server.http.post("/v1/audio/transcriptions", data=form, files={"file": large}).status_code in (400, 404)
+    response = server.http.post("/v1/audio/transcriptions", data={"model": "whisper-1"}, files={"file": bytes(2**21)})
+    assert response.status_code == 400
+    gc.collect()
