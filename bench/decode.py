@@ -32,6 +32,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from bench.json_line import json_line
 from bench.untrained import load_release
 from sensorium.engine.grammar import Alphabet, State
 from sensorium.engine.request import SamplingParams
@@ -265,7 +266,7 @@ def main() -> None:
         shape = {"num_tokens": options.tokens, "rounds": options.rounds}
         results.append(measure(release, **shape, llama_cpp=options.llama_cpp))
         print_table(results[-1])
-    print(json.dumps({"bench": "decode", "threads": options.threads, "results": results}))
+    print(json_line({"bench": "decode", "threads": options.threads, "results": results}))
 
 
 if __name__ == "__main__":

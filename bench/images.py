@@ -17,6 +17,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.json_line import json_line
 from bench.latency import SHIPPED, percentiles, serving
 
 WARM_UP = 2  # requests that are not counted
@@ -81,9 +82,7 @@ def main() -> None:
     print(f"  {'':<20}" + "".join(f"{figure:>14}" for figure in figures))
     for label, row in rows.items():
         print(f"  {label:<20}" + "".join(f"{row[figure]:14.1f}" for figure in figures))
-    print(
-        json.dumps({"bench": "images", "model": str(options.checkpoint), "threads": options.threads, "results": rows})
-    )
+    print(json_line({"bench": "images", "model": str(options.checkpoint), "threads": options.threads, "results": rows}))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from bench.json_line import json_line
 from bench.untrained import untrained
 
 START_TIMEOUT_S = 180
@@ -140,7 +141,7 @@ def main() -> None:
     print(f"  {'':<20}" + "".join(f"{figure:>13}" for figure in figures))
     for label, row in rows.items():
         print(f"  {label:<20}" + "".join(f"{row.get(figure, float('nan')):13.1f}" for figure in figures))
-    print(json.dumps({"bench": "latency", "model": name, "threads": options.threads, "results": rows}))
+    print(json_line({"bench": "latency", "model": name, "threads": options.threads, "results": rows}))
 
 
 if __name__ == "__main__":

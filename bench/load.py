@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.json_line import json_line
 from bench.latency import percentiles, serving
 from bench.untrained import TEXT_TOKENS, untrained
 
@@ -138,7 +139,7 @@ def main() -> None:
     print_table(f"answers of {options.tokens} tokens", long)
     print_table("answers of one token (edge)", edge)
     name = str(options.checkpoint or options.preset)
-    print(json.dumps({"bench": "load", "model": name, "threads": options.threads, "answers": long, "edge": edge}))
+    print(json_line({"bench": "load", "model": name, "threads": options.threads, "answers": long, "edge": edge}))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ import numpy as np
 import soxr
 from av.audio.stream import AudioStream
 
+from bench.json_line import json_line
 from bench.latency import SHIPPED, percentiles, serving
 from sensorium.data.generators.dialogues import sentence
 from sensorium.data.generators.documents import document
@@ -262,7 +263,7 @@ def main() -> None:
         results["watermark"] = watermark(options.sounds)
     for name, figures in results.items():
         print(f"{name}: " + ", ".join(f"{figure} {value}" for figure, value in figures.items()))
-    print(json.dumps({"bench": "speech", "model": str(options.checkpoint), **results}))
+    print(json_line({"bench": "speech", "model": str(options.checkpoint), **results}))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import jsonschema
 import numpy as np
 import torch
 
+from bench.json_line import json_line
 from sensorium.cli import RELEASED
 from sensorium.engine.answer import write
 from sensorium.engine.network import Network
@@ -260,7 +261,7 @@ def main() -> None:
                 with options.results.open("a") as file:
                     file.write(json.dumps(lines[-1]) + "\n")
     print_table(lines)
-    print(json.dumps({"bench": "structured", **report(lines)}))
+    print(json_line({"bench": "structured", **report(lines)}))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
+from bench.json_line import json_line
 from bench.latency import SHIPPED
 from sensorium.data.generators.dialogues import SKILLS, exchange, pick
 from sensorium.data.generators.speech import Synthesizer, random_speaker, with_pauses
@@ -149,12 +150,13 @@ def decided_ms(trace: Trace, rule: Rule) -> int | None:
 
 
 def figures(traces: list[Trace], rule: Rule) -> dict[str, float]:
+    """NaN where there is nothing to tell."""
     ends = [(decided_ms(trace, rule), trace.end_ms) for trace in traces]
     late = [at - end for at, end in ends if at is not None and at >= end - STEP_MS]
     p50, p95 = np.percentile(late, [50, 95]).round() if late else (float("nan"), float("nan"))
     cut = sum(at is not None and at < end - STEP_MS for at, end in ends)
-    missed = sum(at is None for at, _ in ends)
-    shares = {"cut": round(cut / len(ends), 4), "missed": round(missed / len(ends), 4)}
+    counts = {"cut": cut, "missed": sum(at is None for at, _ in ends)}
+    shares = {name: round(count / len(ends), 4) if ends else float("nan") for name, count in counts.items()}
     return {**shares, "p50_ms": float(p50), "p95_ms": float(p95)}
 
 
@@ -196,7 +198,7 @@ def main() -> None:
             for part in row.values()
         )
         print(f"  {name:<38}{cells}")
-    print(json.dumps({"bench": "turns", "model": str(options.checkpoint), "turns": len(traces), "results": results}))
+    print(json_line({"bench": "turns", "model": str(options.checkpoint), "turns": len(traces), "results": results}))
 
 
 if __name__ == "__main__":

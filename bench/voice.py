@@ -32,6 +32,7 @@ import numpy as np
 import soxr
 from websockets.asyncio.client import ClientConnection, connect
 
+from bench.json_line import json_line
 from bench.latency import SHIPPED, percentiles, serving
 from sensorium.data.generators.dialogues import SKILLS, exchange, pick
 from sensorium.data.generators.speech import PRESETS, Synthesizer, with_pauses
@@ -276,7 +277,7 @@ def main() -> None:
             for detection in options.detection:
                 call = asyncio.run(long_call(address, minutes=options.minutes, detection=detection, pace=options.pace))
                 told = {"model": str(options.checkpoint), "threads": options.threads, "detection": detection}
-                print(json.dumps({"bench": "voice, one long call", **told, **call}))
+                print(json_line({"bench": "voice, one long call", **told, **call}))
             return
         for detection in options.detection:
             for calls in options.calls:
@@ -294,7 +295,7 @@ def main() -> None:
     if options.plot:
         plot(results, options.plot)
     settings = {"model": str(options.checkpoint), "threads": options.threads, "turns": options.turns}
-    print(json.dumps({"bench": "voice", **settings, "results": results}))
+    print(json_line({"bench": "voice", **settings, "results": results}))
 
 
 if __name__ == "__main__":

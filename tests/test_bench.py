@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import decode, images, latency, structured, voice
+from bench import decode, images, latency, structured, turns, voice
+from bench.json_line import json_line
 from bench.untrained import untrained
 
 LLAMA_CPP = {f"llama.cpp {name}" for name in decode.LLAMA_CPP_TYPES}
@@ -96,3 +97,12 @@ def test_a_structured_run_goes_on_where_it_stopped(capsys, tmp_path: Path, monke
     assert [line["schema"] for line in lines] == [0, 1, 2, 3]
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (told["bench"], told["schemas"], told["outcomes"]["invalid"]) == ("structured", 4, 0)
+
+
+def test_a_figure_that_there_is_not_is_null():
+    trace = turns.Trace(has_pauses=True, end_ms=100.0, at_ms=[20], silence_ms=[0], probabilities=[[0.1]])
+    never = {name: turns.figures(traces, lambda *_: False) for name, traces in (("one", [trace]), ("none", []))}
+    told = json.loads(json_line({"rows": [never]}), parse_constant=pytest.fail)["rows"][0]
+    assert told["one"] == {"cut": 0.0, "missed": 1.0, "p50_ms": None, "p95_ms": None}
+    assert set(told["none"].values()) == {None}
+    assert json_line({"a": [float("inf"), 1, "x", True]}) == '{"a": [null, 1, "x", true]}'

@@ -461,11 +461,13 @@ class Call:
         return calls.head + ([Message(role="system", parts=(Text(text=instructions),))] if instructions else [])
 
     def _cancel(self, response_id: str | None) -> None:
+        """Without an id, by the contract, the conversation's own: one outside it goes on until it is named."""
         for reply in self._replies.values():
             if reply.id == response_id or (response_id is None and reply.in_conversation):
                 reply.cancel("client_cancelled")
                 return
-        raise invalid("No response is under way that could be cancelled.", None, "response_cancel_not_active")
+        param = "response_id" if response_id is not None else None
+        raise invalid("No response is under way that could be cancelled.", param, "response_cancel_not_active")
 
     async def interrupt(self, reason: CancelReason) -> None:
         """Ends the conversation's answer, if there is one, and waits until that has been told."""

@@ -55,6 +55,32 @@ def test_a_cancelled_answer_ends_what_it_began():
         eventually(lambda: server.engine.num_cancelled == 1)
 
 
+def test_an_answer_beside_the_conversation_is_cancelled_by_its_id():
+    """Contract: without an id, what is cancelled is a response in the default conversation."""
+
+    def refused(call: Phone, **fields: str) -> tuple[str | None, str | None]:
+        call.say("response.cancel", **fields)
+        error = call.until("error")[-1]["error"]
+        return error["param"], error["code"]
+
+    not_active = "response_cancel_not_active"
+    with live(FakeEngine(delay_ms=200)) as server, phone(server) as call:
+        call.user("one two three four five six seven eight")
+        call.say("response.create", response={"conversation": "none", "output_modalities": ["text"]})
+        aside = call.until("response.created")[-1]["response"]["id"]
+        assert refused(call) == (None, not_active)
+        assert refused(call, response_id="resp_0") == ("response_id", not_active)
+        call.say("response.create")
+        call.until("response.created")
+        call.say("response.cancel")
+        done = call.until("response.done")[-1]["response"]
+        assert (done["id"] != aside, done["status"]) == (True, "cancelled")
+        call.say("response.cancel", response_id=aside)
+        done = call.until("response.done")[-1]["response"]
+        assert (done["id"], done["status"], done["conversation_id"]) == (aside, "cancelled", None)
+        assert refused(call, response_id=aside) == ("response_id", not_active)
+
+
 def test_an_interrupted_answer_is_remembered_as_far_as_it_was_heard(server: Live):
     with phone(server) as call:
         call.user("one two three four five six")
