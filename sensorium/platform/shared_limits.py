@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from sqlalchemy import Connection, text
@@ -76,12 +76,14 @@ _BEGIN_MONTH = text(
 _LOCK = text("SELECT lock FROM unnest(CAST(:locks AS bigint[])) AS lock WHERE pg_try_advisory_lock(lock) LIMIT 1")
 _UNLOCK = text("SELECT pg_advisory_unlock(CAST(:lock AS bigint))")
 
+T = TypeVar("T")
+Place = tuple[str, str, str]  # of a rule, a project and a key
 Answer = tuple[bool, Standing]
 _Row = tuple[Any, ...]  # whether it was taken, and the columns
 
 
 class _Asked(NamedTuple):
-    place: tuple[str, str, str]
+    place: Place
     rule: LimitRule
     values: Mapping[str, Any]
     answer: asyncio.Future[Answer] | None  # None: nobody waits
@@ -103,11 +105,11 @@ class InPostgres:
         self._now_s = now_s
         self._asked: list[_Asked] = []
         self._asking: asyncio.Task[None] | None = None
-        self._told: set[tuple[tuple[str, str, str], str]] = set()  # months, by place
+        self._told: set[tuple[Place, str]] = set()  # months, by place
         self._held = database.hold()
         self._locks: set[int] = set()
         self._locking = asyncio.Lock()
-        self._unlocking: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()  # that nobody waits for, or not for long
 
     async def take(self, rule: LimitRule, caller: Caller, amounts: Amounts) -> Answer:
         place, month = _place(rule, caller), month_of(rule)
@@ -137,28 +139,45 @@ class InPostgres:
         self._told.add((place, month))
 
     async def open_session(self, rule: LimitRule, caller: Caller) -> Callable[[], None] | None:
-        place = _place(rule, caller)
-        async with self._locking:
-            locks = [_lock(place, number) for number in range(rule.sessions or 0)]
-            free = [lock for lock in locks if lock not in self._locks]  # one's own could be locked twice
-            found = await self._held.run(lambda connection: connection.execute(_LOCK, {"locks": free}).scalar())
-            if found is None:
-                return None
-            self._locks.add(lock := int(found))
+        locking = self._aside(self._lock(_place(rule, caller), rule.sessions or 0))
+        try:
+            lock = await asyncio.shield(locking)
+        except asyncio.CancelledError:  # nobody will close what is about to be opened
+            self._aside(self._unlock_found(locking))
+            raise
+        if lock is None:
+            return None
 
         def close() -> None:
-            task = asyncio.create_task(self._unlock(lock))
-            self._unlocking.add(task)
-            task.add_done_callback(self._unlocking.discard)
+            self._aside(self._unlock(lock))
 
         return close
 
     async def close(self) -> None:
         if self._asking is not None:
             await self._asking
-        if self._unlocking:
-            await asyncio.wait(self._unlocking)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         self._held.close()
+
+    def _aside(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _lock(self, place: Place, most: int) -> int | None:
+        async with self._locking:
+            locks = [_lock_number(place, number) for number in range(most)]
+            free = [lock for lock in locks if lock not in self._locks]  # one's own could be locked twice
+            found = await self._held.run(lambda connection: connection.execute(_LOCK, {"locks": free}).scalar())
+            if found is not None:
+                self._locks.add(found)
+            return found
+
+    async def _unlock_found(self, locking: asyncio.Task[int | None]) -> None:
+        if (lock := await locking) is not None:
+            await self._unlock(lock)
 
     async def _unlock(self, lock: int) -> None:
         async with self._locking:
@@ -168,9 +187,7 @@ class InPostgres:
                 log.warning("a call is not taken from its limit", error=type(error).__name__)
             self._locks.discard(lock)
 
-    def _values(
-        self, rule: LimitRule, place: tuple[str, str, str], amounts: Amounts, *, checks: bool
-    ) -> dict[str, Any]:
+    def _values(self, rule: LimitRule, place: Place, amounts: Amounts, *, checks: bool) -> dict[str, Any]:
         limits = {f"{kind}_limit": rule.per_minute(kind) or _NO_LIMIT for kind in _KINDS}
         # a new row is not looked at
         too_large = checks and any(amounts[kind] > limits[f"{kind}_limit"] for kind in _KINDS)
@@ -225,7 +242,7 @@ def _take_all(batch: Sequence[Mapping[str, Any]], connection: Connection) -> lis
     return [cursor.fetchone() for cursor in cursors]
 
 
-def _place(rule: LimitRule, caller: Caller) -> tuple[str, str, str]:
+def _place(rule: LimitRule, caller: Caller) -> Place:
     return _digest(rule), caller.project, caller.key
 
 
@@ -234,10 +251,10 @@ def _digest(rule: LimitRule) -> str:
     return hashlib.sha256(repr(rule).encode()).hexdigest()[:32]
 
 
-def _named(place: tuple[str, str, str]) -> dict[str, str]:
+def _named(place: Place) -> dict[str, str]:
     return dict(zip(("rule", "project", "api_key"), place, strict=True))
 
 
-def _lock(place: tuple[str, str, str], number: int) -> int:
+def _lock_number(place: Place, number: int) -> int:
     """The number of an advisory lock: PostgreSQL has them by 64 bits."""
     return int.from_bytes(hashlib.sha256(repr((place, number)).encode()).digest()[:8], "big", signed=True)

@@ -78,15 +78,26 @@ class Realtime:
             check_model(model, self._engine.info, self._config, param="model")
             if self._num_calls >= self._config.max_calls:
                 raise APIError("The server is busy. Please try again.", status=503, type="server_error")
-            close_session = await self._meter.open_session(socket.state, model)
         except APIError as error:
             await socket.send_denial_response(error.response())
             return
         self._num_calls += 1
         try:
-            await self._call(socket, model, asked)
+            await self._call_within_limits(socket, model, asked)
         finally:
             self._num_calls -= 1
+
+    async def _call_within_limits(
+        self, socket: WebSocket, model: str, asked: SessionConfig | TranscriptionConfig | None
+    ) -> None:
+        try:
+            close_session = await self._meter.open_session(socket.state, model)
+        except APIError as error:
+            await socket.send_denial_response(error.response())
+            return
+        try:
+            await self._call(socket, model, asked)
+        finally:
             close_session()
 
     async def _call(self, socket: WebSocket, model: str, asked: SessionConfig | TranscriptionConfig | None) -> None:

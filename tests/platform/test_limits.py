@@ -165,6 +165,24 @@ async def test_calls_at_once(counted: Callable[..., Counted]):
     await limits.open_session(ME, "m")
 
 
+async def test_a_call_that_is_given_up_while_it_is_counted_counts_no_more(counted: Callable[..., Counted]):
+    limits = counted(LimitRule(sessions=1)).limits
+    for leaves_after in range(4):
+        opening = asyncio.create_task(limits.open_session(ME, "m"))
+        for _ in range(leaves_after):
+            await asyncio.sleep(0)
+        if opening.done():
+            opening.result()()
+        opening.cancel()
+        await asyncio.wait([opening])
+    while True:
+        try:
+            (await limits.open_session(ME, "m"))()
+            break
+        except LimitReached:  # the last one is still being given back
+            await asyncio.sleep(0.01)
+
+
 async def test_many_at_once_take_no_more_than_there_is(counted: Callable[..., Counted]):
     found = counted(LimitRule(requests_per_minute=7))
     outcomes = await asyncio.gather(*(found.take() for _ in range(20)), return_exceptions=True)
