@@ -69,6 +69,8 @@ _ARGUMENT_NAMES = {
     "kind": ("kind", "kind", "genre"),
 }
 _TOOL_SKILLS = ("switch", "dim", "timer", "alarm", "heating", "music", "door")
+# Durations in seconds are products to be known by heart, so there are more of them to learn from than to be asked.
+_TAUGHT_SKILLS = (*_TOOL_SKILLS, "timer", "timer", "alarm")
 _OTHER_SKILLS = tuple(skill for skill in SKILLS if skill not in _TOOL_SKILLS)
 CANNOT = "i have no tool for that"
 
@@ -87,7 +89,8 @@ class ToolExchange(NamedTuple):
 def tool_exchange(rng: np.random.Generator, split: Split) -> ToolExchange:
     """One to three functions and a question: most fit one of them, some fit none or need none."""
     kind = rng.random()
-    asked = exchange(rng, pick(rng, _TOOL_SKILLS if kind < 0.85 else _OTHER_SKILLS), split=split)
+    needing = _TAUGHT_SKILLS if split == "train" else _TOOL_SKILLS
+    asked = exchange(rng, pick(rng, needing if kind < 0.85 else _OTHER_SKILLS), split=split)
     is_offered = kind < 0.75 and asked.tool_call is not None
     offered = [asked.tool_call.name] if is_offered and asked.tool_call else []
     needed = asked.tool_call.name if asked.tool_call else ""
