@@ -127,12 +127,12 @@ def last_frames(count: int, sure: float, *, least_ms: int = 32) -> Rule:
 
 
 def rules() -> dict[str, Rule]:
-    shares = (0.5, 0.6, 0.7, 0.8, 0.9)
+    shares, smooth = (0.5, 0.6, 0.7, 0.8, 0.9), (0.8, 0.85, 0.9, 0.92, 0.95, 0.97)
     never_ms = 10**6
     return {
         **{f"{name} (as served)": smoothed(patience) for name, patience in PATIENCE.items()},
-        **{f"smoothed >= {sure}, no long silence": smoothed(Patience(32, sure, never_ms)) for sure in shares},
-        **{f"smoothed >= {sure}": smoothed(Patience(32, sure, 1280)) for sure in shares},
+        **{f"smoothed >= {sure}, no long silence": smoothed(Patience(32, sure, never_ms)) for sure in smooth},
+        **{f"smoothed >= {sure}": smoothed(Patience(32, sure, 1280)) for sure in smooth},
         **{f"the last frame >= {sure}": last_frames(1, sure) for sure in shares},
         "the last frame >= 0.8, 80 ms": last_frames(1, 0.8, least_ms=80),
         **{f"the last two >= {sure}": last_frames(2, sure) for sure in shares},
