@@ -22,6 +22,8 @@ METHODS = ("get", "post", "put", "patch", "delete")
 # What it takes for a breach and is none: by its code, then by the operation, or * for any.
 _NULLS = "settings that are off are null, as in the description's own examples; its schemas have objects"
 _LEFT_OUT = "null for a field that may be left out is as good as leaving it out"
+_SCHEMA_NAMES = "the description takes the names of its schemas for those of the types"
+_BETA = "clients of the retired beta send fields of no meaning, which are left unread"
 FALSE_ALARMS: dict[str, dict[str, str]] = {
     "ST108": {
         "DELETE /responses/{response_id}": "the description has the error here without its envelope",
@@ -33,10 +35,11 @@ FALSE_ALARMS: dict[str, dict[str, str]] = {
         "POST /realtime/transcription_sessions": _NULLS,
     },
     "ST105": {"GET /files/{file_id}/content": "a file may be of any type, the description knows JSON"},
-    "ST111": {"POST /realtime/client_secrets": "the description takes the names of its schemas for those of the types"},
+    "ST111": {"POST /realtime/client_secrets": _SCHEMA_NAMES, "POST /responses/compact": _SCHEMA_NAMES},
     "ST201": {
         "GET /organization/usage/images": "pictures here have sizes of their own; a filter by another finds none",
-        "POST /realtime/sessions": "clients of the retired beta send fields of no meaning, which are left unread",
+        "POST /realtime/sessions": _BETA,
+        "POST /realtime/transcription_sessions": _BETA,
         "POST /embeddings": _LEFT_OUT,
         "POST /images/generations": _LEFT_OUT,
     },
