@@ -114,7 +114,7 @@ TINY = replace(
         weights={
             **FIRMER.network.weights,
             **{"lesson": 0.9, "lesson-spoken": 0.6, "grocery": 0.6, "clothing": 0.4},  # of photographs few were learned
-            **{"hear-styled": 0.4, "hear-people": 0.2, "see-film": 0.15},
+            **{"hear-styled": 0.4, "hear-people": 0.2, "hear-pausing": 0.25, "real-order": 0.5, "see-film": 0.15},
         },
         render=RenderConfig(cuts=True, listened=3.0),
         num_shards=160,
