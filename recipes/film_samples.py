@@ -13,7 +13,7 @@ from recipes.asking import SEED, as_asked
 from sensorium.data.generators import dialogues
 from sensorium.data.generators.film import Film, Kind
 from sensorium.data.generators.film import film as drawn_film
-from sensorium.data.generators.speech import Synthesizer, in_room, random_speaker
+from sensorium.data.generators.speech import Synthesizer
 from sensorium.data.generators.wordings import SAID
 from sensorium.evals.task import Sample
 from sensorium.messages import Audio, Image, Message, Text, Video
@@ -52,8 +52,7 @@ def film(n: int) -> Iterator[Sample]:
 
 
 def _sound_track(rng: np.random.Generator, synthesizer: Synthesizer) -> Audio:
-    utterance = synthesizer.speak(dialogues.sentence(rng, "heldout"), random_speaker(rng, split="heldout"))
-    return in_room(utterance, rng, level=rng.random()).audio
+    return synthesizer.overheard(dialogues.sentence(rng, "heldout"), rng, split="heldout")
 
 
 def _about_film(shown: Film, sound: Audio | None, question: Text) -> tuple[Message, ...]:

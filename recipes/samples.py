@@ -22,7 +22,7 @@ from sensorium.data.generators.figures import bar_chart, clock, form
 from sensorium.data.generators.recall import told
 from sensorium.data.generators.refusals import MATTERS, Matter
 from sensorium.data.generators.scenes import OPPOSITES, Scene
-from sensorium.data.generators.speech import PRESETS, Split, Synthesizer, in_room, random_speaker
+from sensorium.data.generators.speech import PRESETS, Split, Synthesizer
 from sensorium.data.generators.styles import STYLES
 from sensorium.data.recorded import MEANING, recorded_document
 from sensorium.data.sources import Source, data_root
@@ -292,8 +292,7 @@ def refusal(n: int) -> Iterator[Sample]:
                 asked = refusals.refusal(rng, "heldout", matter=matters[index % len(matters)])
                 part: Part = Text(text=dialogues.typed(asked.question, rng))
                 if way == "spoken":
-                    utterance = synthesizer.speak(asked.question, random_speaker(rng, split="heldout"))
-                    part = in_room(utterance, rng, level=rng.random()).audio
+                    part = synthesizer.overheard(asked.question, rng, split="heldout")
                 prompt = (Message(role="user", parts=(part,)),)
                 condition = f"{kind}, {way}"
                 sample_id = f"{condition} {index}"

@@ -9,7 +9,7 @@ import numpy as np
 from recipes.asking import SEED, as_asked
 from sensorium.data.generators import dialogues, lessons
 from sensorium.data.generators.lessons import SUBJECTS
-from sensorium.data.generators.speech import Split, Synthesizer, in_room, random_speaker
+from sensorium.data.generators.speech import Split, Synthesizer
 from sensorium.evals.task import Sample
 from sensorium.messages import Message, Text
 
@@ -54,8 +54,7 @@ def lesson(n: int) -> Iterator[Sample]:
 
 def _heard(words: str, rng: np.random.Generator, speakers: Split) -> tuple[Message, ...]:
     """The words by somebody, in a room."""
-    utterance = _SYNTHESIZER.speak(words, random_speaker(rng, split=speakers))
-    return as_asked((Message(role="user", parts=(in_room(utterance, rng, level=rng.random()).audio,)),))
+    return as_asked((Message(role="user", parts=(_SYNTHESIZER.overheard(words, rng, split=speakers),)),))
 
 
 _SYNTHESIZER = Synthesizer()

@@ -22,7 +22,7 @@ from sensorium.data.generators import world
 from sensorium.data.generators.canvas import Split, in_split
 from sensorium.data.generators.dialogues import a, call, pick
 from sensorium.data.generators.documents import NAME, TRANSCRIBE, Document
-from sensorium.data.generators.speech import PRESETS, Synthesizer, in_room, random_speaker
+from sensorium.data.generators.speech import PRESETS, Synthesizer, in_room
 from sensorium.data.sources import Record, Source, data_root
 from sensorium.messages import Audio, Image, Message, Part, Text, tool_list
 from sensorium.tokenizers.image import fit_square
@@ -166,7 +166,7 @@ def _order(rng: np.random.Generator, split: Split, root: Path) -> tuple[Message,
         others = _ordered(pick(rng, records).fields["label"]["slots"])
         given = _ordered({**label["slots"], **{slot: others[slot] for slot in others if rng.random() < 0.5}})
         words = f"{pick(rng, _ORDERING)} {_understood(given)}".strip()
-        clip = in_room(Synthesizer().speak(words, random_speaker(rng, split=split)).audio, rng, level=rng.random())
+        clip = Synthesizer().overheard(words, rng, split=split)
     else:
         record = pick(rng, records)
         label = record.fields["label"]
@@ -239,7 +239,7 @@ def _dictation(rng: np.random.Generator, split: Split, root: Path) -> tuple[Mess
     words = pick(rng, _sentences(split, root))
     if rng.random() < 1 / 6:
         words = pick(rng, world.TO_TWENTY[:11] if rng.random() < 0.5 else words.split())
-    clip = in_room(Synthesizer().speak(words, random_speaker(rng, split=split)).audio, rng, level=rng.random())
+    clip = Synthesizer().overheard(words, rng, split=split)
     return _about(clip, pick(rng, TRANSCRIBE), Text(text=words), rng)
 
 

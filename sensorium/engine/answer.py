@@ -112,11 +112,11 @@ def _opened(
         yield Pending((sequence,))
     logits = sequence.logits()
     if opening(logits, grammar.words, grammar.forms) == vocab.SPEAK and might_write(logits):
-        monologue = Monologue.of(sequence, network.alphabet, params)
+        monologue = Monologue(sequence, network.alphabet, params)
         grammar.follow(monologue.script)
         return monologue
     if grammar.words is None and would_say_first(logits):
-        plan = Monologue.of(sequence, network.alphabet, params)
+        plan = Monologue(sequence, network.alphabet, params)
         while plan.script.end is None and len(plan.script.symbols) < MAX_CAPTION_TOKENS:
             yield Pending((plan.sequence,))
             plan.write()

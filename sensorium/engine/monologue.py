@@ -10,8 +10,6 @@ A picture that is asked for without words may have some all the same, if the net
 
 from __future__ import annotations
 
-from typing import Self
-
 import numpy as np
 
 from sensorium.engine.grammar import Alphabet, Grammar, Rules, Script
@@ -40,24 +38,17 @@ def would_say_first(logits: np.ndarray) -> bool:
 class Monologue:
     """Writes the `script` of an answer, a symbol at a time."""
 
-    def __init__(self, sequence: Sequence, grammar: Grammar, sampler: Sampler) -> None:
-        """`sequence` ends where the answer begins."""
-        self.sequence = sequence
+    def __init__(self, stream: Sequence, alphabet: Alphabet, params: SamplingParams) -> None:
+        """In a fork of `stream`, which ends with <|assistant|>."""
+        self.sequence = stream.fork(leaves_pages=False)
         self.script = Script()
-        self._grammar = grammar
-        self._sampler = sampler
+        self._grammar = Grammar.answer(alphabet, modality="text", voice=params.voice, rules=Rules(tool_choice="none"))
+        self._sampler = Sampler(params)
         self._push(vocab.WRITE)
 
-    @classmethod
-    def of(cls, stream: Sequence, alphabet: Alphabet, params: SamplingParams) -> Self:
-        """In a fork of `stream`, which ends with <|assistant|>."""
-        grammar = Grammar.answer(alphabet, modality="text", voice=params.voice, rules=Rules(tool_choice="none"))
-        return cls(stream.fork(leaves_pages=False), grammar, Sampler(params))
-
     def write(self) -> None:
-        """The next symbol, or the end. Nothing of `sequence` may be pending."""
-        if self.script.end is not None:
-            return
+        """The next symbol, or the end. Nothing of `sequence` may be pending, nor the script be complete."""
+        assert self.script.end is None
         symbol = self._sampler.symbol(self.sequence.logits(), self._grammar.legal())
         if self._grammar.vocabulary.is_text(symbol) and self.sequence.num_free:
             self.script.symbols.append(symbol)

@@ -373,7 +373,7 @@ class Call:
         self._prompt_tokens = reply.usage.input_tokens or self._prompt_tokens
         new = [item for item in items if item.role == "user" and item.id not in self._heard]
         self._heard.update(item.id for item in new)
-        sounds = [part.sound for item in new for part in item.content if part.sound is not None]
+        sounds = [sound for item in new for sound in item.sounds]
         charge.add(reply.usage, heard_s=sum(map(len, sounds)) / self._rate_hz)
 
     async def _generate(self, reply: Reply, items: list[Item], options: ResponseOptions) -> None:

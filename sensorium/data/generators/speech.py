@@ -190,6 +190,10 @@ class Synthesizer:
     def __init__(self) -> None:
         self._library_path, self._data_path = _find_espeak()
 
+    def overheard(self, text: str, rng: np.random.Generator, *, split: Split) -> Audio:
+        """The text by anybody of the split, in any room. Raises ValueError for a text without a sound."""
+        return in_room(self.speak(text, random_speaker(rng, split=split)).audio, rng, level=rng.random())
+
     def speak(self, text: str, speaker: Speaker) -> Utterance:
         """The text as said by `speaker`, without the silence around it (at most 30 ms are left).
 
