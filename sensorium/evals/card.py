@@ -134,7 +134,7 @@ def _fields(measured: Report, made: TrainingRecord) -> dict[str, str]:
         "get_started_code": _GET_STARTED,
         "training_data": _data(made),
         "preprocessing": "Sound and pictures become codes and features by the network's own tokenizers, once.",
-        "training_regime": "bf16 mixed precision" + _hyperparameters(made),
+        "training_regime": _PRECISIONS[made.get("precision", "bf16")] + _hyperparameters(made),
         "speeds_sizes_times": _training(made),
         "testing_data": _MEASURED,
         "testing_factors": "Voices seen in training and not; words, captions, fonts and looks never are.",
@@ -174,6 +174,8 @@ and questions, pictures of coloured shapes and single words, in the closed domai
 _OUT_OF_SCOPE = """\
 Anything outside of that domain: it answers fluently and wrongly. Advice of any kind, identification of people,
 imitation of a person's voice, decisions about people."""
+
+_PRECISIONS = {"bf16": "bf16 mixed precision", "fp32": "fp32"}
 
 _RECOMMENDATIONS = """\
 Check what it says against what was asked; keep people in the loop for orders that matter. Its voices are synthetic

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from sensorium.training import checkpoint, distributed, metrics
-from sensorium.training.config import TrainConfig
+from sensorium.training.config import TrainConfig, precision_of
 from sensorium.training.optim import MuonAdamW
 from sensorium.training.schedule import multiplier
 
@@ -58,6 +58,7 @@ def fit(
     out.mkdir(parents=True, exist_ok=True)
     module = objective.module.to(config.device).train()
     rank, num_ranks = distributed.rank(), distributed.num_ranks()
+    in_bf16 = (config.precision or precision_of(config.device)) == "bf16"
     first_step, spent_s = checkpoint.load(out, module=module, optimizer=optimizer, device=config.device)
     listed = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     parameters = [parameter for parameter in listed if parameter.requires_grad]
@@ -68,7 +69,7 @@ def fit(
         numbers = range(first_step * num_ranks + rank, config.num_steps * num_ranks, num_ranks)
         for step, batch in enumerate(_prefetched(batches, numbers), first_step):
             torch.manual_seed(hash((config.seed, step, rank)))  # chance is a function of the step too
-            with torch.autocast(config.device.split(":")[0], torch.bfloat16, enabled=config.precision == "bf16"):
+            with torch.autocast(config.device.split(":")[0], torch.bfloat16, enabled=in_bf16):
                 loss, parts = objective(batch)
             loss.backward()
             distributed.average_gradients(parameters)

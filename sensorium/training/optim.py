@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sensorium.training import distributed
+from sensorium.training.config import precision_of
 
 # Quintic coefficients of the Muon write-up: fast rather than exact, singular values end within about 0.7 .. 1.2.
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -57,7 +58,7 @@ class MuonAdamW(Optimizer):
                 nesterov = grad.lerp(momentum, group["momentum"])
                 updates.append(orthogonalize(_as_matrix(nesterov)).view_as(parameter))
             else:
-                updates.append(torch.zeros_like(parameter, dtype=torch.bfloat16))
+                updates.append(torch.zeros_like(parameter, dtype=_dtype_of(parameter)))
         for parameter, update in zip(parameters, distributed.summed(updates), strict=True):
             rows, columns = _as_matrix(parameter).shape[-2:]
             if group["weight_decay"]:  # cautious: decay only where it agrees with the update
@@ -87,15 +88,19 @@ def _as_matrix(tensor: Tensor) -> Tensor:
     return tensor.flatten(1) if tensor.ndim == 4 else tensor
 
 
-def orthogonalize(matrix: Tensor, *, steps: int = 5) -> Tensor:
-    """(..., n, m) -> about U V^T of its singular value decomposition, as bfloat16.
+def _dtype_of(tensor: Tensor) -> torch.dtype:
+    return torch.bfloat16 if precision_of(tensor.device) == "bf16" else torch.float32
 
-    In bfloat16, which loses nothing (the same cosine of 0.985 to U V^T) and takes a third of the time on a CPU with
-    bfloat16 products: 62 ms against 177 ms for all matrices of nano. Sums are taken within the products, which takes a
-    third to a half off again (1024 x 256: 5.6 -> 3.1 ms).
+
+def orthogonalize(matrix: Tensor, *, steps: int = 5) -> Tensor:
+    """(..., n, m) -> about U V^T of its singular value decomposition, in `_dtype_of` its device.
+
+    In bfloat16 where that is fast, which loses nothing (the same cosine of 0.985 to U V^T) and takes a third of the
+    time on a CPU with bfloat16 products: 62 ms against 177 ms for all matrices of nano. Sums are taken within the
+    products, which takes a third to a half off again (1024 x 256: 5.6 -> 3.1 ms).
     """
     a, b, c = _NEWTON_SCHULZ
-    x = (matrix / (matrix.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
+    x = (matrix / (matrix.norm(dim=(-2, -1), keepdim=True) + 1e-7)).to(_dtype_of(matrix))
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT

@@ -38,7 +38,7 @@ from sensorium.tokenizers.stream import collate_inputs, collate_labels
 from sensorium.tokenizers.text import TextTokenizer
 from sensorium.tokenizers.vocab import Vocabulary
 from sensorium.training import distributed, metrics
-from sensorium.training.config import TrainConfig
+from sensorium.training.config import TrainConfig, precision_of
 from sensorium.training.loop import fit
 from sensorium.training.objectives import StreamBatch, StreamObjective
 from sensorium.training.optim import MuonAdamW, network_groups
@@ -200,6 +200,7 @@ def train_network(
         "recipe": recipe.name,
         "settings": begin(recipe, out, num_ranks=distributed.num_ranks()),
         "device": device,
+        "precision": precision_of(device),
         "parameters": model.num_parameters(),
         "documents": len(documents),
         "positions_per_epoch": packing.num_positions,
