@@ -82,6 +82,14 @@ class Listener:
     def finished(self) -> bool:
         return self._grammar.done
 
+    def keep(self, samples: np.ndarray) -> bool:
+        """Takes samples that complete no frame, which need no step: three of four pieces of 20 ms. Else takes none."""
+        size = self._network.release.config.audio.frame_size
+        if self._grammar.state is not State.LISTEN or self._encoder.num_waiting + len(samples) >= size:
+            return False
+        self._encoder.push(torch.from_numpy(np.array(samples, dtype=np.float32)))
+        return True
+
     def push(self, samples: np.ndarray) -> Steps:
         """samples: (N,) float32. Raises ContextLengthExceeded when a frame does not fit; those before it are heard."""
         if self._grammar.state is not State.LISTEN:
@@ -244,6 +252,8 @@ class LiveConversation:
 
     async def push(self, samples: np.ndarray) -> list[Event]:
         with self._alone():
+            if self._listener is not None and self._listener.keep(samples):
+                return []
             return await self._all(self._push(samples))
 
     async def finish(self) -> list[Event]:

@@ -59,6 +59,7 @@ class OmniEngine:
         """`cached_positions` and `threads`: see `Runner`; `skills`: see `EngineInfo`."""
         config = release.config
         self._network = Network.of(release, cached_positions=cached_positions, threads=threads)
+        release = self._network.release
         runner, parts = self._network.runner, (release.model, release.audio_tokenizer, release.image_tokenizer)
         self.info = EngineInfo(
             model=config.name,

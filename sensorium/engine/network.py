@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
+from sensorium.engine.codec import CompiledAudioTokenizer
 from sensorium.engine.constraint import Constraints
 from sensorium.engine.grammar import MAX_PARTS, Alphabet, Grammar, Rules
 from sensorium.engine.request import SamplingParams
@@ -33,6 +34,7 @@ class Network:
             first_tokens=config.render.first_tokens,
         )
         runner = Runner(release.model, cached_positions=cached_positions, threads=threads)
+        release = replace(release, audio_tokenizer=CompiledAudioTokenizer(release.audio_tokenizer))
         return cls(release=release, runner=runner, alphabet=alphabet, constraints=Constraints(release.text))
 
     def answer_grammar(self, params: SamplingParams, given: Mapping[int, np.ndarray] | None = None) -> Grammar:

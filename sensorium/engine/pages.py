@@ -32,8 +32,8 @@ class PagePool:
             raise ValueError(f"{num_positions} cached positions cannot hold two contexts of {config.max_seq_len}")
         num_pages = -(-num_positions // PAGE_POSITIONS)
         heads = (num_pages, config.num_layers, config.num_heads)
-        self.keys = np.zeros((*heads, HEAD_DIM, PAGE_POSITIONS), np.float32)  # as the kernels read them
-        self.values = np.zeros((*heads, PAGE_POSITIONS, HEAD_DIM), np.float32)
+        self.keys = np.zeros((*heads, HEAD_DIM, PAGE_POSITIONS), np.uint16)  # bfloat16 bits, as the kernels read them
+        self.values = np.zeros((*heads, PAGE_POSITIONS, HEAD_DIM), np.uint16)
         self.pages_per_context = -(-config.max_seq_len // PAGE_POSITIONS)
         self._users = np.zeros(num_pages, np.int32)
         self._free = list(reversed(range(num_pages)))

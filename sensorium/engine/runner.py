@@ -21,6 +21,7 @@ from sensorium.model.attention import GATE_CHANNELS
 from sensorium.model.embed import ResidualEmbedding, StreamEmbedding
 from sensorium.model.heads import DepthHead, DepthTransformer
 from sensorium.model.transformer import MLP, Block, GroupedMLP, Transformer
+from sensorium.model.weights import quantized
 from sensorium.tokenizers.stream import Stream, between
 
 MIN_ROWS = 4  # of a thread: for fewer it is not worth waking
@@ -35,8 +36,16 @@ class Piece(NamedTuple):
     cache: PagedCache
 
 
+class Matrix(NamedTuple):
+    """As the kernels read it."""
+
+    panels: np.ndarray  # (.., P, in, PANEL) int8, or bfloat16 bits
+    scales: np.ndarray  # (.., P * PANEL), or (.., 0) of bfloat16
+
+
 class Runner:
-    """A trained network, ready to run. Its matrices are read as bfloat16, which is what releases hold."""
+    """A trained network, ready to run. Its matrices are read as releases hold them: in 8 bits if that is what they are,
+    else in bfloat16."""
 
     def __init__(self, model: Transformer, *, cached_positions: int | None = None, threads: int = 1) -> None:
         """`cached_positions`: of all streams together, by default sixteen full contexts. So many `threads` share the
@@ -48,20 +57,20 @@ class Runner:
         self._embed = _Embedding(model.embed)
         blocks = [block for block in model.blocks if isinstance(block, Block)]
         embeddings = [block.attention.value_embedding for block in blocks]
-        tables = [_array(embedding.weight) for embedding in embeddings if embedding is not None]
+        tables = [array(embedding.weight) for embedding in embeddings if embedding is not None]
         numbers = np.cumsum([embedding is not None for embedding in embeddings])
-        self._cos, self._sin = _array(model.rope.cos), _array(model.rope.sin)
+        self._cos, self._sin = array(model.rope.cos), array(model.rope.sin)
         self._weights = (
-            np.stack((_array(model.residual_scale), _array(model.embed_scale)), axis=1),
+            np.stack((array(model.residual_scale), array(model.embed_scale)), axis=1),
             np.stack([_gate(block) for block in blocks]),
             np.stack(tables) if tables else np.zeros((0, 0, 0), np.float32),
             np.array([n - 1 if table is not None else -1 for n, table in zip(numbers, embeddings, strict=True)]),
-            np.stack([_projections(block) for block in blocks]),
-            np.stack([_matrix(block.attention.output.weight) for block in blocks]),
-            np.stack([[_matrix(mlp.up.weight) for mlp in _mlps(block)] for block in blocks]),
-            np.stack([[_matrix(mlp.down.weight) for mlp in _mlps(block)] for block in blocks]),
+            matrix(torch.stack([_projections(block) for block in blocks])),
+            matrix(torch.stack([block.attention.output.weight for block in blocks])),
+            matrix(torch.stack([torch.stack([mlp.up.weight for mlp in _mlps(block)]) for block in blocks])),
+            matrix(torch.stack([torch.stack([mlp.down.weight for mlp in _mlps(block)]) for block in blocks])),
         )
-        self._head = _matrix(model.symbol_head.projection.weight)
+        self._head = matrix(model.symbol_head.projection.weight)
         self._depth_head = _depth_head(model.depth_head)
         self._image_depth_head = _depth_head(model.image_depth_head) if model.image_depth_head else None
 
@@ -69,7 +78,8 @@ class Runner:
     def num_bytes(self) -> int:
         """Of the weights as the kernels read them."""
         held = [*self._weights, self._head, *vars(self._embed).values()]
-        return sum(array.nbytes for array in held if isinstance(array, np.ndarray))
+        arrays = [array for each in held for array in (each if isinstance(each, Matrix) else (each,))]
+        return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
 
     def new_cache(self) -> PagedCache:
         return PagedCache(self.pool)
@@ -136,11 +146,11 @@ class _Embedding:
     """`StreamEmbedding` of the positions of some streams."""
 
     def __init__(self, embed: StreamEmbedding) -> None:
-        self.symbol = _array(embed.symbol.weight)
-        self.patch = _array(embed.patch.weight)
+        self.symbol = array(embed.symbol.weight)
+        self.patch = array(embed.patch.weight)
         self.frame_residual = _Residuals(embed.residual)
         self.patch_residual = _Residuals(embed.patch_residual) if embed.patch_residual else None
-        self.heard, self.seen = _matrix(embed.heard.weight), _matrix(embed.seen.weight)
+        self.heard, self.seen = matrix(embed.heard.weight), matrix(embed.seen.weight)
 
     def __call__(self, ids: list[int], pieces: Sequence[Piece]) -> np.ndarray:
         """The symbols of all pieces, (B,), and what goes with them -> (B, C)"""
@@ -174,16 +184,16 @@ def _normed(rows: np.ndarray) -> np.ndarray:
     return normed
 
 
-def _product(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """(B, M) by a matrix as `_matrix` lays it out -> (B, N), N a whole number of panels."""
-    y = np.empty((len(x), len(weight) * PANEL), np.float32)
-    kernels.product(x, weight, y)
+def _product(x: np.ndarray, matrix: Matrix) -> np.ndarray:
+    """(B, M) by an (M, N) -> (B, N), N a whole number of panels."""
+    y = np.empty((len(x), len(matrix.panels) * PANEL), np.float32)
+    kernels.product(x, *matrix, y)
     return y
 
 
 class _Residuals:
     def __init__(self, embedding: ResidualEmbedding) -> None:
-        self.table = _array(embedding.weight)
+        self.table = array(embedding.weight)
         self.offsets = embedding.offsets.cpu().numpy().copy()
 
     def __call__(self, residuals: np.ndarray) -> np.ndarray:
@@ -201,11 +211,11 @@ class _DepthHead:
         levels, size, width = head.hidden.shape
         self.width, self.residual_size = width, head.residual_size
         every = head.hidden.transpose(0, 1).reshape(size, levels * width)  # all levels in one product
-        self.hidden = kernels.panels(_bits(every))
-        self.first = _array(head.first.weight)
-        self.previous = _array(head.previous.weight).reshape(levels - 1, head.residual_size, width)
-        stacks = (_bits(head.up), _bits(head.down), _bits(head.logits))
-        self.levels = [tuple(map(kernels.panels, matrices)) for matrices in zip(*stacks, strict=True)]
+        self.hidden = matrix(every.t())
+        self.first = array(head.first.weight)
+        self.previous = array(head.previous.weight).reshape(levels - 1, head.residual_size, width)
+        stacks = (head.up, head.down, head.logits)
+        self.levels = [tuple(matrix(each.t()) for each in matrices) for matrices in zip(*stacks, strict=True)]
         self.conditional = head.conditional
 
     def __call__(self, hiddens: Sequence[np.ndarray], code: int, draw: Callable[..., int]) -> np.ndarray:
@@ -216,7 +226,7 @@ class _DepthHead:
         for level, (up, down, head) in enumerate(self.levels):
             if self.conditional:
                 context = context + (self.previous[level - 1, codes[-1]] if level else self.first[code])
-            logits = np.empty((len(hiddens), len(head) * PANEL), np.float32)
+            logits = np.empty((len(hiddens), len(head.panels) * PANEL), np.float32)
             kernels.residual_logits(starts[:, level] + context, up, down, head, logits)
             codes.append(draw(*logits[:, : self.residual_size]))
         return np.array(codes)
@@ -237,16 +247,16 @@ class _SlowDepthHead:
         return np.array(codes[1:])
 
 
-def _projections(block: Block) -> np.ndarray:
-    """(P, C, PANEL): query, key and value in one."""
+def _projections(block: Block) -> Tensor:
+    """(3C, C): query, key and value in one."""
     attention = block.attention
-    return np.concatenate([_matrix(linear.weight) for linear in (attention.query, attention.key, attention.value)])
+    return torch.cat([linear.weight for linear in (attention.query, attention.key, attention.value)])
 
 
 def _gate(block: Block) -> np.ndarray:
     """(H, gate channels); zeros, which leave the gate half open on nothing, where a layer has no value embedding."""
     gate = block.attention.value_gate
-    return _array(gate.weight) if gate else np.zeros((block.attention.num_heads, GATE_CHANNELS), np.float32)
+    return array(gate.weight) if gate else np.zeros((block.attention.num_heads, GATE_CHANNELS), np.float32)
 
 
 def _mlps(block: Block) -> list[MLP]:
@@ -254,14 +264,22 @@ def _mlps(block: Block) -> list[MLP]:
     return [mlp.language, mlp.signal] if isinstance(mlp, GroupedMLP) else [mlp]
 
 
-def _matrix(weight: Tensor) -> np.ndarray:
-    """(out, in), as torch keeps a linear layer -> (P, in, PANEL) bfloat16 bits, as the kernels read it."""
-    return kernels.panels(_bits(weight.t()))
+def matrix(weight: Tensor) -> Matrix:
+    """(.., out, in), as torch keeps linear layers, in 8 bits if that loses nothing: if such a release was loaded."""
+    weight = weight.detach().cpu().float()
+    whole, scale = quantized(weight)
+    if is_int8 := torch.allclose(whole * scale, weight, rtol=1e-5, atol=0.0):
+        stored, scales = whole.numpy(), scale[..., 0].numpy()
+    else:
+        stored, scales = weight.bfloat16().view(torch.int16).numpy().view(np.uint16), np.zeros((*weight.shape[:-2], 0))
+    *outer, out, size = weight.shape
+    laid = [kernels.panels(each.T) for each in stored.reshape(-1, out, size)]
+    padding = [(0, 0)] * len(outer) + [(0, -out % PANEL if is_int8 else 0)]
+    return Matrix(
+        np.stack(laid).reshape(*outer, *laid[0].shape),
+        np.ascontiguousarray(np.pad(scales, padding), np.float32),
+    )
 
 
-def _bits(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().cpu().to(torch.bfloat16).contiguous().view(torch.int16).numpy().view(np.uint16).copy()
-
-
-def _array(tensor: Tensor) -> np.ndarray:
+def array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().float().cpu().contiguous().numpy().copy()

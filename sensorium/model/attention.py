@@ -48,7 +48,8 @@ class Attention(nn.Module):
             extra = self._heads(self.value_embedding(ids))  # (B, H, T, D)
             value = value + gate.transpose(1, 2).unsqueeze(-1) * extra.to(value.dtype)
         query, key = norm(rope(query, start)), norm(rope(key, start))
-        value = value.to(query.dtype)
+        # in bfloat16, as the engine keeps them: from some hundred positions on, what a step takes is to fetch them
+        key, value = key.bfloat16().to(query.dtype), value.bfloat16().to(query.dtype)
         if cache is None:
             mixed = causal_attention(query, key, value)
         else:
