@@ -48,8 +48,7 @@ class Attention(nn.Module):
             extra = self._heads(self.value_embedding(ids))  # (B, H, T, D)
             value = value + gate.transpose(1, 2).unsqueeze(-1) * extra.to(value.dtype)
         query, key = norm(rope(query, start)), norm(rope(key, start))
-        # in bfloat16, as the engine keeps them: from some hundred positions on, what a step takes is to fetch them
-        key, value = key.bfloat16().to(query.dtype), value.bfloat16().to(query.dtype)
+        key, value = kept(key), kept(value.to(query.dtype))
         if cache is None:
             mixed = causal_attention(query, key, value)
         else:
@@ -59,6 +58,12 @@ class Attention(nn.Module):
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, HEAD_DIM)).transpose(1, 2)  # (B, H, T, D)
+
+
+def kept(x: Tensor) -> Tensor:
+    """Rounded to bfloat16, as the engine keeps keys and values: from some hundred positions on, a step takes as long as
+    it takes to fetch them."""
+    return x.bfloat16().to(x.dtype)
 
 
 def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensorium.model.config import PRESET_DEPTHS, ModelConfig, from_depth
+from sensorium.model.embed import StreamInputs
 from sensorium.model.transformer import Transformer
 from sensorium.tokenizers.stream import Stream, collate_inputs
 from sensorium.tokenizers.vocab import Vocabulary
@@ -26,9 +28,22 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def in_float64() -> Iterator[None]:
+    """Keys and values are rounded to bfloat16. What differs in the last of 24 bits may be rounded to another number."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.fixture(scope="module", params=VARIANTS, ids=["default", "per_group", "plain_values", "image_residuals"])
 def network(request: pytest.FixtureRequest) -> Transformer:
-    return random_network(VOCABULARY, **request.param)
+    return random_network(VOCABULARY, **request.param).double()
+
+
+def collated(network: Transformer, *streams: Stream) -> StreamInputs:
+    inputs = collate_inputs(streams, network.config)
+    return StreamInputs(*(tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs))
 
 
 def random_stream(seed: int, length: int) -> Stream:
@@ -54,7 +69,7 @@ def random_stream(seed: int, length: int) -> Stream:
 
 def hidden_states(network: Transformer, *streams: Stream) -> torch.Tensor:
     with torch.inference_mode():
-        return network(collate_inputs(streams, network.config))
+        return network(collated(network, *streams))
 
 
 @settings(max_examples=10, deadline=None, derandomize=True)
@@ -65,7 +80,7 @@ def test_with_a_cache_as_without(network: Transformer, cuts: list[int], seed: in
     cache = network.new_cache()
     parts, start = [], 0
     for length in cuts:
-        inputs = collate_inputs([stream.part(start, start + length)], network.config)
+        inputs = collated(network, stream.part(start, start + length))
         with torch.inference_mode():
             parts.append(network(inputs, cache))
         start += length
@@ -109,8 +124,8 @@ def test_every_kind_of_content_is_seen(network: Transformer, kind: str):
 def test_a_fork_and_a_truncation_leave_the_other_cache_alone(network: Transformer):
     stream, other = random_stream(1, 20), random_stream(2, 6)
     cache = network.new_cache()
-    inputs = collate_inputs([stream], network.config)
-    tail = collate_inputs([other], network.config)
+    inputs = collated(network, stream)
+    tail = collated(network, other)
     with torch.inference_mode():
         network(inputs, cache)
         twin = cache.fork()
@@ -123,11 +138,11 @@ def test_a_fork_and_a_truncation_leave_the_other_cache_alone(network: Transforme
 def test_a_full_cache_says_so(network: Transformer):
     cache = network.new_cache(max_seq_len=8)
     with pytest.raises(ValueError, match="holds 8 positions"), torch.inference_mode():
-        network(collate_inputs([random_stream(0, 9)], network.config), cache)
+        network(collated(network, random_stream(0, 9)), cache)
 
 
 def test_logits_are_bounded_and_float32(network: Transformer):
-    logits = network.symbol_head(1e3 * torch.randn(2, 3, network.config.hidden_size).bfloat16().float())
+    logits = network.symbol_head(1e3 * torch.randn(2, 3, network.config.hidden_size))
     assert logits.dtype == torch.float32
     assert logits.abs().max() <= network.config.logit_cap
 
