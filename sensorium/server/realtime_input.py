@@ -30,10 +30,11 @@ from sensorium.server.realtime_reply import CancelReason, answer_params
 from sensorium.server.realtime_session import chosen_voice
 from sensorium.server.realtime_thread import Thread
 from sensorium.server.turn_end import LIKELY, PATIENCE
-from sensorium.server.turns import InputBuffer, SpeechStarted, SpeechStopped
+from sensorium.server.turns import InputBuffer, SpeechStarted, SpeechStopped, TurnDetector, TurnEvent
 
 log = structlog.get_logger()
 
+AT_ONCE_MS = 100  # of sound: in more there may be speech for longer than others can wait
 MIN_TURN_MS = 100  # the contract's: less sound than this is no turn
 MAX_APPEND_BYTES = 15 * 2**20
 
@@ -87,10 +88,8 @@ class Microphone:
         if self._buffer.turns is None:
             await self._listen(self._buffer.fresh())
             return
-        loop = asyncio.get_running_loop()
-        played = self.loudspeaker.last(len(heard) + PLAYED)
         refusal: APIError | None = None
-        for event in await loop.run_in_executor(self._detecting, self._buffer.turns.push, heard, played):
+        for event in await self._detect(self._buffer.turns, heard):
             try:
                 if isinstance(event, SpeechStarted):
                     await self._speech_started(event)
@@ -108,6 +107,13 @@ class Microphone:
                 await self._draft()
         else:
             await self._look_at_the_clock()
+
+    async def _detect(self, turns: TurnDetector, heard: np.ndarray) -> list[TurnEvent]:
+        """In a thread what may take milliseconds; less is done sooner than a thread wakes."""
+        played = self.loudspeaker.last(len(heard) + PLAYED)
+        if played is None and 1000 * len(heard) <= AT_ONCE_MS * self._rate_hz:
+            return turns.push(heard)
+        return await asyncio.get_running_loop().run_in_executor(self._detecting, turns.push, heard, played)
 
     async def clear(self) -> None:
         self._buffer = InputBuffer(self._line.session, self._rate_hz, start_ms=self._buffer.end_ms)
