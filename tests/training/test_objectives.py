@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sensorium.data.generators.pictures import patch_labels, scene, word_picture
+from sensorium.model import attention
 from sensorium.model.config import ModelConfig
 from sensorium.tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
 from sensorium.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
@@ -71,9 +72,10 @@ def test_patches_of_one_code_have_no_residual_loss():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the compiler raises a few about itself
-def test_compiled_kernels_give_the_same_loss_and_gradients():
+def test_compiled_kernels_give_the_same_loss_and_gradients(monkeypatch: pytest.MonkeyPatch):
     if not can_compile("cpu"):
         pytest.skip("needs a C++ compiler and Python's headers")
+    monkeypatch.setattr(attention, "kept", lambda x: x)  # the last of 24 bits may decide what is rounded to
     plain, compiled = (random_network(TABLE, num_image_residuals=3) for _ in range(2))
     compiled.load_state_dict(plain.state_dict())
     batch = drawing(plain.config)
