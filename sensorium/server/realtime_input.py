@@ -253,7 +253,7 @@ class Microphone:
         for told in ("added", "done"):
             await self._line.send(f"conversation.item.{told}", previous_item_id=before, item=item.wire())
         part.text = transcript
-        await self._line.conversation.pack([item])
+        self._line.spawn(self._line.conversation.pack([item]))  # an answer does not wait for it
         if self._line.session.audio.input.transcription is None and not self._line.transcribes:
             return
         if transcript is None:
