@@ -24,6 +24,7 @@ from sensorium.tokenizers.audio import AudioTokenizer
 from sensorium.tokenizers.release import SPEAKERS, Release
 from sensorium.tokenizers.speakers import SpeakerSpace, mean_voice
 
+NUM_SPEAKERS = 300
 SIZE = 24
 STRETCHES = 5  # of each speaker
 TURNS = 6
@@ -93,7 +94,7 @@ def _share_right(names: list[str], turns: list[int]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, default=Path("sensorium/checkpoints/nano"))
-    parser.add_argument("--speakers", type=int, default=300)
+    parser.add_argument("--speakers", type=int, default=NUM_SPEAKERS)
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--measure-only", action="store_true", help="of the speakers.safetensors that is there")
     options = parser.parse_args()

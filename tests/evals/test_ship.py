@@ -1,0 +1,88 @@
+"""`recipes/ship.py`: a run is measured beside what is shipped, and then shipped; with judges that know nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from recipes import ship
+from sensorium.data.generators.scenes import COLOURS, SHAPES
+from sensorium.evals import judges
+from sensorium.evals.judges import SceneJudge, SpeechJudge, StyleJudge
+from sensorium.evals.report import Report, Row
+from sensorium.tokenizers.release import Release
+
+NANO = Path(__file__).parents[2] / "sensorium" / "checkpoints" / "nano"
+FIGURE = {"mean": 0.0, "stderr": 0.0, "n": 1}
+KNOWN_NOTHING = {"parameters": 1, "num_steps": 0, "heldout": {"wer_presets": FIGURE, "right_clean": FIGURE}}
+
+
+def report_of(name: str, metric: str, mean: float | None, *, is_error: bool = False) -> Report:
+    row: Row = {"condition": "all", "metric": metric, "mean": mean, "stderr": 0.03, "n": 100, "unscored": 0}
+    task = {"name": name, "title": "", "metric": metric, "is_error": is_error, "chance": "", "rows": [row], "goals": []}
+    return {"run": {}, "tasks": [{**task, "latency_ms": {}, "examples": []}]}  # pyright: ignore[reportReturnType]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_error", "expected"),
+    [(0.5, 0.8, False, 7.07), (0.5, 0.8, True, -7.07), (0.5, None, False, None)],
+)
+def test_a_figure_is_as_much_better_as_chance_allows(
+    before: float, after: float | None, is_error: bool, expected: float | None
+):
+    reports = (report_of("say", "right", mean, is_error=is_error) for mean in (before, after))
+    [pair] = ship.pairs(*reports)
+    assert pair.standard_errors == (None if expected is None else pytest.approx(expected, abs=0.01))
+
+
+def test_a_skill_that_was_not_measured_before_has_nothing_beside_it():
+    [pair] = ship.pairs(report_of("say", "right", 0.5), report_of("draw", "right", 0.5))
+    assert pair.before is None
+    assert pair.standard_errors is None
+    assert ship.compared(report_of("say", "right", 0.5), report_of("draw", "right", 0.5)).row_count == 1
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """As training leaves its folder."""
+    run = tmp_path / "run"
+    shutil.copytree(NANO, run / "release")
+    (run / "release" / "speakers.safetensors").unlink()
+    facts = {"recipe": "toy", "settings": {"network": {"weights": {"chat": 1.0}}}}
+    (run / "release" / "training.json").write_text(json.dumps(facts))
+    (run / "network").mkdir()
+    record = {"step": 7, "seconds": 60.0, "items_per_s": 100.0, "loss": 1.0}
+    (run / "network" / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    return run
+
+
+def test_a_run_is_measured_and_then_shipped(run: Path, tmp_path: Path):
+    shipped, judged_by, page = tmp_path / "shipped", tmp_path / "judges", tmp_path / "page.md"
+    shutil.copytree(NANO, shipped)
+    judges.save(SpeechJudge(), judged_by / "speech", KNOWN_NOTHING)
+    judges.save(SceneJudge(shapes=list(SHAPES), colours=list(COLOURS), width=4), judged_by / "scene", KNOWN_NOTHING)
+    judges.save(StyleJudge(styles=("fast", "slow"), width=16, num_blocks=1), judged_by / "style", KNOWN_NOTHING)
+    ship.measure(run, shipped, judged_by, n=1)
+    shrunk = run / "shipping" / "network.safetensors"
+    assert shrunk.stat().st_size < 0.6 * (NANO / "network.safetensors").stat().st_size
+    assert (shipped / "network.safetensors").read_bytes() == (NANO / "network.safetensors").read_bytes()
+    known, kept = Release.load(shipped).speakers, Release.load(run / "shipping").speakers
+    assert known is not None
+    assert kept is not None  # both hear alike
+
+    page.write_text("before\n<!-- card:begin -->\n<!-- card:end -->\n")
+    ship.release(run, shipped, judged_by, "a machine", page=page, samples=tmp_path / "samples.html")
+    assert (shipped / "network.safetensors").read_bytes() == shrunk.read_bytes()
+    assert "a machine" in (shipped / "README.md").read_text()
+    assert "| typed_question |" in page.read_text()
+    assert (tmp_path / "samples.html").stat().st_size > 10_000
+
+
+def test_what_was_not_trained_or_not_measured_is_not_shipped(run: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match="holds no release yet"):
+        ship.measure(tmp_path, NANO, tmp_path, n=1)
+    with pytest.raises(ValueError, match="leave --release out first"):
+        ship.release(run, tmp_path, tmp_path, None, page=tmp_path / "page.md", samples=tmp_path / "samples.html")
