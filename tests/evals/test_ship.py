@@ -77,7 +77,7 @@ def test_a_run_is_measured_and_then_shipped(run: Path, tmp_path: Path):
     ship.release(run, shipped, judged_by, "a machine", page=page, samples=tmp_path / "samples.html")
     assert (shipped / "network.safetensors").read_bytes() == shrunk.read_bytes()
     assert "a machine" in (shipped / "README.md").read_text()
-    assert "| typed_question |" in page.read_text()
+    assert "functions to call" in page.read_text()
     assert (tmp_path / "samples.html").stat().st_size > 10_000
 
 
