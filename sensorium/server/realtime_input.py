@@ -77,6 +77,12 @@ class Microphone:
     def _begin_turn(self) -> None:
         self._listening = False  # to the turn, from its first sample on
         self._deaf = False  # it is only kept
+        self._behind = False  # an answer was in the way: it is listened to from its beginning when that is over
+
+    @property
+    def _hears(self) -> bool:
+        """Whether the turn has been listened to, all of it."""
+        return self._listening and not self._deaf and not self._behind and self._line.thread.hears
 
     async def append(self, audio: str) -> None:
         if len(audio) * 3 // 4 > MAX_APPEND_BYTES:
@@ -86,7 +92,7 @@ class Microphone:
             await self.clear()
             raise invalid("The input audio buffer was full, and has been cleared.", "audio", "audio_too_large")
         if self._buffer.turns is None:
-            await self._listen(self._buffer.fresh())
+            await self._follow()
             return
         refusal: APIError | None = None
         for event in await self._detect(self._buffer.turns, heard):
@@ -100,7 +106,7 @@ class Microphone:
         if refusal is not None:
             raise refusal
         if self._buffer.turns.speaking:
-            await self._listen(self._buffer.fresh())
+            await self._follow()
             if self._is_over():
                 await self._speech_stopped(self._buffer.turns.stop())
             else:
@@ -137,12 +143,19 @@ class Microphone:
             async with thread.lock:
                 await thread.drop_turn()
 
+    async def _follow(self) -> None:
+        """Listens to what has come of the turn, if no answer is in the way."""
+        if self._behind and not self._line.thread.lock.locked():
+            self._begin_turn()
+            self._buffer.again()
+        await self._listen(self._buffer.fresh())
+
     async def _listen(self, waveform: np.ndarray) -> None:
         thread = self._line.thread
-        if not len(waveform) or self._deaf:
+        if not len(waveform) or self._deaf or self._behind:
             return
         if thread.lock.locked() or (self._listening and not thread.hears):  # an answer is on its way, or has been
-            self._deaf = True
+            self._behind = True
             return
         async with thread.lock:
             try:
@@ -161,17 +174,17 @@ class Microphone:
 
     def _is_over(self) -> bool:
         detection, turns = self._line.session.audio.input.turn_detection, self._buffer.turns
-        if not isinstance(detection, SemanticVad) or turns is None or self._deaf:
+        if not isinstance(detection, SemanticVad) or turns is None or not self._hears:
             return False
         turn_end = self._line.thread.turn_end
-        return self._listening and turn_end.is_over(turns.silence_ms, PATIENCE[detection.eagerness])
+        return turn_end.is_over(turns.silence_ms, PATIENCE[detection.eagerness])
 
     async def _draft(self) -> None:
         """Where the turn may be over, an answer is begun; where it goes on, that is dropped."""
         detection, turns, thread = self._line.session.audio.input.turn_detection, self._buffer.turns, self._line.thread
         if not isinstance(detection, SemanticVad) or not detection.create_response or self._line.transcribes:
             return
-        if turns is None or not self._listening or self._deaf or thread.lock.locked() or not thread.hears:
+        if turns is None or not self._hears or thread.lock.locked():
             return
         silent = turns.silence_ms >= PATIENCE[detection.eagerness].silence_ms
         if not silent and thread.num_drafted is not None:
@@ -267,7 +280,7 @@ class Microphone:
         """The end of the turn; after it the transcript is known, if the turn was listened to."""
         thread = self._line.thread
         await self._listen(rest)
-        heard = self._listening and not self._deaf and thread.hears
+        heard = self._hears
         self._begin_turn()
         if heard and not thread.lock.locked():
             async with thread.lock:

@@ -155,3 +155,26 @@ def test_speech_that_comes_all_at_once_is_turns_like_any_other(server: Live):
         call.say("input_audio_buffer.append", audio=pcm(np.concatenate([spoken(), spoken(), spoken()])))
         done = [call.until("response.done")[-1]["response"]["status"] for _ in range(3)]
     assert done == ["cancelled", "cancelled", "completed"]
+
+
+def test_a_turn_that_began_while_an_answer_was_made_is_listened_to_all_the_same():
+    """A microphone that is always open: its next turn begins before the answer to the last one is over."""
+    transcription = {"type": "realtime", "audio": {"input": {"turn_detection": None, "transcription": {"model": "x"}}}}
+    with live(FakeEngine(delay_ms=20)) as server, phone(server, session=transcription) as call:
+        call.user("a rather long sentence to repeat")
+        call.say("response.create")
+        call.until("response.output_audio.delta")
+        sound = spoken(silence_ms=0)
+        first, second = np.array_split(sound, 2)
+        call.say("input_audio_buffer.append", audio=pcm(first))
+        call.until("response.done")
+        answered = len(server.engine.requests)
+        call.say("input_audio_buffer.append", audio=pcm(second))
+        call.say("input_audio_buffer.commit")
+        call.until("conversation.item.input_audio_transcription.completed")
+        assert len(server.engine.requests) == answered  # a clip that nobody listened to is written down by another
+        call.say("response.create", response={"output_modalities": ["text"]})
+        call.until("response.done")
+    heard = server.engine.requests[-1].messages[-1].parts[0]
+    assert isinstance(heard, Audio)
+    assert abs(heard.duration_ms - 1000 * len(sound) / 24_000) < 50
