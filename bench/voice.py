@@ -10,7 +10,8 @@ the interruption to the last sound of the answer. The last line is JSON.
 
     python -m bench.voice --minutes 30 [--detection semantic_vad]
 
-holds one long call of each kind instead, one after the other, and compares its last sixth with its first: answers' delays, and the server's memory.
+holds one long call of each kind instead, one after the other, and compares its last sixth with its first: answers'
+delays, and the server's memory.
 """
 
 from __future__ import annotations
