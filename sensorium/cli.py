@@ -6,6 +6,7 @@ breaks only the command that needs it.
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import shutil
@@ -338,8 +339,6 @@ def _open_state(folder: Path | None, database: str | None, file: Path | None) ->
 
 
 def _serve(engine: LiveEngine, config: ServerConfig, shown: Identity | None) -> None:
-    import gc
-
     import uvicorn
 
     from sensorium.server.app import build_app
@@ -359,7 +358,7 @@ def _serve(engine: LiveEngine, config: ServerConfig, shown: Identity | None) -> 
                     drop_unread(listener, config.send_timeout_s)
                 keys_needed = edge.state.keys_needed
                 gc.collect()
-                gc.freeze()  # what was loaded stays: to look through it for garbage takes as long as a frame of sound
+                gc.freeze()  # what was loaded stays: to look through it for garbage stops everything for 0.3 s
                 _announce(engine.info, config, shown, listeners[0].getsockname()[1], keys_needed=keys_needed)
 
     settings = {"log_level": "warning", "ws_max_size": config.max_event_bytes}

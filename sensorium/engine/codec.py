@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sensorium.engine import kernels
-from sensorium.engine.runner import Matrix, array, matrix
+from sensorium.engine.runner import array, matrix, product
 from sensorium.tokenizers.audio import (
     SUBFRAMES,
     AudioFrames,
@@ -97,13 +97,12 @@ class _Affine:
 
     def __init__(self, *layers: nn.Linear) -> None:
         self._size = sum(layer.out_features for layer in layers)
-        self._matrix: Matrix = matrix(torch.cat([layer.weight for layer in layers]))
+        self._matrix = matrix(torch.cat([layer.weight for layer in layers]))
         bias = array(torch.cat([layer.bias for layer in layers]))
         self._bias = np.pad(bias, (0, -self._size % kernels.PANEL))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        y = np.empty((len(x), len(self._bias)), np.float32)
-        kernels.product(np.ascontiguousarray(x, np.float32), *self._matrix, y)
+        y = product(np.ascontiguousarray(x, np.float32), self._matrix)
         y += self._bias
         return np.ascontiguousarray(y[:, : self._size])
 

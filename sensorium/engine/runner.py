@@ -100,7 +100,7 @@ class Runner:
 
     def logits(self, hidden: np.ndarray) -> np.ndarray:
         """(B, C) -> (B, V) of the symbols that follow."""
-        logits = _product(hidden, self._head)[:, : self.config.vocab_size]
+        logits = product(hidden, self._head)[:, : self.config.vocab_size]
         return self.config.logit_cap * np.tanh(logits / self.config.logit_cap)
 
     def residuals(self, hiddens: Sequence[np.ndarray], symbol: int, draw: Callable[..., int]) -> np.ndarray | None:
@@ -173,7 +173,7 @@ class _Embedding:
         for features, weight in ((heard, self.heard), (seen, self.seen)):
             if features:
                 rows, values = zip(*features, strict=True)
-                x[list(rows)] += _product(_normed(np.stack(values)), weight)
+                x[list(rows)] += product(_normed(np.stack(values)), weight)
         return x
 
 
@@ -184,10 +184,10 @@ def _normed(rows: np.ndarray) -> np.ndarray:
     return normed
 
 
-def _product(x: np.ndarray, matrix: Matrix) -> np.ndarray:
+def product(x: np.ndarray, weight: Matrix) -> np.ndarray:
     """(B, M) by an (M, N) -> (B, N), N a whole number of panels."""
-    y = np.empty((len(x), len(matrix.panels) * PANEL), np.float32)
-    kernels.product(x, *matrix, y)
+    y = np.empty((len(x), len(weight.panels) * PANEL), np.float32)
+    kernels.product(x, *weight, y)
     return y
 
 
@@ -219,7 +219,7 @@ class _DepthHead:
         self.conditional = head.conditional
 
     def __call__(self, hiddens: Sequence[np.ndarray], code: int, draw: Callable[..., int]) -> np.ndarray:
-        starts = _product(np.stack(hiddens), self.hidden)[:, : len(self.levels) * self.width]
+        starts = product(np.stack(hiddens), self.hidden)[:, : len(self.levels) * self.width]
         starts = starts.reshape(len(hiddens), len(self.levels), self.width)
         codes: list[int] = []
         context = np.zeros_like(self.first[0])
