@@ -82,7 +82,7 @@ class Ours:
         start = self.release.vocabulary.audio_start
         for _ in range(num_frames):
             choice = sampler.symbol(sequence.logits(), self.alphabet.spans(audio=True))
-            residuals = self.runner.residuals([sequence.hidden()], choice, sampler.frame_code)
+            residuals = self.runner.residuals([sequence.hidden()], choice, sampler.frame)
             assert residuals is not None
             sequence.append_symbol(Symbol(choice, State.SPEAK, residuals, None))
             sound.push(torch.from_numpy(np.concatenate(([choice - start], residuals))).unsqueeze(0))

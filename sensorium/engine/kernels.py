@@ -2,163 +2,66 @@
 
 One position at a time, a small network is all overhead: every operator of torch costs more than the arithmetic in it.
 So one compiled call does a whole step, outside Python's global lock. Its rows are positions of any streams: of one
-prompt, of many answers. Weights are read as releases store them, in bfloat16 or in 8 bits, and exactly widened: what a
-step for few rows takes is the time to fetch them. Keys and values are kept in bfloat16, as the modules round them.
+prompt, of many answers. Weights are read as releases store them: bfloat16 is widened exactly, and 8 bits are multiplied
+as whole numbers, by rows rounded to some 14 bits: two terms an instruction, and half the bytes to fetch. Keys and
+values are kept in bfloat16, as the modules round them.
 
-A row's figures are the same to the last bit whatever rows share the call: every sum is taken in one fixed order. So an
-answer does not depend on the load, on what a cache held, or on where a prompt was cut.
+A row's figures are the same to the last bit whatever rows share the call: every sum is taken in one fixed order, or is
+one of whole numbers. So an answer does not depend on the load, on what a cache held, or on where a prompt was cut.
 
 `Transformer.forward` says the same in torch; `tests/engine/test_runner.py` holds the two together.
-B rows, L layers, C hidden size, H heads, D head width, G feed-forward groups, P panels of PANEL columns. A matrix is a
-pair: panels, and what each of its columns is multiplied by, which is nothing (no numbers) unless it is in 8 bits.
+B rows, L layers, C hidden size, H heads, D head width, G feed-forward groups, P panels of PANEL columns.
 """
 
 from __future__ import annotations
 
-from itertools import product as pairs
-from typing import Any
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from llvmlite.binding import get_host_cpu_features
 from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import overload
+
+from sensorium.engine import tiles
+from sensorium.engine.tiles import LANES, TERMS, WIDE_REGISTERS, tile
+
+# Numba compiles anew when a function's own file has changed, and notices no other: so this one names what it holds of.
+TILES = "2a8b5f6ecd975739"
+assert blake2b(Path(tiles.__file__).read_bytes(), digest_size=8).hexdigest() == TILES, "write tiles.py's digest here"
 
 EPS = np.float32(np.finfo(np.float32).eps)  # what torch's rms_norm adds
 ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
 PANEL = 64  # columns of a matrix that lie together, one row of them after the other: a product reads them as a stream
-LANES = 16  # of a vector, which LLVM splits where the processor's are shorter; as many positions lie in a page
-VECTOR = ir.VectorType(ir.FloatType(), LANES)
-BYTES, BITS, WIDE = (ir.VectorType(ir.IntType(size), LANES) for size in (8, 16, 32))
+LARGEST = 2**15 - 1  # whole number of a row
+
+
+class Matrix(NamedTuple):
+    """As `product` reads it. Of several that lie one behind the other, all arrays have dimensions before these."""
+
+    panels: np.ndarray  # (P, M, PANEL) bfloat16 bits, or (P, M / TERMS, PANEL * TERMS) int8
+    scales: np.ndarray  # (P * PANEL,) what its columns are multiplied by, and ..
+    gains: np.ndarray  # (M,) .. its rows, in 8 bits; (0,) for nothing
 
 
 def panels(weight: np.ndarray) -> np.ndarray:
-    """(M, N) -> (P, M, PANEL), zeros behind the last column: how `product` reads a matrix."""
+    """(M, N) bfloat16 bits or int8 -> those of a `Matrix`, zeros behind the last column and row."""
     rows, columns = weight.shape
-    padded = np.zeros((rows, -(-columns // PANEL) * PANEL), weight.dtype)
-    padded[:, :columns] = weight
-    return np.ascontiguousarray(padded.reshape(rows, -1, PANEL).transpose(1, 0, 2))
+    terms = TERMS if weight.dtype == np.int8 else 1
+    padded = np.zeros((-(-rows // terms) * terms, -(-columns // PANEL) * PANEL), weight.dtype)
+    padded[:rows, :columns] = weight
+    laid = padded.reshape(-1, terms, padded.shape[1] // PANEL, PANEL).transpose(2, 0, 3, 1)
+    return np.ascontiguousarray(laid).reshape(laid.shape[0], laid.shape[1], PANEL * terms)
 
 
-def tile(rows: int, vectors: int, *, times: int = 1, onto: bool = False, chains: int = 1) -> Any:
-    """Compiles a function f(x, weight, y, row, column, ahead) that does
-
-        y[row : row + rows, column : ..] = x[row : row + rows] @ weight           LANES * vectors * times columns
-
-    or adds it `onto` y, so many `vectors` of columns at a time. x, y (B, ..) float32, weight (M, N) bfloat16 bits or
-    int8; rows lie one behind the other.
-
-    Numba finds no vectors in the obvious loops: it cannot know that the operands do not overlap. So this writes the
-    loop in LLVM's language: twenty times as fast for sixteen rows. It stands in this file for numba's cache, which
-    only notices that a function's own file has changed.
-
-    Sums stay in registers, and each takes its terms in the order of x: so what a row comes to does not depend on the
-    others. A lone sum would wait for itself at every term: it is better taken in `chains`, of every so manieth term (M
-    must be a multiple), added at the end. Such a weight is read once and lies in pieces: what lies `ahead`, so many
-    numbers behind it, is fetched meanwhile.
-    """
-
-    @intrinsic
-    def multiply(typing: Any, x: Any, weight: Any, y: Any, row: Any, column: Any, ahead: Any) -> Any:
-        is_bits = weight.dtype is types.uint16
-
-        def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-            kinds = zip(signature.args[:3], args[:3], strict=True)
-            arrays = [context.make_array(kind)(context, builder, array) for kind, array in kinds]
-            loop = _Loop(builder, *arrays, *args[3:], is_bits=is_bits)
-            for number in range(times):
-                loop.write(rows, vectors, chains, first=number * vectors, onto=onto)
-            return context.get_dummy_value()
-
-        return types.void(x, weight, y, types.intp, types.intp, types.intp), generate
-
-    return multiply
-
-
-class _Loop:
-    """Writes the instructions of one tile."""
-
-    def __init__(
-        self, builder: Any, x: Any, weight: Any, y: Any, row: Any, column: Any, ahead: Any, *, is_bits: bool
-    ) -> None:
-        self.builder = builder
-        self.x, self.y, self.row, self.column, self.ahead = x, y, row, column, ahead
-        self.depth, self.width = cgutils.unpack_tuple(builder, weight.shape)
-        self.weights = weight.data
-        self.size = self.depth.type
-        self.is_bits = is_bits
-        kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
-        self.fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
-
-    def write(self, rows: int, vectors: int, chains: int, *, first: int, onto: bool) -> None:
-        """`first`: the vector of columns that it begins with."""
-        builder, size = self.builder, self.size
-        columns = range(first, first + vectors)
-        numbers = [self.line(self.x, r) for r in range(rows)]
-        out = [builder.gep(self.line(self.y, r), [self.column]) for r in range(rows)]
-        places = list(pairs(range(rows), columns))
-        sums = {(*place, c): cgutils.alloca_once(builder, VECTOR) for place in places for c in range(chains)}
-        for (r, v, c), total in sums.items():
-            builder.store(self.load(out[r], v) if onto and not c else ir.Constant(VECTOR, None), total)
-        with cgutils.for_range(builder, builder.udiv(self.depth, size(chains))) as loop:
-            for c in range(chains):
-                term = builder.add(builder.mul(loop.index, size(chains)), size(c))
-                here = builder.gep(self.weights, [builder.mul(term, self.width)])
-                if chains > 1:
-                    for v in columns:
-                        self.prefetch(here, v)
-                factors = {v: self.widened(here, v) for v in columns}
-                for r in range(rows):
-                    number = self.everywhere(builder.load(builder.gep(numbers[r], [term])))
-                    for v in columns:
-                        total = sums[r, v, c]
-                        builder.store(builder.call(self.fma, [number, factors[v], builder.load(total)]), total)
-        for r, v in places:
-            total = builder.load(sums[r, v, 0])
-            for c in range(1, chains):
-                total = builder.fadd(total, builder.load(sums[r, v, c]))
-            builder.store(total, self.at(out[r], v, VECTOR), align=4)
-
-    def line(self, array: Any, number: int) -> Any:
-        """Where row number `number` of the tile begins."""
-        length = cgutils.unpack_tuple(self.builder, array.shape)[1]
-        return self.builder.gep(array.data, [self.builder.mul(self.builder.add(self.row, self.size(number)), length)])
-
-    def at(self, start: Any, number: int, kind: Any) -> Any:
-        """Where vector number `number` behind `start` begins."""
-        return self.builder.bitcast(self.builder.gep(start, [self.size(number * LANES)]), kind.as_pointer())
-
-    def load(self, start: Any, number: int) -> Any:
-        return self.builder.load(self.at(start, number, VECTOR), align=4)
-
-    def widened(self, start: Any, number: int) -> Any:
-        """bfloat16 bits are the upper half of a float32."""
-        if not self.is_bits:
-            whole = self.builder.sext(self.builder.load(self.at(start, number, BYTES), align=1), WIDE)
-            return self.builder.sitofp(whole, VECTOR)
-        bits = self.builder.zext(self.builder.load(self.at(start, number, BITS), align=2), WIDE)
-        return self.builder.bitcast(self.builder.shl(bits, ir.Constant(WIDE, [16] * LANES)), VECTOR)
-
-    def prefetch(self, start: Any, number: int) -> None:
-        """To be read, into the nearest cache."""
-        count, byte = ir.IntType(32), ir.IntType(8).as_pointer()
-        line = self.builder.bitcast(
-            self.builder.gep(start, [self.builder.add(self.ahead, self.size(number * LANES))]), byte
-        )
-        kind = ir.FunctionType(ir.VoidType(), [byte, count, count, count])
-        fetch = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0i8")
-        self.builder.call(fetch, [line, count(0), count(3), count(1)])
-
-    def everywhere(self, number: Any) -> Any:
-        """A number in all lanes."""
-        alone = self.builder.insert_element(ir.Constant(VECTOR, ir.Undefined), number, ir.IntType(32)(0))
-        return self.builder.shuffle_vector(alone, alone, ir.Constant(WIDE, [0] * LANES))
+@njit(inline="always")
+def of(matrix, number):
+    """One of several matrices that lie one behind the other."""
+    return Matrix(matrix.panels[number], matrix.scales[number], matrix.gains[number])
 
 
 # Tiles of as many sums as registers hold beside the factors: 16 vectors of the 32 that processors with AVX-512 have, 6
 # elsewhere, where a vector takes two of 16 registers, or four of 32.
-WIDE_REGISTERS = get_host_cpu_features().get("avx512f", False)
 MANY = 8 if WIDE_REGISTERS else 6
 _many_rows = tile(8, 2, times=2) if WIDE_REGISTERS else tile(6, 1, times=4)
 _four_rows = tile(4, 4) if WIDE_REGISTERS else tile(4, 1, times=4)
@@ -168,11 +71,12 @@ _scores, _mixture = tile(1, 1, chains=8), tile(1, 4, onto=True, chains=2)
 
 
 @njit(nogil=True, cache=True)
-def product(x, weight, scales, y):
-    """y (B, P * PANEL) = x (B, M) @ weight (P, M, PANEL), each column times its scale (P * PANEL,) if there are any."""
+def product(x, weight, y):
+    """y (B, P * PANEL) = x (B, M) by a `Matrix`."""
     num_rows = x.shape[0]
-    for number in range(weight.shape[0]):
-        panel, column, row = weight[number], number * PANEL, 0
+    x, units = _operands(x, weight)
+    for number in range(weight.panels.shape[0]):
+        panel, column, row = weight.panels[number], number * PANEL, 0
         while row + MANY <= num_rows:
             _many_rows(x, panel, y, row, column, 0)
             row += MANY
@@ -184,10 +88,47 @@ def product(x, weight, scales, y):
             row += 2
         if row < num_rows:
             _one_row(x, panel, y, row, column, 0)
-        if len(scales):
-            for row in range(num_rows):
+        for row in range(len(units)):
+            if len(weight.scales):
                 for i in range(column, column + PANEL):
-                    y[row, i] *= scales[i]
+                    y[row, i] *= units[row] * weight.scales[i]
+            else:
+                for i in range(column, column + PANEL):
+                    y[row, i] *= units[row]
+
+
+def _operands(x: np.ndarray, weight: Matrix) -> tuple[np.ndarray, np.ndarray]:
+    """What the rows of x (B, M) are multiplied as, and the unit of each, (B,), if that is whole numbers."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(_operands, inline="always")
+def _operands_of(x, weight):
+    if weight.types[0].dtype is types.uint16:
+        return lambda x, weight: (x, np.empty(0, np.float32))
+    return lambda x, weight: whole(x, weight.gains, weight.panels.shape[1] * TERMS)
+
+
+@njit(fastmath=True, nogil=True, cache=True)
+def whole(x, gains, size):
+    """Rows (B, M), times gains (M,) if there are any, as whole numbers of so many bits that no sum of `size` of them
+    times 8 bits can overflow -> (B, size) int16, zeros behind the last, and the unit of each row, (B,)."""
+    most = np.float32(min(LARGEST, (2**31 - 1) // (127 * size)))
+    numbers, units = np.zeros((len(x), size), np.int16), np.empty(len(x), np.float32)
+    scaled = np.empty(x.shape[1], np.float32)
+    for row in range(len(x)):
+        scaled[:] = x[row]
+        if len(gains):
+            for i in range(len(scaled)):
+                scaled[i] *= gains[i]
+        top = ZERO
+        for i in range(len(scaled)):
+            top = max(top, abs(scaled[i]))
+        units[row] = top / most
+        by = most / top if top > ZERO else ZERO
+        for i in range(len(scaled)):
+            numbers[row, i] = np.int16(np.int32(np.floor(scaled[i] * by + np.float32(0.5))))
+    return numbers, units
 
 
 @njit(fastmath=True, nogil=True, cache=True)
@@ -323,20 +264,20 @@ def look_around(x, ids, at, pages, keys, values, cos, sin, gates, tables, table,
 @njit(fastmath=True, nogil=True, cache=True)
 def feed_forward(x, groups, ups, downs, y):
     """y (B, C): each row of x through the feed-forward layer of its group, of G."""
-    for group in range(len(ups[0])):
+    for group in range(len(ups.panels)):
         rows = np.nonzero(groups == group)[0]
         if len(rows) == 0:
             continue
         taken = np.empty((len(rows), x.shape[1]), np.float32)
-        wide = np.empty((len(rows), ups[0].shape[1] * PANEL), np.float32)
-        given = np.empty((len(rows), downs[0].shape[1] * PANEL), np.float32)
+        wide = np.empty((len(rows), ups.panels.shape[1] * PANEL), np.float32)
+        given = np.empty((len(rows), downs.panels.shape[1] * PANEL), np.float32)
         for i, row in enumerate(rows):
             taken[i] = x[row]
-        product(taken, ups[0][group], ups[1][group], wide)
+        product(taken, of(ups, group), wide)
         for i in range(len(rows)):
             for j in range(wide.shape[1]):
                 wide[i, j] = max(wide[i, j], ZERO) ** 2
-        product(wide, downs[0][group], downs[1][group], given)
+        product(wide, of(downs, group), given)
         for i, row in enumerate(rows):
             y[row] = given[i]
 
@@ -356,10 +297,10 @@ def step(
     gates,  # (L, H, gate channels)
     tables,  # (K, V, C) value embeddings
     table_of,  # (L,) which of them a layer has, or -1
-    projections,  # (L, P, C, PANEL) and scales (L, P * PANEL) or (L, 0), like all below: query, key, value
-    outputs,  # (L, P, C, PANEL)
-    ups,  # (L, G, P, C, PANEL)
-    downs,  # (L, G, P, 4C, PANEL)
+    projections,  # L matrices (C, 3C): query, key, value
+    outputs,  # L of (C, C)
+    ups,  # L, G of (C, 4C)
+    downs,  # L, G of (4C, C)
 ):
     """The network on B positions. Writes their keys and values into their pages."""
     num_rows, size = x.shape
@@ -373,17 +314,16 @@ def step(
             for i in range(size):
                 x[row, i] = scales[layer, 0] * x[row, i] + scales[layer, 1] * first[row, i]
             norm(x[row], normed[row])
-        product(normed, projections[0][layer], projections[1][layer], projected)
+        product(normed, of(projections, layer), projected)
         look_around(
             projected, ids, at, pages, keys, values, cos, sin, gates[layer], tables, table_of[layer], layer, normed
         )
-        product(normed, outputs[0][layer], outputs[1][layer], given)
+        product(normed, of(outputs, layer), given)
         for row in range(num_rows):
             for i in range(size):
                 x[row, i] += given[row, i]
             norm(x[row], normed[row])
-        up, down = (ups[0][layer], ups[1][layer]), (downs[0][layer], downs[1][layer])
-        feed_forward(normed, groups, up, down, given)
+        feed_forward(normed, groups, of(ups, layer), of(downs, layer), given)
         for row in range(num_rows):
             for i in range(size):
                 x[row, i] += given[row, i]
@@ -392,21 +332,84 @@ def step(
 
 
 @njit(fastmath=True, nogil=True, cache=True)
-def residual_logits(x, up, down, head, logits):
-    """One level of the depth head: x (B, d), up (P, d, PANEL), down, head -> logits (B, N). Overwrites x."""
-    normed, wide = np.empty_like(x), np.empty((len(x), len(up[0]) * PANEL), np.float32)
-    for row in range(len(x)):
-        norm(x[row], normed[row])
-    product(normed, up[0], up[1], wide)
-    for row in range(len(x)):
-        for i in range(wide.shape[1]):
-            wide[row, i] = max(wide[row, i], ZERO) ** 2
-    product(wide, down[0], down[1], normed)
-    for row in range(len(x)):
-        for i in range(x.shape[1]):
-            x[row, i] += normed[row, i]
-        norm(x[row], normed[row])
-    product(normed, head[0], head[1], logits)
+def capped_logits(x, head, cap, y):
+    """y (B, P * PANEL) = x (B, C) by a matrix, kept within +-cap by a tanh."""
+    product(x, head, y)
+    for row in range(len(y)):
+        for i in range(y.shape[1]):
+            inner = min(max(TWO * y[row, i] / cap, np.float32(-80)), np.float32(80))
+            y[row, i] = cap * (ONE - TWO / (ONE + exponential(inner)))
+
+
+@njit(fastmath={"nnan", "nsz", "contract"}, nogil=True, cache=True)
+def draw(logits, temperature, height):
+    """One of (V,) logits, which may be -inf: the likeliest at temperature 0, else the one at that `height`, in (0, 1],
+    of the sum of their weights. At no height is it one without weight."""
+    likeliest = 0
+    for i in range(1, len(logits)):
+        if logits[i] > logits[likeliest]:
+            likeliest = i
+    if temperature <= ZERO:
+        return likeliest
+    weights, top = np.empty(len(logits), np.float32), logits[likeliest]
+    for i in range(len(logits)):
+        lower = (logits[i] - top) / temperature
+        weights[i] = exponential(lower) if lower > np.float32(-80) else ZERO
+    total = 0.0
+    for weight in weights:
+        total += weight
+    least, total = height * total, 0.0
+    for i in range(len(weights)):
+        total += weights[i]
+        if total >= least:
+            return i
+    return likeliest  # where the last sum was rounded down
+
+
+@njit(fastmath=True, nogil=True, cache=True)
+def residual_codes(
+    hidden,  # (S, C) before the symbol: one state, or two where a picture is guided away from the second
+    first,  # (d,) of the symbol's code
+    previous,  # (R - 1, N, d) of the residual codes
+    starts,  # R matrices (C, d)
+    ups,  # R of (d, 4d)
+    downs,  # R of (4d, d)
+    heads,  # R of (d, N)
+    conditional,
+    temperature,
+    guidance_scale,
+    heights,  # (R,), see `draw`
+):
+    """The prefix-sum depth head, one level after the other -> (R,) codes."""
+    num_levels, size, width = len(heads.panels), previous.shape[1], len(first)
+    codes = np.zeros(num_levels, np.int64)
+    x, normed = np.empty((len(hidden), width), np.float32), np.empty((len(hidden), width), np.float32)
+    wide = np.empty((len(hidden), ups.panels.shape[1] * PANEL), np.float32)
+    logits = np.empty((len(hidden), heads.panels.shape[1] * PANEL), np.float32)
+    context = np.zeros(width, np.float32)
+    for level in range(num_levels):
+        if conditional:
+            context += previous[level - 1, codes[level - 1]] if level else first
+        product(hidden, of(starts, level), x)
+        for row in range(len(x)):
+            for i in range(width):
+                x[row, i] += context[i]
+            norm(x[row], normed[row])
+        product(normed, of(ups, level), wide)
+        for row in range(len(x)):
+            for i in range(wide.shape[1]):
+                wide[row, i] = max(wide[row, i], ZERO) ** 2
+        product(wide, of(downs, level), normed)
+        for row in range(len(x)):
+            for i in range(width):
+                x[row, i] += normed[row, i]
+            norm(x[row], normed[row])
+        product(normed, of(heads, level), logits)
+        if len(logits) > 1:
+            for i in range(size):
+                logits[0, i] = logits[1, i] + guidance_scale * (logits[0, i] - logits[1, i])
+        codes[level] = draw(logits[0, :size], temperature, heights[level])
+    return codes
 
 
 @njit(fastmath=True, nogil=True, cache=True)
@@ -428,15 +431,15 @@ def convolve(
     taps,  # (L, W, C)
     offsets,  # (L, 5, C): of the taps; gain and offset of the norm; of the way down; what the block adds is scaled by
     wide_offsets,  # (L, P * PANEL) of the way up
-    ups,  # (L, P, C, PANEL), and scales, as in `step`
-    downs,  # (L, P, M, PANEL)
+    ups,  # L matrices (C, M)
+    downs,  # L of (M, C)
 ):
     """A stack of ConvNeXt blocks on some steps of one clip: `tokenizers.conv.ConvStack`."""
     length, size = x.shape
     num_layers, width = taps.shape[:2]
     whole, y = np.empty((width - 1 + length, size), np.float32), np.empty((length, size), np.float32)
     wide = np.empty((length, wide_offsets.shape[1]), np.float32)
-    given = np.empty((length, downs[0].shape[1] * PANEL), np.float32)
+    given = np.empty((length, downs.panels.shape[1] * PANEL), np.float32)
     for layer in range(num_layers):
         whole[: width - 1], whole[width - 1 :] = pasts[layer], x
         newer[layer] = whole[length:]
@@ -446,11 +449,11 @@ def convolve(
                 for i in range(size):
                     y[t, i] += whole[t + step_back, i] * taps[layer, step_back, i]
             centre(y[t], offsets[layer, 1], offsets[layer, 2])
-        product(y, ups[0][layer], ups[1][layer], wide)
+        product(y, of(ups, layer), wide)
         for t in range(length):
             for j in range(wide.shape[1]):
                 wide[t, j] = gelu(wide[t, j] + wide_offsets[layer, j])
-        product(wide, downs[0][layer], downs[1][layer], given)
+        product(wide, of(downs, layer), given)
         for t in range(length):
             for i in range(size):
                 x[t, i] += offsets[layer, 4, i] * (given[t, i] + offsets[layer, 3, i])

@@ -6,13 +6,12 @@ for symbol.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
 from sensorium.engine.grammar import Alphabet, Grammar, State
 from sensorium.engine.request import SamplingParams
+from sensorium.engine.runner import Draws
 from sensorium.engine.sampling import Sampler, opening
 from sensorium.engine.sequence import Symbol
 from sensorium.model.heads import DepthHead, DepthTransformer
@@ -34,7 +33,8 @@ def generate(
 ) -> list[Symbol]:
     """What the network writes after `stream`, to which it is appended. `plain`: see `Sequence.generate`."""
     symbols: list[Symbol] = []
-    while not grammar.done and len(symbols) < max_symbols and len(stream) < model.config.max_seq_len:
+    config = model.config
+    while not grammar.done and len(symbols) < max_symbols and len(stream) < config.max_seq_len:
         hiddens = [last_hidden(model, stream)]
         if plain is not None and grammar.patch is not None:
             hiddens.append(last_hidden(model, plain))
@@ -48,10 +48,11 @@ def generate(
             residuals = grammar.given[1:] if len(grammar.given) > 1 else None
         elif grammar.vocabulary.is_audio(choice):
             code = choice - grammar.vocabulary.audio_start
-            residuals = residual_codes(model.depth_head, hiddens, code, sampler.frame_code)
+            residuals = residual_codes(model.depth_head, hiddens, code, sampler.frame(config.num_residuals))
         elif grammar.vocabulary.is_image(choice) and model.image_depth_head is not None:
             code = choice - grammar.vocabulary.image_start
-            residuals = residual_codes(model.image_depth_head, hiddens, code, sampler.patch_code)
+            drawn = sampler.drawn_patch(config.num_image_residuals)
+            residuals = residual_codes(model.image_depth_head, hiddens, code, drawn)
         symbol = Symbol(choice, grammar.state, residuals, grammar.patch, sampler.scores)
         symbols.append(symbol)
         grammar.push(choice)
@@ -97,11 +98,20 @@ def last_hidden(model: Transformer, stream: Stream) -> torch.Tensor:
 
 
 def residual_codes(
-    head: DepthHead | DepthTransformer, hiddens: list[torch.Tensor], code: int, draw: Callable[..., int]
+    head: DepthHead | DepthTransformer, hiddens: list[torch.Tensor], code: int, drawn: Draws
 ) -> np.ndarray:
     """(R,)"""
     codes = [code]
-    for _ in range(head.num_residuals):
+    for height in drawn.heights:
         logits = [head.step(hidden.unsqueeze(0), torch.tensor([codes]))[0].numpy() for hidden in hiddens]
-        codes.append(draw(*logits))
+        guided = logits[-1] + drawn.guidance_scale * (logits[0] - logits[-1])
+        codes.append(draw(guided, float(drawn.temperature), height))
     return np.array(codes[1:])
+
+
+def draw(logits: np.ndarray, temperature: float, height: float) -> int:
+    """`kernels.draw`"""
+    if temperature <= 0.0:
+        return int(logits.argmax())
+    heights = np.cumsum(np.exp((logits - logits.max()) / temperature), dtype=np.float64)
+    return int(np.searchsorted(heights, height * heights[-1]))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sensorium.engine import kernels
-from sensorium.engine.kernels import PANEL
+from sensorium.engine.kernels import PANEL, Matrix
 from sensorium.engine.pages import PagedCache, PagePool
 from sensorium.model.attention import GATE_CHANNELS
 from sensorium.model.embed import ResidualEmbedding, StreamEmbedding
@@ -36,11 +36,12 @@ class Piece(NamedTuple):
     cache: PagedCache
 
 
-class Matrix(NamedTuple):
-    """As the kernels read it."""
+class Draws(NamedTuple):
+    """How the R residual codes of a frame or patch are chosen."""
 
-    panels: np.ndarray  # (.., P, in, PANEL) int8, or bfloat16 bits
-    scales: np.ndarray  # (.., P * PANEL), or (.., 0) of bfloat16
+    temperature: np.float32
+    guidance_scale: np.float32
+    heights: np.ndarray  # (R,) see `kernels.draw`
 
 
 class Runner:
@@ -100,20 +101,21 @@ class Runner:
 
     def logits(self, hidden: np.ndarray) -> np.ndarray:
         """(B, C) -> (B, V) of the symbols that follow."""
-        logits = product(hidden, self._head)[:, : self.config.vocab_size]
-        return self.config.logit_cap * np.tanh(logits / self.config.logit_cap)
+        logits = np.empty((len(hidden), len(self._head.panels) * PANEL), np.float32)
+        kernels.capped_logits(hidden, self._head, np.float32(self.config.logit_cap), logits)
+        return logits[:, : self.config.vocab_size]
 
-    def residuals(self, hiddens: Sequence[np.ndarray], symbol: int, draw: Callable[..., int]) -> np.ndarray | None:
+    def residuals(self, hiddens: Sequence[np.ndarray], symbol: int, draws: Callable[[int], Draws]) -> np.ndarray | None:
         """The (R,) residual codes of the frame or patch that `symbol` begins; None if it has none.
 
-        `draw` picks a code from its logits: one array for each of the (C,) hidden states before the symbol, of which
-        there are two where a picture is guided.
+        `hiddens` are the (C,) hidden states before the symbol; where a picture is guided, those of two streams. `draws`
+        says how R codes are chosen.
         """
         if symbol >= self.config.image_start:
             head, code = self._image_depth_head, symbol - self.config.image_start
         else:
             head, code = self._depth_head, symbol - self.config.audio_start
-        return head(hiddens, code, draw) if head and code >= 0 else None
+        return head(np.stack(hiddens), code, draws) if head and code >= 0 else None
 
     def _shares(self, pieces: Sequence[Piece], ends: np.ndarray) -> list[Sequence[Piece]]:
         """What each thread computes: whole pieces, of about as many rows each, and not fewer than are worth it."""
@@ -187,7 +189,7 @@ def _normed(rows: np.ndarray) -> np.ndarray:
 def product(x: np.ndarray, weight: Matrix) -> np.ndarray:
     """(B, M) by an (M, N) -> (B, N), N a whole number of panels."""
     y = np.empty((len(x), len(weight.panels) * PANEL), np.float32)
-    kernels.product(x, *weight, y)
+    kernels.product(x, weight, y)
     return y
 
 
@@ -205,31 +207,33 @@ def _depth_head(head: DepthHead | DepthTransformer) -> _DepthHead | _SlowDepthHe
 
 
 class _DepthHead:
-    """The prefix-sum depth head, one level after the other."""
+    """The prefix-sum depth head."""
 
     def __init__(self, head: DepthHead) -> None:
-        levels, size, width = head.hidden.shape
-        self.width, self.residual_size = width, head.residual_size
-        every = head.hidden.transpose(0, 1).reshape(size, levels * width)  # all levels in one product
-        self.hidden = matrix(every.t())
+        levels, _, width = head.hidden.shape
         self.first = array(head.first.weight)
         self.previous = array(head.previous.weight).reshape(levels - 1, head.residual_size, width)
-        stacks = (head.up, head.down, head.logits)
-        self.levels = [tuple(matrix(each.t()) for each in matrices) for matrices in zip(*stacks, strict=True)]
+        self.start, self.up, self.down = matrix(head.hidden.mT), matrix(head.up.mT), matrix(head.down.mT)
+        self.logits = matrix(head.logits.mT)
         self.conditional = head.conditional
 
-    def __call__(self, hiddens: Sequence[np.ndarray], code: int, draw: Callable[..., int]) -> np.ndarray:
-        starts = product(np.stack(hiddens), self.hidden)[:, : len(self.levels) * self.width]
-        starts = starts.reshape(len(hiddens), len(self.levels), self.width)
-        codes: list[int] = []
-        context = np.zeros_like(self.first[0])
-        for level, (up, down, head) in enumerate(self.levels):
-            if self.conditional:
-                context = context + (self.previous[level - 1, codes[-1]] if level else self.first[code])
-            logits = np.empty((len(hiddens), len(head.panels) * PANEL), np.float32)
-            kernels.residual_logits(starts[:, level] + context, up, down, head, logits)
-            codes.append(draw(*logits[:, : self.residual_size]))
-        return np.array(codes)
+    def __call__(self, hiddens: np.ndarray, code: int, draws: Callable[[int], Draws]) -> np.ndarray:
+        """(S, C) hidden states -> (R,) codes."""
+        temperature, guidance_scale, heights = draws(len(self.previous) + 1)
+        codes: np.ndarray = kernels.residual_codes(
+            hiddens,
+            self.first[code],
+            self.previous,
+            self.start,
+            self.up,
+            self.down,
+            self.logits,
+            self.conditional,
+            temperature,
+            guidance_scale,
+            heights,
+        )
+        return codes
 
 
 class _SlowDepthHead:
@@ -239,11 +243,13 @@ class _SlowDepthHead:
         self.head = head
 
     @torch.inference_mode()
-    def __call__(self, hiddens: Sequence[np.ndarray], code: int, draw: Callable[..., int]) -> np.ndarray:
+    def __call__(self, hiddens: np.ndarray, code: int, draws: Callable[[int], Draws]) -> np.ndarray:
+        drawn = draws(self.head.num_residuals)
         codes = [code]
-        for _ in range(self.head.num_residuals):
-            logits = self.head.step(torch.from_numpy(np.stack(hiddens)), torch.tensor([codes] * len(hiddens)))
-            codes.append(draw(*logits.numpy()))
+        for height in drawn.heights:
+            logits = self.head.step(torch.from_numpy(hiddens), torch.tensor([codes] * len(hiddens))).numpy()
+            guided = logits[-1] + drawn.guidance_scale * (logits[0] - logits[-1])
+            codes.append(kernels.draw(guided, drawn.temperature, height))
         return np.array(codes[1:])
 
 
@@ -265,20 +271,22 @@ def _mlps(block: Block) -> list[MLP]:
 
 
 def matrix(weight: Tensor) -> Matrix:
-    """(.., out, in), as torch keeps linear layers, in 8 bits if that loses nothing: if such a release was loaded."""
+    """(.., out, in), as torch keeps linear layers, in 8 bits if that loses nothing: if such a release was loaded. Its
+    scales are those of rows of what was stored, which may have been either."""
     weight = weight.detach().cpu().float()
-    whole, scale = quantized(weight)
-    if is_int8 := torch.allclose(whole * scale, weight, rtol=1e-5, atol=0.0):
-        stored, scales = whole.numpy(), scale[..., 0].numpy()
-    else:
-        stored, scales = weight.bfloat16().view(torch.int16).numpy().view(np.uint16), np.zeros((*weight.shape[:-2], 0))
     *outer, out, size = weight.shape
-    laid = [kernels.panels(each.T) for each in stored.reshape(-1, out, size)]
-    padding = [(0, 0)] * len(outer) + [(0, -out % PANEL if is_int8 else 0)]
-    return Matrix(
-        np.stack(laid).reshape(*outer, *laid[0].shape),
-        np.ascontiguousarray(np.pad(scales, padding), np.float32),
-    )
+    scales, gains = np.zeros((*outer, 0), np.float32), np.zeros((*outer, 0), np.float32)
+    stored, scale = quantized(weight)
+    columns, gain = quantized(weight.mT)
+    if torch.allclose(stored * scale, weight, rtol=1e-5, atol=0.0):
+        scales = np.pad(scale[..., 0].numpy(), [(0, 0)] * len(outer) + [(0, -out % PANEL)])
+    elif torch.allclose(columns * gain, weight.mT, rtol=1e-5, atol=0.0):
+        stored, gains = columns.mT, gain[..., 0].numpy()
+    else:
+        stored = weight.bfloat16().view(torch.int16)
+    numbers = stored.numpy() if stored.dtype is torch.int8 else stored.numpy().view(np.uint16)
+    laid = [kernels.panels(each.T) for each in numbers.reshape(-1, out, size)]
+    return Matrix(np.stack(laid).reshape(*outer, *laid[0].shape), scales, gains)
 
 
 def array(tensor: Tensor) -> np.ndarray:

@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sensorium.engine import kernels
 from sensorium.engine.grammar import Kind, Span
 from sensorium.engine.request import SamplingParams
+from sensorium.engine.runner import Draws
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.vocab import NUM_SPECIALS
 
@@ -89,13 +91,17 @@ class Sampler:
             part[NUM_SPECIALS + index] += bias
         return part
 
-    def frame_code(self, logits: np.ndarray) -> int:
-        """A residual code of a spoken frame."""
-        return self._draw(logits, self._params.audio_temperature, 1.0)
+    def frame(self, num_codes: int) -> Draws:
+        """How the residual codes of a spoken frame are chosen."""
+        return self._draws(num_codes, self._params.audio_temperature)
 
-    def patch_code(self, logits: np.ndarray, unconditional: np.ndarray | None = None) -> int:
-        """A residual code of a drawn patch."""
-        return self._draw(self.guided(logits, unconditional), self._params.image_temperature, 1.0)
+    def drawn_patch(self, num_codes: int) -> Draws:
+        """How those of a drawn patch are."""
+        return self._draws(num_codes, self._params.image_temperature)
+
+    def _draws(self, num_codes: int, temperature: float) -> Draws:
+        heights = np.ones(num_codes) if temperature <= 0.0 else 1.0 - self._rng.random(num_codes)
+        return Draws(np.float32(temperature), np.float32(self._params.guidance_scale), heights)
 
     def guided(self, logits: np.ndarray, unconditional: np.ndarray | None = None) -> np.ndarray:
         """Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598): away from what nobody asked for."""
@@ -104,14 +110,10 @@ class Sampler:
         return unconditional + self._params.guidance_scale * (logits - unconditional)
 
     def _draw(self, logits: np.ndarray, temperature: float, top_p: float) -> int:
-        if temperature <= 0.0:
-            return int(logits.argmax())
-        weights = np.exp((logits - logits.max()) / temperature)
-        if top_p < 1.0:
-            weights = _nucleus(weights, top_p)
-        heights = np.cumsum(weights, dtype=np.float64)
-        height = (1.0 - self._rng.random()) * heights[-1]  # never 0, so never a symbol without weight
-        return int(np.searchsorted(heights, height))
+        if 0.0 < temperature and top_p < 1.0:
+            logits = _nucleus(logits, temperature, top_p)
+        height = 1.0 - self._rng.random() if temperature > 0.0 else 1.0  # never 0
+        return int(kernels.draw(logits, np.float32(temperature), height))
 
 
 def probability(logits: np.ndarray, span: Span, symbol: int) -> float:
@@ -144,13 +146,14 @@ def _scores(logits: np.ndarray, span: Span, symbol: int, num_top: int) -> Scores
     return Scores(logprob, tuple((int(symbols[at]), float(logprobs[at])) for at in order))
 
 
-def _nucleus(weights: np.ndarray, top_p: float) -> np.ndarray:
+def _nucleus(logits: np.ndarray, temperature: float, top_p: float) -> np.ndarray:
     """Keeps the likeliest symbols that together hold `top_p` of the mass (Holtzman et al. 2020, arXiv 1904.09751)."""
+    weights = np.exp((logits - logits.max()) / temperature)
     order = np.argsort(-weights, kind="stable")
     heights = np.cumsum(weights[order])
     kept = order[: int(np.searchsorted(heights, top_p * heights[-1])) + 1]
-    nucleus = np.zeros_like(weights)
-    nucleus[kept] = weights[kept]
+    nucleus = np.full_like(logits, -np.inf)
+    nucleus[kept] = logits[kept]
     return nucleus
 
 

@@ -142,8 +142,8 @@ class Sequence:
             choice = opening(logits, grammar.words, grammar.forms)
         else:
             choice = sampler.symbol(logits, grammar.legal())
-        draw = sampler.frame_code if patch is None else sampler.patch_code
-        residuals = self.runner.residuals([source.hidden() for source in sources], choice, draw)
+        draws = sampler.frame if patch is None else sampler.drawn_patch
+        residuals = self.runner.residuals([source.hidden() for source in sources], choice, draws)
         symbol = Symbol(choice, grammar.state, residuals, patch, sampler.scores)
         self._follow_up(symbol, grammar, plain)
         return symbol

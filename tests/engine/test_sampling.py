@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sensorium.engine import kernels, reference
 from sensorium.engine.grammar import Kind, Span
 from sensorium.engine.request import SamplingParams
 from sensorium.engine.sampling import Sampler, opening, probability
@@ -152,12 +153,26 @@ def test_each_kind_has_its_own_temperature():
 def test_a_seed_gives_one_answer():
     logits = np.zeros(256, dtype=np.float32)
 
-    def codes(seed: int) -> list[int]:
-        sampler = Sampler(SamplingParams(seed=seed))
-        return [sampler.frame_code(logits) for _ in range(8)]
+    def symbols(seed: int) -> list[int]:
+        sampler = Sampler(SamplingParams(temperature=1.0, seed=seed))
+        codes = sampler.frame(3).heights.tolist()
+        return [*codes, *(sampler.symbol(logits, (span(legal=np.ones(256, bool)),)) for _ in range(8))]
 
-    assert codes(1) == codes(1)
-    assert codes(1) != codes(2)
+    assert symbols(1) == symbols(1)
+    assert symbols(1) != symbols(2)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.01, 0.3, 1.0, 100.0])
+def test_a_draw_is_that_of_the_reference(temperature: float):
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 7, 256, 4096):
+        logits = rng.normal(0.0, 5.0, size).astype(np.float32)
+        logits[rng.random(size) < 0.3] = -np.inf
+        logits[rng.integers(size)] = 3.0
+        for height in (1.0, 1e-12, *(1.0 - rng.random(20))):
+            drawn = kernels.draw(logits, np.float32(temperature), height)
+            assert drawn == reference.draw(logits, temperature, height)
+            assert logits[drawn] > -np.inf
 
 
 def test_guidance_moves_away_from_the_unconditional():
