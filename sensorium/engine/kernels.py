@@ -332,13 +332,12 @@ def step(
 
 
 @njit(fastmath=True, nogil=True, cache=True)
-def capped_logits(x, head, cap, y):
-    """y (B, P * PANEL) = x (B, C) by a matrix, kept within +-cap by a tanh."""
-    product(x, head, y)
+def cap(y, limit):
+    """Keeps y (B, N) within +-limit by a tanh, in place."""
     for row in range(len(y)):
         for i in range(y.shape[1]):
-            inner = min(max(TWO * y[row, i] / cap, np.float32(-80)), np.float32(80))
-            y[row, i] = cap * (ONE - TWO / (ONE + exponential(inner)))
+            inner = min(max(TWO * y[row, i] / limit, np.float32(-80)), np.float32(80))
+            y[row, i] = limit * (ONE - TWO / (ONE + exponential(inner)))
 
 
 @njit(fastmath={"nnan", "nsz", "contract"}, nogil=True, cache=True)

@@ -104,8 +104,7 @@ def residual_codes(
     codes = [code]
     for height in drawn.heights:
         logits = [head.step(hidden.unsqueeze(0), torch.tensor([codes]))[0].numpy() for hidden in hiddens]
-        guided = logits[-1] + drawn.guidance_scale * (logits[0] - logits[-1])
-        codes.append(draw(guided, float(drawn.temperature), height))
+        codes.append(draw(drawn.guided(np.stack(logits)), float(drawn.temperature), height))
     return np.array(codes[1:])
 
 

@@ -43,6 +43,11 @@ class Draws(NamedTuple):
     guidance_scale: np.float32
     heights: np.ndarray  # (R,) see `kernels.draw`
 
+    def guided(self, logits: np.ndarray) -> np.ndarray:
+        """(S, N) of one state, or of two where a picture is guided away from the second -> (N,)"""
+        guided: np.ndarray = logits[-1] + self.guidance_scale * (logits[0] - logits[-1])
+        return guided
+
 
 class Runner:
     """A trained network, ready to run. Its matrices are read as releases hold them: in 8 bits if that is what they are,
@@ -101,8 +106,8 @@ class Runner:
 
     def logits(self, hidden: np.ndarray) -> np.ndarray:
         """(B, C) -> (B, V) of the symbols that follow."""
-        logits = np.empty((len(hidden), len(self._head.panels) * PANEL), np.float32)
-        kernels.capped_logits(hidden, self._head, np.float32(self.config.logit_cap), logits)
+        logits = product(hidden, self._head)
+        kernels.cap(logits, np.float32(self.config.logit_cap))
         return logits[:, : self.config.vocab_size]
 
     def residuals(self, hiddens: Sequence[np.ndarray], symbol: int, draws: Callable[[int], Draws]) -> np.ndarray | None:
@@ -248,8 +253,7 @@ class _SlowDepthHead:
         codes = [code]
         for height in drawn.heights:
             logits = self.head.step(torch.from_numpy(hiddens), torch.tensor([codes] * len(hiddens))).numpy()
-            guided = logits[-1] + drawn.guidance_scale * (logits[0] - logits[-1])
-            codes.append(kernels.draw(guided, drawn.temperature, height))
+            codes.append(kernels.draw(drawn.guided(logits), drawn.temperature, height))
         return np.array(codes[1:])
 
 
@@ -271,22 +275,27 @@ def _mlps(block: Block) -> list[MLP]:
 
 
 def matrix(weight: Tensor) -> Matrix:
-    """(.., out, in), as torch keeps linear layers, in 8 bits if that loses nothing: if such a release was loaded. Its
-    scales are those of rows of what was stored, which may have been either."""
+    """(.., out, in), as torch keeps linear layers, in 8 bits if that loses nothing: if such a release was loaded. A
+    release scales the rows of what it stores, which a depth head keeps the other way round, (.., in, out)."""
     weight = weight.detach().cpu().float()
     *outer, out, size = weight.shape
     scales, gains = np.zeros((*outer, 0), np.float32), np.zeros((*outer, 0), np.float32)
-    stored, scale = quantized(weight)
-    columns, gain = quantized(weight.mT)
-    if torch.allclose(stored * scale, weight, rtol=1e-5, atol=0.0):
-        scales = np.pad(scale[..., 0].numpy(), [(0, 0)] * len(outer) + [(0, -out % PANEL)])
-    elif torch.allclose(columns * gain, weight.mT, rtol=1e-5, atol=0.0):
-        stored, gains = columns.mT, gain[..., 0].numpy()
+    if (lossless := _in_8_bits(weight)) is not None:
+        whole, scale = lossless
+        numbers, scales = whole.numpy(), np.pad(scale.numpy(), [(0, 0)] * len(outer) + [(0, -out % PANEL)])
+    elif (lossless := _in_8_bits(weight.mT)) is not None:
+        whole, gain = lossless
+        numbers, gains = whole.mT.numpy(), gain.numpy()
     else:
-        stored = weight.bfloat16().view(torch.int16)
-    numbers = stored.numpy() if stored.dtype is torch.int8 else stored.numpy().view(np.uint16)
+        numbers = weight.bfloat16().view(torch.int16).numpy().view(np.uint16)
     laid = [kernels.panels(each.T) for each in numbers.reshape(-1, out, size)]
     return Matrix(np.stack(laid).reshape(*outer, *laid[0].shape), scales, gains)
+
+
+def _in_8_bits(weight: Tensor) -> tuple[Tensor, Tensor] | None:
+    """(.., R, C) -> int8 and the scale of each row, (.., R), if they are exactly what it was made from."""
+    whole, scale = quantized(weight)
+    return (whole, scale[..., 0]) if torch.allclose(whole * scale, weight, rtol=1e-5, atol=0.0) else None
 
 
 def array(tensor: Tensor) -> np.ndarray:

@@ -69,7 +69,8 @@ class Sampler:
     def _kind(self, masses: np.ndarray) -> int:
         """Which of two spans is next, text or sound: (2,) log masses -> index."""
         if self._params.temperature > 0.0:
-            return self._draw(masses, 1.0, 1.0)  # a cooler draw would be late or never, like a greedy one
+            # a cooler draw would be late or never, like a greedy one; for float64 a kernel would be compiled, in a call
+            return self._draw(masses.astype(np.float32), 1.0, 1.0)
         self._only_sound *= float(1.0 / (1.0 + np.exp(masses[0] - masses[1])))
         if self._only_sound >= 0.5:
             return 1
@@ -110,7 +111,7 @@ class Sampler:
         return unconditional + self._params.guidance_scale * (logits - unconditional)
 
     def _draw(self, logits: np.ndarray, temperature: float, top_p: float) -> int:
-        if 0.0 < temperature and top_p < 1.0:
+        if temperature > 0.0 and top_p < 1.0:
             logits = _nucleus(logits, temperature, top_p)
         height = 1.0 - self._rng.random() if temperature > 0.0 else 1.0  # never 0
         return int(kernels.draw(logits, np.float32(temperature), height))
