@@ -77,7 +77,9 @@ def live(
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
-        eventually(lambda: server.started)
+        # a real engine's first start in a fresh clone compiles the kernels, which takes a busy machine long
+        eventually(lambda: server.started or not thread.is_alive(), timeout_s=300)
+        assert server.started, "the server stopped in its start"
         port = server.servers[0].sockets[0].getsockname()[1]
         url = f"{'https' if shown else 'http'}://127.0.0.1:{port}"
         trusted = ssl.create_default_context(cafile=shown.certificate) if shown else True
