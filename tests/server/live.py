@@ -83,15 +83,15 @@ def live(
         port = server.servers[0].sockets[0].getsockname()[1]
         url = f"{'https' if shown else 'http'}://127.0.0.1:{port}"
         trusted = ssl.create_default_context(cafile=shown.certificate) if shown else True
-        with httpx2.Client(base_url=url, timeout=20, verify=trusted) as http, ExitStack() as closing:
+        with httpx2.Client(base_url=url, timeout=60, verify=trusted) as http, ExitStack() as closing:
             yield Live(url, engine, http, closing)
     finally:
         server.should_exit = True
-        thread.join(timeout=10)
+        thread.join(timeout=60)
         assert not thread.is_alive()
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+def eventually(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     """Waits until something on another thread has come about."""
     deadline = time.monotonic() + timeout_s
     while not condition():
