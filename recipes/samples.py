@@ -17,7 +17,7 @@ from recipes.film_samples import film
 from recipes.sentence_samples import VOICES, lesson, spoken_sums, transcription
 from sensorium.data.generators import dialogues, documents, pictures, refusals, world
 from sensorium.data.generators.documents import Document, document
-from sensorium.data.generators.edits import KINDS, Edit, edit
+from sensorium.data.generators.edits import KINDS, Edit, edit, followed
 from sensorium.data.generators.figures import bar_chart, clock, form
 from sensorium.data.generators.recall import told
 from sensorium.data.generators.refusals import MATTERS, Matter
@@ -334,6 +334,24 @@ def edits(n: int) -> Iterator[Sample]:
             )
 
 
+def edits_followup(n: int) -> Iterator[Sample]:
+    for number, kind in enumerate(KINDS):
+        rng = np.random.default_rng((SEED, 16, number))
+        for index in range(n):
+            made = edit(rng, split="heldout", kind=kind)
+            order = followed(rng, made)
+            drawn = Message(role="assistant", parts=(Image(pixels=made.before.pixels),))
+            asked = (Text(text=f"draw {made.before.caption}"), Text(text=order))
+            first, second = (Message(role="user", parts=(text,)) for text in asked)
+            yield Sample(
+                id=f"{kind} {index}",
+                messages=(first, drawn, second),
+                target=f"{order}: {made.after.caption}",
+                condition=kind,
+                metadata={"edited": _edited(made)},
+            )
+
+
 def _edited(made: Edit) -> Edited:
     before, after = (
         tuple(SeenObject(item.colour, item.shape, item.x, item.y, item.radius) for item in picture.objects)
@@ -442,6 +460,7 @@ SAMPLES: dict[str, Callable[..., Iterator[Sample]]] = {
         icons,
         draw,
         edits,
+        edits_followup,
         tool_call,
         refusal,
         real_word,
@@ -461,6 +480,7 @@ LEARNED_FROM: dict[str, tuple[str, ...]] = {
     "figures": ("figure",),
     "film": ("see-film",),
     "edits": ("edit",),
+    "edits_followup": ("edit-followup",),
     "refusal": ("refuse",),
     "real_word": ("real-word",),
     "real_order": ("real-order",),

@@ -95,6 +95,7 @@ FIRMER = replace(
             **{"read-aloud": 0.12, "dictation": 0.15, "hear-styled": 0.2, "hear-background": 0.08, "hear-people": 0.08},
             **{"tool": 0.08, "tool-spoken": 0.08, "command": 0.2, "refuse": 0.12, "recall": 0.05},
             **{"see-plain": 0.02, "see": 0.1, "read": 0.4, "figure": 0.2, "icon": 0.06, "draw": 0.2, "edit": 0.3},
+            "edit-followup": 0.15,
             **{"real-word": 0.6, "real-order": 0.4, "grocery": 0.2, "clothing": 0.1, "see-film": 0.25},
         },
         num_shards=360,

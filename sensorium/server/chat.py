@@ -40,6 +40,7 @@ from sensorium.server.files import Files
 from sensorium.server.hangup import EventStream
 from sensorium.server.image_tokens import gpt_4o_image_tokens
 from sensorium.server.media import MediaReader
+from sensorium.server.picture_order import changing
 from sensorium.server.picture_out import PictureWriter
 
 ROUTE = "/v1/chat/completions"
@@ -113,6 +114,8 @@ class Chat:
             params = sampling_params(request, info, self._config)
         media = MediaReader(self._config, info, self._decoders, files=self._files.reader(http.state.project))
         messages = await to_messages(request.messages, request.offered_tools, media, self._replies)
+        params = [changing(messages, choice)[1] for choice in params]
+        messages, _ = changing(messages, params[0])
         question = Question(
             route=ROUTE,
             messages=messages,

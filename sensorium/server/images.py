@@ -41,7 +41,7 @@ from sensorium.server.metering import What
 from sensorium.server.picture_finish import Finish, Size
 from sensorium.server.picture_input import PictureInput, canvas_of, kept_of, referred
 from sensorium.server.picture_links import PictureLinks
-from sensorium.server.picture_order import caption, drawing_order, order
+from sensorium.server.picture_order import caption, drawing_order, edit_order
 from sensorium.server.picture_out import PictureWriter
 from sensorium.server.picture_request import PicturePlan, guidance, num_drawings, plan_of
 from sensorium.server.responses_reply import server_sent
@@ -121,7 +121,7 @@ class Images:
         size = request.asked_size() or (None if kept else _size_like(seen[0]))
         shape = seen[0].pixels.shape
         plan = plan_of(request, Finish(size=size, kept=kept, shape_of=(shape[1], shape[0])))
-        return await self._answer(http, "edit", request, order(request.prompt), seen, plan)
+        return await self._answer(http, "edit", request, edit_order(request.prompt), seen, plan)
 
     async def vary(self, http: Request) -> Response:
         fields = await read_form(http, self._config, max_bytes=self._config.max_body_bytes)

@@ -173,7 +173,7 @@ class Responses:
         media = self._media(kept.project)
         messages = await self._messages(request, conversation, media, request.max_output_tokens)
         drawing = await drawing_of(request, conversation.items, media)
-        messages = drawing.shown_again(messages)
+        messages, params = drawing.changing(messages, params)
         params = replace(params, caption=wanted_caption(messages), canvas=drawing.canvas)
         question = Question(
             route=ROUTE,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sensorium.engine.request import Canvas
-from sensorium.messages import Image, Message
+from sensorium.engine.request import Canvas, SamplingParams
+from sensorium.messages import Image, Message, Text
 from sensorium.server.errors import invalid
 from sensorium.server.media import MediaReader
 from sensorium.server.picture_finish import Finish
 from sensorium.server.picture_input import canvas_of, kept_of, referred
-from sensorium.server.picture_order import caption
+from sensorium.server.picture_order import caption, changing, edit_order, shown_again
 from sensorium.server.picture_request import ImageRef, PicturePlan, plan_of
 from sensorium.server.responses_items import ImageGenerationCall, InputImage, UserMessage
 from sensorium.server.responses_messages import Placed
@@ -25,14 +25,20 @@ class Drawing:
     changes: Image | None = None  # what has to be changed
     canvas: Canvas | None = None  # what is drawn into
 
-    def shown_again(self, messages: list[Message]) -> list[Message]:
-        """The messages, with what is to be changed in the last one: that is how the network was taught to change it."""
-        if self.changes is None or not messages or messages[-1].role != "user":
-            return messages
+    def changing(self, messages: list[Message], params: SamplingParams) -> tuple[list[Message], SamplingParams]:
+        """What is asked, and how it is answered: what is to be changed is shown in the last message, since that is how
+        the network was taught to change it. A request that leaves the action open may order a change in words."""
+        if self.changes is None:
+            return (messages, params) if self.action == "generate" else changing(messages, params)
+        if not messages or messages[-1].role != "user":
+            return messages, params
         last = messages[-1]
         if any(isinstance(part, Image) for part in last.parts):
-            return messages
-        return [*messages[:-1], replace(last, parts=(self.changes, *last.parts))]
+            return messages, params
+        if again := shown_again(messages):
+            return again, params
+        told = [replace(part, text=edit_order(part.text)) if isinstance(part, Text) else part for part in last.parts]
+        return [*messages[:-1], replace(last, parts=(self.changes, *told))], params
 
 
 def wanted_caption(messages: Sequence[Message]) -> str | None:

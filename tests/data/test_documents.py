@@ -66,6 +66,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "interrupted": (Audio,),
     "draw": (Image,),
     "edit": (Image,),
+    "edit-followup": (Image,),
     "icon": (Image, Text),
     "tool": (ToolCall, Text),
     "tool-spoken": (ToolCall, Text),
@@ -77,11 +78,13 @@ ANSWERS: dict[str, tuple[type, ...]] = {
 @pytest.mark.parametrize("task", NAMES)
 def test_answers_have_the_form_of_the_task(task):
     for seed in range(25):
-        for message in document(task, seed, split="train").messages:
+        made = document(task, seed, split="train")
+        for message in made.messages:
             if message.role == "assistant":
                 part = message.parts[-1]
                 assert isinstance(part, ANSWERS.get(task, (Text,)))
-                assert [type(before) for before in message.parts[:-1]] == ([Text] if task == "edit" else [])
+                says_first = task == "edit" or (task == "edit-followup" and message is made.messages[-1])
+                assert [type(before) for before in message.parts[:-1]] == ([Text] if says_first else [])
                 if isinstance(part, Audio):
                     assert part.voice in VOICES
                 if isinstance(part, Image):

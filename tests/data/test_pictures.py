@@ -276,6 +276,18 @@ def test_edits_are_worded_as_scenes_are() -> None:
     assert edits.caption_of(pair.objects) == pair.caption
 
 
+def test_an_order_that_follows_a_drawing_says_it_where_there_is_one_thing() -> None:
+    told: set[str] = set()
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        made = edits.edit(rng, split="train")
+        order = edits.followed(rng, made)
+        told |= set(order.split())
+        is_alone = len(made.before.objects) == 1
+        assert made.before.objects[0].shape not in order.split() or not is_alone
+    assert {"it", "its", "now", "please", "can"} <= told
+
+
 def test_held_out_edits_never_train() -> None:
     rng = np.random.default_rng(4)
     held_out, trained = (

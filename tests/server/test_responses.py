@@ -295,7 +295,7 @@ def test_what_was_drawn_is_edited_in_a_later_turn(server: Live):
     shown, _ = asked.parts  # the network sees what it is to change
     assert isinstance(shown, Image)
     assert shown.pixels[32, 32].tolist() == [255, 0, 0]
-    assert asked.text == "now make it blue"
+    assert asked.text == "make the square blue"
 
 
 def test_a_mask_keeps_the_rest_of_the_newest_picture(server: Live):

@@ -15,7 +15,7 @@ import numpy as np
 
 from sensorium.data.generators import world
 from sensorium.data.generators.dialogues import a, pick, sentence
-from sensorium.data.generators.edits import edit
+from sensorium.data.generators.edits import edit, followed
 from sensorium.data.generators.film import film
 from sensorium.data.generators.lessons import lesson
 from sensorium.data.generators.pictures import digit_picture, figure_picture, icon_picture, scene, word_picture
@@ -302,6 +302,15 @@ def _edit(writer: Writer) -> None:
     writer.assistant(Text(text=made.after.plain_description), Image(pixels=made.after.pixels))
 
 
+def _edit_followup(writer: Writer) -> None:
+    """A drawing, and what to change in it, in the words of a conversation."""
+    made = edit(writer.rng, split=writer.split)
+    writer.user(writer.typed(pick(writer.rng, DRAW).format(x=made.before.caption)))
+    writer.assistant(Image(pixels=made.before.pixels))
+    writer.user(writer.heard_or_typed(followed(writer.rng, made), heard=0.2))
+    writer.assistant(Text(text=made.after.plain_description), Image(pixels=made.after.pixels))
+
+
 def _figure(writer: Writer) -> None:
     """A clock, a chart or a form, and two to five questions. What a form holds is spelled, as all that is read."""
     drawn = figure_picture(writer.rng, split=writer.split)
@@ -354,6 +363,7 @@ _WRITERS: dict[str, Callable[[Writer], None]] = {
     "read": _read,
     "draw": _draw,
     "edit": _edit,
+    "edit-followup": _edit_followup,
     "figure": _figure,
     "icon": _icon,
     "mixed": _mixed,

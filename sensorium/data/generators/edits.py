@@ -32,6 +32,7 @@ _WORDS: dict[Kind, tuple[str, ...]] = {
     "add": ("add {new}", "draw {new} too", "put {new} there"),
     "remove": ("remove the {thing}", "take the {thing} away", "delete the {thing}"),
 }
+_FOLLOWED = ("now {order}", "{order} now", "please {order}", "{order} please", "now {order} please", "can you {order}")
 _TO = {
     "on the left": "to the left",
     "on the right": "to the right",
@@ -69,6 +70,15 @@ def edit(rng: np.random.Generator, *, split: Split, kind: Kind | None = None, si
         order = pick(rng, _WORDS[change.kind]).format(thing=change.thing, new=change.new)
         if in_split(drawn.caption + drawn.background + order, split):
             return _drawn(rng, change, order, drawn.background, size)
+
+
+def followed(rng: np.random.Generator, made: Edit) -> str:
+    """The order as it is given to who has just drawn the scene: "now", "please", and the only thing there is "it"."""
+    order = made.order
+    if len(made.before.objects) == 1:
+        thing = f"the {made.before.objects[0].shape}"
+        order = order.replace(f"the colour of {thing}", "its colour").replace(thing, "it")
+    return pick(rng, _FOLLOWED).format(order=order)
 
 
 def _change(rng: np.random.Generator, kind: Kind, drawn: Scene) -> _Change | None:

@@ -7,6 +7,7 @@ from sensorium.evals.task import Task
 from sensorium.evals.tasks.command import command
 from sensorium.evals.tasks.draw import draw
 from sensorium.evals.tasks.edits import edits
+from sensorium.evals.tasks.edits_followup import edits_followup
 from sensorium.evals.tasks.figures import figures
 from sensorium.evals.tasks.film import film
 from sensorium.evals.tasks.icons import icons
@@ -51,6 +52,7 @@ def every_task(transcribe: Transcriber, see: Viewer, manner: Listener) -> tuple[
         icons(),
         draw(see),
         edits(see),
+        edits_followup(see),
         tool_call(),
         refusal(),
         real_word(),
