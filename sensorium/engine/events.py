@@ -16,6 +16,7 @@ from sensorium.engine.request import (
     InputTranscriptDelta,
     TextDelta,
     TokenLogprob,
+    ToolCallDelta,
     ToolCallEvent,
     TranscriptDelta,
 )
@@ -106,7 +107,7 @@ class EventWriter:
                 yield TranscriptDelta(text=text, start_ms=1000.0 * start / self._release.config.audio.frame_rate_hz)
                 self._held_start = None
             case State.CALL:
-                self._call += text
+                yield from self._called(text)
             case _:
                 self._scored.num_decoded += len(text)
                 yield from self._written(self._stop.push(text))
@@ -115,6 +116,14 @@ class EventWriter:
         self.stopped = self._stop.met
         if text:
             yield TextDelta(text=text, logprobs=self._scored.release(len(text)))
+
+    def _called(self, text: str) -> Iterator[ToolCallDelta]:
+        """More of a call. Its first line is the name, which is told when it is whole."""
+        is_named = "\n" in self._call
+        self._call += text
+        name, newline, arguments = self._call.partition("\n")
+        if newline:
+            yield ToolCallDelta(name=name, arguments=text if is_named else arguments)
 
     def _close(self, symbol: Symbol) -> Iterator[Event]:
         """A symbol that frames a part: what was open before it is complete."""
@@ -126,7 +135,9 @@ class EventWriter:
             self._sound = AudioDecoderStream(self._release.audio_tokenizer)
         if symbol.id == vocab.END_CALL:
             self.num_calls += 1
-            name, _, arguments = self._call.partition("\n")
+            name, newline, arguments = self._call.partition("\n")
+            if not newline:
+                yield ToolCallDelta(name=name, arguments="")
             yield ToolCallEvent(name=name, arguments=arguments)
 
     def _sounds(self, waveform: torch.Tensor) -> Iterator[AudioDelta]:

@@ -46,6 +46,7 @@ from sensorium.engine.request import (
     TextDelta,
     TextTooLong,
     TokenLogprob,
+    ToolCallDelta,
     ToolCallEvent,
     Transcribed,
     TranscriptDelta,
@@ -174,6 +175,8 @@ class FakeEngine:
             yield End(reason="stop", usage=_spent(prompt, image=IMAGE_TOKENS * _num_drawn_or_seen(params)))
             return
         if call := _call(messages, params):
+            for piece in ("", *_words(call.arguments)):
+                yield ToolCallDelta(name=call.name, arguments=piece)
             yield call
             yield End(reason="tool_calls", usage=_spent(prompt, text=2))
             return
@@ -367,10 +370,15 @@ def _shorten(text: str, params: SamplingParams) -> tuple[list[str], FinishReason
     """The words of the answer, each with the space before it, as far as the stop texts and the limit let it go."""
     reason: FinishReason = "stop"
     cuts = [text.find(stop) for stop in params.stop if stop in text]
-    words = re.findall(r"\s*\S+|\s+$", text[: min(cuts)] if cuts else text)
+    words = _words(text[: min(cuts)] if cuts else text)
     if params.max_tokens is not None and len(words) > params.max_tokens:
         words, reason = words[: params.max_tokens], "length"
     return words, reason
+
+
+def _words(text: str) -> list[str]:
+    """Words, each with the space before it: joined, they are the text."""
+    return re.findall(r"\s*\S+|\s+$", text)
 
 
 def _num_drawn_or_seen(params: SamplingParams) -> int:

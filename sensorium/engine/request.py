@@ -188,7 +188,17 @@ class ImageDelta:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ToolCallDelta:
+    """More of a tool call. The first one of a call comes as soon as its name is whole, maybe with no arguments yet."""
+
+    name: str
+    arguments: str  # more of the JSON text
+
+
+@dataclass(frozen=True, kw_only=True)
 class ToolCallEvent:
+    """A tool call is whole: what its deltas, which came before, add up to."""
+
     name: str
     arguments: str  # JSON text
 
@@ -202,7 +212,15 @@ class End:
 
 
 Event: TypeAlias = (
-    TextDelta | TranscriptDelta | InputTranscriptDelta | Transcribed | AudioDelta | ImageDelta | ToolCallEvent | End
+    TextDelta
+    | TranscriptDelta
+    | InputTranscriptDelta
+    | Transcribed
+    | AudioDelta
+    | ImageDelta
+    | ToolCallDelta
+    | ToolCallEvent
+    | End
 )
 
 

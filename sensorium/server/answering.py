@@ -22,6 +22,7 @@ from sensorium.engine.request import (
     SamplingParams,
     Tally,
     TextDelta,
+    ToolCallDelta,
     ToolCallEvent,
     TranscriptDelta,
     Usage,
@@ -156,18 +157,24 @@ class Answering:
                 index, event = await self._next(events, question, deadline)
                 if index == 0 and (figure := waiting.pop(type(event), None)):
                     self._observe(figure, question)
-                if isinstance(event, ToolCallEvent) and event.name not in question.offered:
-                    # strict clients look the name up: one that they never gave would break them
-                    self._metrics.unoffered_calls.inc()
-                    log.warning("a call of a function that was not offered")  # its name may be a user's word
-                    continue
-                num_calls[index] += isinstance(event, ToolCallEvent)
-                if isinstance(event, ToolCallEvent) and num_calls[index] > question.max_calls:
-                    continue
+                if isinstance(event, ToolCallDelta | ToolCallEvent):
+                    is_told = self._is_offered(event, question) and num_calls[index] < question.max_calls
+                    num_calls[index] += is_told and isinstance(event, ToolCallEvent)
+                    if not is_told:
+                        continue
                 if isinstance(event, End):
                     ended.add(index)
                     self._count(event.usage, question)
                 yield index, event
+
+    def _is_offered(self, call: ToolCallDelta | ToolCallEvent, question: Question) -> bool:
+        """Strict clients look a call's name up: one that they never gave would break them."""
+        if call.name in question.offered:
+            return True
+        if isinstance(call, ToolCallEvent):
+            self._metrics.unoffered_calls.inc()
+            log.warning("a call of a function that was not offered")  # its name may be a user's word
+        return False
 
     async def _ask(
         self, question: Question, params: Sequence[SamplingParams]

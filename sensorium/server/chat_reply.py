@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,12 @@ from sensorium.engine.request import (
     ImageDelta,
     TextDelta,
     TokenLogprob,
+    ToolCallDelta,
     ToolCallEvent,
     TranscriptDelta,
     Usage,
 )
-from sensorium.messages import Audio
+from sensorium.messages import Audio, ToolCall
 from sensorium.server.audio_out import OUTPUT_RATE_HZ, Pcm16Stream, SpeechFormat, SpeechWriter, SpokenReplies
 from sensorium.server.chat_request import ChatRequest
 from sensorium.server.errors import APIError, internal
@@ -56,9 +58,10 @@ class Answer:
         self.waveforms: list[np.ndarray] = []  # each (N,) float32
         self.sample_rate_hz = OUTPUT_RATE_HZ
         self.pictures: list[np.ndarray] = []  # each (H, W, 3) uint8
-        self.calls: list[ToolCallEvent] = []
+        self.calls: list[ToolCall] = []  # of an answer that was cut short, the last may be too
         self.logprobs: list[TokenLogprob] = []
         self.usage = Usage()
+        self._is_calling = False
         self._reason: FinishReason = "stop"
 
     def add(self, event: Event) -> None:
@@ -73,8 +76,13 @@ class Answer:
                 self.sample_rate_hz = event.sample_rate_hz
             case ImageDelta(final=True):
                 self.pictures.append(event.pixels)
+            case ToolCallDelta():
+                if not self._is_calling:
+                    self.calls.append(ToolCall(id=f"call_{secrets.token_hex(12)}", name=event.name, arguments=""))
+                    self._is_calling = True
+                self.calls[-1] = replace(self.calls[-1], arguments=self.calls[-1].arguments + event.arguments)
             case ToolCallEvent():
-                self.calls.append(event)
+                self._is_calling = False
             case End():
                 self.usage = event.usage
                 self._reason = event.reason
@@ -123,7 +131,7 @@ async def message_body(
         body["function_call"] = {"name": answer.calls[0].name, "arguments": answer.calls[0].arguments}
     elif answer.calls:
         body["tool_calls"] = [
-            {"id": _call_id(), "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in answer.calls
         ]
     if answer.pictures:
@@ -152,9 +160,10 @@ class DeltaWriter:
         self._replies = replies
         self._pcm: Pcm16Stream | None = None
         self._audio_id: str | None = None
+        self._num_calls = 0  # that were begun to be told
 
     def opening(self, first: Event) -> Json:
-        written = not self._speaks and not isinstance(first, ToolCallEvent)
+        written = not self._speaks and not isinstance(first, ToolCallDelta)
         return {"role": "assistant", "content": "" if written else None, "refusal": None}
 
     async def deltas(self, event: Event) -> list[Json]:
@@ -170,19 +179,28 @@ class DeltaWriter:
             case ImageDelta(final=True):
                 index = len(self._answer.pictures) - 1
                 return [{"images": [await _picture_body(self._pictures, event.pixels, index)]}]
-            case ToolCallEvent() if self._legacy:
-                name = {"name": event.name, "arguments": ""}
-                return [{"function_call": name}, {"function_call": {"arguments": event.arguments}}]
-            case ToolCallEvent():
-                index = len(self._answer.calls) - 1
-                name = {"name": event.name, "arguments": ""}
-                opening = {"index": index, "id": _call_id(), "type": "function", "function": name}
-                arguments = {"index": index, "function": {"arguments": event.arguments}}
-                return [{"tool_calls": [opening]}, {"tool_calls": [arguments]}]
+            case ToolCallDelta():
+                return self._call(event)
             case End() if self._audio_id and (spoken := self._answer.spoken):
                 rest = self._sound(self._pcm.flush()) if self._pcm else []
                 return [*rest, self._audio({"expires_at": self._replies.keep(self._audio_id, spoken)})]
         return []
+
+    def _call(self, event: ToolCallDelta) -> list[Json]:
+        """The name first, then the arguments as they come."""
+        calls = self._answer.calls
+        index, told = len(calls) - 1, list[Json]()
+        if self._num_calls < len(calls):
+            self._num_calls = len(calls)
+            named = {"name": event.name, "arguments": ""}
+            opening = {"index": index, "id": calls[index].id, "type": "function", "function": named}
+            told.append({"function_call": named} if self._legacy else {"tool_calls": [opening]})
+        if event.arguments:
+            more = {"arguments": event.arguments}
+            told.append(
+                {"function_call": more} if self._legacy else {"tool_calls": [{"index": index, "function": more}]}
+            )
+        return told
 
     def _sound(self, pcm: bytes) -> list[Json]:
         return [self._audio({"data": base64.b64encode(pcm).decode()})] if pcm else []
@@ -320,10 +338,6 @@ def usage_body(usages: Sequence[Usage], *, gpt_4o_image_tokens: int = 0) -> Json
 def _fingerprint(info: EngineInfo) -> str:
     """The same for the same weights: with it and a seed, an answer can be had again."""
     return "fp_" + hashlib.sha256(f"{info.model} {info.created}".encode()).hexdigest()[:12]
-
-
-def _call_id() -> str:
-    return f"call_{secrets.token_hex(12)}"
 
 
 async def _picture_body(pictures: PictureWriter, pixels: np.ndarray, index: int) -> Json:

@@ -20,6 +20,7 @@ from sensorium.engine.request import (
     SamplingParams,
     Tally,
     TextDelta,
+    ToolCallDelta,
     ToolCallEvent,
     TranscriptDelta,
     Usage,
@@ -72,7 +73,7 @@ class Reply:
         self.calls = calls
         self._played = played
         self._items: list[Item] = []
-        self._open: Item | None = None  # the message under way
+        self._open: Item | None = None  # the message or the call under way
         self._playing: PlayedMessage | None = None  # its sound
         self._ended: End | None = None
         self._is_closing = False
@@ -126,9 +127,11 @@ class Reply:
                 # the contract has no picture among what a call may hold: it comes as Markdown, which clients can show
                 url = await asyncio.to_thread(self._pictures.url, event.pixels)
                 await self._say("output_text", f"![drawing]({url})")
-            case ToolCallEvent():
+            case ToolCallDelta():
                 if any(tool.name == event.name for tool in self.calls.offered):  # strict clients look the name up
                     await self._call(event)
+            case ToolCallEvent() if self._open is not None and self._open.call is not None:
+                await self._close("completed")
             case End():
                 self._ended = event
 
@@ -206,6 +209,11 @@ class Reply:
         item, self._open = self._open, None
         if item is None:
             return
+        if item.call is not None:
+            fields = {"name": item.call.name, "arguments": item.call.arguments}
+            await self._send("response.function_call_arguments.done", **self._where_called(item), **fields)
+            await self._end_item(item, status)
+            return
         part, where = item.content[-1], self._where(item)
         if part.kind == "output_audio":
             assert self._playing is not None
@@ -220,16 +228,18 @@ class Reply:
         await self._send("response.content_part.done", **where, part=told)
         await self._end_item(item, status)
 
-    async def _call(self, event: ToolCallEvent) -> None:
-        await self._close("completed")
-        call = ToolCall(id=new_id("call"), name=event.name, arguments=event.arguments)
-        item = Item(id=new_id("item"), role="assistant", status="in_progress", call=call)
-        await self._begin_item(item)
-        index = {"response_id": self.id, "item_id": item.id, "output_index": len(self._items) - 1, "call_id": call.id}
-        await self._send("response.function_call_arguments.delta", **index, delta=call.arguments)
-        fields = {"name": call.name, "arguments": call.arguments}
-        await self._send("response.function_call_arguments.done", **index, **fields)
-        await self._end_item(item, "completed")
+    async def _call(self, event: ToolCallDelta) -> None:
+        if self._open is None or self._open.call is None:
+            await self._close("completed")
+            call = ToolCall(id=new_id("call"), name=event.name, arguments="")
+            self._open = Item(id=new_id("item"), role="assistant", status="in_progress", call=call)
+            await self._begin_item(self._open)
+        item = self._open
+        if event.arguments:
+            assert item.call is not None
+            item.call = replace(item.call, arguments=item.call.arguments + event.arguments)
+            index = self._where_called(item)
+            await self._send("response.function_call_arguments.delta", **index, delta=event.arguments)
 
     async def _begin_item(self, item: Item) -> None:
         self._items.append(item)
@@ -249,6 +259,11 @@ class Reply:
 
     def _where(self, item: Item) -> Json:
         index = {"output_index": self._items.index(item), "content_index": 0}
+        return {"response_id": self.id, "item_id": item.id, **index}
+
+    def _where_called(self, item: Item) -> Json:
+        assert item.call is not None
+        index = {"output_index": self._items.index(item), "call_id": item.call.id}
         return {"response_id": self.id, "item_id": item.id, **index}
 
     # --- the response object

@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 import pydantic_core
 
-from sensorium.engine.request import End, EngineInfo, Event, ImageDelta, SamplingParams, TextDelta, ToolCallEvent, Usage
+from sensorium.engine.request import (
+    End,
+    EngineInfo,
+    Event,
+    ImageDelta,
+    SamplingParams,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallEvent,
+    Usage,
+)
 from sensorium.server.chat_reply import logprobs_body
 from sensorium.server.errors import APIError
 from sensorium.server.picture_out import PictureWriter
@@ -134,8 +144,10 @@ class ResponseWriter:
         match event:
             case TextDelta() if event.text:
                 return self._say(event.text, logprobs_body(event.logprobs)["content"])
-            case ToolCallEvent():
+            case ToolCallDelta():
                 return self._call(event)
+            case ToolCallEvent():
+                return self._close("completed")
             case ImageDelta():
                 return await self._draw(event.pixels, is_final=event.final)
             case End():
@@ -173,14 +185,16 @@ class ResponseWriter:
         self._item["content"].append(content)
         return [*events, self._of_part("response.content_part.added", part=content)]
 
-    def _call(self, call: ToolCallEvent) -> list[Json]:
-        call_id = f"call_{secrets.token_hex(12)}"
-        named = {"call_id": call_id, "name": call.name, "arguments": ""}
-        events = [*self._close("completed"), *self._add("function_call", **named)]
-        self._item["arguments"] = call.arguments
-        padding = self._padding(call.arguments)
-        arguments = self._of_item("response.function_call_arguments.delta", delta=call.arguments, **padding)
-        return [*events, arguments, *self._close("completed")]
+    def _call(self, call: ToolCallDelta) -> list[Json]:
+        events: list[Json] = []
+        if self._open is None or self._open["type"] != "function_call":
+            named = {"call_id": f"call_{secrets.token_hex(12)}", "name": call.name, "arguments": ""}
+            events = [*self._close("completed"), *self._add("function_call", **named)]
+        if not call.arguments:
+            return events
+        self._item["arguments"] += call.arguments
+        said = {"delta": call.arguments, **self._padding(call.arguments)}
+        return [*events, self._of_item("response.function_call_arguments.delta", **said)]
 
     async def _draw(self, pixels: np.ndarray, *, is_final: bool) -> list[Json]:
         events: list[Json] = []

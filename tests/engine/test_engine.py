@@ -30,6 +30,7 @@ from sensorium.engine.request import (
     SamplingParams,
     Tally,
     TextDelta,
+    ToolCallDelta,
     ToolCallEvent,
     Transcribed,
     TranscriptDelta,
@@ -145,8 +146,9 @@ async def test_a_call(engine: OmniEngine, opens_with, monkeypatch: pytest.Monkey
         return logits(self, hidden) + 1e3 * np.isin(np.arange(self.config.vocab_size), [vocab.END_CALL, vocab.END])
 
     monkeypatch.setattr(Runner, "logits", brief)
-    call, end = await answer(engine, user("turn on the light"), SamplingParams())
+    *deltas, call, end = await answer(engine, user("turn on the light"), SamplingParams())
     assert isinstance(call, ToolCallEvent)
+    assert {type(delta) for delta in deltas} == {ToolCallDelta}
     assert end_of([call, end]).reason == "tool_calls"
 
 

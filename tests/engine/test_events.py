@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sensorium.engine.events import EventWriter, StopFilter, TranscriptWriter
@@ -18,6 +18,7 @@ from sensorium.engine.request import (
     InputTranscriptDelta,
     TextDelta,
     TokenLogprob,
+    ToolCallDelta,
     ToolCallEvent,
     TranscriptDelta,
 )
@@ -142,8 +143,32 @@ def test_a_call(release: Release):
     call = text_symbols(release, 'light\n{"on": true}', State.CALL)
     writer = EventWriter(release)
     events = push_all(writer, [control(vocab.CALL), *call, control(vocab.END_CALL, State.CALL)])
-    assert events == [ToolCallEvent(name="light", arguments='{"on": true}')]
+    *deltas, whole = events
+    assert whole == ToolCallEvent(name="light", arguments='{"on": true}')
     assert writer.num_calls == 1
+    assert len(deltas) > 2, "the arguments come as they are written"
+    assert all(isinstance(delta, ToolCallDelta) and delta.name == "light" for delta in deltas)
+    assert joined_arguments(deltas) == '{"on": true}'
+
+
+@given(
+    name=st.text("abc_é", min_size=1),
+    arguments=st.none() | st.text(st.characters(codec="utf-8", exclude_characters="|<")),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_call_s_deltas_add_up_to_it(release: Release, name: str, arguments: str | None):
+    """Whatever is called with; a call that has no second line has no arguments."""
+    text = name if arguments is None else f"{name}\n{arguments}"
+    symbols = [control(vocab.CALL), *text_symbols(release, text, State.CALL), control(vocab.END_CALL, State.CALL)]
+    *deltas, whole = push_all(EventWriter(release), symbols)
+    assert whole == ToolCallEvent(name=name, arguments=arguments or "")
+    assert deltas, "the name is told first"
+    assert {delta.name for delta in deltas if isinstance(delta, ToolCallDelta)} == {name}
+    assert joined_arguments(deltas) == (arguments or "")
+
+
+def joined_arguments(events: list[Event]) -> str:
+    return "".join(event.arguments for event in events if isinstance(event, ToolCallDelta))
 
 
 @pytest.mark.parametrize("text", ["the time", "naïve 🙂", ""])

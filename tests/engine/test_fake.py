@@ -16,6 +16,7 @@ from sensorium.engine.request import (
     ImageDelta,
     SamplingParams,
     TextDelta,
+    ToolCallDelta,
     ToolCallEvent,
     TranscriptDelta,
     Usage,
@@ -75,7 +76,8 @@ async def test_pictures_and_calls():
         assert finals == [False] * partial_images + [True]
     assert isinstance((await answer(user("a square"), modality="image"))[0], ImageDelta)
     assert FakeEngine().info.limits == {"image_tokens": 64, "frame_tokens": 16, "audio_tokens_per_s": 12.5}
-    call, end = await answer(user('call add {"a": 1}'))
+    *deltas, call, end = await answer(user('call add {"a": 1}'))
+    assert deltas == [ToolCallDelta(name="add", arguments=piece) for piece in ("", '{"a":', " 1}")]
     assert call == ToolCallEvent(name="add", arguments='{"a": 1}')
     assert isinstance(end, End)
     assert end.reason == "tool_calls"
@@ -89,7 +91,7 @@ async def test_a_call_that_is_required():
     }
     offer = Message(role="system", parts=(tool_list([{"name": "weather", "parameters": parameters}, {"name": "add"}]),))
     clip = Audio(waveform=np.zeros(8000, np.float32), sample_rate_hz=16_000)
-    call, _ = await answer([offer, *user(clip)], tool_choice="required")
+    *_, call, _ = await answer([offer, *user(clip)], tool_choice="required")
     assert call == ToolCallEvent(name="weather", arguments='{"town": "word", "unit": "C"}')
     told = [offer, *user(clip), Message(role="tool", parts=(Text(text="warm"),), tool_call_id="call_1")]
     assert written(await answer(told, tool_choice="required")) == 'You said "warm".'

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from sensorium.engine.fake import FakeEngine
-from sensorium.engine.request import End, TokenLogprob, ToolCallEvent, Usage
+from sensorium.engine.request import End, TokenLogprob, ToolCallDelta, ToolCallEvent, Usage
 from sensorium.server.audio_out import encode_speech
 from sensorium.server.chat_reply import logprobs_body
 from tests.server.live import Live, eventually, live
@@ -192,7 +192,8 @@ def test_a_call_in_the_deprecated_form(server: Live):
     chunks = chunks_of(server.chat('call add {"a": 1}', functions=functions, stream=True).text)
     assert [chunk["choices"][0]["delta"] for chunk in chunks[1:]] == [
         {"function_call": {"name": "add", "arguments": ""}},
-        {"function_call": {"arguments": '{"a": 1}'}},
+        {"function_call": {"arguments": '{"a":'}},
+        {"function_call": {"arguments": " 1}"}},
         {},
     ]
     assert chunks[-1]["choices"][0]["finish_reason"] == "function_call"
@@ -273,12 +274,42 @@ def test_a_tool_call(server: Live):
     (call,) = choice["message"]["tool_calls"]
     assert call["id"].startswith("call_")
     assert (call["type"], call["function"]) == ("function", {"name": "add", "arguments": '{"a": 1}'})
-    opened, first, second, _ = deltas_of(server.chat('call add {"a": 1}', tools=TOOLS, stream=True).text)
+    opened, first, second, third, _ = deltas_of(server.chat('call add {"a": 1}', tools=TOOLS, stream=True).text)
     assert opened == {"role": "assistant", "content": None, "refusal": None}
     (opening,) = first["tool_calls"]
     assert opening.pop("id").startswith("call_")
     assert opening == {"index": 0, "type": "function", "function": {"name": "add", "arguments": ""}}
-    assert second == {"tool_calls": [{"index": 0, "function": {"arguments": '{"a": 1}'}}]}
+    assert second == {"tool_calls": [{"index": 0, "function": {"arguments": '{"a":'}}]}
+    assert third == {"tool_calls": [{"index": 0, "function": {"arguments": " 1}"}}]}
+
+
+class CutCalls(FakeEngine):
+    """Calls a function, and then another for which the tokens are too few."""
+
+    async def generate(self, messages, params):
+        for name, arguments in (("add", '{"a": 1}'), ("add", '{"a": 2')):
+            yield ToolCallDelta(name=name, arguments="")
+            yield ToolCallDelta(name=name, arguments=arguments)
+            if arguments.endswith("}"):
+                yield ToolCallEvent(name=name, arguments=arguments)
+        yield End(reason="length", usage=Usage(output_text=6))
+
+
+def test_a_call_that_is_cut_is_told_as_far_as_it_came():
+    """Streamed or whole, with the reason; what is stored has the ids that the stream had."""
+    with live(CutCalls()) as server:
+        choice = server.chat(tools=TOOLS).json()["choices"][0]
+        chunks = chunks_of(server.chat(tools=TOOLS, stream=True, store=True).text)
+        stored = server.http.get("/v1/chat/completions").json()["data"][0]["choices"][0]["message"]["tool_calls"]
+    streamed: dict[int, list[str]] = {}
+    for chunk in chunks:
+        for call in chunk["choices"][0]["delta"].get("tool_calls", ()):
+            streamed.setdefault(call["index"], []).append(call["function"]["arguments"])
+    whole = [call["function"]["arguments"] for call in choice["message"]["tool_calls"]]
+    assert whole == ["".join(pieces) for pieces in streamed.values()] == ['{"a": 1}', '{"a": 2']
+    assert choice["finish_reason"] == chunks[-1]["choices"][0]["finish_reason"] == "length"
+    openings = [delta["tool_calls"][0] for chunk in chunks if "tool_calls" in (delta := chunk["choices"][0]["delta"])]
+    assert [call["id"] for call in stored] == [call["id"] for call in openings if "id" in call]
 
 
 @pytest.mark.parametrize(
@@ -305,6 +336,7 @@ class Calls(FakeEngine):
 
     async def generate(self, messages, params):
         for name in ("secret", "add", "add"):
+            yield ToolCallDelta(name=name, arguments="{}")
             yield ToolCallEvent(name=name, arguments="{}")
         yield End(reason="tool_calls", usage=Usage(output_text=6))
 

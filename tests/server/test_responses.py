@@ -188,16 +188,18 @@ def test_a_streamed_call(server: Live):
         "in_progress",
         "output_item.added",
         "function_call_arguments.delta",
+        "function_call_arguments.delta",
         "function_call_arguments.done",
         "output_item.done",
         "completed",
     ]
-    added, done = events[2]["item"], events[5]["item"]
+    added, done = events[2]["item"], events[6]["item"]
+    assert [event["delta"] for event in events[3:5]] == ['{"a":', " 1}"]
     assert (added["arguments"], done["arguments"], done["name"]) == ("", '{"a": 1}', "add")
     assert added["call_id"] == done["call_id"]
     assert done["call_id"].startswith("call_")
     assert done["id"].startswith("fc_")
-    assert (events[4]["name"], events[4]["arguments"]) == ("add", '{"a": 1}')
+    assert (events[5]["name"], events[5]["arguments"]) == ("add", '{"a": 1}')
     assert done["status"] == "completed"
 
 
