@@ -9,18 +9,31 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from sensorium.engine.request import AudioDelta, Conversation, Event, Mark, SamplingParams, Tally, TextDelta, Usage
+from sensorium.engine.request import (
+    AudioDelta,
+    Conversation,
+    Event,
+    InputTranscriptDelta,
+    Mark,
+    SamplingParams,
+    Tally,
+    TextDelta,
+    Usage,
+)
 
 
 class Draft:
-    def __init__(self, live: Conversation, num_heard: int, params: SamplingParams) -> None:
-        """`live` is a fork in whose turn `num_heard` samples were heard."""
+    def __init__(
+        self, live: Conversation, num_heard: int, params: SamplingParams, *, heard: Sequence[InputTranscriptDelta]
+    ) -> None:
+        """`live` is a fork in whose turn `num_heard` samples were heard, and `heard` in them."""
         self.live = live
         self.num_heard = num_heard
+        self.heard = list(heard)  # with the rest of it, when the turn has been heard out
         self.before: Mark | None = None  # the answer; known when the turn has been heard out
         self.num_free = live.num_free  # positions before the answer
         self._tally = Tally()
@@ -63,7 +76,7 @@ class Draft:
         await asyncio.wait((self._task,))
 
     async def _make(self) -> None:
-        await self.live.finish()
+        self.heard += transcribed(await self.live.finish())
         self.num_free = self.live.num_free
         self.before = await self.live.mark()
         self._heard_out.set()
@@ -81,3 +94,8 @@ class Draft:
             task.exception()  # is raised to who asks for the answer, if anybody does
         self._heard_out.set()
         self._news.set()
+
+
+def transcribed(events: Iterable[Event]) -> list[InputTranscriptDelta]:
+    """What was heard, of all that happened."""
+    return [event for event in events if isinstance(event, InputTranscriptDelta)]

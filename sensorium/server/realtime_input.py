@@ -7,17 +7,15 @@ answer is being made the turn is only kept, and read as a clip later.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import Executor
-from contextlib import aclosing
 from time import monotonic
 from typing import Any, Protocol
 
 import numpy as np
 import structlog
-from starlette.websockets import WebSocketDisconnect
 
-from sensorium.engine.request import ContextLengthExceeded, InputTranscriptDelta, LiveEngine, SamplingParams
+from sensorium.engine.request import ContextLengthExceeded, LiveEngine, SamplingParams
 from sensorium.messages import Message
 from sensorium.server import realtime_tools
 from sensorium.server.config import ServerConfig
@@ -29,6 +27,7 @@ from sensorium.server.realtime_events import ResponseOptions, SemanticVad, Serve
 from sensorium.server.realtime_reply import CancelReason, answer_params
 from sensorium.server.realtime_session import chosen_voice
 from sensorium.server.realtime_thread import Thread
+from sensorium.server.realtime_transcript import Scribe
 from sensorium.server.turn_end import LIKELY, PATIENCE
 from sensorium.server.turns import InputBuffer, SpeechStarted, SpeechStopped, TurnDetector, TurnEvent
 
@@ -36,6 +35,7 @@ log = structlog.get_logger()
 
 AT_ONCE_MS = 100  # of sound: in more there may be speech for longer than others can wait
 MIN_TURN_MS = 100  # the contract's: less sound than this is no turn
+SURE_TURN_MS = 200  # of so much a turn will be left, wherever it is taken to end
 MAX_APPEND_BYTES = 15 * 2**20
 
 
@@ -57,12 +57,12 @@ class Line(Protocol):
 class Microphone:
     def __init__(self, line: Line, engine: LiveEngine, config: ServerConfig, detecting: Executor) -> None:
         self._line = line
-        self._engine = engine
         self._config = config
         self._detecting = detecting
         self._rate_hz = engine.info.sample_rate_hz
         self._buffer = InputBuffer(line.session, self._rate_hz)
         self.loudspeaker = Loudspeaker()  # whose echo it may hear
+        self._scribe = Scribe(engine, line.send)
         self._silent_since_s: float | None = None  # by the clock: when the last answer had been played
         self._begin_turn()
 
@@ -83,6 +83,11 @@ class Microphone:
     def _hears(self) -> bool:
         """Whether the turn has been listened to, all of it."""
         return self._listening and not self._deaf and not self._behind and self._line.thread.hears
+
+    @property
+    def _writes(self) -> bool:
+        """Whether transcripts are told."""
+        return self._line.transcribes or self._line.session.audio.input.transcription is not None
 
     async def append(self, audio: str) -> None:
         if len(audio) * 3 // 4 > MAX_APPEND_BYTES:
@@ -123,12 +128,15 @@ class Microphone:
         return await asyncio.get_running_loop().run_in_executor(self._detecting, turns.push, heard, played)
 
     async def clear(self) -> None:
+        self._scribe.forget(self._buffer.item_id)
         self._buffer = InputBuffer(self._line.session, self._rate_hz, start_ms=self._buffer.end_ms)
         await self._forget_turn()
 
     async def reshape(self) -> None:
         """The session's settings of the microphone have changed: a turn that has begun begins anew."""
-        self._buffer = self._buffer.reshaped(self._line.session)
+        before, self._buffer = self._buffer, self._buffer.reshaped(self._line.session)
+        if self._buffer.item_id != before.item_id:
+            self._scribe.forget(before.item_id)
         await self._forget_turn()
 
     async def hear_again(self) -> None:
@@ -149,6 +157,17 @@ class Microphone:
             self._begin_turn()
             self._buffer.again()
         await self._listen(self._buffer.fresh())
+        await self._tell()
+
+    async def _tell(self) -> None:
+        """What was heard of the turn, unless that may yet go: with a turn that proves to be none, or to have ended
+        where a draft took it to."""
+        thread, buffer = self._line.thread, self._buffer
+        is_sure = self._hears and thread.num_drafted is None and buffer.duration_ms >= SURE_TURN_MS
+        if not self._writes or not is_sure or not thread.heard:
+            return
+        buffer.item_id = buffer.item_id or new_id("item")
+        await self._scribe.tell(buffer.item_id, thread.heard)
 
     async def _listen(self, waveform: np.ndarray) -> None:
         thread = self._line.thread
@@ -251,6 +270,7 @@ class Microphone:
             await self._line.send("input_audio_buffer.speech_stopped", **fields)
         sound, fresh = self._buffer.cut(end)
         if sound.duration_ms < MIN_TURN_MS:
+            self._scribe.forget(self._buffer.item_id)
             self._buffer.item_id = None
             await self._forget_turn()
             message = f"The input audio buffer holds {sound.duration_ms} ms of sound; a turn needs {MIN_TURN_MS} ms."
@@ -260,6 +280,7 @@ class Microphone:
         part = Content(kind="input_audio", text=None, sound=sound)
         item = Item(id=item_id, role="user", content=[part])
         await self._hear_out(item, fresh)
+        heard = self._line.thread.heard
         transcript, part.text = part.text, None  # an item is told before its transcript is
         before = self._line.conversation.add(item)
         await self._line.send("input_audio_buffer.committed", previous_item_id=before, item_id=item.id)
@@ -267,14 +288,12 @@ class Microphone:
             await self._line.send(f"conversation.item.{told}", previous_item_id=before, item=item.wire())
         part.text = transcript
         self._line.spawn(self._line.conversation.pack([item]))  # an answer does not wait for it
-        if self._line.session.audio.input.transcription is None and not self._line.transcribes:
+        if not self._writes:
             return
         if transcript is None:
-            self._line.spawn(self._transcribe(item))
+            self._line.spawn(self._scribe.read(item))
         else:
-            where = {"item_id": item.id, "content_index": 0}
-            await self._line.send("conversation.item.input_audio_transcription.delta", **where, delta=transcript)
-            await self._tell_transcript(item)
+            await self._scribe.complete(item, heard)
 
     async def _hear_out(self, item: Item, rest: np.ndarray) -> None:
         """The end of the turn; after it the transcript is known, if the turn was listened to."""
@@ -288,37 +307,3 @@ class Microphone:
                     await thread.end_turn(item)
                 except Exception as failure:
                     log.error("listening failed", **describe(failure))
-
-    # --- transcripts
-
-    async def _transcribe(self, item: Item) -> None:
-        """What the network hears in a turn, told apart from any answer: the same words that an answer rests on."""
-        part, where = item.content[0], {"item_id": item.id, "content_index": 0}
-        events = self._engine.generate([item.message(self._rate_hz)], SamplingParams(max_tokens=1, tool_choice="none"))
-        assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
-        text = ""
-        try:
-            async with aclosing(events):
-                async for event in events:
-                    if not isinstance(event, InputTranscriptDelta):
-                        break
-                    text += event.text
-                    delta = {**where, "delta": event.text}
-                    await self._line.send("conversation.item.input_audio_transcription.delta", **delta)
-        except (WebSocketDisconnect, TimeoutError):
-            return
-        except Exception as failure:
-            log.error("transcription failed", **describe(failure))
-            error = {"type": "server_error", "code": None, "message": "The turn could not be written down."}
-            await self._line.send("conversation.item.input_audio_transcription.failed", **where, error=error)
-            return
-        part.text = text
-        await self._tell_transcript(item)
-
-    async def _tell_transcript(self, item: Item) -> None:
-        part = item.content[0]
-        assert part.sound is not None
-        usage = {"type": "duration", "seconds": round(len(part.sound) / self._rate_hz, 3)}
-        where = {"item_id": item.id, "content_index": 0}
-        fields = {**where, "transcript": part.text, "usage": usage}
-        await self._line.send("conversation.item.input_audio_transcription.completed", **fields)

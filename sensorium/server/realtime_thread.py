@@ -18,7 +18,7 @@ from sensorium.engine.request import Event, InputTranscriptDelta, LiveEngine, Ma
 from sensorium.messages import Message
 from sensorium.server.comfort_noise import over_comfort_noise
 from sensorium.server.conversation import FRAME_MS, Item, Transcripts
-from sensorium.server.realtime_draft import Draft
+from sensorium.server.realtime_draft import Draft, transcribed
 from sensorium.server.turn_end import TurnEnd
 
 KEPT_SHARE = 0.6  # of the positions of all items, where some must go
@@ -43,6 +43,7 @@ class Thread:
         self._read: list[_Read] = []
         self._turn: _Read | None = None  # the turn under way
         self._num_heard = 0  # samples of it
+        self.heard: list[InputTranscriptDelta] = []  # what was said in it, or in the last one
         self.turn_end = TurnEnd()  # whether it is over
         self._draft: Draft | None = None  # of an answer to it
         self._drafted: Draft | None = None  # of the answer to the turn that was heard last, until it is asked for
@@ -122,12 +123,12 @@ class Thread:
         """More of the user's turn. Raises ContextLengthExceeded when it does not fit; what came before is heard."""
         if self._turn is None:
             await self._drop_answer()
-            self._turn, self._num_heard, self.turn_end = await self.mark(), 0, TurnEnd()
+            self._turn, self._num_heard, self.turn_end, self.heard = await self.mark(), 0, TurnEnd(), []
         frame = self._rate_hz * FRAME_MS // 1000
         rest = over_comfort_noise(waveform, start=self._num_heard)
         while len(rest):  # at most to a frame's end: of each the network says what it thinks
             piece, rest = np.split(rest, [frame - self._num_heard % frame])
-            await self._live.push(piece)
+            self.heard += transcribed(await self._live.push(piece))
             self._num_heard += len(piece)
             if self._num_heard % frame == 0:
                 self.turn_end.add(self._live.turn_probability)
@@ -136,9 +137,10 @@ class Thread:
         """What was listened to is this item: its transcript is known now. With a draft, what was heard for that."""
         assert self._turn is not None
         if self._draft is None:
-            await self._live.finish()
+            self.heard += transcribed(await self._live.finish())
         else:
             await self._draft.hear_out()
+            self.heard = self._draft.heard
             self._live, self._drafted, self._draft = self._draft.live, self._draft, None
         item.content[0].text = self._live.transcript or None
         self._read.append(self._turn._replace(key=item.key))
@@ -161,7 +163,7 @@ class Thread:
         """Begins to answer what was heard of the turn."""
         assert self._turn is not None
         assert self._draft is None
-        self._draft = Draft(await self._live.fork(), self._num_heard, params)
+        self._draft = Draft(await self._live.fork(), self._num_heard, params, heard=self.heard)
 
     async def drop_draft(self) -> None:
         draft, self._draft = self._draft, None

@@ -228,7 +228,9 @@ class InputBuffer:
         return Recording(taken, rate_hz=self._rate_hz), fresh
 
     def reshaped(self, session: SessionConfig) -> InputBuffer:
-        """The same sound under other settings: a turn that has begun begins anew."""
+        """The same sound under other settings: a turn that has begun begins anew, and is the same if it is the client
+        that ends it."""
         changed = InputBuffer(session, self._rate_hz, start_ms=self.end_ms)
         changed._sound, changed._start_ms = self._sound, self._start_ms
+        changed.item_id = self.item_id if self.turns is None and changed.turns is None else None
         return changed

@@ -1,0 +1,102 @@
+"""What the user says is told while it is said, and what was told stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sensorium.engine.fake import FakeConversation, FakeEngine
+from sensorium.engine.request import InputTranscriptDelta
+from sensorium.messages import Audio
+from sensorium.server.conversation import Content, Item
+from sensorium.server.realtime_transcript import Scribe
+from sensorium.server.recording import Recording
+from tests.server.calls import hum, phone
+from tests.server.live import Live, live
+from tests.server.test_turns import SEMANTIC, perhaps, spoken, stream
+
+WRITTEN = "conversation.item.input_audio_transcription"
+
+
+def listening(turn_detection: Any, kind: str = "realtime") -> dict[str, Any]:
+    return {"type": kind, "audio": {"input": {"turn_detection": turn_detection, "transcription": {"model": "x"}}}}
+
+
+def told(events: list[dict[str, Any]]) -> list[str]:
+    """The deltas, all of one item."""
+    deltas = [event for event in events if event["type"] == f"{WRITTEN}.delta"]
+    assert len({event["item_id"] for event in deltas}) == 1
+    return [event["delta"] for event in deltas]
+
+
+@pytest.mark.parametrize("kind", ["realtime", "transcription"])
+@pytest.mark.parametrize("detection", [{"type": "server_vad"}, SEMANTIC])
+def test_words_are_told_while_they_are_said(server: Live, detection: dict[str, str], kind: str):
+    with phone(server, session=listening(detection, kind)) as call:
+        stream(call, spoken())
+        [started, *while_said] = call.until("input_audio_buffer.speech_stopped")
+        events = [*while_said, *call.until(f"{WRITTEN}.completed")]
+    assert started["type"] == "input_audio_buffer.speech_started"
+    assert len(told(while_said)) > 2
+    assert events[-1]["item_id"] == while_said[0]["item_id"] == started["item_id"]
+    assert "".join(told(events)) == events[-1]["transcript"]
+    assert len(set(events[-1]["transcript"].split())) == len(events[-1]["transcript"].split())
+
+
+def test_words_are_told_while_a_button_is_held(server: Live):
+    with phone(server, session=listening(None)) as call:
+        for _ in range(2):
+            stream(call, hum(1000))
+            first = call.next()
+            assert (first["type"], first["delta"]) == (f"{WRITTEN}.delta", "word1")
+            call.say("input_audio_buffer.commit")
+            events = [first, *call.until(f"{WRITTEN}.completed")]
+            assert "".join(told(events)) == events[-1]["transcript"] == "word1 word2 word3 word4"
+            assert events[-1]["item_id"] == first["item_id"]
+        stream(call, hum(400))
+        cleared = call.until(f"{WRITTEN}.delta")[-1]["item_id"]
+        call.ask("input_audio_buffer.clear", "input_audio_buffer.cleared")
+        stream(call, hum(400))
+        begun = call.until(f"{WRITTEN}.delta")[-1]
+        assert (begun["item_id"] != cleared, begun["delta"]) == (True, "word1")
+
+
+def test_what_a_draft_does_not_answer_is_not_told(monkeypatch: pytest.MonkeyPatch):
+    """The call listens on while it drafts: the turn may prove to have ended before what it hears then."""
+    monkeypatch.setattr(FakeConversation, "turn_probability", property(perhaps))
+    session = {**listening(SEMANTIC), "output_modalities": ["text"]}
+    quiet = np.zeros(24 * 500, np.float32)
+    with live() as server, phone(server, session=session) as call:
+        stream(call, np.concatenate((quiet, spoken(silence_ms=0), quiet, spoken(silence_ms=0), *4 * [quiet])))
+        transcript = call.until(f"{WRITTEN}.completed")[-1]["transcript"]
+        call.until("response.done")
+        heard = server.engine.requests[-1].messages[-1].parts[0]
+    assert isinstance(heard, Audio)
+    assert transcript == heard.transcript
+
+
+async def test_what_was_told_stays_where_a_turn_is_heard_differently_the_second_time():
+    sent: list[tuple[str, str]] = []
+
+    async def send(type: str, **fields: Any) -> None:
+        sent.append((type.removeprefix(f"{WRITTEN}."), fields.get("delta") or fields["transcript"]))
+
+    def heard(*texts: str) -> list[InputTranscriptDelta]:
+        return [InputTranscriptDelta(clip=0, text=text) for text in texts]
+
+    scribe = Scribe(FakeEngine(), send)
+    sound = Recording(np.zeros(1600, np.float32), rate_hz=16_000)
+    item = Item(id="turn", role="user", content=[Content(kind="input_audio", text=None, sound=sound)])
+    for texts in (("one",), ("one", " two"), ("won",), ("won", " too"), ("won", " too", " three"), ("one", " two")):
+        await scribe.tell("turn", heard(*texts))
+    await scribe.complete(item, heard("won", " too", " three", " four"))
+    assert sent == [
+        ("delta", "one"),
+        ("delta", " two"),
+        ("delta", " three"),
+        ("delta", " four"),
+        ("completed", "one two three four"),
+    ]
+    assert item.content[0].text == "one two three four"
