@@ -22,8 +22,9 @@ def check_session(session: SessionConfig, info: EngineInfo, config: ServerConfig
     for asked_for, param, what in refusals:
         if asked_for:
             raise unsupported(f"session.{param}", what)
-    if heard.transcription and heard.transcription.language not in (None, "en"):
-        raise unsupported("session.audio.input.transcription.language", "only 'en' is understood")
+    language = heard.transcription.language if heard.transcription else None
+    if language is not None and language.lower().split("-")[0] != "en":
+        raise unsupported("session.audio.input.transcription.language", "only 'en' and 'en-..' are understood")
     if session.model is not None:  # every name of the served model is as good: the session keeps the one it began with
         check_model(session.model, info, config, param="session.model")
     known_voice(said.voice, info, config, "session.audio.output.voice")

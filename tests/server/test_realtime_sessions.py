@@ -91,3 +91,16 @@ def test_a_realtime_session_may_become_a_transcription_session(server: Live):
         session = call.ask("session.update", "session.updated", session=change)["session"]
         assert session["type"] == "transcription"
         assert session["audio"]["input"]["transcription"]["model"] == "whisper-1"
+
+
+def test_english_of_any_country_is_english(server: Live):
+    def spoken(language: str) -> dict[str, Any]:
+        return {"type": "realtime", "audio": {"input": {"transcription": {"language": language}}}}
+
+    with phone(server, session=None) as call:
+        for language in ("en", "en-US", "en-gb"):
+            told = call.ask("session.update", "session.updated", session=spoken(language))["session"]
+            assert told["audio"]["input"]["transcription"]["language"] == language
+        for language in ("de", "enm"):
+            param, _ = call.refused("session.update", session=spoken(language))
+            assert param == "session.audio.input.transcription.language"
