@@ -403,9 +403,10 @@ def _heard_of(ids: Sequence[int], start: int, num_heard: int, config: ReleaseCon
                 break
             num_frames += 1
         elif symbol == vocab.SPEAK:
-            is_spoken, is_whole, num_tokens, frames_before = True, True, 0, num_frames
+            is_spoken, num_tokens, frames_before = True, 0, num_frames
             end = next((end for end in range(at, len(ids)) if ids[end] == vocab.END_SPEAK), None)
             last_frame = len(ids) if end is None else num_frames + sum(map(table.is_audio, ids[at:end])) - 1
+            is_whole = not config.render.cuts or last_frame < num_heard  # what was cut has no end of its words
         elif symbol == vocab.END_SPEAK:
             is_spoken = False
         elif is_spoken and table.is_text(symbol):

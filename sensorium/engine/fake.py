@@ -24,6 +24,7 @@ import zlib
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -255,7 +256,7 @@ class FakeConversation:
 
     async def answer(self, params: SamplingParams) -> AsyncGenerator[Event, None]:
         self._refuse_within_a_turn()
-        text, waveforms, calls = "", [], list[Part]()
+        text, waveforms, calls, is_over = "", [], list[Part](), False
         try:
             asked = self.messages or [Message(role="user", parts=())]
             async with aclosing(self._engine.generate(asked, params)) as events:
@@ -264,10 +265,13 @@ class FakeConversation:
                     waveforms += [event.waveform] if isinstance(event, AudioDelta) else []
                     if isinstance(event, ToolCallEvent):
                         calls.append(ToolCall(id=f"call_{len(calls) + 1}", name=event.name, arguments=event.arguments))
+                    is_over = isinstance(event, End) and event.reason != "length"
                     yield event
         finally:
             sound = np.concatenate(waveforms or [np.zeros(0, np.float32)])
-            spoken = Audio(waveform=sound, sample_rate_hz=SAMPLE_RATE_HZ, transcript=text, voice=params.voice)
+            spoken = Audio(
+                waveform=sound, sample_rate_hz=SAMPLE_RATE_HZ, transcript=text, voice=params.voice, cut=not is_over
+            )
             part: Part = spoken if waveforms else Text(text=text)
             self.messages.append(Message(role="assistant", parts=tuple(calls) or (part,)))
 
@@ -275,14 +279,15 @@ class FakeConversation:
         if self._turn is not None or not self.messages or self.messages[-1].role != "assistant":
             raise RuntimeError("there is no answer to interrupt")
         num_frames = ceil(after_ms / FRAME_MS)
-        part = self.messages.pop().parts[0]
-        if isinstance(part, Audio):
-            if num_frames <= 0:
-                return
-            words = (part.transcript or "").split()[: ceil(num_frames / FRAMES_PER_WORD)]
+        part = self.messages[-1].parts[0]
+        if not isinstance(part, Audio) or (not part.cut and num_frames * FRAME_SIZE >= len(part.waveform)):
+            return
+        self.messages.pop()
+        if num_frames > 0:
+            words = re.findall(r"\s*\S+", part.transcript or "")[: ceil(num_frames / FRAMES_PER_WORD)]
             sound = part.waveform[: num_frames * FRAME_SIZE]
-            part = Audio(waveform=sound, sample_rate_hz=SAMPLE_RATE_HZ, transcript=" ".join(words), voice=part.voice)
-        self.messages.append(Message(role="assistant", parts=(part,)))
+            part = replace(part, waveform=sound, transcript="".join(words), cut=True)
+            self.messages.append(Message(role="assistant", parts=(part,)))
 
     async def mark(self) -> Mark:
         return Mark(position=len(self.messages), heard=self._turn)

@@ -7,10 +7,11 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from math import inf
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from sensorium.engine.request import InputTranscriptDelta
-from sensorium.messages import Audio, Image, Message, Part, Role, Text, ToolCall, Video
+from sensorium.messages import Audio, Image, Message, Part, Role, Text, ToolCall, Video, WordTime
 from sensorium.server.comfort_noise import over_comfort_noise
 from sensorium.server.errors import invalid, unsupported
 from sensorium.server.media import MediaReader
@@ -52,6 +53,29 @@ class Content:
     image_url: str = ""
     time_ms: float | None = None  # of a camera's frame
     spoken: list[Spoken] = field(default_factory=list)
+
+    @property
+    def said(self) -> str:
+        """What of a spoken part was begun to be said."""
+        return "".join(piece.text for piece in self.spoken)
+
+    @property
+    def words(self) -> tuple[WordTime, ...]:
+        """When each piece of a spoken part is said: until the next one is."""
+        assert self.sound is not None
+        starts_ms = [piece.start_ms for piece in self.spoken]
+        words: list[WordTime] = []
+        at = 0
+        for piece, end_ms in zip(self.spoken, [*starts_ms[1:], 1000.0 * len(self.sound) / self.sound.rate_hz]):
+            begin, at = at + piece.text.startswith(" "), at + len(piece.text)
+            words.append(WordTime(min(begin, at - 1), at, piece.start_ms, max(piece.start_ms, end_ms)))
+        return tuple(words)
+
+    def keep_begun(self) -> None:
+        """The network is not to know of words that were not begun to be said; the client was told of them."""
+        assert self.sound is not None
+        end_ms = 1000.0 * len(self.sound) / self.sound.rate_hz
+        self.spoken = [piece for piece in self.spoken if piece.start_ms < end_ms]
 
     @property
     def is_heard(self) -> bool:
@@ -115,21 +139,33 @@ class Item:
         sound = self.content[0].sound
         return 0 if sound is None else round(1000 * len(sound) / rate_hz / self.speed)
 
-    def truncate(self, audio_end_ms: int, rate_hz: int) -> None:
-        """Keeps what was heard of a spoken part by then: its sound, and the words that had begun to be said."""
+    def truncate(self, audio_end_ms: int, rate_hz: int) -> float | None:
+        """Keeps what was heard of a spoken part by then: its sound, and the words that had begun to be said. Returns how
+        much that is on the clock of the engine's sound, None if nothing went."""
         part = self.content[0]
         assert part.sound is not None
-        if self.status == "completed" and audio_end_ms >= self.heard_ms(rate_hz):
-            return  # all of it was heard
-        end_ms = audio_end_ms * self.speed  # on the clock of the engine's sound
-        if self.status == "completed":  # by its last frame all its words have begun
-            last_ms = part.sound.duration_ms - FRAME_MS
-            part.spoken = [Spoken(piece.text, min(piece.start_ms, last_ms)) for piece in part.spoken]
-        part.sound.cut(round(end_ms * rate_hz / 1000))
-        part.spoken = [piece for piece in part.spoken if piece.start_ms < end_ms]
-        part.text = "".join(piece.text for piece in part.spoken)
+        is_whole, num_samples = self.status == "completed", round(audio_end_ms * self.speed * rate_hz / 1000)
+        if num_samples >= len(part.sound) or (is_whole and audio_end_ms >= self.heard_ms(rate_hz)):
+            return None
+        end_ms = 1000.0 * num_samples / rate_hz
+        # by the last frame of a whole answer all its words have begun
+        last_ms = 1000.0 * len(part.sound) / rate_hz - FRAME_MS if is_whole else inf
+        part.sound.cut(num_samples)
+        part.spoken = [piece for piece in part.spoken if min(piece.start_ms, last_ms) < end_ms]
+        part.text = part.said
         self.status = "incomplete"
         self.revision += 1
+        return end_ms
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether it is an answer that was cut before any sound of it: for an engine there was none."""
+        sound = self.content[0].sound if self.content else None
+        return self.role == "assistant" and sound is not None and not len(sound)
+
+    def messages(self, rate_hz: int) -> list[Message]:
+        """What an engine reads of it: one, or none."""
+        return [] if self.is_unheard else [self.message(rate_hz)]
 
     def message(self, rate_hz: int) -> Message:
         if self.call is not None and self.call_output is not None:
@@ -146,9 +182,17 @@ class Item:
         if part.image is not None:
             return part.image
         if part.sound is not None and not part.sound.is_gone:
-            voice, waveform = self.voice or None, part.sound.read()
-            heard = over_comfort_noise(waveform) if part.kind == "input_audio" else waveform
-            return Audio(waveform=heard, sample_rate_hz=rate_hz, transcript=part.text, voice=voice)
+            waveform = part.sound.read()
+            if part.kind == "input_audio":
+                return Audio(waveform=over_comfort_noise(waveform), sample_rate_hz=rate_hz, transcript=part.text)
+            return Audio(
+                waveform=waveform,
+                sample_rate_hz=rate_hz,
+                transcript=part.said,
+                words=part.words,
+                voice=self.voice,
+                cut=self.status != "completed",
+            )
         return Text(text=part.text or "")
 
 
@@ -233,7 +277,7 @@ class Conversation:
                 sound.drop()
 
     def messages(self, rate_hz: int) -> list[Message]:
-        return [item.message(rate_hz) for item in self._items]
+        return [message for item in self._items for message in item.messages(rate_hz)]
 
 
 def _filmed(frames: Sequence[Content]) -> Video:

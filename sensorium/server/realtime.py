@@ -270,11 +270,11 @@ class Call:
             reply.cancel("client_cancelled")  # what is not heard any more need not be said
             await reply.told.wait()
         known = item.key
-        item.truncate(event.audio_end_ms, self._rate_hz)
-        if not self.thread.lock.locked():
+        after_ms = item.truncate(event.audio_end_ms, self._rate_hz)
+        if after_ms is not None and not self.thread.lock.locked():
             await self._microphone.hear_again()
             async with self.thread.lock:
-                await self.thread.cut_short(item, known, event.audio_end_ms * item.speed)
+                await self.thread.cut_short(item, known, after_ms)
         fields = {"item_id": item.id, "content_index": 0, "audio_end_ms": event.audio_end_ms}
         await self.send("conversation.item.truncated", **fields)
 
@@ -426,13 +426,14 @@ class Call:
             try:
                 await self._tell(reply, self.thread.answer(reply.params))
             finally:
-                await self.thread.answered(before, reply.items)
+                await self.thread.answered(before, reply.items, is_over=reply.is_over)
 
     async def _from_nothing(
         self, reply: Reply, head: list[Message], items: Sequence[Item]
     ) -> AsyncGenerator[Event, None]:
         transcripts = Transcripts(items)
-        messages = [*head, *(item.message(self._rate_hz) for item in items)] or [Message(role="user", parts=())]
+        told = [message for item in items for message in item.messages(self._rate_hz)]
+        messages = [*head, *told] or [Message(role="user", parts=())]
         events = self._engine.generate(messages, reply.params)
         assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
         async with aclosing(events):

@@ -89,6 +89,11 @@ class Reply:
         return max(now_s, self._first_sound_s + self._num_samples / self._rate_hz / self._speed)
 
     @property
+    def is_over(self) -> bool:
+        """Whether all of it was told."""
+        return self._ended is not None and self._ended.reason != "length"
+
+    @property
     def in_conversation(self) -> bool:
         return self._conversation is not None
 
@@ -138,7 +143,7 @@ class Reply:
     async def close(self) -> None:
         """Ends what is open. From here on it is too late to cancel."""
         self._is_closing = True
-        await self._close("completed" if self._ended is not None and self._ended.reason != "length" else "incomplete")
+        await self._close("completed" if self.is_over else "incomplete")
 
     async def finish(self, error: APIError | None, allowances: Mapping[Kind, Allowance]) -> None:
         await self._send("response.done", response=self._body(*self._outcome(error)))
@@ -217,6 +222,8 @@ class Reply:
         part, where = item.content[-1], self._where(item)
         if part.kind == "output_audio":
             assert self._playing is not None
+            if status == "incomplete":
+                part.keep_begun()
             if self.cancelled is None:  # else the user has broken in, and would hear the rest of it behind that
                 await self._play(item, self._playing.finish())
             await self._send("response.output_audio.done", **where)

@@ -101,7 +101,7 @@ class Thread:
 
     async def _read_item(self, item: Item) -> None:
         transcripts = Transcripts([item])
-        for event in await self._read_all([item.message(self._rate_hz)]):
+        for event in await self._read_all(item.messages(self._rate_hz)):
             if isinstance(event, InputTranscriptDelta):
                 transcripts.add(event)
         transcripts.keep()
@@ -202,11 +202,14 @@ class Thread:
             return _Read(None, self._drafted.before, self._drafted.num_free)
         return _Read(None, await self._live.mark(), self._live.num_free)
 
-    async def answered(self, here: _Read, items: Sequence[Item]) -> None:
-        """What the last answer came to, since the mark; nothing remains of one that nobody was told of."""
+    async def answered(self, here: _Read, items: Sequence[Item], *, is_over: bool) -> None:
+        """What the last answer came to, since the mark. Of one that was stopped, what was told remains: the network may
+        have been ahead of that."""
         self._read += [here._replace(key=item.key) for item in items]
         if not items:
             await self._live.truncate(here.before)
+        elif not is_over and len(items) == 1 and (sounds := items[0].sounds):
+            await self._live.interrupt(1000 * len(sounds[0]) / self._rate_hz)
 
     async def cut_short(self, item: Item, known: Hashable, after_ms: float) -> None:
         """An answer was heard so far only; `known` is the key it had. If more was read since, `catch_up` sees to it."""

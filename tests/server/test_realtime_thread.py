@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 import soxr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sensorium.engine.engine import OmniEngine
 from sensorium.engine.fake import FRAME_SIZE, FakeConversation, FakeEngine
-from sensorium.engine.request import AudioDelta, ContextLengthExceeded, SamplingParams, TextDelta, TranscriptDelta
+from sensorium.engine.request import AudioDelta, ContextLengthExceeded, End, SamplingParams, TextDelta, TranscriptDelta
 from sensorium.messages import Audio, Message, Text
 from sensorium.server.conversation import Content, Conversation, Item, Spoken
 from sensorium.server.realtime_thread import Thread
 from sensorium.server.recording import Recording
+from sensorium.tokenizers.stream import Stream
+from tests.networks import SENTENCES, random_release
 from tests.serving import ROOT
 
 RATE_HZ = 16_000
@@ -52,25 +57,40 @@ def shown(messages: list[Message]) -> list[tuple[str, object]]:
     def part(content: object, role: str) -> object:
         if isinstance(content, Audio):
             waveform = content.waveform
-            return (recorded(waveform).read() if role == "assistant" else waveform).tobytes(), content.transcript
+            waveform = recorded(waveform).read() if role == "assistant" else waveform
+            return waveform.tobytes(), content.transcript, content.cut
         return content
 
     return [(message.role, tuple(part(content, message.role) for content in message.parts)) for message in messages]
 
 
-async def spoken_answer(thread: Thread, name: str) -> Item:
-    """An answer as `Reply` makes an item of it."""
+async def spoken_answer(
+    thread: Thread, name: str, params: SamplingParams = SPOKEN, *, speed: float = 1.0, stops_after: int | None = None
+) -> Item:
+    """An answer as `Reply` makes an item of it, stopped after so many events."""
     before = await thread.mark()
     part = Content(kind="output_audio", sound=Recording(rate_hz=RATE_HZ))
-    item = Item(id=name, role="assistant", content=[part], voice="alloy")
-    async for event in thread.answer(replace(SPOKEN, seed=1)):
-        assert part.sound is not None
-        if isinstance(event, TranscriptDelta):
-            part.spoken.append(Spoken(event.text, event.start_ms))
-            part.text = (part.text or "") + event.text
-        elif isinstance(event, AudioDelta):
-            part.sound.append(event.waveform)
-    await thread.answered(before, [item])
+    assert part.sound is not None
+    item = Item(id=name, role="assistant", status="incomplete", content=[part], voice="alloy", speed=speed)
+    num_events = 0
+    async with aclosing(thread.answer(replace(params, seed=1))) as events:
+        async for event in events:
+            if num_events == stops_after:
+                break
+            num_events += 1
+            match event:
+                case TranscriptDelta():
+                    part.spoken.append(Spoken(event.text, event.start_ms))
+                    part.text = (part.text or "") + event.text
+                case AudioDelta():
+                    part.sound.append(event.waveform)
+                case End(reason="stop"):
+                    item.status = "completed"
+                case _:
+                    pass
+    await thread.answered(before, [item], is_over=item.status == "completed")
+    if item.status == "incomplete":
+        part.keep_begun()
     return item
 
 
@@ -118,9 +138,9 @@ async def test_the_engine_has_read_what_the_items_are_now(seed: int):
                 item = spoken[-1]
                 sound, known = item.content[0].sound, item.key
                 assert sound is not None
-                frames = int(rng.integers(1, len(sound) // FRAME_SIZE + 1))
-                item.truncate(80 * frames, RATE_HZ)
-                await thread.cut_short(item, known, 80 * frames)
+                frames = int(rng.integers(0, len(sound) // FRAME_SIZE + 1))
+                if (after_ms := item.truncate(80 * frames, RATE_HZ)) is not None:
+                    await thread.cut_short(item, known, after_ms)
             case "delete" if items:
                 conversation.remove(items[int(rng.integers(len(items)))])
             case "insert" if items:
@@ -234,7 +254,7 @@ async def test_an_answer_that_came_to_nothing_is_forgotten():
     async for _ in thread.answer(SamplingParams()):
         pass
     assert len(engine.live.messages) == 2
-    await thread.answered(before, [])
+    await thread.answered(before, [], is_over=True)
     assert len(engine.live.messages) == 1
 
 
@@ -249,3 +269,56 @@ async def test_a_turn_that_does_not_fit_can_be_dropped():
     await thread.drop_turn()
     assert not thread.hears
     assert shown(engine.live.messages) == [("user", (Text(text="one two"),))]
+
+
+@pytest.fixture(scope="module")
+def taught_cuts() -> OmniEngine:
+    """Small and random, but it knows what <|cut|> is."""
+    release = random_release(lookahead_frames=2)
+    render = replace(release.config.render, cuts=True)
+    return OmniEngine(replace(release, config=replace(release.config, render=render)))
+
+
+def layout(stream: Stream) -> list[int | str]:
+    """The symbols of a stream; of frames, that they are there: read again, sound has other codes."""
+    frames = {at for at, _ in stream.frames}
+    return ["frame" if at in frames else symbol for at, symbol in enumerate(stream.ids)]
+
+
+ANSWERS = st.lists(
+    st.tuples(
+        st.sampled_from(SENTENCES),
+        st.sampled_from([None, 12, 40]),  # the most tokens
+        st.none() | st.integers(0, 12),  # the events after which it is stopped
+        st.floats(0.25, 1.5),  # the speed
+        st.lists(st.floats(0, 1), max_size=2),  # the shares of it after which it is truncated
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(answers=ANSWERS)
+def test_what_was_cut_short_is_read_again_as_it_was_lived(taught_cuts: OmniEngine, answers):
+    """Whenever the answers were truncated, and however often: every word is at its frame, and what was cut ends so."""
+
+    async def play() -> tuple[Stream, Stream]:
+        thread, items = Thread(taught_cuts), list[Item]()
+        for number, (sentence, max_tokens, stops_after, speed, shares) in enumerate(answers):
+            items.append(said(f"what {number}"))
+            await thread.catch_up(head("be kind"), items)
+            params = replace(SPOKEN, script=sentence, max_tokens=max_tokens)
+            item = await spoken_answer(thread, f"answer {number}", params, speed=speed, stops_after=stops_after)
+            items.append(item)
+            for share in shares:
+                known = item.key
+                if (after_ms := item.truncate(int(share * item.heard_ms(RATE_HZ)), RATE_HZ)) is not None:
+                    await thread.cut_short(item, known, after_ms)
+        again, last = Thread(taught_cuts), said("and then")
+        for each in (thread, again):
+            await each.catch_up(head("be kind"), [*items, last])
+        return thread._live._sequence.stream, again._live._sequence.stream  # type: ignore
+
+    lived, read = asyncio.run(play())
+    assert layout(read) == layout(lived)
