@@ -63,10 +63,10 @@ class Content:
     def words(self) -> tuple[WordTime, ...]:
         """When each piece of a spoken part is said: until the next one is."""
         assert self.sound is not None
-        starts_ms = [piece.start_ms for piece in self.spoken]
+        times_ms = [*(piece.start_ms for piece in self.spoken), 1000.0 * len(self.sound) / self.sound.rate_hz]
         words: list[WordTime] = []
         at = 0
-        for piece, end_ms in zip(self.spoken, [*starts_ms[1:], 1000.0 * len(self.sound) / self.sound.rate_hz]):
+        for piece, end_ms in zip(self.spoken, times_ms[1:], strict=True):
             begin, at = at + piece.text.startswith(" "), at + len(piece.text)
             words.append(WordTime(min(begin, at - 1), at, piece.start_ms, max(piece.start_ms, end_ms)))
         return tuple(words)
@@ -140,8 +140,8 @@ class Item:
         return 0 if sound is None else round(1000 * len(sound) / rate_hz / self.speed)
 
     def truncate(self, audio_end_ms: int, rate_hz: int) -> float | None:
-        """Keeps what was heard of a spoken part by then: its sound, and the words that had begun to be said. Returns how
-        much that is on the clock of the engine's sound, None if nothing went."""
+        """Keeps what was heard of a spoken part by then: its sound, and the words that had begun to be said. Returns
+        how much that is on the clock of the engine's sound, None if nothing went."""
         part = self.content[0]
         assert part.sound is not None
         is_whole, num_samples = self.status == "completed", round(audio_end_ms * self.speed * rate_hz / 1000)

@@ -432,9 +432,8 @@ class Call:
         self, reply: Reply, head: list[Message], items: Sequence[Item]
     ) -> AsyncGenerator[Event, None]:
         transcripts = Transcripts(items)
-        told = [message for item in items for message in item.messages(self._rate_hz)]
-        messages = [*head, *told] or [Message(role="user", parts=())]
-        events = self._engine.generate(messages, reply.params)
+        told = [*head, *(message for item in items for message in item.messages(self._rate_hz))]
+        events = self._engine.generate(told or [Message(role="user", parts=())], reply.params)
         assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
         async with aclosing(events):
             async for event in events:
