@@ -110,7 +110,7 @@ class Call:
         self._id = new_id("sess")
         self._model = model
         self._beta = beta
-        self._expires_at = int(time.time()) + config.call_s
+        self._expires_at = int(time.time() + config.call_s)  # a whole number, by the contract
         self.session = SessionConfig(type="realtime")
         self.transcribes = False  # only: nothing is answered
         self.conversation = Conversation(max_sound_bytes=config.max_call_sound_bytes)
@@ -133,7 +133,7 @@ class Call:
             conversation = {"id": self.conversation.id, "object": "realtime.conversation"}
             await self.send("conversation.created", conversation=conversation)
         try:
-            async with asyncio.timeout(self._expires_at - time.time()):
+            async with asyncio.timeout(self._config.call_s):
                 while True:
                     await self._take(await self._socket.receive())
         except TimeoutError:

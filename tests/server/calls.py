@@ -33,8 +33,9 @@ class Phone:
         self.socket.send(json.dumps({"type": type, **fields}))
 
     def next(self) -> dict[str, Any]:
-        event = json.loads(self.socket.recv(timeout=10))
-        self.server_event.validate_python(event)
+        told = self.socket.recv(timeout=10)
+        self.server_event.validate_json(told, strict=True)  # else a whole float passes for an integer
+        event = json.loads(told)
         assert event["event_id"].startswith("event_")
         return event
 

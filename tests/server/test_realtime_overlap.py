@@ -105,6 +105,21 @@ def test_an_interrupted_answer_is_remembered_as_far_as_it_was_heard(server: Live
     assert 0 < len(said.transcript) < len(item["content"][0]["transcript"])
 
 
+def test_an_answer_may_be_truncated_to_nothing_twice(server: Live):
+    with phone(server) as call:
+        call.user("one two three")
+        call.say("response.create")
+        item = call.until("response.done")[-1]["response"]["output"][0]
+        call.next()
+        for _ in range(2):
+            fields = {"item_id": item["id"], "content_index": 0, "audio_end_ms": 0}
+            call.ask("conversation.item.truncate", "conversation.item.truncated", **fields)
+        call.user("and then")
+        call.say("response.create", response={"output_modalities": ["text"]})
+        call.until("response.done")
+    assert [message.role for message in server.engine.requests[-1].messages] == ["user", "user"]
+
+
 def test_an_answer_that_is_truncated_while_it_is_made_ends_there():
     with live(FakeEngine(delay_ms=40)) as server, phone(server) as call:
         for cancels in (True, False):

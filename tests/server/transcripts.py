@@ -38,7 +38,7 @@ from sensorium.engine.fake import FakeEngine
 from sensorium.engine.request import Event, SamplingParams
 from sensorium.messages import Message
 from sensorium.server import realtime_input, realtime_reply
-from tests.server.calls import hum, pcm
+from tests.server.calls import SERVER_EVENT, hum, pcm
 from tests.server.live import live
 from tests.server.test_turns import spoken
 
@@ -103,6 +103,7 @@ def play(lines: Sequence[Line], *, anew: bool = False) -> list[Line]:
     set_up, engine, names = lines[0], HoldingEngine(), Names()
     now = [set_up]
     clock_s = 0.0
+    is_beta = "OpenAI-Beta" in set_up.get("headers", {})
     with (
         live(engine) as server,
         patch.object(realtime_input, "monotonic", lambda: clock_s),
@@ -112,7 +113,7 @@ def play(lines: Sequence[Line], *, anew: bool = False) -> list[Line]:
         url = server.url.replace("http", "ws") + "/v1/realtime?" + set_up["query"]
         with connect(url, max_size=None, additional_headers=set_up.get("headers")) as socket:
             if anew:
-                now += _told(socket, names)
+                now += _told(socket, names, is_beta=is_beta)
             for line in lines[1:]:
                 match line:
                     case {"client": event}:
@@ -122,20 +123,23 @@ def play(lines: Sequence[Line], *, anew: bool = False) -> list[Line]:
                     case {"clock_s": passed_s}:
                         clock_s += passed_s
                     case {"server": _}:
-                        now += [] if anew else _told(socket, names, only_next=True)
+                        now += [] if anew else _told(socket, names, is_beta=is_beta, only_next=True)
                         continue
                 now.append(line)
-                now += _told(socket, names) if anew else []
-            return now if anew else now + _told(socket, names)
+                now += _told(socket, names, is_beta=is_beta) if anew else []
+            return now if anew else now + _told(socket, names, is_beta=is_beta)
 
 
-def _told(socket: Connection, names: Names, *, only_next: bool = False) -> list[Line]:
+def _told(socket: Connection, names: Names, *, is_beta: bool, only_next: bool = False) -> list[Line]:
     told: list[Line] = []
     while not (only_next and told):
         try:
-            event = json.loads(socket.recv(timeout=10 if only_next else _QUIET_S))
+            text = socket.recv(timeout=10 if only_next else _QUIET_S)
         except TimeoutError:
             break
+        if not is_beta:
+            SERVER_EVENT.validate_json(text, strict=True)
+        event = json.loads(text)
         assert event.pop("event_id").startswith("event_")
         told.append({"server": json.loads(names.shown(json.dumps(_without_times(event))))})
     return told
