@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sensorium.data.generators.scenes import scene
-from sensorium.engine.answer import read, write
+from sensorium.engine.answer import _without_words, read, write
 from sensorium.engine.drawing import Drawings
 from sensorium.engine.engine import OmniEngine
 from sensorium.engine.network import Network
@@ -18,7 +18,7 @@ from sensorium.engine.request import Canvas, End, Event, ImageDelta, SamplingPar
 from sensorium.engine.scheduler import Steps, alone
 from sensorium.engine.sequence import Pending, Sequence, together
 from sensorium.engine.sequence import alone as result_of
-from sensorium.messages import Image, Message, Text
+from sensorium.messages import Audio, Image, Message, Text
 from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.render import EncodedMessage
 from sensorium.tokenizers.stream import Stream
@@ -157,6 +157,26 @@ def test_the_network_knows_its_picture_by_its_words(network: Network):
         own, others = result_of(together(looks))
         right += own > others
     assert right >= 7
+
+
+def test_a_drawing_is_guided_away_from_the_same_conversation_without_the_users_words(network: Network):
+    sound = Audio(waveform=np.sin(np.arange(12_000) / 9).astype(np.float32), sample_rate_hz=24_000)
+    picture = Image(pixels=np.full((20, 30, 3), 200, dtype=np.uint8))
+    asked = Message(role="user", parts=(Text(text="two"), sound, picture))
+    reply = Message(role="assistant", parts=(Text(text="five"), picture))
+    whole, plain = Stream(), Stream()
+    for stream, first, last in (
+        (whole, asked, Message(role="user", parts=(Text(text="draw a red circle"),))),
+        (plain, Message(role="user", parts=()), Message(role="user", parts=())),
+    ):
+        for piece in OmniEngine(network.release)._pieces((first, reply, last), 0):
+            stream.extend(piece.stream)
+            if piece.until is not None:
+                stream.add_all((70, 71, piece.until))
+    found = _without_words(whole)
+    assert found.ids == plain.ids
+    assert [at for at, _ in found.seen] == [at for at, _ in plain.seen]
+    assert found.patches == plain.patches
 
 
 async def test_what_lies_outside_a_hole_is_drawn_as_it_was(network: Network):

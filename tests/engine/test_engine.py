@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import sensorium.engine.sequence
-from sensorium.engine.answer import _without_words, read
+from sensorium.engine.answer import read
 from sensorium.engine.engine import OmniEngine
 from sensorium.engine.grammar import MAX_CAPTION_TOKENS, MAX_STORY_TOKENS, SPARE_TRANSCRIPT_TOKENS
 from sensorium.engine.network import Network
@@ -41,7 +41,6 @@ from sensorium.engine.sequence import Sequence
 from sensorium.messages import Audio, Image, Message, Part, Text, Video
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.release import Release
-from sensorium.tokenizers.stream import Stream
 from tests.networks import values
 
 WARM = SamplingParams(temperature=1.0, seed=4, max_tokens=40)
@@ -120,22 +119,6 @@ async def test_a_drawn_answer(engine: OmniEngine, opens_with, guidance_scale: fl
 async def test_an_answer_that_must_be_a_picture_is_one(engine: OmniEngine):
     events = await answer(engine, user("the time"), SamplingParams(modality="image"))
     assert [type(event) for event in events] == [ImageDelta, End]
-
-
-def test_a_drawing_is_guided_away_from_the_same_conversation_without_the_users_words(engine: OmniEngine):
-    reply = Message(role="assistant", parts=(Text(text="five"), PICTURE))
-    conversation = [*user("two", CLIP, PICTURE), reply, *user("draw a red circle")]
-    wordless = [*user(), reply, *user()]
-    whole, plain = Stream(), Stream()
-    for stream, messages in ((whole, conversation), (plain, wordless)):
-        for piece in engine._pieces(tuple(messages), 0):
-            stream.extend(piece.stream)
-            if piece.until is not None:
-                stream.add_all((70, 71, piece.until))
-    found = _without_words(whole)
-    assert found.ids == plain.ids
-    assert [at for at, _ in found.seen] == [at for at, _ in plain.seen]
-    assert found.patches == plain.patches
 
 
 async def test_a_call(engine: OmniEngine, opens_with, monkeypatch: pytest.MonkeyPatch):
