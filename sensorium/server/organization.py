@@ -26,6 +26,7 @@ from sensorium.server.query import Query, read_query
 Json = dict[str, Any]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 Seconds = Annotated[int, Field(ge=1, le=100 * 366 * 86_400)]
+AdminSeconds = Annotated[int, Field(ge=1, le=365 * 86_400)]  # the contract's most
 
 _ADMIN_KEYS = "/v1/organization/admin_api_keys"
 _PROJECTS = "/v1/organization/projects"
@@ -60,7 +61,7 @@ class ProjectKeyList(AccountList):
 
 class NewAdminKey(Wire):
     name: Name
-    expires_in_seconds: Seconds | None = None
+    expires_in_seconds: AdminSeconds | None = None
 
 
 class ProjectFields(Wire):

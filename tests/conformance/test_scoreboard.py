@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import httpx2
 import pytest
@@ -12,7 +13,7 @@ from sensorium.server.completions import CompletionRequest
 from sensorium.server.config import GPT_4O_FAMILY
 from sensorium.server.responses_request import ResponseRequest
 from tests.conformance.nearly_right import BODIES, FORMS
-from tests.conformance.scoreboard import malformed, schema, sdk, spec, surface
+from tests.conformance.scoreboard import clients, malformed, schema, sdk, spec, surface
 from tests.conformance.scoreboard.page import page, summary
 from tests.conformance.scoreboard.stand_in import StandIn
 from tests.server.live import live
@@ -48,9 +49,24 @@ def test_the_published_board_has_no_failure_that_nobody_explained():
     assert figures["malformed requests"]["failures"] == []
     assert figures["schema"]["server errors"] == 0
     assert figures["schema"]["open"] == {}
+    assert figures["schema"]["operations"] == figures["surface"]["operations"]["there"]
+    assert all(row["passed"] == row["tests"] for row in figures["clients"]["clients"])
+    assert all(row["passed"] for row in figures["probes"]["drivers"])
     known = {reason for _, reason in sdk.REASONS}
     found = {reason for area in figures["official tests"]["areas"].values() for reason in area["why"]}
     assert found <= known
+
+
+def test_every_test_with_a_client_is_counted_once():
+    files = [f"test_{file}" for file in clients._FILES]
+    tests = [
+        f"{file}::{name}"
+        for file in files
+        for name in re.findall(r"^(?:async )?def (test_\w+)", (clients.FOLDER / f"{file}.py").read_text(), re.M)
+    ]
+    whose = {test: [client.name for client in clients.known() if re.search(client.tests, test)] for test in tests}
+    assert all(whose.values())
+    assert {names[0] for names in whose.values()} == {client.name for client in clients.known()}
 
 
 def test_malformed_requests_go_to_every_endpoint():
@@ -128,8 +144,10 @@ def test_made_up_ids_stand_for_something():
 def test_a_summary_says_what_was_not_run():
     figures = json.loads((ROOT / "docs" / "conformance.json").read_text())
     figures["schema"] = {"skipped because": "no file"}
+    figures["clients"] = figures["probes"] = {"skipped because": "no network"}
     figures["official tests"] = {"skipped because": "no index"}
     lines = dict(summary(figures))
     assert lines["Schemathesis"] == "not run: no file"
+    assert lines["Clients, unmodified"] == "not run: no network"
     assert "not run: no index" in lines.values()
     assert page(figures)

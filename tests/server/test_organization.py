@@ -192,6 +192,7 @@ def test_an_archived_project_is_closed(keyed: tuple[Live, NewKey]):
         (lambda organization: organization.admin_api_keys.create(name=""), 400),
         (lambda organization: organization.admin_api_keys.create(name="a\0"), 400),
         (lambda organization: organization.admin_api_keys.create(name="a", expires_in_seconds=0), 400),
+        (lambda organization: organization.admin_api_keys.create(name="a", expires_in_seconds=31_536_001), 400),
         (lambda organization: organization.projects.create(name="a", geography="EU"), 400),
         (lambda organization: organization.projects.create(name=None), 400),
         (lambda organization: organization.projects.create(name="a", extra_body={"x": 1}), 400),

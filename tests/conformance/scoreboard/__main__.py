@@ -2,6 +2,7 @@
 
 --write docs/conformance.md     writes the page, and its figures beside it as .json
 --spec openapi.json             the published description, corrected for validators: for Schemathesis
+--probes FOLDER                 drivers of clients that were written elsewhere
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rich.table import Table
 
 import sensorium
 from tests.conformance.environments import Unreachable
-from tests.conformance.scoreboard import malformed, schema, sdk, surface
+from tests.conformance.scoreboard import clients, malformed, schema, sdk, surface
 from tests.conformance.scoreboard.page import page, summary
 from tests.serving import ROOT
 
@@ -34,13 +35,16 @@ def main() -> None:
     )
     parser.add_argument("--write", type=Path, nargs="?", const=ROOT / "docs" / "conformance.md", metavar="PAGE.md")
     parser.add_argument("--spec", type=Path, help="the published description, corrected (JSON)")
+    parser.add_argument("--probes", type=Path, help="a folder of drivers of clients that were written elsewhere")
     parser.add_argument("--requests", type=int, default=10_000, help="malformed requests (%(default)s)")
     parser.add_argument("--seconds", type=int, default=75, help="time for Schemathesis (%(default)s)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if given.spec is not None and not given.spec.is_file():
             parser.error(f"--spec {given.spec} is no file")
-        board = measure(Path(folder), given.spec, num_requests=given.requests, seconds=given.seconds)
+        if given.probes is not None and not given.probes.is_dir():
+            parser.error(f"--probes {given.probes} is no folder")
+        board = measure(Path(folder), given.spec, given.probes, num_requests=given.requests, seconds=given.seconds)
     shown = Table("what", "how it stands")
     for line in summary(board):
         shown.add_row(*line)
@@ -51,15 +55,22 @@ def main() -> None:
         given.write.with_suffix(".json").write_text(json.dumps(board, indent=1) + "\n")
 
 
-def measure(folder: Path, spec: Path | None, *, num_requests: int, seconds: int) -> Json:
+def measure(folder: Path, spec: Path | None, probes: Path | None, *, num_requests: int, seconds: int) -> Json:
     def described() -> Json:
         if spec is None:
             return {"skipped because": "it needs the corrected description: --spec FILE"}
         return schema.run(spec, folder, seconds=seconds)
 
+    def driven() -> Json:
+        if probes is None:
+            return {"skipped because": "they are not part of this repository: --probes FOLDER"}
+        return {"drivers": clients.probe(probes, folder)}
+
     return {
         "about": _about(),
         "official tests": _or_skipped(lambda: sdk.run(folder)),
+        "clients": _or_skipped(lambda: {"clients": clients.run(folder)}),
+        "probes": _or_skipped(driven),
         "surface": surface.run(),
         "schema": _or_skipped(described),
         "malformed requests": malformed.run(num_requests),

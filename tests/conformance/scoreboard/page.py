@@ -23,7 +23,7 @@ def summary(board: Json) -> list[tuple[str, str]]:
     """What is measured, and how it stands, in a line each."""
     tests, surface, fuzz = board["official tests"], board["surface"], board["malformed requests"]
     operations = surface["operations"]
-    lines = []
+    lines = _clients_in_a_line(board["clients"], board["probes"])
     if "skipped because" in tests:
         lines.append(("The official client's own tests", f"not run: {tests['skipped because']}"))
     else:
@@ -53,6 +53,24 @@ def summary(board: Json) -> list[tuple[str, str]]:
     return [*lines, ("Malformed requests", what)]
 
 
+def _clients_in_a_line(clients: Json, probes: Json) -> list[tuple[str, str]]:
+    lines = []
+    for what, found, kind in (
+        ("Clients, unmodified", clients, "clients"),
+        ("Drivers of clients, written elsewhere", probes, "drivers"),
+    ):
+        if "skipped because" in found:
+            lines.append((what, f"not run: {found['skipped because']}"))
+            continue
+        rows = found[kind]
+        right = sum(row["passed"] == row.get("tests", True) for row in rows)
+        told = f"{right} of {len(rows)} without a fault"
+        if kind == "clients":
+            told += f"; {sum(row['passed'] for row in rows)} of {sum(row['tests'] for row in rows)} tests"
+        lines.append((what, told))
+    return lines
+
+
 def _built(tests: Json) -> Counter[str]:
     """What there is: areas that have more to them than operations that are not built, less those operations."""
     total: Counter[str] = Counter()
@@ -72,12 +90,35 @@ def page(board: Json) -> str:
         "and scripted answers (`--fake`). This page is written from `docs/conformance.json`.",
         table(("what", "how it stands"), summary(board)).replace("---:", "---"),
         f"For comparison: {PEER}. Its count of endpoints and its way of counting properties are its own.",
+        *_clients(board["clients"], board["probes"]),
         *_tests(board["official tests"]),
         *_surface(board["surface"]),
         *_schema(board["schema"]),
         *_fuzz(board["malformed requests"]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _clients(clients: Json, probes: Json) -> list[str]:
+    parts = []
+    if "clients" in clients:
+        rows = [
+            (row["client"], row["version"], f"{row['passed']} of {row['tests']}", "; ".join(row["what"]))
+            for row in clients["clients"]
+        ]
+        parts += [
+            "## Clients",
+            "Each as its makers publish it, in the tests of `tests/conformance`: of what a client does there, what the "
+            "server did right by the client's own types.",
+            table(("client", "version", "tests", "what it did"), rows).replace("---:", "---"),
+        ]
+        wrong = [(case, what) for row in clients["clients"] for case, what in row["not passed"].items()]
+        parts += ["\n".join(f"- `{case}`: {what}" for case, what in wrong)] if wrong else []
+    if "drivers" in probes:
+        rows = [(row["driver"], "yes" if row["passed"] else "no", row["last line"]) for row in probes["drivers"]]
+        told = table(("driver", "without a fault", "its last line"), rows).replace("---:", "---")
+        parts += ["## Drivers of clients, written elsewhere", told]
+    return parts
 
 
 def _tests(tests: Json) -> list[str]:
