@@ -7,8 +7,9 @@ The peers are Llamas of the same width, depth, heads and vocabulary, greedy, wit
 hold as many weights as ours: `generate` of transformers in float32, and llama.cpp in float32, bfloat16 and 8 bits. Ours
 counts the whole way: the prompt, grammar, sampling, stream and cache; llama.cpp's prompt is not counted. A peer that
 isn't installed is left out: transformers is part of `sensorium[bench]`, llama.cpp of `sensorium[llama-cpp]`, which is
-built from source and may be in an environment of its own, whose interpreter is then named. Further rows: the plain
-module with its cache, and a spoken frame (network step, depth head, codec). `cpu` is processor time: it tells more than
+built from source and may be in an environment of its own, whose interpreter is then named. Ours is measured in 8 bits,
+as releases are shipped, and with the weights as they are given (random ones: bfloat16). Further rows: the plain module
+with its cache, and a spoken frame (network step, depth head, codec). `cpu` is processor time: it tells more than
 the clock where the machine is shared, and all contestants use `--threads` threads. The last line is JSON.
 """
 
@@ -33,7 +34,7 @@ import numpy as np
 import torch
 
 from bench.json_line import json_line
-from bench.untrained import load_release
+from bench.untrained import in_8_bits, untrained
 from sensorium.engine.grammar import Alphabet, State
 from sensorium.engine.request import SamplingParams
 from sensorium.engine.runner import Runner
@@ -209,10 +210,15 @@ def measure(release: Release, *, num_tokens: int, rounds: int, llama_cpp: str = 
 
 
 def compare(release: Release, peers: dict[str, Peer], *, num_tokens: int, rounds: int) -> dict:
-    ours = Ours(release)
+    shipped, ours = Ours(in_8_bits(release)), Ours(release)
     contestants: dict[str, Callable[[int], Cost]] = {
         name: partial(step_cost, function)
-        for name, function in {"engine": ours.write, "module": ours.write_with_module, "frame": ours.speak}.items()
+        for name, function in {
+            "engine": shipped.write,
+            "engine as given": ours.write,
+            "module": ours.write_with_module,
+            "frame": shipped.speak,
+        }.items()
     }
     contestants |= {name: peer.cost for name, peer in peers.items()}
     for cost in contestants.values():
@@ -235,14 +241,15 @@ def compare(release: Release, peers: dict[str, Peer], *, num_tokens: int, rounds
 def print_table(result: dict) -> None:
     print(f"\n{result['model']}, {result['parameters'] / 1e6:.1f} M parameters")
     labels = {
-        "engine": "engine, text token",
+        "engine": "engine in 8 bits, text token",
+        "engine as given": "engine with weights as given, text token",
         "module": "plain module, text token",
-        "frame": "engine, spoken frame of 80 ms",
+        "frame": "engine in 8 bits, spoken frame of 80 ms",
     }
     labels |= {name: f"{name} {size / 1e6:.1f} M, text token" for name, size in result["peer_parameters"].items()}
-    print(f"  {'':<36} {'wall ms':>9} {'cpu ms':>9} {'tokens/s':>9}")
+    print(f"  {'':<42} {'wall ms':>9} {'cpu ms':>9} {'tokens/s':>9}")
     for name, wall_ms in result["wall_ms"].items():
-        print(f"  {labels[name]:<36} {wall_ms:9.2f} {result['cpu_ms'][name]:9.2f} {1000 / wall_ms:9.0f}")
+        print(f"  {labels[name]:<42} {wall_ms:9.2f} {result['cpu_ms'][name]:9.2f} {1000 / wall_ms:9.0f}")
     for name, ratio in result["wall_ratio"].items():
         print(f"  {name} / engine: x {ratio} by the clock, x {result['cpu_ratio'][name]} by processor time")
 
@@ -262,7 +269,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     results = []
     for preset in options.preset if options.checkpoint is None else ["checkpoint"]:
-        release = load_release(options.checkpoint, preset)
+        release = Release.load(options.checkpoint) if options.checkpoint else untrained(preset)
         shape = {"num_tokens": options.tokens, "rounds": options.rounds}
         results.append(measure(release, **shape, llama_cpp=options.llama_cpp))
         print_table(results[-1])

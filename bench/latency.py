@@ -132,7 +132,7 @@ def main() -> None:
         checkpoint = options.checkpoint
         if options.preset:
             checkpoint = Path(folder)
-            untrained(options.preset).save(checkpoint)
+            untrained(options.preset).save(checkpoint, int8=True)  # as one is shipped
         with serving(checkpoint, threads=options.threads) as address:
             rows = measure(address, num_requests=options.requests)
     name = f"{options.preset}, random weights" if options.preset else str(options.checkpoint)

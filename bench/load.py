@@ -132,7 +132,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = options.checkpoint or Path(folder)
         if options.checkpoint is None:
-            untrained(options.preset).save(checkpoint)
+            untrained(options.preset).save(checkpoint, int8=True)  # as one is shipped
         with serving(checkpoint, threads=options.threads) as host:
             shape = {"numbers": options.clients, "seconds": options.seconds}
             long, edge = (measure(host, tokens=tokens, **shape) for tokens in (options.tokens, 1))

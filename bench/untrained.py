@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from pathlib import Path
 
 import torch
@@ -35,8 +36,11 @@ def untrained(preset: str) -> Release:
     return release
 
 
-def load_release(checkpoint: Path | None, preset: str) -> Release:
-    return Release.load(checkpoint) if checkpoint else untrained(preset)
+def in_8_bits(release: Release) -> Release:
+    """As it is shipped."""
+    with tempfile.TemporaryDirectory() as folder:
+        release.save(Path(folder), int8=True)
+        return Release.load(Path(folder))
 
 
 def _words() -> list[str]:

@@ -54,7 +54,6 @@ class Turns:
     """What a caller has seen, over all its turns."""
 
     answer_ms: list[float] = field(default_factory=list)
-    answered_at_s: list[float] = field(default_factory=list)  # of each, since the call began
     stop_ms: list[float] = field(default_factory=list)
     early: int = 0
     missed: int = 0
@@ -134,7 +133,6 @@ class Caller:
         self.turns.early += early
         if not early:
             self.turns.answer_ms.append(1000 * (self._arrived[0][0] - ended))
-            self.turns.answered_at_s.append(self._arrived[0][0] - self._begun_s)
         interrupted = interrupt and not early and self._detection is not None and not self._done.is_set()
         if interrupted:
             begun = time.perf_counter()
@@ -221,15 +219,14 @@ async def measure(address: str, *, calls: int, turns: int, detection: str, pace:
 
 
 async def long_call(address: str, *, minutes: float, detection: str, pace: float = 1.0) -> dict[str, Any]:
-    """One call; its first and last sixth, the whole of it, and what the server's memory did."""
+    """One call; the first and the last sixth of its turns, the whole of it, and what the server's memory did."""
     before = memory_mib(address)
     until_s = 60 * minutes * pace
     async with connect(f"ws://{address}/v1/realtime?model=gpt-realtime", max_size=None) as socket:
         seen = await Caller(socket, DETECTIONS[detection], pace=pace, seed=0).run(questions(0, 60), until_s=until_s)
-    at_s = np.array(seen.answered_at_s)
-    parts = {"first": at_s < until_s / 6, "last": at_s >= until_s * 5 / 6}
-    delays = np.array(seen.answer_ms)
-    sixths = {name: percentiles("answer_ms", delays[rows].tolist()) for name, rows in parts.items()}
+    sixth = -(-len(seen.answer_ms) // 6)
+    parts = {"first": seen.answer_ms[:sixth], "last": seen.answer_ms[-sixth:]}
+    sixths = {name: percentiles("answer_ms", delays) for name, delays in parts.items()}
     return {"minutes": minutes, **sixths, "whole": seen.figures(), "memory_mib": [before, memory_mib(address)]}
 
 
