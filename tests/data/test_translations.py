@@ -5,7 +5,7 @@ from sensorium.data.generators.dialogues import is_heldout
 from sensorium.data.generators.documents import document
 from sensorium.data.generators.speech import PRESETS, Split
 from sensorium.data.generators.translations import _SET, LANGUAGES, phrase
-from sensorium.messages import Audio
+from sensorium.messages import Audio, Part, Text
 
 
 def many(split: Split, n: int = 400) -> list[dict]:
@@ -56,3 +56,18 @@ def test_what_is_translated_aloud_is_said_by_a_preset_voice_in_its_language():
     spoken = [part for part in answers if isinstance(part, Audio)]
     assert 10 < len(spoken) < 35
     assert all(part.voice in PRESETS for part in spoken)
+
+
+def test_what_is_english_already_stays_as_it_is():
+    kept = 0
+    for seed in range(120):
+        *asked, answer = document("translate", seed, split="train").messages
+        given = [part for message in asked if message.role == "user" for part in message.parts]
+        said = wording(answer.parts[0])
+        kept += any(wording(part).partition(": ")[2] == said or wording(part) == said for part in given)
+    assert 5 < kept < 30
+
+
+def wording(part: Part) -> str:
+    assert isinstance(part, Audio | Text)
+    return (part.transcript or "") if isinstance(part, Audio) else part.text

@@ -174,6 +174,8 @@ def _translate(writer: Writer) -> None:
     """A phrase in one language, and the same in another: typed or spoken in, written or spoken out."""
     meaning = phrase(writer.rng, writer.split)
     one, other = (LANGUAGES[at] for at in writer.rng.permutation(len(LANGUAGES))[:2])
+    if writer.rng.random() < 0.12:  # what is in that language already stays as it is
+        one, other, meaning = "english", "english", {"english": sentence(writer.rng, writer.split)}
     given = writer.heard(meaning[one], language=one) if writer.rng.random() < 0.7 else Text(text=meaning[one])
     if isinstance(given, Audio) and writer.rng.random() < 0.4:
         order = Text(text=pick(writer.rng, INTERPRET).format(x=other))
