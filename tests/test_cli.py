@@ -105,9 +105,13 @@ def test_a_picture_is_verified(tmp_path: Path):
     (tmp_path / "changed.jpeg").write_bytes(data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
     (tmp_path / "plain.png").write_bytes(PictureWriter().file(pixels))
     (tmp_path / "text.png").write_text("hi")
-    for name, why in (("changed.jpeg", "changed"), ("plain.png", "no content credential"), ("text.png", "no PNG")):
+    for name, status, why in (
+        ("changed.jpeg", 2, "changed"),
+        ("plain.png", 1, "no content credential"),
+        ("text.png", 2, "no PNG"),
+    ):
         refused = runner.invoke(app, ["verify", str(tmp_path / name)])
-        assert refused.exit_code == 2
+        assert refused.exit_code == status
         assert why in " ".join(refused.output.split())
 
 
@@ -369,3 +373,37 @@ def test_verify_finds_the_mark_of_its_key(tmp_path: Path):
     assert "marked as generated speech" in told.output
     (tmp_path / "text.wav").write_text("hello")
     assert runner.invoke(app, ["verify", str(tmp_path / "text.wav")]).exit_code == 2
+
+
+def test_verify_says_what_it_knows_of_a_short_sound(tmp_path: Path):
+    """A credential is enough, and of a mark that isn't found it is said why."""
+    sound = np.random.default_rng(2).standard_normal(6000).astype(np.float32) / 10
+    identity = Identity.kept_in(tmp_path / "credentials")
+    signed = SpeechWriter(ServerConfig(), Credentials(identity, model="sensorium-nano")).file(sound, 16_000, "wav")
+    files = {
+        "signed.wav": signed,
+        "changed.wav": signed[:5000] + bytes([signed[5000] ^ 1]) + signed[5001:],
+        "unsigned.wav": SpeechWriter(ServerConfig()).file(sound, 16_000, "wav"),
+        "marked.mp3": SpeechWriter(ServerConfig()).file(np.tile(sound, 40), 16_000, "mp3"),
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+
+    def verified(name: str, *options: str) -> tuple[int, str]:
+        result = runner.invoke(app, ["verify", str(tmp_path / name), *options])
+        return result.exit_code, " ".join(result.output.split())
+
+    status, told = verified("signed.wav")
+    assert status == 0
+    assert "model sensorium-nano" in told
+    assert "0.4 s may be too short for one" in told
+    status, told = verified("unsigned.wav")
+    assert status == 1
+    assert "no content credential" in told
+    assert "too short" in told
+    assert verified("changed.wav")[0] == 2
+    ours = ("--certificate", str(tmp_path / "credentials" / CERTIFICATES))
+    assert verified("signed.wav", *ours)[0] == 0
+    assert verified("unsigned.wav", *ours)[0] == 1
+    assert verified("marked.mp3")[0] == 0
+    assert verified("marked.mp3", *ours)[0] == 2  # there is no room for a credential in it

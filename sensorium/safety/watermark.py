@@ -23,6 +23,7 @@ import numpy as np
 RATE_HZ = 16_000
 PAYLOAD_BITS = 16
 FOUND = 5.5  # deviations
+SURE_S = 4.0  # of speech: from here on it is found, whatever codec the speech has been through
 
 _SIZE, _HOP = 1024, 512  # samples of a frame, and from one to the next
 _FRAMES_PER_CELL = 4
