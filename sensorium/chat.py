@@ -1,6 +1,7 @@
 """The terminal chat: an answer becomes text on the screen, a WAV file and a PNG file.
 
-It speaks to any `Engine`. `RemoteEngine` is one that lives behind a running server.
+It speaks to any `Engine`. `RemoteEngine` is one that lives behind a running server. The files say what made them, as
+those of a server do.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import io
 import json
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,11 @@ from sensorium.engine.request import (
     Usage,
 )
 from sensorium.messages import Audio, Image, Message, Part, Text
+from sensorium.safety.provenance import Credentials, Identity, media_type_of
+from sensorium.safety.watermark import marked
 
 SERVER_RATE_HZ = 24_000  # of `pcm16` on the wire
+_ALIAS = "gpt-4o"  # that every Sensorium server answers to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,8 @@ class Outputs:
 
     audio: Path | None
     image: Path
+    identity: Identity  # that they are signed with
+    watermark_key: str  # that speech is marked with; empty where it comes marked, from a server
 
 
 def read_clip(path: Path) -> Audio:
@@ -113,28 +119,42 @@ async def answer(engine: Engine, history: Sequence[Message], params: SamplingPar
             Audio(waveform=waveform, sample_rate_hz=sample_rate_hz, transcript="".join(text), voice=params.voice)
         )
         if outputs.audio:
-            soundfile.write(outputs.audio, waveform, sample_rate_hz)
+            said = marked(waveform, outputs.watermark_key) if outputs.watermark_key else waveform
+            soundfile.write(outputs.audio, said, sample_rate_hz)
+            _sign(outputs.audio, outputs.identity, model=engine.info.model)
             _show(f"[{len(waveform) / sample_rate_hz:.1f} s of speech in {outputs.audio}]\n")
     elif text:
         parts.append(Text(text="".join(text)))
     if picture:
         parts.append(picture)
         PIL.Image.fromarray(picture.pixels).save(outputs.image)
+        _sign(outputs.image, outputs.identity, model=engine.info.model)
         _show(f"[a picture in {outputs.image}]\n")
     return Message(role="assistant", parts=tuple(parts))
 
 
+def _sign(path: Path, identity: Identity, *, model: str) -> None:
+    """Puts a content credential into a file that has room for one: a PNG, JPEG, WebP or WAV file."""
+    data = path.read_bytes()
+    try:
+        media_type = media_type_of(data)
+    except ValueError:
+        return
+    path.write_bytes(Credentials(identity, model=model).sign(data, media_type))
+
+
 class RemoteEngine:
-    """The `Engine` protocol over the chat completions of a running server."""
+    """The `Engine` protocol over the chat completions of a running server. Once that has answered, `info` names its
+    network."""
 
     def __init__(self, url: str, *, api_key: str = "") -> None:
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._client = httpx2.AsyncClient(base_url=url.rstrip("/") + "/v1/", timeout=60.0, headers=headers)
-        self.info = EngineInfo(model="gpt-4o", max_tokens=0, sample_rate_hz=SERVER_RATE_HZ, voices=())
+        self.info = EngineInfo(model=_ALIAS, max_tokens=0, sample_rate_hz=SERVER_RATE_HZ, voices=())
 
     async def generate(self, messages: Sequence[Message], params: SamplingParams) -> AsyncIterator[Event]:
         request: dict[str, Any] = {
-            "model": self.info.model,  # an alias that every Sensorium server answers to
+            "model": _ALIAS,
             "messages": [wire_message(message) for message in messages],
             "temperature": params.temperature,
             "top_p": params.top_p,
@@ -157,6 +177,7 @@ class RemoteEngine:
                     chunk = json.loads(line.removeprefix("data: "))
                     if "error" in chunk:
                         raise ValueError(chunk["error"]["message"])
+                    self.info = replace(self.info, model=chunk["model"])
                     for choice in chunk["choices"]:
                         reason = choice.get("finish_reason") or reason
                         for event in delta_events(choice["delta"]):

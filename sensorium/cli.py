@@ -187,9 +187,12 @@ def chat(
     """Talk to the model in the terminal."""
     from sensorium.chat import Outputs, RemoteEngine, converse, read_clip, read_picture
     from sensorium.engine.request import SamplingParams
+    from sensorium.safety.provenance import Identity
+    from sensorium.server.config import ServerConfig
 
     params = SamplingParams(modality="audio" if audio_out else "text", voice=voice, temperature=temperature, seed=seed)
-    outputs = Outputs(audio=audio_out, image=image_out)
+    watermark_key = "" if url else ServerConfig().watermark_key
+    outputs = Outputs(audio=audio_out, image=image_out, identity=Identity.new(), watermark_key=watermark_key)
     try:
         attachments = (*([read_clip(audio_in)] if audio_in else []), *([read_picture(image)] if image else []))
         engine = RemoteEngine(url, api_key=api_key) if url else _load_engine(checkpoint, fake=fake, threads=threads)

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 import sensorium
 from sensorium.cli import app
-from sensorium.safety.provenance import CERTIFICATES, Credentials, Identity
+from sensorium.safety.provenance import CERTIFICATES, Credentials, Identity, read_credential
 from sensorium.safety.watermark import marked
 from sensorium.server.audio_out import SpeechWriter
 from sensorium.server.config import ServerConfig
@@ -188,6 +188,17 @@ def test_chat_writes_speaks_and_goes_on(remote: bool, fake_server: str, tmp_path
     assert heard.exit_code == 0, heard.output
     waveform, _ = soundfile.read(spoken)
     assert np.abs(waveform).max() > 0.01
+    assert read_credential(spoken.read_bytes(), "audio/wav").model == "sensorium-fake"
+
+    drawn = tmp_path / "drawn.jpeg"
+    painted = runner.invoke(app, ["chat", *where, "--image-out", str(drawn), "draw a red circle"])
+    assert painted.exit_code == 0, painted.output
+    assert read_credential(drawn.read_bytes(), "image/jpeg").model == "sensorium-fake"
+
+    flac = tmp_path / "answer.flac"  # has no room for a credential
+    said = runner.invoke(app, ["chat", *where, "--audio-out", str(flac), "one two three " * 30])
+    assert said.exit_code == 0, said.output
+    assert "marked as generated speech" in runner.invoke(app, ["verify", str(flac)]).output
 
     seen = runner.invoke(
         app, ["chat", *where, "--image", str(ROOT / "docs" / "media" / "scene.png")], input="what\nmore\n"
