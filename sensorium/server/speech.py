@@ -56,6 +56,11 @@ class SpeechRequest(Wire):
     stream_format: Literal["audio", "sse"] = "audio"
 
     @property
+    def asks_for_a_stream(self) -> bool:
+        """Whoever says how the sound is to be streamed wants it at once; whoever doesn't may want a file."""
+        return "stream_format" in self.model_fields_set
+
+    @property
     def format(self) -> SpeechFormat:
         return "pcm16" if self.response_format == "pcm" else self.response_format
 
@@ -150,10 +155,13 @@ class Speech:
     async def _encoded(
         self, reading: _Reading, request: SpeechRequest, spent: list[Usage]
     ) -> AsyncGenerator[bytes, None]:
-        """The file in pieces, or in one if it is signed. What every piece of the text took is added to `spent`."""
+        """The file in pieces, or in one if it is signed, which a stream can't be.
+
+        What every piece of the text took is added to `spent`.
+        """
         rate_hz = self._info.sample_rate_hz
         async with aclosing(self._played(reading, request, spent)) as sound:
-            if self._writer.signs(reading.format):
+            if self._writer.signs(reading.format) and not request.asks_for_a_stream:
                 whole = np.concatenate([waveform async for waveform in sound])
                 yield await asyncio.to_thread(self._writer.file, whole, rate_hz, reading.format)
                 return

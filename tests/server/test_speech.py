@@ -188,6 +188,26 @@ def test_an_error_in_the_middle_ends_the_stream():
         assert last["error"]["type"] == "server_error"
 
 
+@pytest.mark.parametrize("stream_format", ["audio", "sse"])
+def test_a_wav_stream_begins_with_the_first_sound(stream_format: str, tmp_path: Path):
+    """The engine breaks where a file that had to be whole would not have begun."""
+    asked = {"model": "tts-1", "voice": "alloy", "input": "one two three four five six", "response_format": "wav"}
+    with live(FakeEngine(error_after=8)) as server:
+        server.engine.error = RuntimeError("broken")
+        with server.http.stream("POST", "/v1/audio/speech", json={**asked, "stream_format": stream_format}) as response:
+            assert response.status_code == 200
+            first = next(response.iter_bytes())
+        assert server.http.post("/v1/audio/speech", json=asked).status_code == 500
+    if stream_format == "sse":
+        first = base64.b64decode(json.loads(first.split(b"\n")[0][6:])["audio"])
+    assert first[:8] + first[40:44] == b"RIFF\xff\xff\xff\xff\xff\xff\xff\xff"
+    assert len(first) > 44
+    with live(FakeEngine()) as server:
+        data = speak(server, **asked | {"stream_format": "audio"})
+        assert data[44:] == speak(server, **asked | {"response_format": "pcm"})
+    assert abs(decoded_s(data, tmp_path / "said.wav") - (len(data) - 44) / 48_000) < 0.01
+
+
 def test_sound_is_whole(server: Live):
     samples = np.frombuffer(speak(server, input="one two three", response_format="pcm"), "<i2")
     assert 0.4 < len(samples) / 24_000 < 0.6  # 160 ms a word
