@@ -78,6 +78,11 @@ class Database:
         """Whether it is made for several servers at once: PostgreSQL."""
         return self._engine.dialect.name == "postgresql"
 
+    @property
+    def file(self) -> Path | None:
+        """Where an SQLite database on a disk lies."""
+        return None if self.in_memory or self.is_shared else Path(str(self._engine.url.database))
+
     def hold(self) -> Held:
         return Held(self._engine)
 
@@ -163,7 +168,7 @@ def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "postgresql":
         try:
             # a connection that the server has dropped meanwhile is made again
-            most = _POSTGRES_CONNECTIONS + 1  # one may be held
+            most = _POSTGRES_CONNECTIONS + 2  # for limits and presence, which hold theirs
             return create_engine(url, pool_size=most, max_overflow=0, pool_pre_ping=True)
         except ModuleNotFoundError:
             raise ValueError("PostgreSQL needs its driver: pip install 'sensorium[postgres]'") from None

@@ -12,6 +12,7 @@ from pathlib import Path
 from sensorium.platform.database import IN_MEMORY, Database
 from sensorium.platform.keys import Keys, any_keys
 from sensorium.platform.objects import ObjectStorage
+from sensorium.platform.presence import Presence
 from sensorium.platform.projects import Projects
 from sensorium.platform.seals import Sealer
 from sensorium.platform.store import Store
@@ -27,6 +28,7 @@ class State:
     projects: Projects
     usage: UsageLog
     sealer: Sealer
+    presence: Presence
     has_keys: bool  # when it was opened
 
     @classmethod
@@ -45,6 +47,7 @@ class State:
             projects=Projects(opened),
             usage=UsageLog(opened),
             sealer=Sealer.open(opened),
+            presence=Presence(opened),
             has_keys=opened.write_now(any_keys),
         )
 
@@ -60,6 +63,7 @@ class State:
             self.close()
 
     def close(self) -> None:
+        self.presence.close()
         self.database.close()
 
 

@@ -64,7 +64,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     answering = Answering(engine, config, metrics, meter)
     files = Files(config, state.store, state.objects)
     compactions = Compactions(state.sealer)
-    responses = Responses(answering, config, decoders, state.store, files, pictures, compactions)
+    responses = Responses(answering, config, decoders, state.store, state.presence, files, pictures, compactions)
     realtime = Realtime(engine, config, metrics, decoders, meter, pictures)
 
     @asynccontextmanager

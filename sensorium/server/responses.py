@@ -18,6 +18,7 @@ from fastapi import APIRouter, Request, Response
 
 from sensorium.engine.request import SamplingParams, Usage
 from sensorium.messages import Message
+from sensorium.platform.presence import Presence
 from sensorium.platform.store import Store
 from sensorium.server.answering import Answering, Question
 from sensorium.server.body import read_json
@@ -91,6 +92,7 @@ class Responses:
         config: ServerConfig,
         decoders: Executor,
         store: Store,
+        presence: Presence,
         files: Files,
         pictures: PictureWriter,
         compactions: Compactions,
@@ -100,6 +102,7 @@ class Responses:
         self._answering = answering
         self._decoders = decoders
         self._store = store
+        self._presence = presence
         self._files = files
         self._pictures = pictures
         self._compactions = compactions
@@ -110,7 +113,7 @@ class Responses:
         router.post(ROUTE)(self.create)
         router.post(f"{ROUTE}/input_tokens")(self.count)
         router.post(f"{ROUTE}/compact")(self.compact)
-        router.include_router(StoredResponses(self._config, self._background, self._kept).routes())
+        router.include_router(StoredResponses(self._background, self._kept).routes())
         return router
 
     async def close(self) -> None:
@@ -157,7 +160,13 @@ class Responses:
         return _json(body)
 
     def _kept(self, project: str) -> Kept:
-        return Kept(self._store, project, max_items=self._info.max_tokens)
+        return Kept(
+            self._store,
+            project,
+            self._presence,
+            max_items=self._info.max_tokens,
+            timeout_s=self._config.request_timeout_s,
+        )
 
     async def _understand(self, http: Request) -> _Job:
         body = await read_json(http, self._config)
@@ -241,7 +250,8 @@ class Responses:
         """Answers in the background: the client is told at once, or follows the stream for as long as it likes."""
         running = Running(job.writer, job.writer.queued())
         queued = copy.deepcopy(job.writer.body)
-        await job.kept.save(queued, job.input_items)
+        await self._presence.hold()
+        await job.kept.save(queued, job.input_items, running.events)
         self._background.start(project, running, self._answer(job), job.keep)
         return EventStream(b"", running.follow(-1)) if job.request.stream else _json(queued)
 

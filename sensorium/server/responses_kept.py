@@ -6,11 +6,14 @@ that what is deleted is gone from every thread. A conversation holds its items i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from sensorium.platform.presence import Presence
 from sensorium.platform.store import Item as Held
 from sensorium.platform.store import Store, StoredObject
 from sensorium.server.errors import APIError, invalid
@@ -21,40 +24,86 @@ from sensorium.server.responses_messages import Json, Placed, new_id
 RESPONSE, CONVERSATION = "response", "conversation"
 _EVENTS, _OUTPUT_ITEM = "response_events", "response_item"
 KEPT_S = 30 * 86_400  # responses; conversations stay until they are deleted
+_GRACE_S = 60.0  # after its deadline, a response is given up even if its server seems to be there
+UNDER_WAY = ("queued", "in_progress")
 _ITEM: TypeAdapter[Item] = TypeAdapter(Item)
 
 
 class Kept:
-    """One project's responses and conversations. `max_items`: no prompt could hold more, so no more are looked for."""
+    """One project's responses and conversations.
 
-    def __init__(self, store: Store, project: str, *, max_items: int) -> None:
+    `max_items`: no prompt could hold more, so no more are looked for. A response takes `timeout_s` at the longest.
+    """
+
+    def __init__(self, store: Store, project: str, presence: Presence, *, max_items: int, timeout_s: float) -> None:
         self._store = store
         self.project = project
+        self._presence = presence
         self._max_items = max_items
+        self._timeout_s = timeout_s
 
     # --- responses
 
     async def save(self, body: Json, input_items: Sequence[Json] | None = None, events: Sequence[Json] = ()) -> None:
-        """Writes a response, over what was kept of it before. Without `input_items` those there are stay."""
+        """Writes a response, over what was kept of it before. Without `input_items` those there are stay.
+
+        `events` are those that it has told; of one under way, they also say who makes it.
+        """
         id, created_at = body["id"], int(body["created_at"])
         about: Any = {"project": self.project, "created_at": created_at, "expires_at": created_at + KEPT_S}
         held = None if input_items is None else [Held(item["id"], item) for item in input_items]
         stored = StoredObject(kind=RESPONSE, id=id, body=body, model=body["model"], metadata=body["metadata"], **about)
-        await self._store.put(stored, held)
         if events:
-            await self._store.put(StoredObject(kind=_EVENTS, id=id, body={"events": list(events)}, **about))
+            told = {"events": list(events), "server": self._presence.id}
+            await self._store.put(StoredObject(kind=_EVENTS, id=id, body=told, **about))
+        await self._store.put(stored, held)
         for item in body["output"]:
             await self._store.put(StoredObject(kind=_OUTPUT_ITEM, id=item["id"], body={"response": id}, **about))
 
     async def response(self, id: str) -> Json:
-        found = await self._store.get(RESPONSE, id, self.project)
-        if found is None:
+        body = await self._found(id)
+        if body is None:
             raise not_found("Response", id)
-        return dict(found.body)
+        return body
 
-    async def events(self, id: str) -> list[Json] | None:
+    async def events(self, id: str, after: int = -1) -> list[Json] | None:
+        """Those behind number `after`. How a response ended that broke off is told in any case, under a new number."""
         found = await self._store.get(_EVENTS, id, self.project)
-        return found.body["events"] if found else None
+        if found is None:
+            return None
+        events: list[Json] = found.body["events"]
+        if found.body.get("broke_off") and after >= len(events) - 1:
+            return [{**events[-1], "sequence_number": after + 1}]
+        return events[after + 1 :]
+
+    async def _found(self, id: str) -> Json | None:
+        """A response, given up if nobody makes it any more."""
+        found = await self._store.get(RESPONSE, id, self.project)
+        if found is None or found.body["status"] not in UNDER_WAY:
+            return dict(found.body) if found else None
+        told = await self._store.get(_EVENTS, id, self.project)
+        is_late = time.time() > found.created_at + self._timeout_s + _GRACE_S
+        if not is_late and told is not None and await self._presence.is_there(told.body.get("server", "")):
+            return dict(found.body)
+        return await self._give_up(found)
+
+    async def _give_up(self, response: StoredObject) -> Json:
+        error = {"code": "server_error", "message": "The server was stopped."}
+
+        def fail(kept: StoredObject) -> StoredObject:
+            is_under_way = kept.body["status"] in UNDER_WAY  # or its server was there after all
+            return replace(kept, body={**kept.body, "status": "failed", "error": error}) if is_under_way else kept
+
+        def break_off(kept: StoredObject) -> StoredObject:
+            events = kept.body["events"]
+            if events[-1]["type"] != "response.queued":
+                return kept
+            failed = {"type": "response.failed", "sequence_number": len(events), "response": fail(response).body}
+            return replace(kept, body={**kept.body, "events": [*events, failed], "broke_off": True})
+
+        await self._store.update(_EVENTS, response.id, self.project, break_off)
+        changed = await self._store.update(RESPONSE, response.id, self.project, fail)
+        return dict((changed or fail(response)).body)
 
     async def delete_response(self, id: str) -> None:
         body = await self.response(id)
@@ -77,15 +126,15 @@ class Kept:
         id: str | None = last
         num_items = 0
         while id is not None and num_items <= self._max_items:
-            found = await self._store.get(RESPONSE, id, self.project)
-            if found is None:
+            body = await self._found(id)
+            if body is None:
                 message = f"Previous response with id '{id[:100]}' not found."
                 raise APIError(message, param="previous_response_id", code="previous_response_not_found")
-            if found.body["status"] in ("queued", "in_progress"):
+            if body["status"] in UNDER_WAY:
                 raise invalid("The previous response is not complete yet.", "previous_response_id")
-            newest_first.append([*await self._own_items(id), *found.body["output"]])
+            newest_first.append([*await self._own_items(id), *body["output"]])
             num_items += len(newest_first[-1])
-            id = found.body["previous_response_id"]
+            id = body["previous_response_id"]
         return [item for items in reversed(newest_first) for item in items]
 
     async def _own_items(self, id: str) -> list[Json]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Annotated
 
@@ -10,18 +9,15 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from sensorium.server.config import ServerConfig
 from sensorium.server.errors import invalid
 from sensorium.server.hangup import EventStream
 from sensorium.server.listing import PageQuery, page_of
 from sensorium.server.query import Query, read_query
 from sensorium.server.responses_background import Background
-from sensorium.server.responses_kept import Kept
+from sensorium.server.responses_kept import UNDER_WAY, Kept
 from sensorium.server.responses_messages import Json
 from sensorium.server.responses_reply import server_sent
 from sensorium.server.responses_request import Include
-
-_GRACE_S = 60.0  # after its deadline, a response of a server that has died is given up
 
 
 class ResponseQuery(Query):
@@ -36,8 +32,7 @@ class ItemsQuery(PageQuery):
 
 
 class StoredResponses:
-    def __init__(self, config: ServerConfig, background: Background, kept: Callable[[str], Kept]) -> None:
-        self._config = config
+    def __init__(self, background: Background, kept: Callable[[str], Kept]) -> None:
         self._background = background
         self._kept = kept
 
@@ -54,7 +49,7 @@ class StoredResponses:
         body = await self._current(http.state.project, id)
         if query.stream:
             after = -1 if query.starting_after is None else query.starting_after
-            return EventStream(b"", await self._events(http.state.project, id, after))
+            return EventStream(b"", await self._events(http.state.project, body, after))
         if query.starting_after is not None:
             raise invalid("'starting_after' is only allowed when 'stream' is true.", "starting_after")
         return JSONResponse(body)
@@ -71,7 +66,7 @@ class StoredResponses:
         if self._background.find(http.state.project, id):
             await self._background.cancel(http.state.project, id)
             body = await self._current(http.state.project, id)
-        elif body["status"] in ("queued", "in_progress"):
+        elif body["status"] in UNDER_WAY:
             raise invalid("This response is made by another server.", None)
         return JSONResponse(body)
 
@@ -83,19 +78,17 @@ class StoredResponses:
     async def _current(self, project: str, id: str) -> Json:
         if running := self._background.find(project, id):
             return running.writer.body
-        body = await self._kept(project).response(id)
-        deadline_s = body["created_at"] + self._config.request_timeout_s + _GRACE_S
-        if body["status"] in ("queued", "in_progress") and time.time() > deadline_s:
-            return {**body, "status": "failed", "error": {"code": "server_error", "message": "The server was stopped."}}
-        return body
+        return await self._kept(project).response(id)
 
-    async def _events(self, project: str, id: str, after: int) -> AsyncGenerator[bytes, None]:
-        if running := self._background.find(project, id):
+    async def _events(self, project: str, body: Json, after: int) -> AsyncGenerator[bytes, None]:
+        if running := self._background.find(project, body["id"]):
             return running.follow(after)
-        events = await self._kept(project).events(id)
+        if body["status"] in UNDER_WAY:
+            raise invalid("This response is made by another server: it can be streamed when it is over.", "stream")
+        events = await self._kept(project).events(body["id"], after)
         if events is None:
-            raise invalid("Only responses made in the background, and over or made here, can be streamed.", "stream")
-        return _replayed(events[after + 1 :])
+            raise invalid("Only responses made in the background can be streamed later.", "stream")
+        return _replayed(events)
 
 
 async def _replayed(events: Sequence[Json]) -> AsyncGenerator[bytes, None]:
