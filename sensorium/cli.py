@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 RELEASED = Path(__file__).parent / "checkpoints" / "tiny"
 _MAX_VERIFIED_S = 3600.0
+_PONG_TIMEOUT_S = 120.0
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # options that a recipe understands itself
 
@@ -379,7 +380,8 @@ def _serve(engine: LiveEngine, config: ServerConfig, shown: Identity | None) -> 
                 gc.freeze()  # what was loaded stays: to look through it for garbage stops everything for 0.3 s
                 _announce(engine.info, config, shown, listeners[0].getsockname()[1], keys_needed=keys_needed)
 
-    settings = {"log_level": "warning", "ws_max_size": config.max_event_bytes}
+    # what is sent too fast waits, and pongs behind it: who is gone is found out by TCP
+    settings = {"log_level": "warning", "ws_max_size": config.max_event_bytes, "ws_ping_timeout": _PONG_TIMEOUT_S}
     if shown is not None:
         settings |= {"ssl_certfile": shown.certificate, "ssl_keyfile": shown.key}
     server = Server(uvicorn.Config(edge, host=config.host, port=config.port, **settings))

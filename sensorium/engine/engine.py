@@ -164,6 +164,9 @@ class OmniEngine:
             pass
 
     async def _encode(self, messages: Sequence[Message], num_before: int) -> list[Piece]:
+        """As in `_understood`, a little text does not wait: one call's long clip is nothing to another's words."""
+        if _is_quick(messages):
+            return self._pieces(tuple(messages), num_before)
         return await self._on_media_thread(self._pieces, tuple(messages), num_before)
 
     async def _on_media_thread(self, work: Callable[..., T], *arguments: Any) -> T:

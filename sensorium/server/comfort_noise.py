@@ -18,5 +18,8 @@ _NOISE = (LEVEL * np.random.default_rng(0).standard_normal(1 << 16)).astype(np.f
 
 def over_comfort_noise(waveform: np.ndarray, *, start: int = 0) -> np.ndarray:
     """(N,) float32 samples of a turn, the first of which is its sample `start` -> what is heard of them."""
-    places = np.arange(start, start + len(waveform))
-    return waveform + np.take(_NOISE, places, mode="wrap")
+    place = start % len(_NOISE)
+    noise = _NOISE[place : place + len(waveform)]
+    if len(noise) < len(waveform):
+        noise = np.resize(np.concatenate((_NOISE[place:], _NOISE[:place])), len(waveform))
+    return waveform + noise

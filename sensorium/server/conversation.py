@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from math import inf
 from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
 
 from sensorium.engine.request import InputTranscriptDelta
 from sensorium.messages import Audio, Image, Message, Part, Role, Text, ToolCall, Video, WordTime
 from sensorium.server.comfort_noise import over_comfort_noise
 from sensorium.server.errors import invalid, unsupported
 from sensorium.server.media import MediaReader
-from sensorium.server.realtime_audio import Playback, WireDecoder, WireFormat
+from sensorium.server.realtime_audio import Playback, WireDecoder, WireFormat, pieces
 from sensorium.server.realtime_events import (
     AssistantItem,
     FunctionCallItem,
@@ -30,8 +34,10 @@ from sensorium.server.realtime_events import (
 from sensorium.server.recording import Recording
 
 FRAME_MS = 80  # of an engine's sound, as `Spoken` counts it
+_PIECE_CHARS = 2**20  # of base64 are decoded at once: 4 ms
 
 Json: TypeAlias = dict[str, Any]
+Sounds: TypeAlias = Mapping[Recording, np.ndarray]  # of items: what an engine hears
 Status: TypeAlias = Literal["completed", "incomplete", "in_progress"]
 
 
@@ -120,13 +126,14 @@ class Item:
         content = [part.wire() for part in self.content]
         return {**head, "type": "message", "status": self.status, "role": self.role, "content": content}
 
-    def with_sound(self, format: WireFormat, playback: Playback) -> Json:
+    async def with_sound(self, format: WireFormat, playback: Playback) -> Json:
         """As `wire`, with the sound of its parts as it was heard, in base64: the answer to
         `conversation.item.retrieve`. What was said here is marked as it was when it was played."""
         body = self.wire()
         for part, shown in zip(self.content, body.get("content", ()), strict=False):
             if part.sound is not None and not part.sound.is_gone:
-                data = playback.again(part.sound.read(), format, self.speed, is_ours=self.role == "assistant")
+                again = partial(playback.again, format=format, speed=self.speed, is_ours=self.role == "assistant")
+                data = await asyncio.to_thread(again, await part.sound.load())
                 shown["audio"] = base64.b64encode(data).decode()
         return body
 
@@ -163,11 +170,11 @@ class Item:
         sound = self.content[0].sound if self.content else None
         return self.role == "assistant" and sound is not None and not len(sound)
 
-    def messages(self, rate_hz: int) -> list[Message]:
+    def messages(self, sounds: Sounds) -> list[Message]:
         """What an engine reads of it: one, or none."""
-        return [] if self.is_unheard else [self.message(rate_hz)]
+        return [] if self.is_unheard else [self.message(sounds)]
 
-    def message(self, rate_hz: int) -> Message:
+    def message(self, sounds: Sounds) -> Message:
         if self.call is not None and self.call_output is not None:
             return Message(role="tool", parts=(Text(text=self.call_output),), tool_call_id=self.call.id)
         if self.call is not None:
@@ -175,16 +182,16 @@ class Item:
         parts: list[Part] = []
         for is_filmed, run in groupby(self.content, key=lambda part: part.time_ms is not None):
             told = list(run)
-            parts += [_filmed(told)] if is_filmed else [self._part(part, rate_hz) for part in told]
+            parts += [_filmed(told)] if is_filmed else [self._part(part, sounds) for part in told]
         return Message(role=self.role, parts=tuple(parts))
 
-    def _part(self, part: Content, rate_hz: int) -> Part:
+    def _part(self, part: Content, sounds: Sounds) -> Part:
         if part.image is not None:
             return part.image
         if part.sound is not None and not part.sound.is_gone:
-            waveform = part.sound.read()
+            waveform, rate_hz = sounds[part.sound], part.sound.rate_hz
             if part.kind == "input_audio":
-                return Audio(waveform=over_comfort_noise(waveform), sample_rate_hz=rate_hz, transcript=part.text)
+                return Audio(waveform=waveform, sample_rate_hz=rate_hz, transcript=part.text)
             return Audio(
                 waveform=waveform,
                 sample_rate_hz=rate_hz,
@@ -194,6 +201,17 @@ class Item:
                 cut=self.status != "completed",
             )
         return Text(text=part.text or "")
+
+
+async def load_sounds(items: Iterable[Item]) -> dict[Recording, np.ndarray]:
+    """For `Item.messages`. What is packed is unpacked in a thread: others have their turn."""
+    parts = [part for item in items for part in item.content]
+    sounds: dict[Recording, np.ndarray] = {}
+    for part in parts:
+        if part.sound is not None and not part.sound.is_gone:
+            waveform = await part.sound.load()
+            sounds[part.sound] = over_comfort_noise(waveform) if part.kind == "input_audio" else waveform
+    return sounds
 
 
 class Transcripts:
@@ -276,9 +294,6 @@ class Conversation:
             if number and num_bytes > self._max_sound_bytes:
                 sound.drop()
 
-    def messages(self, rate_hz: int) -> list[Message]:
-        return [message for item in self._items for message in item.messages(rate_hz)]
-
 
 def _filmed(frames: Sequence[Content]) -> Video:
     """Frames of a camera in a row: a film that begins with the first of them."""
@@ -321,15 +336,27 @@ async def read_item(new: NewItem, media: MediaReader, *, format: WireFormat, rat
             case InputImagePart():
                 content.append(await _picture(part, content, media, where))
             case InputAudioPart():
-                waveform = WireDecoder(format, rate_hz).push(from_base64(part.audio, f"{where}.audio"), last=True)
-                if not len(waveform):
-                    raise invalid("The clip holds no sound.", f"{where}.audio")
-                sound = Recording(waveform, rate_hz=rate_hz)
+                sound = await _clip(part, format, rate_hz, f"{where}.audio")
                 content.append(Content(kind="input_audio", text=part.transcript, sound=sound))
             case _:
                 content.append(Content(kind="output_text", text=part.text))
     role: Role = "assistant" if isinstance(new, AssistantItem) else new.role
     return Item(id=item_id, role=role, content=content)
+
+
+async def _clip(part: InputAudioPart, format: WireFormat, rate_hz: int, where: str) -> Recording:
+    data, decoder, sound = (
+        await from_base64(part.audio, where),
+        WireDecoder(format, rate_hz),
+        Recording(rate_hz=rate_hz),
+    )
+    for piece in pieces(data, format):
+        sound.append(decoder.push(piece))
+        await asyncio.sleep(0)
+    sound.append(decoder.push(b"", last=True))
+    if not len(sound):
+        raise invalid("The clip holds no sound.", where)
+    return sound
 
 
 async def _picture(part: InputImagePart, before: Sequence[Content], media: MediaReader, where: str) -> Content:
@@ -345,11 +372,20 @@ async def _picture(part: InputImagePart, before: Sequence[Content], media: Media
     return Content(kind="input_image", text=None, image=frame, image_url=url, time_ms=time_ms)
 
 
-def from_base64(text: str, param: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError:
-        raise invalid("The sound is not valid base64.", param) from None
+async def from_base64(text: str, param: str) -> bytes:
+    """Piece by piece: between them everybody else has a turn. Raises APIError."""
+    decoded: list[bytes] = []
+    for start in range(0, len(text), _PIECE_CHARS):
+        piece, is_last = text[start : start + _PIECE_CHARS], start + _PIECE_CHARS >= len(text)
+        try:
+            decoded.append(base64.b64decode(piece, validate=True))
+        except ValueError:
+            raise invalid("The sound is not valid base64.", param) from None
+        if not is_last and piece.endswith("="):  # padding is only at the end
+            raise invalid("The sound is not valid base64.", param)
+        if not is_last:
+            await asyncio.sleep(0)
+    return b"".join(decoded)
 
 
 def new_id(kind: str) -> str:

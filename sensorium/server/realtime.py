@@ -34,7 +34,9 @@ from sensorium.server.conversation import (
     Conversation,
     Item,
     Json,
+    Sounds,
     Transcripts,
+    load_sounds,
     new_id,
     read_item,
     read_prompt,
@@ -62,6 +64,7 @@ from sensorium.server.realtime_events import (
     SessionUpdate,
     TranscriptionConfig,
     client_event,
+    parsed,
 )
 from sensorium.server.realtime_input import Microphone
 from sensorium.server.realtime_reply import CancelReason, Reply, chosen_limit
@@ -136,6 +139,7 @@ class Call:
             async with asyncio.timeout(self._config.call_s):
                 while True:
                     await self._take(await self._socket.receive())
+                    await asyncio.sleep(0)  # where events are waiting, nothing else lets other calls have their turn
         except TimeoutError:
             await self._refuse(APIError("The session has reached its maximum duration.", code="session_expired"))
             await self._socket.close(1001)
@@ -169,7 +173,7 @@ class Call:
             raise WebSocketDisconnect(received.get("code", 1000))
         event_id: str | None = None
         try:
-            body = _parsed(received.get("text"))
+            body = parsed(received.get("text"))
             if isinstance(named := body.get("event_id"), str):
                 event_id = named[:512]
             if self._beta:
@@ -200,7 +204,7 @@ class Call:
                 await self._create_item(event)
             case ItemRetrieve():
                 item = self.conversation.find(event.item_id)
-                body = item.with_sound(self.session.audio.output.format.type, self._playback)
+                body = await item.with_sound(self.session.audio.output.format.type, self._playback)
                 await self.send("conversation.item.retrieved", item=body)
             case ItemDelete():
                 self.conversation.remove(self.conversation.find(event.item_id))
@@ -384,12 +388,13 @@ class Call:
         head = self._head(reply.calls, options)
         same_head = [message.text for message in head] == [message.text for message in self.head()]
         own = reply.in_conversation and options.input is None and same_head
+        sounds = {} if own else await load_sounds(items)
         while True:
             try:
                 if own:
                     await self._answer(reply, head, items)
                 else:
-                    await self._tell(reply, self._from_nothing(reply, head, items))
+                    await self._tell(reply, self._from_nothing(reply, head, items, sounds))
                 return
             except ContextLengthExceeded:
                 if self.session.truncation == "disabled":
@@ -429,10 +434,10 @@ class Call:
                 await self.thread.answered(before, reply.items, is_over=reply.is_over)
 
     async def _from_nothing(
-        self, reply: Reply, head: list[Message], items: Sequence[Item]
+        self, reply: Reply, head: list[Message], items: Sequence[Item], sounds: Sounds
     ) -> AsyncGenerator[Event, None]:
         transcripts = Transcripts(items)
-        told = [*head, *(message for item in items for message in item.messages(self._rate_hz))]
+        told = [*head, *(message for item in items for message in item.messages(sounds))]
         events = self._engine.generate(told or [Message(role="user", parts=())], reply.params)
         assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
         async with aclosing(events):
@@ -481,18 +486,6 @@ class Call:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _parsed(text: str | None) -> dict[str, Any]:
-    if text is None:
-        raise invalid("Events are text frames of JSON.", None, "invalid_event")
-    try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
-        raise invalid("The event is not valid JSON.", None, "invalid_json") from None
-    if not isinstance(body, dict):
-        raise invalid("An event is a JSON object.", None, "invalid_event")
-    return body
 
 
 def _inside(field: str, error: APIError) -> APIError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,6 +16,9 @@ WireFormat: TypeAlias = Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
 
 RATES_HZ: dict[WireFormat, int] = {"audio/pcm": 24_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
 _SAMPLE_BYTES: dict[WireFormat, int] = {"audio/pcm": 2, "audio/pcmu": 1, "audio/pcma": 1}
+PIECE_MS = 500  # of a client's sound: what is more is taken in by and by, so that other calls have their turn between
+LEAD_MS = 30_000
+SPEED = 2
 _AT_ONCE_S = 0.08  # the first frame of an answer does not wait for its mark
 _WHOLE_BASE64_BYTES = 6  # three 16-bit samples: base64 without padding, so that clients may join the texts of chunks
 
@@ -35,6 +38,28 @@ class WireDecoder:
         whole = len(data) - len(data) % _SAMPLE_BYTES[self.format]
         self._rest = data[whole:]
         return self._resampler.push(samples(data[:whole], self.format), last=last)
+
+
+def pieces(data: bytes, format: WireFormat) -> Iterator[bytes]:
+    """Sound on the wire, at most `PIECE_MS` of it at once; of none, one piece."""
+    size = PIECE_MS * RATES_HZ[format] // 1000 * _SAMPLE_BYTES[format]
+    for start in range(0, max(len(data), 1), size):
+        yield data[start : start + size]
+
+
+class Pace:
+    """How fast a call's sound is taken in: what is up to `LEAD_MS` ahead of real time at once, from there on `SPEED`
+    times as fast as it is said. So a call takes no more of what all calls share than so many that talk."""
+
+    def __init__(self, now_s: float) -> None:
+        self._lead_ms = float(LEAD_MS)  # that is left
+        self._at_s = now_s
+
+    def wait_s(self, piece_ms: float, now_s: float) -> float:
+        """How long a piece that has come has to wait."""
+        self._lead_ms = min(LEAD_MS, self._lead_ms + SPEED * 1000 * (now_s - self._at_s)) - piece_ms
+        self._at_s = now_s
+        return max(0.0, -self._lead_ms / 1000 / SPEED)
 
 
 class WireEncoder:

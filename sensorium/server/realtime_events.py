@@ -6,13 +6,17 @@ changes nothing that a client could notice (`tracing`, `include` of nothing).
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, Tag, TypeAdapter
 
+from sensorium.server.errors import invalid
 from sensorium.server.wire import Wire, tagged_by
 
 MAX_OUTPUT_TOKENS = 4096
+_QUICK_CHARS = 2**20  # of JSON are parsed in no time, whatever they hold
+MAX_LARGE_EVENT_VALUES = 100_000  # of larger ones: sound and pictures are long texts, and few
 
 # --- the session
 
@@ -353,3 +357,19 @@ ClientEvent: TypeAlias = Annotated[
     tagged_by("type"),
 ]
 client_event: TypeAdapter[ClientEvent] = TypeAdapter(ClientEvent)
+
+
+def parsed(text: str | None) -> dict[str, Any]:
+    """The object that a frame of the socket holds. Raises APIError."""
+    if text is None:
+        raise invalid("Events are text frames of JSON.", None, "invalid_event")
+    if len(text) > _QUICK_CHARS and sum(map(text.count, "[{,")) > MAX_LARGE_EVENT_VALUES:
+        message = f"An event of so many characters may hold at most {MAX_LARGE_EVENT_VALUES} values."
+        raise invalid(message, None, "invalid_event")
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        raise invalid("The event is not valid JSON.", None, "invalid_json") from None
+    if not isinstance(body, dict):
+        raise invalid("An event is a JSON object.", None, "invalid_event")
+    return body

@@ -23,6 +23,7 @@ from sensorium.server.conversation import Content, Conversation, Item, from_base
 from sensorium.server.echo import PLAYED, Loudspeaker
 from sensorium.server.errors import APIError, invalid
 from sensorium.server.logs import describe
+from sensorium.server.realtime_audio import Pace, pieces
 from sensorium.server.realtime_events import ResponseOptions, SemanticVad, ServerVad, SessionConfig
 from sensorium.server.realtime_reply import CancelReason, answer_params
 from sensorium.server.realtime_session import chosen_voice
@@ -61,6 +62,7 @@ class Microphone:
         self._detecting = detecting
         self._rate_hz = engine.info.sample_rate_hz
         self._buffer = InputBuffer(line.session, self._rate_hz)
+        self._pace = Pace(monotonic())
         self.loudspeaker = Loudspeaker()  # whose echo it may hear
         self._scribe = Scribe(engine, line.send)
         self._silent_since_s: float | None = None  # by the clock: when the last answer had been played
@@ -90,15 +92,27 @@ class Microphone:
         return self._line.transcribes or self._line.session.audio.input.transcription is not None
 
     async def append(self, audio: str) -> None:
+        """Much at once is taken in piece by piece, as if it came in pieces: other calls have their turn between. While
+        it waits nothing more of the call is read, and its client is held back."""
         if len(audio) * 3 // 4 > MAX_APPEND_BYTES:
             raise invalid(f"At most {MAX_APPEND_BYTES} bytes may be appended at once.", "audio", "audio_too_large")
-        heard = self._buffer.push(from_base64(audio, "audio"))
-        if self._buffer.duration_ms > 1000 * self._config.max_audio_s:
-            await self.clear()
-            raise invalid("The input audio buffer was full, and has been cleared.", "audio", "audio_too_large")
+        data = await from_base64(audio, "audio")
+        refusals: list[APIError | None] = []
+        for piece in pieces(data, self._buffer.format):
+            heard = self._buffer.push(piece)
+            await asyncio.sleep(self._pace.wait_s(1000 * len(heard) / self._rate_hz, monotonic()))
+            if self._buffer.duration_ms > 1000 * self._config.max_audio_s:
+                await self.clear()
+                raise invalid("The input audio buffer was full, and has been cleared.", "audio", "audio_too_large")
+            refusals.append(await self._take(heard))
+        if refusal := next(filter(None, refusals), None):
+            raise refusal
+
+    async def _take(self, heard: np.ndarray) -> APIError | None:
+        """What came is followed where it leads to. Returns what of that was refused."""
         if self._buffer.turns is None:
             await self._follow()
-            return
+            return None
         refusal: APIError | None = None
         for event in await self._detect(self._buffer.turns, heard):
             try:
@@ -108,8 +122,6 @@ class Microphone:
                     await self._speech_stopped(event)
             except APIError as error:  # the turns after it are turns all the same
                 refusal = refusal or error
-        if refusal is not None:
-            raise refusal
         if self._buffer.turns.speaking:
             await self._follow()
             if self._is_over():
@@ -118,12 +130,12 @@ class Microphone:
                 await self._draft()
         else:
             await self._look_at_the_clock()
+        return refusal
 
     async def _detect(self, turns: TurnDetector, heard: np.ndarray) -> list[TurnEvent]:
         """In a thread what may take milliseconds; less is done sooner than a thread wakes."""
         played = self.loudspeaker.last(len(heard) + PLAYED)
         if played is None and 1000 * len(heard) <= AT_ONCE_MS * self._rate_hz:
-            await asyncio.sleep(0)  # who sends much at once does not hold up the others
             return turns.push(heard)
         return await asyncio.get_running_loop().run_in_executor(self._detecting, turns.push, heard, played)
 

@@ -17,7 +17,7 @@ import numpy as np
 from sensorium.engine.request import Event, InputTranscriptDelta, LiveEngine, Mark, SamplingParams
 from sensorium.messages import Message
 from sensorium.server.comfort_noise import over_comfort_noise
-from sensorium.server.conversation import FRAME_MS, Item, Transcripts
+from sensorium.server.conversation import FRAME_MS, Item, Transcripts, load_sounds
 from sensorium.server.realtime_draft import Draft, transcribed
 from sensorium.server.turn_end import TurnEnd
 
@@ -100,8 +100,9 @@ class Thread:
         return [item for item in items if item.id not in self._left_out]
 
     async def _read_item(self, item: Item) -> None:
+        sounds = await load_sounds([item])
         transcripts = Transcripts([item])
-        for event in await self._read_all(item.messages(self._rate_hz)):
+        for event in await self._read_all(item.messages(sounds)):
             if isinstance(event, InputTranscriptDelta):
                 transcripts.add(event)
         transcripts.keep()
@@ -125,10 +126,10 @@ class Thread:
             await self._drop_answer()
             self._turn, self._num_heard, self.turn_end, self.heard = await self.mark(), 0, TurnEnd(), []
         frame = self._rate_hz * FRAME_MS // 1000
-        rest = over_comfort_noise(waveform, start=self._num_heard)
+        rest = waveform
         while len(rest):  # at most to a frame's end: of each the network says what it thinks
             piece, rest = np.split(rest, [frame - self._num_heard % frame])
-            self.heard += transcribed(await self._live.push(piece))
+            self.heard += transcribed(await self._live.push(over_comfort_noise(piece, start=self._num_heard)))
             self._num_heard += len(piece)
             if self._num_heard % frame == 0:
                 self.turn_end.add(self._live.turn_probability)

@@ -16,7 +16,7 @@ import structlog
 from starlette.websockets import WebSocketDisconnect
 
 from sensorium.engine.request import InputTranscriptDelta, LiveEngine, SamplingParams
-from sensorium.server.conversation import Item
+from sensorium.server.conversation import Item, load_sounds
 from sensorium.server.logs import describe
 
 log = structlog.get_logger()
@@ -61,7 +61,8 @@ class Scribe:
 
     async def read(self, item: Item) -> None:
         """Of an item that was not listened to, told apart from any answer: the same words that an answer rests on."""
-        events = self._engine.generate([item.message(self._rate_hz)], SamplingParams(max_tokens=1, tool_choice="none"))
+        messages = item.messages(await load_sounds([item]))
+        events = self._engine.generate(messages, SamplingParams(max_tokens=1, tool_choice="none"))
         assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
         heard: list[InputTranscriptDelta] = []
         try:

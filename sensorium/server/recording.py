@@ -57,6 +57,18 @@ class Recording:
         """(N,) float32, the samples from `begin` until `end`, a copy."""
         return _floats(self._all()[begin:end])
 
+    async def load(self) -> np.ndarray:
+        """All of it, as `read`: what is packed takes up to a tenth of a second, and is unpacked in a thread."""
+        assert not self.is_gone
+        return self.read() if self._packed is None else await asyncio.to_thread(_unpacked, self._packed)
+
+    def part(self, begin: int, end: int) -> Recording:
+        """The samples from `begin` until `end`, as a recording of their own."""
+        twin = Recording(rate_hz=self.rate_hz)
+        twin._samples = self._all()[begin:end].copy()
+        twin._end = len(twin._samples)
+        return twin
+
     def forget(self, count: int) -> None:
         """The oldest samples go."""
         self._change()
@@ -96,16 +108,22 @@ class Recording:
     def _all(self) -> np.ndarray:
         """(N,) int16."""
         assert not self.is_gone
-        if self._packed is None:
-            return self._samples[self._begin : self._end]
-        read: Any = soundfile.read(io.BytesIO(self._packed), dtype="int16")
-        return read[0]
+        return self._samples[self._begin : self._end] if self._packed is None else _integers_of(self._packed)
 
 
 def _flac(samples: np.ndarray, rate_hz: int) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, samples, rate_hz, format="FLAC", subtype="PCM_16")
     return file.getvalue()
+
+
+def _integers_of(packed: bytes) -> np.ndarray:
+    read: Any = soundfile.read(io.BytesIO(packed), dtype="int16")
+    return read[0]
+
+
+def _unpacked(packed: bytes) -> np.ndarray:
+    return _floats(_integers_of(packed))
 
 
 def _integers(waveform: np.ndarray) -> np.ndarray:

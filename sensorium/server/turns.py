@@ -16,7 +16,7 @@ import onnxruntime
 
 from sensorium.server.echo import HEARD, PLAYED, EchoCheck, has_just_begun
 from sensorium.server.noise_reduction import NoiseReduction
-from sensorium.server.realtime_audio import WireDecoder
+from sensorium.server.realtime_audio import WireDecoder, WireFormat
 from sensorium.server.realtime_events import SemanticVad, ServerVad, SessionConfig
 from sensorium.server.recording import Recording
 
@@ -171,6 +171,10 @@ class InputBuffer:
         self._num_taken = 0  # samples that `fresh` has given
 
     @property
+    def format(self) -> WireFormat:
+        return self._decoder.format
+
+    @property
     def duration_ms(self) -> int:
         return self._sound.duration_ms
 
@@ -221,11 +225,11 @@ class InputBuffer:
             self._sound.append(rest)
             self._decoder = WireDecoder(self._decoder.format, self._rate_hz)
             end = len(self._sound)
-        taken = self._sound.read(0, end)
+        taken, fresh = self._sound.part(0, end), self._sound.read(self._num_taken, end)
         self._sound.forget(end)
-        fresh, self._num_taken = taken[self._num_taken :], max(0, self._num_taken - end)
+        self._num_taken = max(0, self._num_taken - end)
         self._start_ms += round(1000 * len(taken) / self._rate_hz)
-        return Recording(taken, rate_hz=self._rate_hz), fresh
+        return taken, fresh
 
     def reshaped(self, session: SessionConfig) -> InputBuffer:
         """The same sound under other settings: a turn that has begun begins anew, and is the same if it is the client

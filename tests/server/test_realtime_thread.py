@@ -18,7 +18,7 @@ from sensorium.engine.engine import OmniEngine
 from sensorium.engine.fake import FRAME_SIZE, FakeConversation, FakeEngine
 from sensorium.engine.request import AudioDelta, ContextLengthExceeded, End, SamplingParams, TextDelta, TranscriptDelta
 from sensorium.messages import Audio, Message, Text
-from sensorium.server.conversation import Content, Conversation, Item, Spoken
+from sensorium.server.conversation import Content, Conversation, Item, Spoken, load_sounds
 from sensorium.server.realtime_thread import Thread
 from sensorium.server.recording import Recording
 from sensorium.tokenizers.stream import Stream
@@ -148,7 +148,8 @@ async def test_the_engine_has_read_what_the_items_are_now(seed: int):
             case "instruct":
                 instructions = f"be {step}"
         await thread.catch_up(head(instructions), list(conversation))
-        wanted = [*head(instructions), *conversation.messages(RATE_HZ)]
+        sounds = await load_sounds(conversation)
+        wanted = [*head(instructions), *(message for item in conversation for message in item.messages(sounds))]
         assert isinstance(thread._live, FakeConversation)
         given = thread._live.messages
         assert [role for role, _ in shown(given)] == [role for role, _ in shown(wanted)]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensorium.messages import Audio, Text
-from sensorium.server.conversation import Content, Conversation, Item
+from sensorium.server.conversation import Content, Conversation, Item, load_sounds
 from sensorium.server.realtime_audio import Playback
 from sensorium.server.recording import Recording
 from tests.server.calls import hum
@@ -100,11 +100,11 @@ async def test_the_sound_of_the_oldest_items_goes_first():
         conversation.add(items[-1])
         await conversation.pack([items[-1]])
     assert [item.sounds[0].is_gone for item in items] == [True, True, True, False, False]
-    told = [message.parts[0] for message in conversation.messages(RATE_HZ)]
+    told = [item.message(await load_sounds(items)).parts[0] for item in items]
     assert [type(part) for part in told] == [Text, Text, Text, Audio, Audio]
     assert [part.text for part in told if isinstance(part, Text)] == ["words 0", "words 1", "words 2"]
     playback = Playback(RATE_HZ, watermark_key="", watermark_payload=0)
-    shown = [item.with_sound("audio/pcm", playback)["content"][0] for item in items]
+    shown = [(await item.with_sound("audio/pcm", playback))["content"][0] for item in items]
     assert ["audio" in part for part in shown] == [False, False, False, True, True]
     assert shown[0]["transcript"] == "words 0"
 

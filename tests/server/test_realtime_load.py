@@ -1,0 +1,189 @@
+"""Calls beside a call that sends more than it should: what order their work is done in."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.websockets import WebSocketState
+
+from sensorium.engine.fake import FakeConversation, FakeEngine
+from sensorium.messages import Message
+from sensorium.server.config import ServerConfig
+from sensorium.server.conversation import Content, Conversation, Item, from_base64, read_item
+from sensorium.server.errors import APIError
+from sensorium.server.media import MediaReader
+from sensorium.server.metrics import Metrics
+from sensorium.server.realtime import Call, Threads
+from sensorium.server.realtime_audio import LEAD_MS, PIECE_MS, SPEED, Pace, Playback
+from sensorium.server.realtime_events import ResponseOptions, SessionConfig, UserItem, parsed
+from sensorium.server.realtime_input import Microphone
+from sensorium.server.realtime_thread import Thread
+from sensorium.server.recording import Recording
+from sensorium.server.turns import TurnDetector
+from tests.server.calls import hum, pcm
+
+FLOOD_MS = 20_000
+
+
+class Wire:
+    """A call without a socket, whose microphone is at hand."""
+
+    transcribes = False
+
+    def __init__(self, detecting: ThreadPoolExecutor, detection: str | None) -> None:
+        engine = FakeEngine()
+        audio = {"input": {"turn_detection": detection and {"type": detection}}}
+        self.session = SessionConfig.model_validate({"type": "realtime", "audio": audio})
+        self.conversation = Conversation(max_sound_bytes=2**20)
+        self.thread = Thread(engine)
+        self.microphone = Microphone(self, engine, ServerConfig(), detecting)
+
+    async def send(self, type: str, **fields: Any) -> None: ...
+    def head(self) -> list[Message]:
+        return []
+
+    async def interrupt(self, reason: str) -> None: ...
+    async def respond(self, options: ResponseOptions) -> None: ...
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.create_task(work)
+
+
+@pytest.mark.parametrize("detection", ["server_vad", "semantic_vad", None])
+async def test_sound_that_comes_all_at_once_lets_other_calls_have_their_turn(
+    detection: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    """The detector's thread, or the engine of a turn that is listened to, gets a piece of it at once."""
+    work: list[tuple[object, int]] = []
+    begun, loop = asyncio.Event(), asyncio.get_running_loop()
+    one, name = (TurnDetector, "push") if detection else (FakeConversation, "push")
+    push: Any = getattr(one, name)
+
+    def logged(self: object, waveform: np.ndarray, *more: Any) -> Any:
+        work.append((self, len(waveform)))
+        loop.call_soon_threadsafe(begun.set)
+        return push(self, waveform, *more)
+
+    monkeypatch.setattr(one, name, logged)
+    with ThreadPoolExecutor(1) as detecting:
+        flooding, other = Wire(detecting, detection), Wire(detecting, detection)
+        flood = asyncio.create_task(flooding.microphone.append(pcm(hum(FLOOD_MS))))
+        await begun.wait()
+        flooder, most = work[0][0], 2 * PIECE_MS // 80 + 2  # frames of two pieces
+        for _ in range(5):
+            before = len(work)
+            await other.microphone.append(pcm(hum(200)))
+            assert sum(who is flooder for who, _ in work[before:]) <= (2 if detection else most)
+        assert not flood.done()
+        await flood
+    assert max(size for _, size in work) <= PIECE_MS * 16
+
+
+@asynccontextmanager
+async def turns_of_others() -> AsyncIterator[list[int]]:
+    """How often somebody else on the same loop had a turn."""
+    turns = [0]
+
+    async def count() -> None:
+        while True:
+            turns[0] += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(count())
+    try:
+        yield turns
+    finally:
+        task.cancel()
+
+
+async def test_others_have_their_turn_while_a_long_clip_is_read():
+    with ThreadPoolExecutor(1) as decoders:
+        engine = FakeEngine()
+        part = {"type": "input_audio", "audio": pcm(hum(FLOOD_MS))}
+        new = UserItem.model_validate({"type": "message", "role": "user", "content": [part]})
+        media = MediaReader(ServerConfig(), engine.info, decoders)
+        async with turns_of_others() as turns:
+            item = await read_item(new, media, format="audio/pcm", rate_hz=16_000, param="item")
+        assert turns[0] >= FLOOD_MS // PIECE_MS
+    assert item.sounds[0].duration_ms == pytest.approx(FLOOD_MS, abs=1)
+
+
+async def test_others_have_their_turn_while_a_long_item_is_made_ready_for_retrieval():
+    sound = Recording(hum(FLOOD_MS, rate_hz=16_000), rate_hz=16_000)
+    await sound.pack()
+    item = Item(id="long", role="user", content=[Content(kind="input_audio", sound=sound)])
+    playback = Playback(16_000, watermark_key="", watermark_payload=0)
+    async with turns_of_others() as turns:
+        body = await item.with_sound("audio/pcm", playback)
+        assert turns[0] > 0
+    assert len(base64.b64decode(body["content"][0]["audio"])) == pytest.approx(FLOOD_MS * 48, abs=100)
+
+
+@pytest.mark.parametrize("at", [0, 2**20 - 4, 2**20, 2**21])
+async def test_base64_is_the_same_in_pieces_and_refused_as_a_whole(at: int):
+    data = np.random.default_rng(0).bytes(3 * 2**19 + 1)
+    text = base64.b64encode(data).decode()
+    assert await from_base64(text, "audio") == data
+    for wrong in ("QQ==", "!AAA", "é___"):
+        with pytest.raises(APIError):
+            await from_base64(text[:at] + wrong + text[at:], "audio")
+
+
+def test_a_call_is_taken_in_at_most_so_much_faster_than_it_is_said():
+    pace, now_s = Pace(100.0), 100.0
+    for _ in range(LEAD_MS // 500):
+        assert pace.wait_s(500, now_s) == 0.0
+    for _ in range(10):
+        now_s += (wait_s := pace.wait_s(500, now_s))
+        assert wait_s == pytest.approx(0.5 / SPEED)
+    for _ in range(200):  # and in real time nothing ever waits
+        now_s += 0.1
+        assert pace.wait_s(100, now_s) == 0.0
+    assert pace.wait_s(LEAD_MS, now_s + LEAD_MS) == 0.0  # long after
+
+
+class Flood:
+    """A socket whose client has sent all its events already."""
+
+    application_state = WebSocketState.CONNECTED
+
+    def __init__(self, *events: str) -> None:
+        self.told: list[str] = []
+        self._events = deque(events)
+
+    async def receive(self) -> dict[str, Any]:
+        if not self._events:
+            return {"type": "websocket.disconnect"}
+        return {"type": "websocket.receive", "text": self._events.popleft()}
+
+    async def send_text(self, text: str) -> None:
+        self.told.append(json.loads(text)["type"])
+
+
+def call_over(socket: Any, engine: FakeEngine | None = None) -> Call:
+    nothing: Any = None
+    engine, config = engine or FakeEngine(), ServerConfig()
+    return Call(socket, engine, config, Metrics(), Threads(nothing, nothing), nothing, nothing, model="gpt-realtime")
+
+
+@pytest.mark.parametrize("event", ["{}", '{"type": "input_audio_buffer.clear"}'])
+async def test_others_have_their_turn_between_small_events(event: str):
+    socket = Flood(*[event] * 100)
+    async with turns_of_others() as turns:
+        await call_over(socket).run()
+    assert len(socket.told) == 101  # and the session's beginning
+    assert turns[0] >= 100
+
+
+def test_an_event_of_too_many_values_is_not_even_parsed():
+    with pytest.raises(APIError, match="at most 100000 values"):
+        parsed('{"x": [' + "[]," * 2**19 + "[]]}")
+    assert parsed(json.dumps({"audio": "A" * 2**22})) == {"audio": "A" * 2**22}
