@@ -60,6 +60,12 @@ def context_exceeded(why: str, param: str = "messages") -> APIError:
     return invalid(f"The prompt is too long: {why}.", param, "context_length_exceeded")
 
 
+def inside(field: str, error: APIError) -> APIError:
+    """The same of a field of `field`."""
+    error.param = f"{field}.{error.param}" if error.param else field
+    return error
+
+
 def too_slow() -> APIError:
     headers = {"x-should-retry": "false"}  # it would take as long again
     return APIError("The answer took too long.", status=503, type="server_error", headers=headers)

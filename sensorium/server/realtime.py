@@ -2,7 +2,7 @@
 
 One `Call` per socket. What the client says comes in as events, one after another; an answer is a task of its own, so
 that the client can go on speaking, and cut in. Nothing that a client sends ends the call: an event that cannot be
-obeyed is answered by an `error` event and has no effect.
+obeyed is answered by an `error` event and has no effect. A mistake of ours ends it, and no other.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from sensorium.server.conversation import (
     read_item,
     read_prompt,
 )
-from sensorium.server.errors import APIError, from_validation, internal, invalid
+from sensorium.server.errors import APIError, from_validation, inside, internal, invalid
 from sensorium.server.logs import describe
 from sensorium.server.media import MediaReader
 from sensorium.server.metering import Charge, Meter
@@ -69,6 +69,7 @@ from sensorium.server.realtime_events import (
 from sensorium.server.realtime_input import Microphone
 from sensorium.server.realtime_reply import CancelReason, Reply, chosen_limit
 from sensorium.server.realtime_session import check_response, check_session, chosen_speed, chosen_voice, session_body
+from sensorium.server.realtime_tasks import Tasks
 from sensorium.server.realtime_thread import KEPT_SHARE, Thread
 from sensorium.server.realtime_tools import Calls
 
@@ -120,7 +121,7 @@ class Call:
         self.thread = Thread(engine)
         self._sending = asyncio.Lock()
         self._replies: dict[str, Reply] = {}  # under way, by id
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._microphone = Microphone(self, engine, config, threads.listening)
         self._has_spoken = False
 
@@ -131,6 +132,7 @@ class Call:
         self._microphone = Microphone(self, self._engine, self._config, self._threads.listening)
 
     async def run(self) -> None:
+        self._tasks.begin()
         await self.send("session.created", session=self._session_body())
         if self._beta and not self.transcribes:
             conversation = {"id": self.conversation.id, "object": "realtime.conversation"}
@@ -145,11 +147,15 @@ class Call:
             await self._socket.close(1001)
         except WebSocketDisconnect:
             pass
+        except asyncio.CancelledError:
+            if not self._tasks.is_broken:
+                raise
+            with suppress(WebSocketDisconnect, TimeoutError):
+                await self._give_up(None)
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._tasks.close()
             await self.thread.close()
+            del self._microphone  # which knows the call: now both are freed, with all that they hold
 
     async def send(self, type: str, **fields: Any) -> None:
         """One server event. Waits while the client is slow to read, and gives it up after a while."""
@@ -165,6 +171,10 @@ class Call:
     async def _refuse(self, error: APIError, event_id: str | None = None) -> None:
         envelope = error.envelope()["error"]
         await self.send("error", error={**envelope, "event_id": event_id})
+
+    async def _give_up(self, event_id: str | None) -> None:
+        await self._refuse(internal(), event_id)
+        await self._socket.close(1011)
 
     # --- what the client says
 
@@ -187,7 +197,8 @@ class Call:
             raise
         except Exception as error:
             log.error("realtime event failed", **describe(error))
-            await self._refuse(internal(), event_id)
+            await self._give_up(event_id)
+            raise WebSocketDisconnect from None
 
     async def _obey(self, event: ClientEvent) -> None:
         match event:
@@ -224,7 +235,7 @@ class Call:
         try:
             session = self.session.updated(change)
         except ValidationError as error:
-            raise _inside("session", from_validation(error)) from None
+            raise inside("session", from_validation(error)) from None
         check_session(session, self._engine.info, self._config)
         voice = session.audio.output.voice
         if self._has_spoken and voice != self.session.audio.output.voice:
@@ -482,12 +493,4 @@ class Call:
         self._microphone.loudspeaker.stop()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-
-def _inside(field: str, error: APIError) -> APIError:
-    error.param = f"{field}.{error.param}" if error.param else field
-    return error
+        return self._tasks.spawn(work)

@@ -97,23 +97,23 @@ class Microphone:
         if len(audio) * 3 // 4 > MAX_APPEND_BYTES:
             raise invalid(f"At most {MAX_APPEND_BYTES} bytes may be appended at once.", "audio", "audio_too_large")
         data = await from_base64(audio, "audio")
-        refusals: list[APIError | None] = []
+        refusals: list[APIError] = []
         for piece in pieces(data, self._buffer.format):
             heard = self._buffer.push(piece)
             await asyncio.sleep(self._pace.wait_s(1000 * len(heard) / self._rate_hz, monotonic()))
             if self._buffer.duration_ms > 1000 * self._config.max_audio_s:
                 await self.clear()
                 raise invalid("The input audio buffer was full, and has been cleared.", "audio", "audio_too_large")
-            refusals.append(await self._take(heard))
-        if refusal := next(filter(None, refusals), None):
-            raise refusal
+            refusals += await self._take(heard)
+        if refusals:
+            raise refusals.pop(0)
 
-    async def _take(self, heard: np.ndarray) -> APIError | None:
+    async def _take(self, heard: np.ndarray) -> list[APIError]:
         """What came is followed where it leads to. Returns what of that was refused."""
         if self._buffer.turns is None:
             await self._follow()
-            return None
-        refusal: APIError | None = None
+            return []
+        refusals: list[APIError] = []
         for event in await self._detect(self._buffer.turns, heard):
             try:
                 if isinstance(event, SpeechStarted):
@@ -121,7 +121,7 @@ class Microphone:
                 else:
                     await self._speech_stopped(event)
             except APIError as error:  # the turns after it are turns all the same
-                refusal = refusal or error
+                refusals.append(error.with_traceback(None))  # which would hold on to the call
         if self._buffer.turns.speaking:
             await self._follow()
             if self._is_over():
@@ -130,7 +130,7 @@ class Microphone:
                 await self._draft()
         else:
             await self._look_at_the_clock()
-        return refusal
+        return refusals
 
     async def _detect(self, turns: TurnDetector, heard: np.ndarray) -> list[TurnEvent]:
         """In a thread what may take milliseconds; less is done sooner than a thread wakes."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
+import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,8 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 from starlette.websockets import WebSocketState
+from websockets.exceptions import ConnectionClosed
 
 from sensorium.engine.fake import FakeConversation, FakeEngine
+from sensorium.engine.request import Event
 from sensorium.messages import Message
 from sensorium.server.config import ServerConfig
 from sensorium.server.conversation import Content, Conversation, Item, from_base64, read_item
@@ -29,7 +33,9 @@ from sensorium.server.realtime_input import Microphone
 from sensorium.server.realtime_thread import Thread
 from sensorium.server.recording import Recording
 from sensorium.server.turns import TurnDetector
-from tests.server.calls import hum, pcm
+from tests.server.calls import Phone, hum, pcm, phone
+from tests.server.live import live
+from tests.server.test_turns import spoken
 
 FLOOD_MS = 20_000
 
@@ -187,3 +193,114 @@ def test_an_event_of_too_many_values_is_not_even_parsed():
     with pytest.raises(APIError, match="at most 100000 values"):
         parsed('{"x": [' + "[]," * 2**19 + "[]]}")
     assert parsed(json.dumps({"audio": "A" * 2**22})) == {"audio": "A" * 2**22}
+
+
+# --- a mistake of ours
+
+
+class Clumsy(FakeConversation):
+    """Fails where the text that it reads says so, in a way that nobody has thought of."""
+
+    async def read(self, messages: Sequence[Message]) -> list[Event]:
+        if any("break" in message.text for message in messages):
+            raise RuntimeError("secret")
+        return await super().read(messages)
+
+
+class ClumsyEngine(FakeEngine):
+    def converse(self) -> FakeConversation:
+        return Clumsy(self)
+
+
+def ended_by_a_mistake(call: Phone) -> None:
+    """It says so, and no more than that."""
+    told = call.until("error")[-1]["error"]
+    assert told["type"] == "server_error"
+    assert "secret" not in json.dumps(told)
+    with pytest.raises(ConnectionClosed) as closed:
+        call.next()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1011
+
+
+def test_a_mistake_in_an_event_or_beside_it_ends_that_call_and_no_other(monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    async def broken_beside(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    with live() as server, phone(server) as other:
+        for name, mistake in (("find", broken), ("pack", broken_beside)):
+            with monkeypatch.context() as patch, phone(server) as call:
+                patch.setattr(Conversation, name, mistake)
+                if name == "find":
+                    call.say("conversation.item.retrieve", item_id="x", event_id="mine")
+                else:
+                    call.say("input_audio_buffer.append", audio=pcm(hum(400)))
+                    call.say("input_audio_buffer.commit")
+                ended_by_a_mistake(call)
+            other.user("still there")
+            other.say("response.create")
+            assert other.until("rate_limits.updated")[-2]["response"]["status"] == "completed"
+
+
+def test_an_engine_that_fails_in_one_call_answers_the_other():
+    with live(ClumsyEngine()) as server, phone(server) as call, phone(server) as other:
+        call.user("break")
+        for phone_, status in ((call, "failed"), (other, "completed"), (call, "failed")):
+            phone_.say("response.create")
+            done = phone_.until("rate_limits.updated")[-2]["response"]
+            assert done["status"] == status
+            assert "secret" not in json.dumps(done)
+
+
+async def test_a_refusal_within_a_turn_does_not_hold_on_to_its_call(monkeypatch: pytest.MonkeyPatch):
+    async def refuse(*_: object) -> None:
+        raise APIError("not now")
+
+    monkeypatch.setattr(Wire, "respond", refuse)
+    gc.collect()
+    gc.disable()
+    try:
+        with ThreadPoolExecutor(1) as detecting:
+            wire = Wire(detecting, "server_vad")
+            held = weakref.ref(wire.microphone)
+            try:
+                await wire.microphone.append(pcm(spoken()))
+                raise AssertionError("nothing was refused")
+            except APIError:
+                pass
+            await asyncio.sleep(0)
+            del wire.microphone
+            assert held() is None
+    finally:
+        gc.enable()
+
+
+async def test_what_a_call_held_goes_when_it_ends_without_the_garbage_collector():
+    said = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}
+    turn = {"type": "server_vad", "create_response": True}
+    session = {"type": "realtime", "audio": {"input": {"turn_detection": turn}}}
+    events: list[dict[str, Any]] = [
+        {"type": "conversation.item.create", "item": said},
+        {"type": "input_audio_buffer.append", "audio": pcm(hum(400))},
+        {"type": "input_audio_buffer.append", "audio": "no base64"},
+        {"type": "session.update", "session": {"type": "nothing"}},
+        {"type": "session.update", "session": session},
+        {"type": "input_audio_buffer.commit"},
+        {"type": "input_audio_buffer.commit"},
+    ]
+    gc.collect()
+    gc.disable()
+    try:
+        socket = Flood(*map(json.dumps, events))
+        call = call_over(socket)
+        held = weakref.ref(call)
+        await call.run()
+        await asyncio.sleep(0)
+        assert socket.told.count("error") == 3
+        del call
+        assert held() is None
+    finally:
+        gc.enable()
