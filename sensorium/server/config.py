@@ -142,6 +142,7 @@ class ServerConfig:
     max_call_replies: int = 4  # answers under way in one call, those outside its conversation included
     call_s: float = 3600.0
     max_call_sound_bytes: int = 64 * _MIB  # of a call's items, as FLAC: the sound of the oldest goes first
+    max_call_bytes: int = 64 * _MIB  # of a call's items without their sound: the oldest pictures go first
     max_event_bytes: int = 24 * _MIB  # one client event: 15 MiB of sound in base64, and some room
 
     content_credentials: bool = True  # pictures say, signed, that they were made here (C2PA)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,6 +35,7 @@ from sensorium.server.realtime_events import (
 from sensorium.server.recording import Recording
 
 FRAME_MS = 80  # of an engine's sound, as `Spoken` counts it
+_ITEM_BYTES = 4096  # that an item takes besides what is in it
 _PIECE_CHARS = 2**20  # of base64 are decoded at once: 4 ms
 
 Json: TypeAlias = dict[str, Any]
@@ -84,6 +86,17 @@ class Content:
         self.spoken = [piece for piece in self.spoken if piece.start_ms < end_ms]
 
     @property
+    def num_picture_bytes(self) -> int:
+        pictures = (
+            self.image.frames if isinstance(self.image, Video) else [self.image] if self.image is not None else []
+        )
+        return sum(picture.pixels.nbytes for picture in pictures) + sys.getsizeof(self.image_url)
+
+    def drop_picture(self) -> None:
+        """Nobody sees it any more, but that there was one is still known."""
+        self.image, self.image_url = None, ""
+
+    @property
     def is_heard(self) -> bool:
         """Whether an engine is given sound."""
         return self.sound is not None and not self.sound.is_gone
@@ -115,6 +128,14 @@ class Item:
     def key(self) -> tuple[str, int]:
         """What an engine has read is still so for as long as this is."""
         return self.id, self.revision
+
+    @property
+    def num_bytes(self) -> int:
+        """That it takes, without its sound."""
+        texts = [part.text for part in self.content] + [self.call_output]
+        texts += [self.call.name, self.call.arguments] if self.call is not None else []
+        pictures = sum(part.num_picture_bytes for part in self.content)
+        return _ITEM_BYTES + pictures + sum(sys.getsizeof(text) for text in texts if text is not None)
 
     def wire(self) -> Json:
         head: Json = {"id": self.id, "object": "realtime.item"}
@@ -182,7 +203,9 @@ class Item:
         parts: list[Part] = []
         for is_filmed, run in groupby(self.content, key=lambda part: part.time_ms is not None):
             told = list(run)
-            parts += [_filmed(told)] if is_filmed else [self._part(part, sounds) for part in told]
+            seen = [part for part in told if part.kind != "input_image" or part.image is not None]
+            if seen:
+                parts += [_filmed(seen)] if is_filmed else [self._part(part, sounds) for part in seen]
         return Message(role=self.role, parts=tuple(parts))
 
     def _part(self, part: Content, sounds: Sounds) -> Part:
@@ -234,9 +257,11 @@ class Transcripts:
 class Conversation:
     """Items by id, in order."""
 
-    def __init__(self, *, max_sound_bytes: int) -> None:
+    def __init__(self, *, max_sound_bytes: int, max_bytes: int) -> None:
+        """`max_bytes` of the items without their sound."""
         self.id = new_id("conv")
         self._max_sound_bytes = max_sound_bytes
+        self._max_bytes = max_bytes
         self._items: list[Item] = []
 
     def __iter__(self) -> Iterator[Item]:
@@ -280,6 +305,20 @@ class Conversation:
 
     def remove(self, item: Item) -> None:
         self._items.remove(item)
+
+    def make_room(self, item: Item) -> None:
+        """For an item of the client's, which is not added yet: the oldest pictures go. Raises APIError if they all do
+        not make enough."""
+        pictures = [part for known in self._items for part in known.content if part.image is not None]
+        excess = sum(known.num_bytes for known in self._items) + item.num_bytes - self._max_bytes
+        if excess > sum(part.num_picture_bytes for part in pictures):
+            message = f"The items of the call would hold more than {self._max_bytes} bytes: delete some of them."
+            raise invalid(message, "item", "conversation_too_large")
+        for part in pictures:
+            if excess <= 0:
+                return
+            excess -= part.num_picture_bytes
+            part.drop_picture()
 
     async def pack(self, items: Sequence[Item]) -> None:
         """The sound of complete items takes less room from now on. If it is too much all the same, that of the oldest

@@ -117,7 +117,7 @@ class Call:
         self._expires_at = int(time.time() + config.call_s)  # a whole number, by the contract
         self.session = SessionConfig(type="realtime")
         self.transcribes = False  # only: nothing is answered
-        self.conversation = Conversation(max_sound_bytes=config.max_call_sound_bytes)
+        self.conversation = Conversation(max_sound_bytes=config.max_call_sound_bytes, max_bytes=config.max_call_bytes)
         self.thread = Thread(engine)
         self._sending = asyncio.Lock()
         self._replies: dict[str, Reply] = {}  # under way, by id
@@ -260,6 +260,7 @@ class Call:
     async def _create_item(self, event: ItemCreate) -> None:
         media, format = self._media(), self.session.audio.input.format.type
         item = await read_item(event.item, media, format=format, rate_hz=self._rate_hz, param="item")
+        self.conversation.make_room(item)
         before = self.conversation.add(item, after=event.previous_item_id)
         await self._tell_item(item, before)
         await self.conversation.pack([item])

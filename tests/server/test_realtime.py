@@ -290,6 +290,14 @@ def test_room_for_the_next_turn_is_made_while_the_user_listens():
             assert num_kept in kept, truncation
 
 
+def test_items_that_would_take_too_much_memory_are_refused():
+    with live(max_call_bytes=50_000) as server, phone(server) as call:
+        call.user("a" * 30_000)
+        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "a" * 30_000}]}
+        assert call.refused("conversation.item.create", item=item) == ("item", "conversation_too_large")
+        call.user("still there")
+
+
 def test_an_engine_that_fails_fails_one_answer():
     with live(FakeEngine(error_after=2)) as server, phone(server) as call:
         server.engine.error = RuntimeError("secret")

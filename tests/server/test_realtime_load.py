@@ -49,7 +49,7 @@ class Wire:
         engine = FakeEngine()
         audio = {"input": {"turn_detection": detection and {"type": detection}}}
         self.session = SessionConfig.model_validate({"type": "realtime", "audio": audio})
-        self.conversation = Conversation(max_sound_bytes=2**20)
+        self.conversation = Conversation(max_sound_bytes=2**20, max_bytes=2**30)
         self.thread = Thread(engine)
         self.microphone = Microphone(self, engine, ServerConfig(), detecting)
 

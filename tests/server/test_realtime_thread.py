@@ -117,7 +117,7 @@ async def heard_turn(thread: Thread, name: str, frames: int, drafts: Sequence[in
 async def test_the_engine_has_read_what_the_items_are_now(seed: int):
     rng = np.random.default_rng(seed)
     engine = WatchedEngine()
-    thread, conversation, instructions = Thread(engine), Conversation(max_sound_bytes=2**30), ""
+    thread, conversation, instructions = Thread(engine), Conversation(max_sound_bytes=2**30, max_bytes=2**30), ""
     for step in range(25):
         items = list(conversation)
         spoken = [item for item in items if item.role == "assistant"]
@@ -159,7 +159,7 @@ async def test_the_engine_has_read_what_the_items_are_now(seed: int):
 
 async def test_nothing_is_read_twice():
     engine = WatchedEngine()
-    thread, conversation = Thread(engine), Conversation(max_sound_bytes=2**30)
+    thread, conversation = Thread(engine), Conversation(max_sound_bytes=2**30, max_bytes=2**30)
     conversation.add(said("one"))
     for count in range(2, 8):
         await thread.catch_up(head("be kind"), list(conversation))

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensorium.messages import Audio, Text
+from sensorium.messages import Audio, Image, Text, Video
 from sensorium.server.conversation import Content, Conversation, Item, load_sounds
+from sensorium.server.errors import APIError
 from sensorium.server.realtime_audio import Playback
 from sensorium.server.recording import Recording
 from tests.server.calls import hum
@@ -91,7 +92,7 @@ async def test_a_piece_takes_as_long_as_it_is():
 
 
 async def test_the_sound_of_the_oldest_items_goes_first():
-    conversation = Conversation(max_sound_bytes=20_000)
+    conversation = Conversation(max_sound_bytes=20_000, max_bytes=2**30)
     items = []
     for number in range(5):
         noise = np.random.default_rng(number).uniform(-1, 1, 4000).astype(np.float32)  # 8 kB, packed or not
@@ -121,9 +122,63 @@ def test_what_was_heard_of_an_answer_is_known_without_its_sound(is_gone: bool):
 
 
 async def test_the_newest_sound_always_stays():
-    conversation = Conversation(max_sound_bytes=1)
+    conversation = Conversation(max_sound_bytes=1, max_bytes=2**30)
     for id in ("a", "b"):
         sound = Recording(tone(500), rate_hz=RATE_HZ)
         conversation.add(Item(id=id, role="user", content=[Content(kind="input_audio", sound=sound)]))
         await conversation.pack([conversation.find(id)])
     assert [item.sounds[0].is_gone for item in conversation] == [True, False]
+
+
+# --- pictures and texts
+
+
+def told(id: str, *content: Content) -> Item:
+    return Item(id=id, role="user", content=list(content))
+
+
+def seen(*, time_ms: float | None = None) -> Content:
+    pixels = np.zeros((100, 100, 3), np.uint8)
+    return Content(
+        kind="input_image", text=None, image=Image(pixels=pixels), image_url="data:" + "A" * 10_000, time_ms=time_ms
+    )
+
+
+def test_the_oldest_pictures_go_first_and_then_items_are_refused():
+    conversation = Conversation(max_sound_bytes=1, max_bytes=150_000)
+    for number in range(4):  # of 44 kB each: three fit
+        item = told(f"item_{number}", Content(kind="input_text", text="look"), seen())
+        conversation.make_room(item)
+        conversation.add(item)
+    assert [item.content[1].image is None for item in conversation] == [True, False, False, False]
+    assert [part["type"] for part in conversation.find("item_0").wire()["content"]] == ["input_text", "input_image"]
+    assert conversation.find("item_0").message({}).parts == (Text(text="look"),)
+    with pytest.raises(APIError) as refused:
+        conversation.make_room(told("long", Content(kind="input_text", text="a" * 140_000)))
+    assert (refused.value.param, refused.value.code) == ("item", "conversation_too_large")
+    assert [item.content[1].image is None for item in conversation] == [True, False, False, False]  # not in vain
+    conversation.make_room(told("shorter", Content(kind="input_text", text="a" * 60_000)))
+    assert [item.content[1].image is None for item in conversation] == [True, True, True, False]
+
+
+def test_many_small_items_are_bounded_too():
+    conversation = Conversation(max_sound_bytes=1, max_bytes=100_000)
+    for number in range(20):
+        item = told(f"item_{number}", Content(kind="input_text", text=""))
+        conversation.make_room(item)
+        conversation.add(item)
+    for number in range(10):
+        conversation.add(told(f"more_{number}", Content(kind="input_text", text="")))
+    with pytest.raises(APIError, match="delete some"):
+        conversation.make_room(told("last", Content(kind="input_text", text="")))
+
+
+def test_a_film_whose_first_frames_went_is_the_rest_of_it():
+    item = told("film", *(seen(time_ms=100.0 * number) for number in range(3)))
+    item.content[0].drop_picture()
+    [film] = item.message({}).parts
+    assert isinstance(film, Video)
+    assert film.times_ms == (0.0, 100.0)
+    for part in item.content:
+        part.drop_picture()
+    assert item.message({}).parts == ()
