@@ -253,7 +253,8 @@ class Microphone:
         self._buffer.item_id = new_id("item")
         self._buffer.forget_before(event.at_ms)
         self._buffer.again()  # what was heard behind the end of another turn is not in it
-        fields = {"audio_start_ms": event.at_ms, "item_id": self._buffer.item_id}
+        # what another turn took, padding does not reach back into
+        fields = {"audio_start_ms": self._buffer.start_ms, "item_id": self._buffer.item_id}
         await self._line.send("input_audio_buffer.speech_started", **fields)
         if detection.interrupt_response:
             await self._line.interrupt("turn_detected")

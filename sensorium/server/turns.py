@@ -29,7 +29,7 @@ _ONSET_WINDOWS = 2  # so many in a row must hold speech: a click is no turn
 _DOUBTFUL_WINDOWS = 4  # so many, where they could be the beginning of an echo
 _WINDOW_MS = 1000 * WINDOW // RATE_HZ
 _WAITS_MS = {"low": 8_000, "medium": 4_000, "auto": 4_000, "high": 2_000}  # the contract's: at most, of semantic turns
-_RELEASE = 0.15  # a turn goes on until the probability falls this far below the threshold
+_RELEASE = 0.15  # a turn goes on until the probability falls this far below the threshold, or to half of that
 _HIDDEN_WINDOWS = 8  # of speech that was taken for echo at first, how much may be the user's all the same
 
 
@@ -91,6 +91,7 @@ class TurnDetector:
         if isinstance(config, SemanticVad):  # the same, but for who ends a turn: silence does so only after long
             config = ServerVad(type="server_vad", silence_duration_ms=_WAITS_MS[config.eagerness])
         self._config = config
+        self._release = max(config.threshold - _RELEASE, config.threshold / 2)
         self._activity = VoiceActivity()
         self._start_ms = start_ms  # of the clock
         self._num_windows = 0
@@ -111,7 +112,7 @@ class TurnDetector:
             self._num_windows += 1
             onset_windows = _ONSET_WINDOWS
             end = len(heard) - rest - left * WINDOW  # of the window
-            if played is not None and probability >= self._config.threshold - _RELEASE:
+            if played is not None and probability >= self._release:
                 until = len(played) - (len(heard) - end)
                 reference = played[until - PLAYED : until]
                 if has_just_begun(reference):
@@ -134,7 +135,7 @@ class TurnDetector:
         return [SpeechStarted(max(self._start_ms, begin_ms - self._config.prefix_padding_ms))]
 
     def _silence(self, probability: float) -> list[TurnEvent]:
-        self._run = 0 if probability >= self._config.threshold - _RELEASE else self._run + 1
+        self._run = 0 if probability >= self._release else self._run + 1
         if self._run * _WINDOW_MS < self._config.silence_duration_ms:
             return []
         return [self.stop()]

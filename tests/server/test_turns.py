@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ import soxr
 from sensorium.engine.fake import FRAME_SIZE, SILENCE, FakeConversation, FakeEngine
 from sensorium.messages import Audio
 from sensorium.server import realtime_input
+from sensorium.server.realtime_events import ServerVad
+from sensorium.server.turns import SpeechStarted, SpeechStopped, TurnDetector, TurnEvent
 from tests.server.calls import Phone, hum, pcm, phone, types
 from tests.server.live import Live, eventually, live
 from tests.serving import ROOT
@@ -237,3 +240,68 @@ def test_nobody_is_asked_to_go_on_while_an_answer_is_made(monkeypatch: pytest.Mo
         events = call.until("response.done")
         assert "input_audio_buffer.timeout_triggered" not in types(events)
         assert "error" not in types(events)
+
+
+def detected(**settings: Any) -> list[TurnEvent]:
+    """What `server_vad` makes out in a question that begins at 2000 and ends at 3440 ms."""
+    detector = TurnDetector(ServerVad(type="server_vad", **settings))
+    sound = np.concatenate((np.zeros(16 * 1500, np.float32), soxr.resample(spoken(silence_ms=2000), 24_000, 16_000)))
+    return detector.push(sound)
+
+
+@pytest.mark.parametrize("threshold", [0.01, 0.05, 0.1, 0.3, 0.9])
+def test_a_turn_begins_and_ends_at_any_threshold(threshold: float):
+    events = detected(threshold=threshold, silence_duration_ms=500)
+    assert isinstance(events[0], SpeechStarted)
+    assert isinstance(events[-1], SpeechStopped)
+    assert events[-1].at_ms - 3440 < 1200
+
+
+def test_at_the_ends_of_the_scale_all_is_speech_or_nothing():
+    assert detected(threshold=1.0) == []
+    assert detected(threshold=0.0, prefix_padding_ms=0) == [SpeechStarted(0)]
+
+
+@pytest.mark.parametrize(("padding_ms", "start_ms"), [(0, 2000), (300, 1700), (1500, 500), (5000, 0)])
+def test_a_turn_begins_so_much_before_its_speech(padding_ms: int, start_ms: int):
+    assert detected(prefix_padding_ms=padding_ms)[0].at_ms == pytest.approx(start_ms, abs=100)
+
+
+def test_padding_does_not_reach_into_the_turn_before(server: Live):
+    detection = {"type": "server_vad", "prefix_padding_ms": 5000, "create_response": False}
+    session = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}
+    with phone(server, session=session) as call:
+        stream(call, np.concatenate((spoken(), spoken())))
+        first, second = call.until("conversation.item.done"), call.until("conversation.item.done")
+    assert first[0]["audio_start_ms"] == 0
+    assert second[0]["audio_start_ms"] == pytest.approx(first[1]["audio_end_ms"], abs=1)
+
+
+def test_a_turn_may_interrupt_without_being_answered():
+    detection = {"type": "server_vad", "create_response": False}
+    session = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}
+    with live(FakeEngine(delay_ms=150)) as server, phone(server, session=session) as call:
+        call.user("a rather long sentence to repeat, and to be interrupted in")
+        call.say("response.create")
+        call.until("response.output_audio.delta")
+        stream(call, spoken())
+        events = call.until("input_audio_buffer.committed")
+        done = next(event["response"] for event in events if event["type"] == "response.done")
+        assert (done["status"], done["status_details"]["reason"]) == ("cancelled", "turn_detected")
+        call.until("conversation.item.done")
+        call.user("nothing was begun before this")
+
+
+def test_a_turn_that_neither_interrupts_nor_is_answered_is_told_all_the_same(server: Live):
+    detection = {"type": "server_vad", "create_response": False, "interrupt_response": False}
+    session = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}
+    with phone(server, session=session) as call:
+        stream(call, spoken())
+        assert types(call.until("conversation.item.done")) == [
+            "input_audio_buffer.speech_started",
+            "input_audio_buffer.speech_stopped",
+            "input_audio_buffer.committed",
+            "conversation.item.added",
+            "conversation.item.done",
+        ]
+        call.user("nothing was begun before this")
