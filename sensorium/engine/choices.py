@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from typing import TypeVar
 
-from sensorium.engine.request import Event
+T = TypeVar("T")
 
 
-async def merged(answers: Sequence[AsyncGenerator[Event, None]]) -> AsyncGenerator[tuple[int, Event], None]:
+async def merged(answers: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[tuple[int, T], None]:
     """The events of all answers, each with the number of its answer. Closing this closes them all; so does an error of
     one of them, which is raised."""
     waiting = {asyncio.ensure_future(anext(answer)): index for index, answer in enumerate(answers)}

@@ -128,6 +128,9 @@ class OmniEngine:
     async def count(self, messages: Sequence[Message]) -> int:
         return num_positions(await self._on_media_thread(self._blank_pieces, tuple(messages)))
 
+    def text_of(self, tokens: Sequence[int]) -> str:
+        return self._release.text.decode(tokens)
+
     async def embed(self, texts: Sequence[str | Sequence[int]]) -> list[Embedding]:
         tokens = await self._on_media_thread(self._text_tokens, texts)
         found: list[Embedding] = []

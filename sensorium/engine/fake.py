@@ -140,6 +140,9 @@ class FakeEngine:
     async def count(self, messages: Sequence[Message]) -> int:
         return _count_input(messages).input_tokens
 
+    def text_of(self, tokens: Sequence[int]) -> str:
+        return bytes(tokens).decode(errors="replace")
+
     async def embed(self, texts: Sequence[str | Sequence[int]]) -> list[Embedding]:
         """Texts that share words are near each other; a token of its own is a word too."""
         words = [text.split() if isinstance(text, str) else [str(token) for token in text] for text in texts]

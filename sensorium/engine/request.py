@@ -361,6 +361,10 @@ class LiveEngine(Engine, Protocol):
         """Positions that messages take as a prompt, at the least: what is written down of media comes on top."""
         ...
 
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """What text tokens spell."""
+        ...
+
     async def embed(self, texts: Sequence[str | Sequence[int]]) -> list[Embedding]:
         """What each text, or list of text tokens, means to the network. Raises TextTooLong before any work."""
         ...

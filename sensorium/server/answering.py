@@ -116,6 +116,9 @@ class Answering:
         """Tokens that messages take as a prompt, at the least."""
         return await self._engine.count(messages)
 
+    def text_of(self, tokens: Sequence[int]) -> str:
+        return self._engine.text_of(tokens)
+
     async def answer(self, question: Question, params: SamplingParams) -> AsyncGenerator[Event, None]:
         """The engine's events, the last one an End. Raises APIError as `answers` does."""
         async with aclosing(self.answers(question, (params,))) as events:

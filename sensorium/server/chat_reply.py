@@ -299,12 +299,15 @@ def logprobs_body(tokens: Sequence[TokenLogprob]) -> Json:
 
 
 def _logprob_body(token: TokenLogprob) -> Json:
+    return {"token": spelled(token), "logprob": token.logprob, "bytes": list(token.bytes)}
+
+
+def spelled(token: TokenLogprob) -> str:
     """A token that is no whole text of its own is spelled as OpenAI spells it, `bytes:\\xf0\\x9f`."""
     try:
-        text = token.bytes.decode()
+        return token.bytes.decode()
     except UnicodeDecodeError:
-        text = "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.bytes)
-    return {"token": text, "logprob": token.logprob, "bytes": list(token.bytes)}
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.bytes)
 
 
 def usage_body(usages: Sequence[Usage], *, gpt_4o_image_tokens: int = 0) -> Json:

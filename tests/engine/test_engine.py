@@ -82,6 +82,10 @@ def end_of(events: list[Event]) -> End:
     return end
 
 
+async def test_tokens_spell_their_text(engine: OmniEngine, release: Release):
+    assert engine.text_of(release.text.encode("two plus é")) == "two plus é"
+
+
 async def test_a_written_answer(engine: OmniEngine, opens_with):
     opens_with(vocab.WRITE)
     events = await answer(engine, user("what is two"), WARM)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from openai.types import Completion
 from pydantic import TypeAdapter
 
+from sensorium.engine.fake import FakeEngine
+from sensorium.engine.request import End, Event, ImageDelta, TextDelta, TokenLogprob, Usage
 from tests.server.live import Live, envelope, live
 
 ADAPTER = TypeAdapter(Completion)
@@ -68,6 +72,87 @@ def test_a_stream_says_the_same(server: Live, echo: bool):
     assert "usage" not in complete(server, stream=True)[0]
 
 
+def test_prompts_may_be_tokens(server: Live):
+    tokens = list(b"hi")
+    assert texts(complete(server, tokens)) == ['You said "hi".']
+    assert texts(complete(server, [tokens, "a", [98]], echo=True)) == [
+        'hiYou said "hi".',
+        'aYou said "a".',
+        'bYou said "b".',
+    ]
+
+
+def test_prompts_are_answered_side_by_side():
+    with live(FakeEngine(delay_ms=20)) as slow:
+        chunks = complete(slow, ["a b c d", "e f g h"], stream=True)
+    order = [chunk["choices"][0]["index"] for chunk in chunks]
+    assert order.index(1) < len(order) - 1 - order[::-1].index(0), "the second begins before the first is over"
+
+
+def test_log_probabilities_in_the_old_form(server: Live):
+    client = server.official()
+    (choice,) = client.completions.create(model="gpt-4o", prompt="hi", logprobs=2).choices
+    scored = choice.logprobs
+    assert scored is not None
+    assert scored.tokens == ["You", " said", ' "hi".']
+    assert scored.text_offset == [0, 3, 8]
+    assert scored.token_logprobs == [0.0, 0.0, 0.0]
+    assert scored.top_logprobs == [{token: 0.0} for token in scored.tokens]
+    pieces = list(client.completions.create(model="gpt-4o", prompt="hi", logprobs=0, stream=True))
+    told = [piece.choices[0].logprobs for piece in pieces]
+    assert [token for one in told if one for token in one.tokens or ()] == scored.tokens
+    assert [start for one in told if one for start in one.text_offset or ()] == scored.text_offset
+
+
+def test_log_probabilities_are_where_their_text_is():
+    class Scored(FakeEngine):
+        def _answer(self, messages: Any, params: Any) -> Iterator[Event]:
+            halves = [TokenLogprob("ä".encode()[:1], -1.0), TokenLogprob("ä".encode()[1:], -2.0)]
+            yield TextDelta(text="ä", logprobs=tuple(halves))
+            yield ImageDelta(pixels=np.zeros((8, 8, 3), np.uint8), final=True)
+            likely = TokenLogprob(b"c", -0.5)
+            yield TextDelta(text="b", logprobs=(TokenLogprob(b"b", -3.0, (likely,)),))
+            yield End(reason="stop", usage=Usage())
+
+    with live(Scored()) as server:
+        (choice,) = complete(server, "hi", logprobs=1)["choices"]
+    scored = choice["logprobs"]
+    assert scored["tokens"] == ["bytes:\\xc3", "bytes:\\xa4", "b"]
+    assert scored["text_offset"] == [0, 0, len(choice["text"]) - 1]
+    assert scored["top_logprobs"][2] == {"c": -0.5, "b": -3.0}
+
+
+def test_the_likeliest_of_several_is_shown():
+    class Ranked(FakeEngine):
+        def _answer(self, messages: Any, params: Any) -> Iterator[Event]:
+            word = messages[-1].text + str(params.seed)
+            likelihood = {0: -3.0, 1: -0.5, 2: -2.0, 3: -1.0}.get(params.seed, 0.0)
+            yield TextDelta(text=word, logprobs=(TokenLogprob(word.encode(), likelihood),))
+            yield End(reason="stop", usage=Usage(input_text=1, output_text=1))
+
+    with live(Ranked()) as server:
+        body = complete(server, ["a", "b"], best_of=4, n=2, seed=0)
+        assert texts(body) == ["a1", "a3", "b1", "b3"]
+        assert server.engine.requests[-1].params.top_logprobs == 0
+        assert [choice["index"] for choice in body["choices"]] == [0, 1, 2, 3]
+        assert body["choices"][0]["logprobs"] is None
+        assert body["usage"]["completion_tokens"] == 8, "all that were made"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_echo_alone(server: Live, stream: bool):
+    asked = {"prompt": ["a b", "c"], "echo": True, "max_tokens": 0, "stream": stream}
+    before = len(server.engine.requests)
+    body = complete(server, **asked)
+    chunks = body if stream else [body]
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    assert sorted("".join(c["text"] for c in choices if c["index"] == index) for index in (0, 1)) == ["a b", "c"]
+    assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == ["length", "length"]
+    assert len(server.engine.requests) == before, "the network is not asked"
+    if not stream:
+        assert body["usage"] == {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3}
+
+
 def test_settings_reach_the_engine(server: Live):
     complete(server, "hi", stop=["x"], temperature=0.5, top_p=0.9, presence_penalty=1, frequency_penalty=-1, seed=7)
     params = server.engine.requests[-1].params
@@ -84,10 +169,18 @@ def test_a_drawing_is_in_the_text(server: Live):
     [
         ({"prompt": None}, "prompt", "invalid_type"),
         ({"prompt": []}, "prompt", "empty_array"),
-        ({"prompt": [1, 2]}, "prompt[0]", "invalid_type"),
+        ({"prompt": [1, "a"]}, "prompt[1]", "invalid_type"),
+        ({"prompt": [1, 256]}, "prompt", "invalid_value"),
+        ({"prompt": ["a", [256]]}, "prompt[1]", "invalid_value"),
+        ({"prompt": ["a", []]}, "prompt[1]", "empty_array"),
         ({"suffix": "x"}, "suffix", "unsupported_value"),
-        ({"logprobs": 2}, "logprobs", "unsupported_value"),
-        ({"best_of": 2}, "best_of", "unsupported_value"),
+        ({"logprobs": 6}, "logprobs", "integer_above_max_value"),
+        ({"logprobs": 2, "echo": True}, "logprobs", "unsupported_value"),
+        ({"best_of": 2, "n": 3}, "best_of", "invalid_value"),
+        ({"best_of": 2, "stream": True}, "best_of", "invalid_value"),
+        ({"best_of": 9}, "best_of", "integer_above_max_value"),
+        ({"prompt": ["a", "word " * 5000], "stream": True}, "prompt[1]", "context_length_exceeded"),
+        ({"prompt": "word " * 5000, "max_tokens": 0}, "prompt", "context_length_exceeded"),
         ({"n": 9}, "n", "integer_above_max_value"),
         ({"prompt": ["a"] * 9}, "prompt", "integer_above_max_value"),
         ({"stop": ""}, "stop", "invalid_value"),
