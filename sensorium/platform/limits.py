@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from functools import partial
@@ -40,7 +40,7 @@ class Caller(NamedTuple):
 class LimitRule:
     """What each key that it names may use of the models that it names, all of them together. None: as much as it likes.
 
-    Names are ids or patterns such as `gpt-4o*`.
+    Names are ids or patterns such as `gpt-4o*`. A model that has several is meant by any of them.
     """
 
     models: tuple[str, ...] = ("*",)
@@ -70,9 +70,16 @@ class LimitRule:
                 values[name] = value
         return cls(**values)
 
-    def is_for(self, caller: Caller, model: str) -> bool:
-        named = ((self.models, model), (self.projects, caller.project), (self.keys, caller.key))
-        return all(any(fnmatchcase(name, pattern) for pattern in patterns) for patterns, name in named)
+    def is_for(self, caller: Caller, names: Iterable[str]) -> bool:
+        """`names` are all those of one model."""
+        named = ((self.models, names), (self.projects, (caller.project,)), (self.keys, (caller.key,)))
+        return all(any(fnmatchcase(name, each) for each in patterns for name in known) for patterns, known in named)
+
+    def is_about(self, *, calls: bool) -> bool:
+        """Whether it limits calls at once, or else what requests use. One that limits nothing is about both."""
+        values = {rule.name: getattr(self, rule.name) for rule in fields(self) if rule.default is None}
+        limited = {name for name, value in values.items() if value is not None}
+        return not limited or ("sessions" in limited if calls else bool(limited - {"sessions"}))
 
     def per_minute(self, kind: Kind) -> int | None:
         return getattr(self, f"{kind}_per_minute")
@@ -237,23 +244,30 @@ class Reservation:
         return _allowances(self._standing.buckets, self._clock())
 
 
-async def _nothing(caller: Caller, rule: LimitRule) -> int:
+async def _nothing(caller: Caller, models: Sequence[str]) -> int:
     return 0
 
 
 class Limits:
-    """The first rule that is for a caller and a model holds; without one there is no limit."""
+    """The first rule that is for a caller and a model holds, of those about calls and of those about requests; without
+    one there is no limit."""
 
     def __init__(
         self,
         rules: Sequence[LimitRule] = (),
         counters: Counters | None = None,
         *,
-        used_this_month: Callable[[Caller, LimitRule], Awaitable[int]] = _nothing,
+        names: Sequence[str] = (),
+        used_this_month: Callable[[Caller, Sequence[str]], Awaitable[int]] = _nothing,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`used_this_month` is asked for the tokens of a rule that has a quota, when counting begins."""
+        """`names` are all those of the model that is served: by none of them is there a way around its limits.
+
+        `used_this_month` is asked, when the counting of a quota begins, for the tokens that models of these names or
+        patterns have used.
+        """
         self.rules = tuple(rules)
+        self._names = tuple(names)
         self._counters = counters or InMemory(clock)
         self._used_this_month = used_this_month
         self._clock = clock
@@ -261,7 +275,7 @@ class Limits:
     async def reserve(self, caller: Caller, model: str, *, tokens: int, audio_s: float = 0.0) -> Reservation:
         """Takes one request and so much from the caller's allowances, or nothing. Raises LimitReached."""
         amounts: Amounts = {"requests": 1, "tokens": tokens, "audio_s": audio_s}
-        if (rule := self._rule(caller, model)) is None:
+        if (rule := self._rule(caller, model, calls=False)) is None:
             return Reservation(amounts, Standing(buckets={}), self._clock)
         while True:
             has_room, standing = await self._counters.take(rule, caller, amounts)
@@ -269,14 +283,15 @@ class Limits:
                 give_back = partial(self._counters.give_back, rule, caller)
                 return Reservation(amounts, standing, self._clock, give_back)
             if standing.month != month_of(rule):
-                await self._counters.begin_month(rule, caller, await self._used_this_month(caller, rule))
+                used_tokens = await self._used_this_month(caller, (*rule.models, *self._names))
+                await self._counters.begin_month(rule, caller, used_tokens)
                 continue
             # where nothing is to be raised, there is room again by now
             self._refuse(rule, standing, amounts, model)
 
     async def open_session(self, caller: Caller, model: str) -> Callable[[], None]:
         """Counts a call until the function that it returns is called. Raises LimitReached."""
-        rule = self._rule(caller, model)
+        rule = self._rule(caller, model, calls=True)
         if rule is None or rule.sessions is None:
             return lambda: None
         if (close := await self._counters.open_session(rule, caller)) is None:
@@ -287,8 +302,10 @@ class Limits:
     async def close(self) -> None:
         await self._counters.close()
 
-    def _rule(self, caller: Caller, model: str) -> LimitRule | None:
-        return next((rule for rule in self.rules if rule.is_for(caller, model)), None)
+    def _rule(self, caller: Caller, model: str, *, calls: bool) -> LimitRule | None:
+        names = self._names if model in self._names else (model,)
+        fitting = (rule for rule in self.rules if rule.is_about(calls=calls) and rule.is_for(caller, names))
+        return next(fitting, None)
 
     def _refuse(self, rule: LimitRule, standing: Standing, amounts: Amounts, model: str) -> None:
         now_s = self._clock()

@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sensorium.engine.request import Usage
 from sensorium.platform.database import Database
-from sensorium.platform.limits import Caller, LimitRule, this_month
+from sensorium.platform.limits import Caller, this_month
 from sensorium.platform.tables import usage
 
 _KEY = ("kind", "project", "api_key", "model", "size", "source", "batch")
@@ -169,10 +169,10 @@ class UsageLog:
         rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
         return [_sum(row, group_by) for row in rows]
 
-    async def used_this_month(self, caller: Caller, rule: LimitRule) -> int:
-        """Tokens of a caller, of the models that a rule is for."""
+    async def used_this_month(self, caller: Caller, models: Sequence[str]) -> int:
+        """Tokens of a caller, of the models that match one of these patterns."""
         since_s = calendar.timegm(time.strptime(this_month(), "%Y-%m"))
-        return await self.tokens_since(since_s, caller.project, caller.key, rule.models)
+        return await self.tokens_since(since_s, caller.project, caller.key, models)
 
     async def tokens_since(self, start_s: int, project: str, api_key: str, models: Sequence[str]) -> int:
         """Used by a key, of the models that match one of these patterns."""

@@ -60,7 +60,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     metrics, pictures, speech = Metrics(), PictureWriter(credentials), SpeechWriter(config, credentials)
     # of its own: the threads that asyncio shares out are many, and a decode may take a quarter of a gigabyte
     decoders = ThreadPoolExecutor(config.max_concurrent_decodes, thread_name_prefix="sensorium-decode")
-    meter = Meter(_limits(config, state), state.usage, engine.info)
+    meter = Meter(_limits(config, state, engine.info.model), state.usage, engine.info)
     answering = Answering(engine, config, metrics, meter)
     files = Files(config, state.store, state.objects)
     compactions = Compactions(state.sealer)
@@ -134,9 +134,10 @@ def _open(config: ServerConfig, model: str) -> tuple[State, Doorkeeper, Credenti
         raise
 
 
-def _limits(config: ServerConfig, state: State) -> Limits:
+def _limits(config: ServerConfig, state: State, model: str) -> Limits:
     counters = InPostgres(state.database) if state.database.is_shared else None
-    return Limits(config.limits, counters, used_this_month=state.usage.used_this_month)
+    names = (model, *config.model_aliases)
+    return Limits(config.limits, counters, names=names, used_this_month=state.usage.used_this_month)
 
 
 async def _warm_up(engine: LiveEngine) -> None:

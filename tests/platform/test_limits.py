@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -129,6 +129,34 @@ async def test_the_first_rule_that_fits_holds(counted: Callable[..., Counted]):
         await found.take(Caller("key_other", "proj_other"), "whisper-1")
 
 
+async def test_a_model_has_one_limit_by_all_its_names(counted: Callable[..., Counted]):
+    rules = (LimitRule(models=("gpt-4o",), requests_per_minute=2), LimitRule(models=("tts-1",), requests_per_minute=9))
+    found = counted(*rules, names=("tiny", "gpt-4o", "gpt-4o-2024-08-06", "tts-1"))
+    await found.take(model="gpt-4o-2024-08-06")
+    await found.take(model="tts-1")
+    for name in ("gpt-4o", "tiny", "gpt-4o-2024-08-06", "tts-1"):
+        await found.refused(model=name)
+
+
+async def test_a_rule_about_calls_is_none_about_requests(counted: Callable[..., Counted]):
+    found = counted(
+        LimitRule(keys=("key_you",)),
+        LimitRule(models=("live",), sessions=1),
+        LimitRule(requests_per_minute=1),
+        LimitRule(sessions=5),
+        names=("live", "tiny"),
+    )
+    await found.take(model="live")
+    await found.refused(model="tiny")
+    close = await found.limits.open_session(ME, "tiny")
+    with pytest.raises(LimitReached):
+        await found.limits.open_session(ME, "live")
+    close()
+    for _ in range(3):  # a rule that limits nothing frees whom it names from all that follow
+        await found.take(YOU, "live")
+        await found.limits.open_session(YOU, "live")
+
+
 async def test_callers_do_not_share(counted: Callable[..., Counted]):
     found = counted(LimitRule(requests_per_minute=1))
     await found.take(ME)
@@ -137,13 +165,13 @@ async def test_callers_do_not_share(counted: Callable[..., Counted]):
 
 
 async def test_a_quota_is_gone_when_it_is_gone(counted: Callable[..., Counted]):
-    asked: list[tuple[Caller, LimitRule]] = []
+    asked: list[tuple[Caller, Sequence[str]]] = []
 
-    async def used(caller: Caller, rule: LimitRule) -> int:
-        asked.append((caller, rule))
+    async def used(caller: Caller, models: Sequence[str]) -> int:
+        asked.append((caller, models))
         return 70
 
-    found = counted(rule := LimitRule(models=("m*",), tokens_per_month=100), used_this_month=used)
+    found = counted(LimitRule(models=("m*",), tokens_per_month=100), names=("m2", "n"), used_this_month=used)
     held = await found.take(model="m2", tokens=30)
     held.settle(tokens=25)
     found.clock.now_s += 1e6
@@ -151,7 +179,7 @@ async def test_a_quota_is_gone_when_it_is_gone(counted: Callable[..., Counted]):
     assert (reached.kind, reached.retry_after_s) == ("quota", None)
     assert "100 tokens a month, used 95" in str(reached)
     await found.take(tokens=5)
-    assert asked == [(ME, rule)]
+    assert asked == [(ME, ("m*", "m2", "n"))]
 
 
 async def test_calls_at_once(counted: Callable[..., Counted]):

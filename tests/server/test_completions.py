@@ -97,11 +97,11 @@ def test_log_probabilities_in_the_old_form(server: Live):
     assert scored.tokens == ["You", " said", ' "hi".']
     assert scored.text_offset == [0, 3, 8]
     assert scored.token_logprobs == [0.0, 0.0, 0.0]
-    assert scored.top_logprobs == [{token: 0.0} for token in scored.tokens]
+    assert scored.top_logprobs == [{token: 0.0} for token in scored.tokens or ()]
     pieces = list(client.completions.create(model="gpt-4o", prompt="hi", logprobs=0, stream=True))
     told = [piece.choices[0].logprobs for piece in pieces]
-    assert [token for one in told if one for token in one.tokens or ()] == scored.tokens
-    assert [start for one in told if one for start in one.text_offset or ()] == scored.text_offset
+    assert [token for one in told if one for token in one.tokens or []] == scored.tokens
+    assert [start for one in told if one for start in one.text_offset or []] == scored.text_offset
 
 
 def test_log_probabilities_are_where_their_text_is():

@@ -61,6 +61,42 @@ def test_too_many_requests():
             server.official().chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hi"}])
 
 
+def test_another_name_is_no_way_around_a_limit():
+    with live(limits=(LimitRule(models=("gpt-4o",), requests_per_minute=1),)) as server:
+        assert server.chat("hi", model="gpt-4o-2024-08-06").status_code == 200
+        for name in ("gpt-4o", server.engine.info.model, "gpt-4o-mini", "chatgpt-4o-latest"):
+            assert server.chat("hi", model=name).status_code == 429
+
+
+def test_requests_for_sound_are_refused_in_the_same_form():
+    clip = (Path(__file__).parents[2] / "docs" / "media" / "question.wav").read_bytes()
+
+    def speak(server: Live) -> httpx2.Response:
+        asked = {"model": "tts-1", "input": "one two three", "voice": "alloy", "response_format": "pcm"}
+        return server.http.post("/v1/audio/speech", json=asked)
+
+    def write_down(server: Live) -> httpx2.Response:
+        file = {"file": ("a.wav", clip)}
+        return server.http.post("/v1/audio/transcriptions", data={"model": "whisper-1"}, files=file)
+
+    for ask in (speak, write_down):
+        with live(limits=(LimitRule(requests_per_minute=1, audio_s_per_minute=600),)) as server:
+            told = allowance(ask(server))
+            assert (told["limit-requests"], told["remaining-requests"]) == ("1", "0")
+            response = ask(server)
+            error = response.json()["error"]
+            assert (response.status_code, error["type"], error["code"]) == (429, "requests", "rate_limit_exceeded")
+            assert allowance(response)["remaining-requests"] == "0"
+            assert 0 < int(response.headers["retry-after-ms"]) <= 60_000
+            assert int(response.headers["retry-after"]) == -(-int(response.headers["retry-after-ms"]) // 1000)
+        with live(limits=(LimitRule(audio_s_per_minute=1),)) as server:
+            server.http.post("/v1/audio/speech", json={"model": "tts-1", "input": "one two " * 20, "voice": "alloy"})
+            response = ask(server)
+            assert response.status_code == 429
+            assert response.json()["error"]["type"] == "requests"
+            assert "seconds of sound" in response.json()["error"]["message"]
+
+
 def test_tokens_are_reserved_and_given_back():
     with live(limits=(LimitRule(tokens_per_minute=1000),)) as server:
         response = server.chat("one two three", max_completion_tokens=600)
