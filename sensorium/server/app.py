@@ -86,7 +86,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     app.state.store, app.state.objects = state.store, state.objects
     app.state.keys_needed = doorkeeper.keys_needed
     for router in (
-        Chat(answering, config, decoders, state.store, files, pictures, speech).routes(),
+        Chat(answering, config, decoders, state.store, state.objects, files, pictures, speech).routes(),
         responses.routes(),
         files.routes(),
         Images(answering, config, decoders, files, pictures, PictureLinks(state.objects)).routes(),

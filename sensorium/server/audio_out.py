@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import io
-import secrets
 import struct
-import time
-from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import av
 import numpy as np
 from av.audio.stream import AudioStream
 
-from sensorium.messages import Audio
 from sensorium.safety.provenance import Credentials
 from sensorium.safety.watermark import RATE_HZ as WATERMARKED_HZ
 from sensorium.safety.watermark import Watermarker
@@ -170,41 +165,3 @@ def _wav_header() -> bytes:
     """Of 16-bit mono at 24 kHz, of unknown length (RIFF: both sizes are the largest that there is)."""
     format = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, OUTPUT_RATE_HZ, 2 * OUTPUT_RATE_HZ, 2, 16)
     return struct.pack("<4sI4s", b"RIFF", _UNKNOWN_SIZE, b"WAVE") + format + struct.pack("<4sI", b"data", _UNKNOWN_SIZE)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Kept:
-    audio: Audio
-    expires_at: int  # Unix seconds
-
-
-class SpokenReplies:
-    """What the assistant said of late, so that a later request may refer to it by id. Bounded in time and bytes."""
-
-    def __init__(self, *, ttl_s: int, max_bytes: int) -> None:
-        self._ttl_s = ttl_s
-        self._max_bytes = max_bytes
-        self._num_bytes = 0
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()  # oldest first
-
-    def new_id(self) -> str:
-        return f"audio_{secrets.token_hex(12)}"
-
-    def keep(self, id: str, audio: Audio) -> int:
-        """Remembers a reply under an id. Returns when it will be forgotten, in Unix seconds."""
-        expires_at = int(time.time()) + self._ttl_s
-        self._kept[id] = _Kept(audio=audio, expires_at=expires_at)
-        self._num_bytes += audio.waveform.nbytes
-        while self._num_bytes > self._max_bytes:
-            self._forget_oldest()
-        return expires_at
-
-    def find(self, id: str) -> Audio | None:
-        while self._kept and next(iter(self._kept.values())).expires_at <= time.time():
-            self._forget_oldest()
-        kept = self._kept.get(id)
-        return kept.audio if kept else None
-
-    def _forget_oldest(self) -> None:
-        _, kept = self._kept.popitem(last=False)
-        self._num_bytes -= kept.audio.waveform.nbytes

@@ -14,9 +14,10 @@ import pydantic_core
 from fastapi import APIRouter, Request, Response
 
 from sensorium.engine.request import End, SamplingParams, TextDelta
+from sensorium.platform.objects import ObjectStorage
 from sensorium.platform.store import Store
 from sensorium.server.answering import Answering, Question
-from sensorium.server.audio_out import SpeechWriter, SpokenReplies
+from sensorium.server.audio_out import SpeechWriter
 from sensorium.server.body import read_json
 from sensorium.server.chat_messages import to_messages
 from sensorium.server.chat_reply import (
@@ -42,6 +43,7 @@ from sensorium.server.image_tokens import gpt_4o_image_tokens
 from sensorium.server.media import MediaReader
 from sensorium.server.picture_order import changing
 from sensorium.server.picture_out import PictureWriter
+from sensorium.server.spoken_replies import SpokenReplies, let_sound_go
 
 ROUTE = "/v1/chat/completions"
 
@@ -71,6 +73,7 @@ class Chat:
         config: ServerConfig,
         decoders: Executor,
         store: Store,
+        objects: ObjectStorage,
         files: Files,
         pictures: PictureWriter,
         speech: SpeechWriter,
@@ -78,9 +81,10 @@ class Chat:
         self._info = answering.info
         self._config = config
         self._answering = answering
-        self._replies = SpokenReplies(ttl_s=config.spoken_reply_ttl_s, max_bytes=config.spoken_reply_bytes)
         self._decoders = decoders
         self._store = store
+        self._objects = objects
+        let_sound_go(store, objects)
         self._files = files
         self._pictures = pictures
         self._speech = speech
@@ -113,7 +117,7 @@ class Chat:
         else:
             params = sampling_params(request, info, self._config)
         media = MediaReader(self._config, info, self._decoders, files=self._files.reader(http.state.project))
-        messages = await to_messages(request.messages, request.offered_tools, media, self._replies)
+        messages = await to_messages(request.messages, request.offered_tools, media, self._replies(http.state.project))
         params = [changing(messages, choice)[1] for choice in params]
         messages, _ = changing(messages, params[0])
         question = Question(
@@ -128,6 +132,10 @@ class Chat:
         said, project = body["messages"], http.state.project
         return _Job(request=request, question=question, params=params, said=said, project=project)
 
+    def _replies(self, project: str) -> SpokenReplies:
+        bounds = {"ttl_s": self._config.spoken_reply_ttl_s, "max_bytes": self._config.spoken_reply_bytes}
+        return SpokenReplies(self._store, self._objects, project, **bounds)
+
     async def _complete(self, job: _Job) -> bytes:
         answers = [Answer(params.voice) for params in job.params]
         async with aclosing(self._answering.answers(job.question, job.params)) as events:
@@ -141,7 +149,7 @@ class Chat:
         format = job.request.audio.format if job.request.audio else None
         choices = []
         for index, answer in enumerate(answers):
-            made = {"replies": self._replies, "pictures": self._pictures, "speech": self._speech}
+            made = {"replies": self._replies(job.project), "pictures": self._pictures, "speech": self._speech}
             message = await message_body(answer, format, **made, legacy=job.legacy)
             logprobs = logprobs_body(answer.logprobs) if job.request.logprobs else None
             choices.append(choice_body(index, message, reason_body(answer.finish_reason, legacy=job.legacy), logprobs))
@@ -161,7 +169,7 @@ class Chat:
         writers = [
             DeltaWriter(
                 answer,
-                replies=self._replies,
+                replies=self._replies(job.project),
                 pictures=self._pictures,
                 speech=self._speech,
                 speaks=job.request.speaks,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sensorium.messages import Message, Part, Text, ToolCall, tool_list
-from sensorium.server.audio_out import SpokenReplies
 from sensorium.server.chat_request import (
     AssistantMessage,
     AudioPart,
@@ -22,6 +21,7 @@ from sensorium.server.chat_request import (
 )
 from sensorium.server.errors import invalid, missing
 from sensorium.server.media import GivenFile, MediaReader
+from sensorium.server.spoken_replies import SpokenReplies
 
 
 async def to_messages(
@@ -87,7 +87,7 @@ async def _assistant_parts(
     if message.refusal:
         parts.append(Text(text=message.refusal))
     if message.audio:
-        audio = replies.find(message.audio.id)
+        audio = await replies.find(message.audio.id)
         if audio is None:
             raise invalid("There is no such spoken reply, or it has expired.", f"{param}.audio.id")
         parts.append(audio)

@@ -35,11 +35,12 @@ from sensorium.engine.request import (
     Usage,
 )
 from sensorium.messages import Audio, ToolCall
-from sensorium.server.audio_out import OUTPUT_RATE_HZ, Pcm16Stream, SpeechFormat, SpeechWriter, SpokenReplies
+from sensorium.server.audio_out import OUTPUT_RATE_HZ, Pcm16Stream, SpeechFormat, SpeechWriter
 from sensorium.server.chat_request import ChatRequest
 from sensorium.server.errors import APIError, internal
 from sensorium.server.logs import describe
 from sensorium.server.picture_out import PictureWriter
+from sensorium.server.spoken_replies import SpokenReplies
 
 Json = dict[str, Any]
 
@@ -124,7 +125,7 @@ async def message_body(
         body["audio"] = {
             "id": id,
             "data": base64.b64encode(data).decode(),
-            "expires_at": replies.keep(id, spoken),
+            "expires_at": await replies.keep(id, spoken),
             "transcript": answer.transcript,
         }
     if answer.calls and legacy:
@@ -183,7 +184,7 @@ class DeltaWriter:
                 return self._call(event)
             case End() if self._audio_id and (spoken := self._answer.spoken):
                 rest = self._sound(self._pcm.flush()) if self._pcm else []
-                return [*rest, self._audio({"expires_at": self._replies.keep(self._audio_id, spoken)})]
+                return [*rest, self._audio({"expires_at": await self._replies.keep(self._audio_id, spoken)})]
         return []
 
     def _call(self, event: ToolCallDelta) -> list[Json]:

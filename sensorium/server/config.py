@@ -133,7 +133,7 @@ class ServerConfig:
     allow_private_urls: bool = False
 
     spoken_reply_ttl_s: int = 3600
-    spoken_reply_bytes: int = 64 * _MIB  # kept for `audio: {id}`, the oldest go first
+    spoken_reply_bytes: int = 64 * _MIB  # kept of a project for `audio: {id}`, the oldest go first
 
     watermark_key: str = field(default="sensorium", repr=False)  # finds the mark in generated speech; empty: none
     watermark_payload: int = 0  # 16 bits that the mark carries

@@ -10,9 +10,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensorium.messages import Audio
-from sensorium.server import audio_out
-from sensorium.server.audio_out import OUTPUT_RATE_HZ, Pcm16Stream, SpokenReplies, encode_speech
+from sensorium.server.audio_out import OUTPUT_RATE_HZ, Pcm16Stream, encode_speech
 from tests.server.samples import tone
 
 
@@ -66,15 +64,3 @@ def test_any_way_of_cutting_gives_the_same_samples(lengths: list[int]):
 def test_loud_samples_are_clipped_not_wrapped():
     pcm = np.frombuffer(encode_speech(np.full(1000, 3.0, np.float32), 24_000, "pcm16"), "<i2")
     assert pcm[100:-100].min() == 32767
-
-
-def test_replies_are_kept_within_bytes_and_time(monkeypatch: pytest.MonkeyPatch):
-    now = [1000.0]
-    monkeypatch.setattr(audio_out.time, "time", lambda: now[0])
-    replies = SpokenReplies(ttl_s=60, max_bytes=2 * 400)
-    spoken = Audio(waveform=np.zeros(100, np.float32), sample_rate_hz=16_000)
-    assert [replies.keep(id, spoken) for id in ("a", "b", "c")] == [1060] * 3
-    assert (replies.find("a"), replies.find("b"), replies.find("c")) == (None, spoken, spoken)
-    now[0] = 1060.0
-    assert replies.find("c") is None
-    assert replies.new_id() != replies.new_id()
