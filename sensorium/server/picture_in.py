@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import math
 import struct
 from collections.abc import Callable
 
@@ -19,9 +20,10 @@ from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, invalid
 
 MAX_SIDE = 1024  # larger pictures are scaled down to fit: an engine sees far less
-MAX_WHOLE_PIXELS = 2048 * 2048  # of a picture that is changed at its own size, and of those that leave the server
+MAX_WHOLE_PIXELS = 2048 * 2048  # of a picture that is changed (larger ones are scaled down), and of those that leave
 
 _BAND_PIXELS = 2**20  # of a picture, converted at a time
+_ORIENTATION, _ON_THE_SIDE = 0x0112, (5, 6, 7, 8)  # of EXIF
 _IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 
 
@@ -59,15 +61,26 @@ def decode_image(data: bytes, param: str, config: ServerConfig) -> np.ndarray:
 
     Raises APIError naming `param`.
     """
-    max_pixels = config.max_image_pixels
-    if _is_one_scan_jpeg(data):
-        max_pixels = max(max_pixels, config.max_photo_pixels)
-    return _decoded(data, param, _to_rgb, max_pixels)
+    return _decoded(data, param, _to_rgb, _max_pixels(data, config))
 
 
 def decode_whole(data: bytes, param: str, config: ServerConfig) -> np.ndarray:
-    """As `decode_image`, but at its own size and with what shows through: (H, W, 4) uint8 RGBA, upright."""
-    return _decoded(data, param, _to_rgba, min(config.max_image_pixels, MAX_WHOLE_PIXELS))
+    """As `decode_image`, but with what shows through and at its own size, or at MAX_WHOLE_PIXELS if it has more:
+    (H, W, 4) uint8 RGBA, upright. Pictures of one size come out in one size."""
+    return _decoded(data, param, _to_rgba, _max_pixels(data, config))
+
+
+def upright_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a picture that was decoded already, as it is to be looked at."""
+    with PIL.Image.open(io.BytesIO(data)) as image:
+        is_on_its_side = image.getexif().get(_ORIENTATION) in _ON_THE_SIDE
+        return (image.height, image.width) if is_on_its_side else image.size
+
+
+def _max_pixels(data: bytes, config: ServerConfig) -> int:
+    if _is_one_scan_jpeg(data):
+        return max(config.max_image_pixels, config.max_photo_pixels)
+    return config.max_image_pixels
 
 
 def _decoded(data: bytes, param: str, convert: Callable[[PIL.Image.Image], np.ndarray], max_pixels: int) -> np.ndarray:
@@ -121,25 +134,40 @@ def _is_one_scan_jpeg(data: bytes) -> bool:
 
 
 def _to_rgb(image: PIL.Image.Image) -> np.ndarray:
-    """Shrinks while it converts, band by band: the file's own mode takes a byte a pixel where RGBA takes four."""
     scale = min(1.0, MAX_SIDE / max(image.size))
     fitting = max(1, round(scale * image.width)), max(1, round(scale * image.height))
-    image.draft(image.mode, fitting)  # a JPEG is decoded at a half, a quarter or an eighth of its size
-    factor = max(1, max(image.size) // MAX_SIDE)
-    shrunk = PIL.Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
-    band_height = factor * max(1, _BAND_PIXELS // (factor * image.width))
-    for top in range(0, image.height, band_height):
-        band = image.crop((0, top, image.width, min(top + band_height, image.height)))
-        shrunk.paste(_on_white(band).reduce(factor), (0, top // factor))
-    whole = (0, 0, image.width / factor, image.height / factor)  # the last row and column may be less than one
-    fitted = shrunk.resize(fitting, PIL.Image.Resampling.BICUBIC, box=whole)
-    fitted.info = image.info  # says which side is up
-    return np.array(PIL.ImageOps.exif_transpose(fitted))  # (H, W, 3)
+    return np.array(_fitted(image, fitting, "RGB", _on_white))  # (H, W, 3)
 
 
 def _to_rgba(image: PIL.Image.Image) -> np.ndarray:
-    upright = PIL.ImageOps.exif_transpose(image)
-    return np.array(_eight_bits(upright).convert("RGBA"))
+    num_pixels = image.width * image.height
+    if num_pixels <= MAX_WHOLE_PIXELS:
+        return np.array(_rgba(PIL.ImageOps.exif_transpose(image)))
+    scale = math.sqrt(MAX_WHOLE_PIXELS / num_pixels)
+    fitting = max(1, int(scale * image.width)), max(1, int(scale * image.height))
+    return np.array(_fitted(image, fitting, "RGBA", _rgba))  # (H, W, 4)
+
+
+def _fitted(
+    image: PIL.Image.Image, fitting: tuple[int, int], mode: str, convert: Callable[[PIL.Image.Image], PIL.Image.Image]
+) -> PIL.Image.Image:
+    """Upright, and as small as `fitting` before it is turned. Shrinks while it converts, band by band: the file's own
+    mode takes a byte a pixel where RGBA takes four."""
+    image.draft(image.mode, fitting)  # a JPEG is decoded at a half, a quarter or an eighth of its size
+    factor = max(1, max(image.size) // max(fitting))
+    shrunk = PIL.Image.new(mode, (-(-image.width // factor), -(-image.height // factor)))
+    band_height = factor * max(1, _BAND_PIXELS // (factor * image.width))
+    for top in range(0, image.height, band_height):
+        band = image.crop((0, top, image.width, min(top + band_height, image.height)))
+        shrunk.paste(convert(band).reduce(factor), (0, top // factor))
+    whole = (0, 0, image.width / factor, image.height / factor)  # the last row and column may be less than one
+    fitted = shrunk.resize(fitting, PIL.Image.Resampling.BICUBIC, box=whole)
+    fitted.info = image.info  # says which side is up
+    return PIL.ImageOps.exif_transpose(fitted)
+
+
+def _rgba(image: PIL.Image.Image) -> PIL.Image.Image:
+    return _eight_bits(image).convert("RGBA")
 
 
 def _on_white(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -241,6 +241,27 @@ def test_a_mask_keeps_every_pixel_outside_the_hole(server: Live, height: int, wi
     assert read_credential(data, "image/png").source == "compositeWithTrainedAlgorithmicMedia"
 
 
+def test_a_photo_of_a_phone_is_scaled_down_with_its_mask(server: Live):
+    """It lies on its side in the file, green above blue when it is upright; the hole is in its upper half."""
+    width, height = 3024, 4032
+    upright = PIL.Image.new("RGB", (width, height), "blue")
+    upright.paste((0, 160, 0), (0, 0, width, height // 2))
+    exif, photo = PIL.Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    upright.transpose(PIL.Image.Transpose.ROTATE_90).save(photo, "JPEG", exif=exif, quality=90)
+    mask = png(mask_with_hole(height, width, 0, 0, height // 2, width))
+    shown = pixels_of(edit(server, photo.getvalue(), mask=mask, output_format="png"))
+    assert shown.shape[0] * shown.shape[1] <= 2048 * 2048 < (shown.shape[0] + 2) * (shown.shape[1] + 2)
+    assert abs(shown.shape[0] / shown.shape[1] - height / width) < 1e-3
+    half = shown.shape[0] // 2
+    assert (np.abs(shown[half + 2 :].astype(int) - [0, 0, 255]) < 8).all()  # kept
+    assert not (np.abs(shown[: half - 2].astype(int) - [0, 160, 0]) < 8).all(axis=2).any()  # drawn anew
+    on_its_side = png(mask_with_hole(width, height, 0, 0, 9, 9))
+    refused = edit(server, photo.getvalue(), mask=on_its_side)
+    assert envelope(refused)[0] == "mask"
+    assert "4032x3024 and the picture 3024x4032" in refused.text
+
+
 def test_a_mask_keeps_what_shows_through(server: Live):
     original = noise(64, 64, 4)
     mask = mask_with_hole(64, 64, 20, 20, 40, 40)
