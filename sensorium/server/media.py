@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import replace
 from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
@@ -18,6 +19,7 @@ import numpy as np
 from sensorium.engine.request import EngineInfo
 from sensorium.messages import Audio, Image, Part, Text, Video
 from sensorium.server.animation_in import decode_animation
+from sensorium.server.comfort_noise import with_quiet_edges
 from sensorium.server.config import ServerConfig
 from sensorium.server.container import reader_of
 from sensorium.server.errors import APIError, context_exceeded, invalid, unsupported
@@ -91,6 +93,7 @@ class MediaReader:
         self._num_frames = 0
         self._film_s = 0.0
         self._audio_s = 0.0
+        self._added_s = 0.0  # of noise around clips
         self._max_tokens = info.max_tokens
         self._image_tokens = info.limits.get("image_tokens", _IMAGE_TOKENS)
         self._frame_tokens = info.limits.get("frame_tokens", _FRAME_TOKENS)
@@ -289,7 +292,7 @@ class MediaReader:
     @property
     def _free_tokens(self) -> float:
         """What the media so far leave of the engine's context, at the most."""
-        images, sound = self._num_views * self._image_tokens, self._audio_s * self._audio_tokens_per_s
+        images, sound = self._num_views * self._image_tokens, (self._audio_s + self._added_s) * self._audio_tokens_per_s
         return self._max_tokens - images - sound - self._num_frames * self._frame_tokens - self._film_s
 
     def _exceeded(self) -> APIError:
@@ -314,7 +317,7 @@ class MediaReader:
             raise invalid(f"The {kind.name} cannot be fetched: {error}.", param, kind.no_url) from None
 
     async def audio(self, data: str, format: AudioFormat, param: str) -> Audio:
-        """The clip in a base64 text, mono and at the engine's rate. Raises APIError naming `param`."""
+        """The clip in a base64 text: mono, at the engine's rate, with quiet edges. Raises APIError naming `param`."""
         if len(data) * 3 // 4 > self._config.max_audio_bytes:
             raise self._too_large(param)
         try:
@@ -340,7 +343,16 @@ class MediaReader:
                 raise self._exceeded() from None
             raise
         self._audio_s += clip.duration_ms / 1000
-        return clip
+        return self._with_quiet_edges(clip)
+
+    def _with_quiet_edges(self, clip: Audio) -> Audio:
+        """The clip as it is heard best, if the context has room for that."""
+        heard = replace(clip, waveform=with_quiet_edges(clip.waveform, clip.sample_rate_hz).waveform)
+        added_s = (heard.duration_ms - clip.duration_ms) / 1000
+        if self._free_tokens < added_s * self._audio_tokens_per_s:
+            return clip
+        self._added_s += added_s
+        return heard
 
 
 def bytes_of_data_url(text: str, param: str) -> bytes:

@@ -36,6 +36,7 @@ from sensorium.server.answering import Answering, Question
 from sensorium.server.body import OpenUpload, read_form, take_file
 from sensorium.server.chat_reply import server_sent, until_done
 from sensorium.server.chat_request import check_model
+from sensorium.server.comfort_noise import with_quiet_edges
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import invalid, too_slow, unsupported, validated
 from sensorium.server.hangup import EventStream
@@ -238,8 +239,9 @@ class Transcriptions:
             async for event in self._translated(job, segment):
                 yield event
             return
+        clip = with_quiet_edges(segment.waveform, RATE_HZ)
         try:
-            events = self._engine.transcribe(segment.waveform, job.params)
+            events = self._engine.transcribe(clip.waveform, job.params)
             assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
             async with aclosing(events):
                 async for event in events:
@@ -247,12 +249,12 @@ class Transcriptions:
                         job.usage = _sum(job.usage, event.usage)
                         yield event
                     elif isinstance(event, InputTranscriptDelta):
-                        yield event
+                        yield _in_the_file(event, clip.added_before_ms)
         except ContextLengthExceeded:
             raise invalid("Somebody speaks for longer than this model can hear at once.", "file") from None
 
     async def _translated(self, job: _Job, segment: Segment) -> AsyncGenerator[InputTranscriptDelta, None]:
-        clip = Audio(waveform=segment.waveform, sample_rate_hz=RATE_HZ)
+        clip = Audio(waveform=with_quiet_edges(segment.waveform, RATE_HZ).waveform, sample_rate_hz=RATE_HZ)
         question = Question(
             route=TRANSLATIONS,
             messages=[_TRANSLATE, Message(role="user", parts=(clip,))],
@@ -345,6 +347,13 @@ def _reference(url: str, param: str) -> np.ndarray:
 
 def _progress(job: _Job) -> Json:
     return {"seconds": round(job.heard_s, 2), "total_seconds": job.file.duration_s}
+
+
+def _in_the_file(delta: InputTranscriptDelta, added_before_ms: float) -> InputTranscriptDelta:
+    """What was heard behind so much noise that is not in the file."""
+    if delta.end_ms is None:
+        return delta
+    return replace(delta, end_ms=max(0.0, delta.end_ms - added_before_ms))
 
 
 def _sum(one: Usage, other: Usage) -> Usage:

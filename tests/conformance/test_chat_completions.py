@@ -64,7 +64,7 @@ def test_pictures_and_clips(client: openai.OpenAI):
     parts = (image_part(data_url(picture())), audio_part(wav()), audio_part(mp3(), "mp3"))
     completion = client.chat.completions.create(model="gpt-4o-audio-preview", messages=says("look", *parts))
     said = completion.choices[0].message.content
-    assert said == 'You said "look". I got a clip of 500 ms and a clip of 500 ms and a picture of 8 x 6.'
+    assert said == 'You said "look". I got a clip of 1000 ms and a clip of 1000 ms and a picture of 8 x 6.'
     details = completion.usage and completion.usage.prompt_tokens_details
     assert details is not None
     assert (details.image_tokens, details.audio_tokens, details.text_tokens) == (64, 14, 1)

@@ -45,19 +45,19 @@ def test_a_written_answer(server: Live):
         "model": "sensorium-fake",
         "service_tier": "default",
     }
-    text = 'You said "hi". I got a clip of 500 ms and a picture of 8 x 6.'
+    text = 'You said "hi". I got a clip of 1000 ms and a picture of 8 x 6.'
     message = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
     assert body["choices"] == [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}]
     num_words = len(text.split())
-    assert body["usage"] == {
-        "prompt_tokens": 1 + 7 + 64,
+    assert body["usage"] == {  # the clip is heard with quiet edges
+        "prompt_tokens": 1 + 13 + 64,
         "completion_tokens": num_words,
-        "total_tokens": 72 + num_words,
+        "total_tokens": 78 + num_words,
         "prompt_tokens_details": {
             "cached_tokens": 0,
             "cache_write_tokens": 0,
             "text_tokens": 1,
-            "audio_tokens": 7,
+            "audio_tokens": 13,
             "image_tokens": 64,
             "gpt_4o_image_tokens": 255,
         },

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensorium.messages import Audio
-from sensorium.server.comfort_noise import LEVEL, over_comfort_noise
+from sensorium.server.comfort_noise import LEVEL, QUIET_BEFORE_MS, QUIET_BEHIND_MS, over_comfort_noise, with_quiet_edges
 from tests.server.calls import pcm, phone
 from tests.server.live import Live
 
@@ -31,6 +31,27 @@ def test_it_is_as_loud_as_a_quiet_room_at_all_times():
     assert rms.mean() == pytest.approx(LEVEL, rel=0.02)
     assert rms.min() > 0.8 * LEVEL
     assert np.abs(silence).max() < 6 * LEVEL
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.01])
+@pytest.mark.parametrize(("before_ms", "behind_ms"), [(0, 0), (50, 0), (0, 120), (200, 300), (700, 800)])
+def test_a_clip_gets_the_quiet_that_its_edges_lack(before_ms: int, behind_ms: int, floor: float):
+    rng = np.random.default_rng(1)
+    clip = floor * rng.standard_normal(16 * (before_ms + 1000 + behind_ms)).astype(np.float32)
+    spoken = slice(16 * before_ms, 16 * (before_ms + 1000))
+    clip[spoken] += 0.1 * rng.standard_normal(16_000).astype(np.float32)
+    heard, added_before_ms = with_quiet_edges(clip, 16_000)
+    before, behind = max(0, QUIET_BEFORE_MS - before_ms), max(0, QUIET_BEHIND_MS - behind_ms)
+    assert added_before_ms == before
+    assert len(heard) == len(clip) + 16 * (before + behind)
+    np.testing.assert_array_equal(heard[16 * before : 16 * before + len(clip)], clip)
+    assert np.abs(heard[: 16 * before]).max(initial=0) < 6 * LEVEL
+
+
+def test_a_clip_without_sound_stays_as_it_is():
+    for num_samples in (0, 100, 16_000):
+        silence = np.zeros(num_samples, np.float32)
+        assert with_quiet_edges(silence, 16_000).waveform is silence
 
 
 def test_the_network_hears_it_and_the_client_does_not_get_it_back(server: Live):

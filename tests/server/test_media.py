@@ -20,6 +20,7 @@ from sensorium.engine.fake import FakeEngine
 from sensorium.engine.request import EngineInfo
 from sensorium.messages import Audio
 from sensorium.server import media
+from sensorium.server.comfort_noise import QUIET_BEFORE_MS, QUIET_BEHIND_MS
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError
 from sensorium.server.media import AudioFormat, decode_clip
@@ -129,6 +130,7 @@ def test_a_photo_may_be_larger_than_what_must_be_held_whole():
 # VmHWM, for ru_maxrss begins with the peak of the process that started this one.
 PEAK = """
 import re, sys
+from sensorium.server.comfort_noise import QUIET_BEFORE_MS, QUIET_BEHIND_MS
 from sensorium.server.config import ServerConfig
 from sensorium.server.picture_in import decode_image
 
@@ -292,7 +294,7 @@ def test_the_engine_gets_clips_at_its_own_rate(server: Live):
         (clip,) = server.engine.requests[-1].messages[0].parts
         assert isinstance(clip, Audio)
         assert clip.sample_rate_hz == 16_000
-        assert abs(clip.duration_ms - 500) < 60
+        assert abs(clip.duration_ms - 500 - QUIET_BEFORE_MS - QUIET_BEHIND_MS) < 60
 
 
 @pytest.mark.parametrize("name", ["decode_image", "decode_clip"])

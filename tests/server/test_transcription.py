@@ -5,6 +5,7 @@ import io
 import json
 import time
 import tracemalloc
+from collections.abc import AsyncGenerator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import soundfile
 
 from sensorium.engine.fake import FakeEngine
+from sensorium.engine.request import Event, InputTranscriptDelta, SamplingParams, Transcribed, Usage
 from sensorium.server.segments import RATE_HZ, Cutting, Segmenter
 from tests.server.live import Live, envelope, live
 from tests.server.samples import b64, wav
@@ -109,6 +111,26 @@ def test_verbose_json_has_words_and_segments(server: Live):
     assert told.segments[1].start >= told.segments[0].end
     assert all(segment.tokens and segment.no_speech_prob < 0.5 for segment in told.segments)
     assert transcribe(server, response_format="verbose_json").words is None
+
+
+def test_times_are_those_of_the_file_whatever_it_is_heard_with():
+    """The engine hears one word, which ends where the sound does: in a file that is cut close, without any edge."""
+
+    class Heard(FakeEngine):
+        async def transcribe(self, waveform: np.ndarray, params: SamplingParams) -> AsyncGenerator[Event, None]:
+            ends = int(np.flatnonzero(np.abs(waveform) > 0.2 * np.abs(waveform).max())[-1])
+            assert ends / RATE_HZ < len(waveform) / RATE_HZ - 0.25
+            yield InputTranscriptDelta(clip=0, text="word", end_ms=1000 * ends / RATE_HZ)
+            yield Transcribed(usage=Usage(), voice=None)
+
+    sound = speech()
+    loud = np.flatnonzero(np.abs(sound) > 0.2 * np.abs(sound).max())
+    sound, file = sound[loud[0] : loud[-1] + 1], io.BytesIO()
+    soundfile.write(file, sound, RATE_HZ, format="WAV")
+    with live(Heard()) as server:
+        asked: Any = {"file": ("a.wav", file.getvalue()), "timestamp_granularities": ["word"]}
+        (word,) = transcribe(server, response_format="verbose_json", **asked).words
+    assert abs(word.end - len(sound) / RATE_HZ) <= 0.011
 
 
 @pytest.mark.parametrize("format", ["srt", "vtt"])
