@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from fastapi import APIRouter, Request
 from pydantic import Field
@@ -44,13 +44,16 @@ class _Range(Query):
     start_time: Second
     end_time: Second | None = None
     project_ids: Texts
-    user_ids: Texts
-    api_key_ids: Texts
     limit: Annotated[int, Field(ge=1)] | None = None
     page: str | None = None
 
 
-class UsageQuery(_Range):
+class _KeysRange(_Range):
+    user_ids: Texts
+    api_key_ids: Texts
+
+
+class UsageQuery(_KeysRange):
     bucket_width: Literal["1m", "1h", "1d"] = "1d"
     models: Texts
 
@@ -75,12 +78,44 @@ class ImagesQuery(UsageQuery):
     ]
 
 
-class CostsQuery(_Range):
+class ProjectsQuery(_Range):
+    bucket_width: Literal["1m", "1h", "1d"] = "1d"
+    group_by: Annotated[list[Literal["project_id"]], Field(default_factory=list)]
+
+
+class FileSearchQuery(_KeysRange):
+    bucket_width: Literal["1m", "1h", "1d"] = "1d"
+    vector_store_ids: Texts
+    group_by: Annotated[
+        list[Literal["project_id", "user_id", "api_key_id", "vector_store_id"]], Field(default_factory=list)
+    ]
+
+
+class WebSearchQuery(UsageQuery):
+    context_levels: Annotated[list[Literal["low", "medium", "high"]], Field(default_factory=list)]
+    group_by: Annotated[
+        list[Literal["project_id", "user_id", "api_key_id", "model", "context_level"]], Field(default_factory=list)
+    ]
+
+
+class CostsQuery(_KeysRange):
     bucket_width: Literal["1d"] = "1d"
     line_items: Texts
     group_by: Annotated[
         list[Literal["project_id", "user_id", "api_key_id", "line_item", "api_source"]], Field(default_factory=list)
     ]
+
+
+_UnusedQuery: TypeAlias = AudioQuery | ProjectsQuery | FileSearchQuery | WebSearchQuery
+
+# what is never used here, for there is none: its buckets are empty
+_UNUSED: Mapping[str, type[_UnusedQuery]] = {
+    "moderations": AudioQuery,
+    "vector_stores": ProjectsQuery,
+    "code_interpreter_sessions": ProjectsQuery,
+    "file_search_calls": FileSearchQuery,
+    "web_search_calls": WebSearchQuery,
+}
 
 
 class _Buckets(NamedTuple):
@@ -108,6 +143,8 @@ class UsageReports:
             ("costs", self.costs),
         ):
             router.add_api_route(f"/v1/organization/{name}", answer, methods=["GET"])
+        for name, query in _UNUSED.items():
+            router.add_api_route(f"/v1/organization/usage/{name}", _unused(query), methods=["GET"])
         return router
 
     async def completions(self, http: Request) -> Json:
@@ -168,8 +205,7 @@ class UsageReports:
         return _page_body(buckets, results)
 
     async def _report(self, kind: UsageKind, asked: UsageQuery, group_by: Sequence[str]) -> Json:
-        default, most = _BUCKETS[asked.bucket_width]
-        buckets = _buckets(asked, asked.bucket_width, default=default, most=most)
+        buckets = _usage_buckets(asked, asked.bucket_width)
         filter = Filter(
             projects=asked.project_ids,
             api_keys=asked.api_key_ids,
@@ -188,13 +224,26 @@ class UsageReports:
         return _page_body(buckets, results)
 
 
+def _unused(query: type[_UnusedQuery]) -> Callable[[Request], Coroutine[Any, Any, Json]]:
+    async def answer(http: Request) -> Json:
+        asked = read_query(http, query)
+        return _page_body(_usage_buckets(asked, asked.bucket_width), {})
+
+    return answer
+
+
 def _columns(group_by: Sequence[str]) -> list[Group]:
     return list(dict.fromkeys(_COLUMNS[name] for name in group_by if name in _COLUMNS))
 
 
+def _usage_buckets(asked: _Range, width: str) -> _Buckets:
+    default, most = _BUCKETS[width]
+    return _buckets(asked, width, default=default, most=most)
+
+
 def _buckets(asked: _Range, width: str, *, default: int, most: int) -> _Buckets:
     """Raises APIError for a range or a page that makes no sense."""
-    if asked.user_ids:
+    if isinstance(asked, _KeysRange) and asked.user_ids:
         raise unsupported("user_ids", "keys of this server belong to projects, not to users")
     if asked.limit is not None and asked.limit > most:
         raise invalid(f"With buckets of {width} 'limit' is {most} at most.", "limit", "integer_above_max_value")

@@ -97,6 +97,35 @@ def test_answers_of_a_call_are_written_down(reports: tuple[Live, Any]):
     assert (result.input_tokens, result.output_tokens) == (done["input_tokens"], done["output_tokens"])
 
 
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("moderations", ["project_id", "user_id", "api_key_id", "model"]),
+        ("vector_stores", ["project_id"]),
+        ("code_interpreter_sessions", ["project_id"]),
+        ("file_search_calls", ["project_id", "user_id", "api_key_id", "vector_store_id"]),
+        ("web_search_calls", ["project_id", "user_id", "api_key_id", "model", "context_level"]),
+    ],
+)
+def test_what_there_is_none_of_is_never_used(server: Live, name: str, groups: list[str]):
+    with client(server) as admin:
+        ask = getattr(admin.admin.organization.usage, name)
+        times = {"start_time": START, "end_time": START + 3 * DAY_S, "project_ids": ["proj_default"]}
+        page = ask(**times, group_by=groups, limit=2)
+        assert page.object == "page"
+        assert [(bucket.start_time, bucket.end_time) for bucket in page.data] == [
+            (START, START + DAY_S),
+            (START + DAY_S, START + 2 * DAY_S),
+        ]
+        assert results(page) == []
+        rest = ask(**times, limit=2, page=page.next_page)
+        assert (len(rest.data), rest.has_more, page.has_more) == (1, False, True)
+        with pytest.raises(openai.BadRequestError) as caught:
+            ask(**times, group_by=["size"])
+        assert caught.value.param == "group_by[0]"
+    assert server.http.get(f"/v1/organization/usage/{name}").json()["error"]["param"] == "start_time"
+
+
 @pytest.mark.parametrize("fields", [{}, {"modalities": ["text", "audio"], "audio": SPOKEN_AUDIO}, {"n": 2}])
 def test_who_hangs_up_pays_for_what_was_written(fields: dict[str, Any]):
     asked = {"model": "gpt-4o", "stream": True, "messages": [{"role": "user", "content": "word " * 500}], **fields}
