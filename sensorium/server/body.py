@@ -44,18 +44,32 @@ class OpenUpload:
 
 U = TypeVar("U", Upload, OpenUpload)
 
+_JSON_KINDS = {
+    list: "an array",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
 
-async def read_json(request: Request, config: ServerConfig) -> Any:
-    """The body as plain values. Raises APIError for one that is too large, too slow, or not JSON."""
+
+async def read_json(request: Request, config: ServerConfig) -> dict[str, Any]:
+    """The body's fields as plain values. Raises APIError for one that is too large, too slow, or no JSON object."""
     # a page of another origin can post text/plain without asking the browser first, but not JSON
     _check_media_type(request, "application/json", "JSON")
     body = b"".join([chunk async for chunk in _read(request, config, max_bytes=config.max_body_bytes)])
     try:
         if len(body) <= _QUICK_BYTES:
-            return pydantic_core.from_json(body, allow_inf_nan=False)
-        return await asyncio.to_thread(pydantic_core.from_json, body, allow_inf_nan=False)
+            fields = pydantic_core.from_json(body, allow_inf_nan=False)
+        else:
+            fields = await asyncio.to_thread(pydantic_core.from_json, body, allow_inf_nan=False)
     except ValueError:
         raise APIError("The body of the request is not valid JSON.", code="invalid_json") from None
+    if not isinstance(fields, dict):
+        message = f"The body of the request must be a JSON object, such as {{}}, and not {_JSON_KINDS[type(fields)]}."
+        raise APIError(message, code="invalid_type")
+    return fields
 
 
 async def read_form(

@@ -53,7 +53,7 @@ def response_body(request: ResponseRequest, params: SamplingParams, info: Engine
         "incomplete_details": None,
         "instructions": request.instructions,
         "max_output_tokens": request.max_output_tokens,
-        "max_tool_calls": None,
+        "max_tool_calls": request.max_tool_calls,
         "model": info.model,
         "output": [],
         "parallel_tool_calls": request.parallel_tool_calls is not False,
@@ -124,6 +124,7 @@ class ResponseWriter:
         self._num_events = 0
         self._open: Json | None = None  # the item that is being filled: the last one of the output
         self._num_partial = 0
+        self._num_drawings = 0
 
     @property
     def is_over(self) -> bool:
@@ -197,11 +198,15 @@ class ResponseWriter:
         return [*events, self._of_item("response.function_call_arguments.delta", **said)]
 
     async def _draw(self, pixels: np.ndarray, *, is_final: bool) -> list[Json]:
+        is_new, most = self._open is None or self._open["type"] != "image_generation_call", self.body["max_tool_calls"]
+        if is_new and most is not None and self._num_drawings >= most:
+            return []  # by the contract, further attempts are ignored
         events: list[Json] = []
         shown = base64.b64encode(await asyncio.to_thread(drawing_file, pixels, self._plan, self._pictures)).decode()
         drawn = self._plan.told((pixels.shape[1], pixels.shape[0]))
-        if self._open is None or self._open["type"] != "image_generation_call":
+        if is_new:
             self._num_partial = 0
+            self._num_drawings += 1
             said = {"action": self._action} if self._action else {}
             events += [*self._close("completed"), *self._add("image_generation_call", result=None, **said, **drawn)]
             events.append(self._of_item("response.image_generation_call.in_progress"))

@@ -235,8 +235,9 @@ class ResponseRequest(Asked):
     include: list[Include] | None = None  # what is to be included has to be there: most of it never is
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
+    max_tool_calls: Annotated[int, Field(ge=0)] | None = None  # of the tools that are built in: drawings
+
     # obeyed only where they ask for nothing: see refuse_unsupported
-    max_tool_calls: int | None = None
     prompt: Any = None
     context_management: list[Any] | None = None
 
@@ -257,7 +258,6 @@ class ResponseRequest(Asked):
 def refuse_unsupported(request: ResponseRequest) -> None:
     """Raises APIError for the first field that asks for something this server cannot do."""
     refusals = (
-        (request.max_tool_calls is not None, "max_tool_calls", "calls are not counted"),
         (request.prompt, "prompt", "stored prompts are not available"),
         (request.context_management, "context_management", "use `truncation`, or POST /v1/responses/compact"),
     )
@@ -266,6 +266,8 @@ def refuse_unsupported(request: ResponseRequest) -> None:
             raise unsupported(param, what)
     if request.background and request.store is False:
         raise invalid("'background' is only allowed when 'store' is not false.", "background")
+    if request.max_tool_calls == 0 and request.must_draw:
+        raise invalid("'tool_choice' asks for a drawing, which 'max_tool_calls' does not allow.", "max_tool_calls")
     if request.stream_options and not request.stream:
         raise invalid("'stream_options' is only allowed when 'stream' is true.", "stream_options")
     refuse_prompt(request)

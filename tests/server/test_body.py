@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import socket
 
-from tests.server.live import envelope, live
+import pytest
+
+from tests.server.live import Live, envelope, live
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
@@ -42,6 +44,33 @@ def test_a_body_too_large_to_parse_in_passing_is_read_all_the_same():
     with live() as server:
         assert server.chat("word " * 2**18, max_tokens=3).status_code == 400  # longer than the context
         assert server.chat(" " * 2**19).status_code == 200
+
+
+JSON_ROUTES = (
+    *("chat/completions", "responses", "responses/input_tokens", "responses/compact", "completions", "embeddings"),
+    *("images/generations", "images/edits", "audio/speech", "conversations", "realtime/client_secrets"),
+    *("realtime/sessions", "realtime/transcription_sessions", "organization/projects", "organization/admin_api_keys"),
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("[]", "an array"),
+        ("3", "a number"),
+        ("0.5", "a number"),
+        ('"a"', "a string"),
+        ("null", "null"),
+        ("true", "true"),
+    ],
+)
+def test_a_body_that_is_no_object_is_told_what_it_should_be(server: Live, body: str, kind: str):
+    for route in JSON_ROUTES:
+        told = server.http.post(f"/v1/{route}", content=body, headers={"content-type": "application/json"})
+        assert (told.status_code, envelope(told)) == (400, (None, "invalid_type")), route
+        message = told.json()["error"]["message"]
+        assert "must be a JSON object" in message
+        assert f"not {kind}" in message
 
 
 def test_a_body_that_never_comes_is_not_waited_for():
