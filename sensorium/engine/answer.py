@@ -25,15 +25,16 @@ from sensorium.tokenizers.stream import Stream
 HEARING = SamplingParams()  # what was said or shown is not a matter of taste: greedy
 
 
-def read(network: Network, sequence: Sequence, pieces: list[Piece]) -> Steps:
-    """Takes a prompt in, and writes what is heard and seen in it."""
+def read(network: Network, sequence: Sequence, pieces: list[Piece], *, reserved: int = 0) -> Steps:
+    """Takes a prompt in, and writes what is heard and seen in it, so briefly that `reserved` positions are left."""
     clip = 0
     most = {vocab.END_IMAGE: MAX_CAPTION_TOKENS, vocab.END_VIDEO: MAX_STORY_TOKENS}
     for index, piece in enumerate(pieces):
         sequence.append(piece.stream)
         if piece.until is None:
             continue
-        room = sequence.num_free - num_positions(pieces[index + 1 :]) - 2  # the closing symbol, and one of the answer
+        # but the closing symbol, and one of the answer
+        room = sequence.num_free - num_positions(pieces[index + 1 :]) - 2 - reserved
         is_clip = sequence.stream.ids[-1] == vocab.TURN
         length = min(room, len(piece.stream.heard) + SPARE_TRANSCRIPT_TOKENS if is_clip else most[piece.until])
         grammar = Grammar.transcript(network.alphabet, max_tokens=length, until=piece.until)

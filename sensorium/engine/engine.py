@@ -40,6 +40,7 @@ from sensorium.tokenizers.release import Release, taught_tasks
 from sensorium.tokenizers.render import FRAME_STRIDE, Piece, encode_message
 from sensorium.tokenizers.vocab import VOICES
 
+NUM_AROUND_IMAGE = 2  # <|image|> and <|/image|>
 T = TypeVar("T")
 
 _QUICK_CHARS = 2000  # of text that is read without another thread: it takes less than a millisecond
@@ -114,7 +115,8 @@ class OmniEngine:
         """Raises what `generate` does."""
         pieces, grammars = await self._understood(tuple(messages), params)
         trunk = LiveSequence(self._network.runner)
-        async with aclosing(self._scheduler.run(read(self._network, trunk, pieces))) as heard:
+        reading = read(self._network, trunk, pieces, reserved=self._reserved(params))
+        async with aclosing(self._scheduler.run(reading)) as heard:
             async for event in heard:
                 yield 0, event
         answers = [
@@ -189,10 +191,15 @@ class OmniEngine:
         self, messages: tuple[Message, ...], params: Sequence[SamplingParams]
     ) -> tuple[list[Piece], list[Grammar]]:
         """A prompt, and what may be answered to it, as often as it is answered."""
-        pieces = self._pieces(messages, 0)
+        pieces = self._pieces(messages, self._reserved(params))
         canvases = {id(each.canvas): each.canvas for each in params if each.canvas is not None}
         given = {key: self._media.given_patches(canvas) for key, canvas in canvases.items()}
         return pieces, [self._network.answer_grammar(each, given.get(id(each.canvas))) for each in params]
+
+    def _reserved(self, params: Sequence[SamplingParams]) -> int:
+        """Positions that no prompt may take: of an answer that must be a picture, those of the picture."""
+        draws = any(each.modality == "image" for each in params)
+        return self._release.config.image.num_patches + NUM_AROUND_IMAGE if draws else 0
 
     def _pieces(self, messages: tuple[Message, ...], num_before: int) -> list[Piece]:
         """Counts before it encodes: an over-long prompt costs nothing. `num_before` positions are taken already."""
@@ -231,7 +238,7 @@ class OmniEngine:
 
     def _answer(self, pieces: list[Piece], grammar: Grammar, params: SamplingParams) -> Steps:
         sequence = LiveSequence(self._network.runner)
-        yield from read(self._network, sequence, pieces)
+        yield from read(self._network, sequence, pieces, reserved=self._reserved((params,)))
         yield from write(self._network, sequence, grammar, params)
 
 

@@ -21,6 +21,7 @@ from sensorium.server.body import read_form, read_json
 from sensorium.server.chat_reply import until_done
 from sensorium.server.chat_request import check_model
 from sensorium.server.config import ServerConfig
+from sensorium.server.errors import context_exceeded
 from sensorium.server.files import Files
 from sensorium.server.hangup import EventStream
 from sensorium.server.images_reply import ImagesWriter, failed, response_body
@@ -50,6 +51,7 @@ ROUTE = "/v1/images"
 
 _LOOK = "what is in the picture"  # as the network was asked when it learned to say what it sees
 _MAX_CAPTION_TOKENS = 48
+_FRAME_TOKENS = 3  # around a picture, and behind the words that it is described in
 _SQUARE, _WIDE, _HIGH = (1024, 1024), (1536, 1024), (1024, 1536)
 
 
@@ -116,6 +118,7 @@ class Images:
             check_model(request.model, self._info, self._config, param="model")
             inputs = [await referred(media, ref, f"images[{index}]") for index, ref in enumerate(request.images)]
             mask = await referred(media, request.mask, "mask") if request.mask else None
+        self._check_they_fit(len(inputs), "image" if inputs[0].param.startswith("image[") else "images")
         seen = [await media.picture(data, param) for param, data in inputs]
         kept = await kept_of(media, inputs[0], mask, request)
         size = request.asked_size() or (None if kept else _size_like(seen[0]))
@@ -131,6 +134,13 @@ class Images:
         shown = await self._media(http).picture(data, "image")
         plan = plan_of(request, Finish(size=request.asked_size() or _SQUARE))
         return await self._answer(http, "variation", request, "", [shown], plan)
+
+    def _check_they_fit(self, num_inputs: int, param: str) -> None:
+        """Raises APIError for more pictures than the network's context holds beside the one that is drawn."""
+        image_tokens = self._info.limits.get("image_tokens", 0)
+        most = int((self._info.max_tokens - image_tokens) // (image_tokens + _FRAME_TOKENS))
+        if num_inputs > most:
+            raise context_exceeded(f"of {num_inputs} pictures {most} fit this model's context", param)
 
     def _media(self, http: Request) -> MediaReader:
         files = self._files.reader(http.state.project)

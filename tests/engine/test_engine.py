@@ -125,6 +125,17 @@ async def test_an_answer_that_must_be_a_picture_is_one(engine: OmniEngine):
     assert [type(event) for event in events] == [ImageDelta, End]
 
 
+async def test_a_prompt_leaves_room_for_the_picture_that_is_its_answer(engine: OmniEngine):
+    """What the network writes down of the pictures it is shown would else take all that is left."""
+    params = SamplingParams(modality="image")
+    seen = tuple(Image(pixels=np.full((64, 64, 3), 20 * shade, np.uint8)) for shade in range(7))
+    six = [Message(role="user", parts=(*seen[:6], Text(text="the time")))]
+    events = await answer(engine, six, params)
+    assert [event.final for event in events if isinstance(event, ImageDelta)] == [True]
+    with pytest.raises(ContextLengthExceeded):
+        await answer(engine, [Message(role="user", parts=(*seen, Text(text="the time")))], params)
+
+
 async def test_a_call(engine: OmniEngine, opens_with, monkeypatch: pytest.MonkeyPatch):
     opens_with(vocab.CALL)
     logits = Runner.logits

@@ -14,6 +14,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from sensorium.engine.fake import FakeEngine
 from sensorium.messages import Image
 from sensorium.safety.provenance import media_type_of, read_credential
 from sensorium.server.access import SCOPES
@@ -239,6 +240,24 @@ def test_a_mask_keeps_every_pixel_outside_the_hole(server: Live, height: int, wi
     assert (shown[~outside] != original[~outside]).any()
     data = base64.b64decode(response.json()["data"][0]["b64_json"])
     assert read_credential(data, "image/png").source == "compositeWithTrainedAlgorithmicMedia"
+
+
+def test_more_pictures_than_the_context_holds_are_refused_with_how_many_it_does():
+    with live(FakeEngine(max_tokens=1024)) as server:
+        shown = [picture()] * 16
+        for refused, param in (
+            (edit(server, shown), "image"),
+            (
+                server.http.post(
+                    "/v1/images/edits",
+                    json={"prompt": "x", "images": [{"image_url": data_url(data)} for data in shown]},
+                ),
+                "images",
+            ),
+        ):
+            assert envelope(refused) == (param, "context_length_exceeded")
+            assert "of 16 pictures 14 fit" in refused.text
+        assert edit(server, shown[:14], prompt="x").status_code == 200
 
 
 def test_a_photo_of_a_phone_is_scaled_down_with_its_mask(server: Live):
