@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from dataclasses import replace
 from math import ceil
 from typing import Literal, TypeAlias
 
@@ -14,12 +15,22 @@ from sensorium.messages import Image, Message
 Detail: TypeAlias = Literal["low", "high", "auto"]
 
 _BASE_TOKENS, _TILE_TOKENS, _TILE_SIDE = 85, 170, 512
+_LARGE_SIDE = 256  # pixels: a quarter of a smaller picture is hardly larger than what is seen of the whole
 _LONGEST, _SHORTEST = 2048, 768  # sides that a picture is scaled down to before it is cut into tiles
 
 
 def views_of(detail: Detail) -> int:
     """A whole picture, and in high detail its four quarters: at most, for plain ones are left out."""
     return 5 if detail == "high" else 1
+
+
+def in_detail(picture: Image) -> Image:
+    """A picture in `auto` detail as it is to be looked at: in high detail if it is large and all of it lies in one
+    quarter, for that is where high detail helps (docs/guides/seeing.md has the figures); as it is otherwise."""
+    if picture.detail != "auto" or max(picture.pixels.shape) < _LARGE_SIDE:
+        return picture
+    closer = replace(picture, detail="high")
+    return closer if len(closer.quarters) == 1 else picture
 
 
 def picture_size(data: bytes) -> tuple[int, int]:

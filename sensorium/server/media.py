@@ -26,7 +26,7 @@ from sensorium.server.errors import APIError, context_exceeded, invalid, unsuppo
 from sensorium.server.fetch import FetchError, TooLarge, fetch
 from sensorium.server.files import FileReader, KeptFile
 from sensorium.server.film_in import FilmBounds, FilmTooLong, decode_film, is_film
-from sensorium.server.image_tokens import Detail, picture_size, views_of
+from sensorium.server.image_tokens import Detail, in_detail, picture_size, views_of
 from sensorium.server.pages_in import decode_pages
 from sensorium.server.picture_in import AnimatedPicture, decode_image, decode_whole, from_base64, image_from_data_url
 from sensorium.server.sound_file import SoundFile, SoundTooLong
@@ -132,7 +132,14 @@ class MediaReader:
             film = await self._in_thread(decode_animation, data, param, self._film_bounds(self._free_tokens))
             self._count_film(film)
             return film
-        return Image(pixels=pixels, detail=detail, given_size=picture_size(data))
+        given = Image(pixels=pixels, detail=detail, given_size=picture_size(data))
+        picture = await self._in_thread(in_detail, given)
+        if picture.detail == detail:
+            return picture
+        if self._free_tokens < self._image_tokens:  # there is no room to look closer
+            return given
+        self._num_views += 1
+        return picture
 
     async def kept_image(self, file_id: str, detail: Detail, param: str) -> Image | Video:
         """The picture in an uploaded file. Raises APIError naming `param`."""

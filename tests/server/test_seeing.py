@@ -118,6 +118,29 @@ def test_both_counts_are_told(server: Live, detail: str, views: int, documented:
     assert (details["image_tokens"], details["gpt_4o_image_tokens"]) == (64 * views, documented)
 
 
+@pytest.mark.parametrize(
+    ("side", "shown", "views"),
+    [
+        (256, [(160, 20)], 2),  # all of it lies in one quarter
+        (1500, [(1000, 100)], 2),
+        (255, [(160, 20)], 1),  # small
+        (256, [(160, 20), (20, 160)], 1),  # in two of them
+        (256, [(120, 120)], 1),  # across all
+        (256, [], 1),
+    ],
+)
+def test_auto_looks_closer_where_that_helps(server: Live, side: int, shown: list[tuple[int, int]], views: int):
+    page = PIL.Image.new("RGB", (side, side), "white")
+    for left, top in shown:
+        page.paste((0, 0, 0), (left, top, left + 40, top + 20))
+    file = io.BytesIO()
+    page.save(file, "PNG")
+    told = server.chat([image_part(data_url(file.getvalue()))]).json()["usage"]["prompt_tokens_details"]
+    assert told["image_tokens"] == 64 * views
+    low = server.chat([image_part(data_url(file.getvalue()), detail="low")]).json()["usage"]["prompt_tokens_details"]
+    assert low["image_tokens"] == 64
+
+
 def test_high_detail_is_counted_before_it_is_decoded():
     with live(FakeEngine(max_tokens=300)) as server:
         part = image_part(data_url(picture()), detail="high")
