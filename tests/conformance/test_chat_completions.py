@@ -67,7 +67,7 @@ def test_pictures_and_clips(client: openai.OpenAI):
     assert said == 'You said "look". I got a clip of 1000 ms and a clip of 1000 ms and a picture of 8 x 6.'
     details = completion.usage and completion.usage.prompt_tokens_details
     assert details is not None
-    assert (details.image_tokens, details.audio_tokens, details.text_tokens) == (64, 14, 1)
+    assert (details.image_tokens, details.audio_tokens, details.text_tokens) == (64, 26, 1)
 
 
 def test_a_picture_by_url():
