@@ -9,6 +9,7 @@ import { drawLatestBars } from "./waveform.js";
 
 const STATES = {
   connecting: "Connecting",
+  reconnecting: "The line dropped: calling again",
   listening: "Listening",
   hearing: "You are speaking",
   thinking: "Thinking",
@@ -56,9 +57,9 @@ export function wireCall(player, settings, voices) {
       words.append(text);
       words.parentElement?.scrollIntoView({ block: "end" });
     },
-    interrupted(id) {
+    interrupted(id, why) {
       lines.get(id)?.parentElement?.classList.add("cut");
-      lines.get(id)?.parentElement?.append(el("small", {}, "you cut in"));
+      lines.get(id)?.parentElement?.append(el("small", {}, why));
     },
     level(level) {
       levels = [...levels, level].slice(-MAX_LEVELS);

@@ -5,13 +5,14 @@ import { openMicrophone, peak } from "./microphone.js";
 import { PcmDecoder, RATE_HZ, toBase64 } from "./wav.js";
 
 const SAMPLES_PER_MS = RATE_HZ / 1000;
+const REDIAL_MS = [500, 2500]; // how long to wait before each try to reach a call again whose line dropped
 
 /**
  * What the page shows of a call. `side` is who speaks; a line is named by the item it belongs to.
  * @typedef {{
- *   state: (state: "connecting" | "listening" | "hearing" | "thinking" | "speaking" | "over") => void,
+ *   state: (state: "connecting" | "reconnecting" | "listening" | "hearing" | "thinking" | "speaking" | "over") => void,
  *   line: (id: string, side: "user" | "assistant", text: string) => void,
- *   interrupted: (id: string) => void,
+ *   interrupted: (id: string, why: string) => void,
  *   level: (level: number) => void,
  *   latency: (ms: number) => void,
  *   error: (message: string) => void,
@@ -42,10 +43,14 @@ export class Call {
   #sound = null;
   #decoder = new PcmDecoder();
   #speaking = ""; // the item whose sound is played
+  #arriving = ""; // the item of which more sound is to come
   #played = 0; // samples of it
   #arrived = 0;
   #waitingSince = 0; // the user has ended a turn then; 0: nobody waits
   #open = false; // whether what the microphone gives is sent
+  #session = ""; // by which the server knows the call, once it has told
+  #tries = 0; // to reach it again
+  #cutOff = ""; // the item that the line's drop cut
 
   /** @param {import("./player.js").Player} player @param {CallSettings} settings @param {CallView} view */
   constructor(player, settings, view) {
@@ -66,13 +71,36 @@ export class Call {
       this.view.state("over");
       return;
     }
+    this.#dial();
+  }
+
+  #dial() {
     const { key, model } = this.settings;
-    const url = new URL(`/v1/realtime?model=${encodeURIComponent(model)}`, location.href);
+    const query = this.#session ? `session_id=${this.#session}` : `model=${encodeURIComponent(model)}`;
+    const url = new URL(`/v1/realtime?${query}`, location.href);
     url.protocol = url.protocol.replace("http", "ws");
     const socket = (this.#socket = new WebSocket(url, ["realtime", ...(key ? [`openai-insecure-api-key.${key}`] : [])]));
     socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
-    socket.onclose = () => this.end();
-    socket.onerror = () => this.view.error("The call could not be connected, or was cut off.");
+    socket.onclose = ({ wasClean }) => {
+      if (socket !== this.#socket) return; // hung up here
+      if (wasClean) this.end();
+      else this.#redial();
+    };
+  }
+
+  /** The line is dead. The server keeps the call for a while: it is called again, once or twice. */
+  #redial() {
+    if (!this.#session || this.#tries === REDIAL_MS.length) {
+      this.view.error(this.#session ? "The call was cut off, and could not be reached again." : "The call could not be connected.");
+      this.end();
+      return;
+    }
+    this.#cutOff ||= this.#arriving;
+    this.#arriving = "";
+    this.#waitingSince = 0;
+    this.#sound?.end(); // what has come is played
+    this.view.state("reconnecting");
+    setTimeout(() => this.#socket && this.#dial(), REDIAL_MS[this.#tries++]);
   }
 
   /** Hangs up. */
@@ -94,6 +122,7 @@ export class Call {
 
   /** Push to talk: the button goes down. What is being said stops. */
   press() {
+    if (!this.#isOnLine) return;
     this.#cutShort();
     this.#say({ type: "response.cancel" });
     this.#say({ type: "input_audio_buffer.clear" });
@@ -104,15 +133,20 @@ export class Call {
   /** Push to talk: the button comes up, the turn is over. */
   release() {
     this.#open = false;
+    if (!this.#isOnLine) return;
     this.#waitingSince = performance.now();
     this.#say({ type: "input_audio_buffer.commit" });
     this.#say({ type: "response.create" });
     this.view.state("thinking");
   }
 
+  get #isOnLine() {
+    return this.#socket?.readyState === WebSocket.OPEN;
+  }
+
   /** @param {object} event */
   #say(event) {
-    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(event));
+    if (this.#isOnLine) this.#socket?.send(JSON.stringify(event));
   }
 
   /** @param {Float32Array} samples */
@@ -127,11 +161,16 @@ export class Call {
   #take(event) {
     switch (event.type) {
       case "session.created":
+        this.#session = event.session.id;
+        this.#tries = 0;
         this.#say({ type: "session.update", session: sessionOf(this.settings) });
+        break;
+      case "conversation.created":
+        this.#goOn(event.conversation.items);
         break;
       case "session.updated":
         this.#open = this.settings.detection !== "none";
-        this.view.state("listening");
+        this.view.state(this.#speaking ? "speaking" : "listening");
         break;
       case "input_audio_buffer.speech_started":
         this.#cutShort();
@@ -157,6 +196,7 @@ export class Call {
         break;
       case "response.output_audio.done":
         this.#sound?.end();
+        this.#arriving = "";
         break;
       case "response.done":
         this.#waitingSince = 0;
@@ -168,10 +208,23 @@ export class Call {
     }
   }
 
+  /**
+   * The call again, over another socket: an answer that the drop cut off ends with what came of it.
+   * @param {{id: string, status: string}[]} items
+   */
+  #goOn(items) {
+    const item = items.find(({ id, status }) => id === this.#cutOff && status === "incomplete");
+    this.#cutOff = "";
+    if (!item) return;
+    const came_ms = Math.floor(this.#arrived / SAMPLES_PER_MS);
+    this.#say({ type: "conversation.item.truncate", item_id: item.id, content_index: 0, audio_end_ms: came_ms });
+    this.view.interrupted(item.id, "the line dropped");
+  }
+
   /** @param {string} item @param {Float32Array} samples */
   #play(item, samples) {
     if (item !== this.#speaking) {
-      this.#speaking = item;
+      this.#speaking = this.#arriving = item;
       this.#played = this.#arrived = 0;
       this.#sound = this.player.open(({ finished, played }) => this.#heard(item, finished, played));
       this.view.state("speaking");
@@ -196,11 +249,11 @@ export class Call {
   #cutShort() {
     const item = this.#speaking;
     if (!item) return;
-    this.#speaking = "";
+    this.#speaking = this.#arriving = "";
     this.#sound = null;
     this.player.stop();
     const heard_ms = Math.floor(Math.min(this.#played, this.#arrived) / SAMPLES_PER_MS);
     this.#say({ type: "conversation.item.truncate", item_id: item, content_index: 0, audio_end_ms: heard_ms });
-    this.view.interrupted(item);
+    this.view.interrupted(item, "you cut in");
   }
 }

@@ -80,7 +80,7 @@ _MIB = 2**20
 _MAX_PORT = 65_535
 _MAY_BE_ZERO = (
     *("port", "max_images", "max_audio_s", "max_film_s", "spoken_reply_ttl_s", "spoken_reply_bytes"),
-    "watermark_payload",
+    *("watermark_payload", "kept_call_s"),
 )
 _MAX_PAYLOAD = 2**16 - 1
 
@@ -143,6 +143,9 @@ class ServerConfig:
     call_s: float = 3600.0
     max_call_sound_bytes: int = 64 * _MIB  # of a call's items, as FLAC: the sound of the oldest goes first
     max_call_bytes: int = 64 * _MIB  # of a call's items without their sound: the oldest pictures go first
+    kept_call_s: float = 300.0  # a call whose socket dropped, until its client comes back; 0: not at all
+    max_kept_calls: int = 32
+    max_kept_call_bytes: int = 256 * _MIB  # of all of them, the oldest go first
     max_event_bytes: int = 24 * _MIB  # one client event: 15 MiB of sound in base64, and some room
 
     content_credentials: bool = True  # pictures say, signed, that they were made here (C2PA)

@@ -61,6 +61,7 @@ class Content:
     image_url: str = ""
     time_ms: float | None = None  # of a camera's frame
     spoken: list[Spoken] = field(default_factory=list)
+    num_sent: int = 0  # samples of a spoken part that were sent, as they are heard
 
     @property
     def said(self) -> str:
@@ -87,10 +88,14 @@ class Content:
 
     @property
     def num_picture_bytes(self) -> int:
-        pictures = (
-            self.image.frames if isinstance(self.image, Video) else [self.image] if self.image is not None else []
-        )
-        return sum(picture.pixels.nbytes for picture in pictures) + sys.getsizeof(self.image_url)
+        match self.image:
+            case Image():
+                seen = self.image.pixels.nbytes
+            case Video():
+                seen = sum(frame.pixels.nbytes for frame in self.image.frames)
+            case None:
+                seen = 0
+        return seen + sys.getsizeof(self.image_url)
 
     def drop_picture(self) -> None:
         """Nobody sees it any more, but that there was one is still known."""
@@ -166,6 +171,17 @@ class Item:
         """How long a listener hears the sound of a spoken part."""
         sound = self.content[0].sound
         return 0 if sound is None else round(1000 * len(sound) / rate_hz / self.speed)
+
+    def check_truncation(self, content_index: int, audio_end_ms: int, rate_hz: int) -> None:
+        """Raises APIError where a client can't have heard so much of it."""
+        if self.role != "assistant" or not self.content or self.content[0].kind != "output_audio":
+            raise invalid("Only spoken answers of the assistant can be truncated.", "item_id")
+        if content_index != 0:
+            raise invalid("Only content 0 can be truncated.", "content_index")
+        length_ms = self.heard_ms(rate_hz)
+        if audio_end_ms > length_ms:
+            message = f"Audio content of {length_ms}ms is already shorter than {audio_end_ms}ms"
+            raise invalid(message, "audio_end_ms")
 
     def truncate(self, audio_end_ms: int, rate_hz: int) -> float | None:
         """Keeps what was heard of a spoken part by then: its sound, and the words that had begun to be said. Returns
@@ -319,6 +335,22 @@ class Conversation:
                 return
             excess -= part.num_picture_bytes
             part.drop_picture()
+
+    def cut_short(self, rate_hz: int) -> None:
+        """Nobody goes on with what is under way: it stays as far as it was sent, or not at all."""
+        for item in [item for item in self._items if item.status == "in_progress"]:
+            part = item.content[0] if item.content else None
+            if part is not None and part.sound is not None:
+                item.truncate(1000 * part.num_sent // rate_hz, rate_hz)
+                part.keep_begun()
+            item.status = "incomplete"
+            if part is None or not (part.sound or part.text):
+                self.remove(item)
+
+    @property
+    def num_bytes(self) -> int:
+        """That all of it takes."""
+        return sum(item.num_bytes + sum(sound.num_bytes for sound in item.sounds) for item in self._items)
 
     async def pack(self, items: Sequence[Item]) -> None:
         """The sound of complete items takes less room from now on. If it is too much all the same, that of the oldest

@@ -1,8 +1,9 @@
 """A call: a conversation over a WebSocket, in the GA shape of OpenAI's Realtime API.
 
-One `Call` per socket. What the client says comes in as events, one after another; an answer is a task of its own, so
+What the client says comes in as events, one after another; an answer is a task of its own, so
 that the client can go on speaking, and cut in. Nothing that a client sends ends the call: an event that cannot be
-obeyed is answered by an `error` event and has no effect. A mistake of ours ends it, and no other.
+obeyed is answered by an `error` event and has no effect. A mistake of ours ends it, and no other. A call has one socket
+after another, if its line drops.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from sensorium.server.metering import Charge, Meter
 from sensorium.server.metrics import Metrics
 from sensorium.server.picture_out import PictureWriter
 from sensorium.server.realtime_audio import Playback
+from sensorium.server.realtime_ending import BROKEN, DROPPED, EXPIRED, HUNG_UP, Ending, is_goodbye
 from sensorium.server.realtime_events import (
     BufferAppend,
     BufferClear,
@@ -68,9 +70,17 @@ from sensorium.server.realtime_events import (
 )
 from sensorium.server.realtime_input import Microphone
 from sensorium.server.realtime_reply import CancelReason, Reply, chosen_limit
-from sensorium.server.realtime_session import check_response, check_session, chosen_speed, chosen_voice, session_body
+from sensorium.server.realtime_session import (
+    check_change,
+    check_response,
+    check_session,
+    chosen_speed,
+    chosen_voice,
+    retention,
+    session_body,
+)
 from sensorium.server.realtime_tasks import Tasks
-from sensorium.server.realtime_thread import KEPT_SHARE, Thread
+from sensorium.server.realtime_thread import Thread
 from sensorium.server.realtime_tools import Calls
 
 log = structlog.get_logger()
@@ -82,11 +92,10 @@ class Threads(NamedTuple):
 
 
 class Call:
-    """One socket's session, conversation, sound and answers."""
+    """A session, its conversation, its sound and its answers."""
 
     def __init__(
         self,
-        socket: WebSocket,
         engine: LiveEngine,
         config: ServerConfig,
         metrics: Metrics,
@@ -95,10 +104,7 @@ class Call:
         pictures: PictureWriter,
         *,
         model: str,
-        beta: bool = False,
     ) -> None:
-        """`beta`: the client speaks the retired shape."""
-        self._socket = socket
         self._engine = engine
         self._config = config
         self._metrics = metrics
@@ -111,10 +117,10 @@ class Call:
         self._playback = Playback(
             self._rate_hz, watermark_key=config.watermark_key, watermark_payload=config.watermark_payload
         )
-        self._id = new_id("sess")
-        self._model = model
-        self._beta = beta
-        self._expires_at = int(time.time() + config.call_s)  # a whole number, by the contract
+        self.id = new_id("sess")
+        self.model = model
+        self.expires_at = time.time() + config.call_s
+        self._goes_on = False
         self.session = SessionConfig(type="realtime")
         self.transcribes = False  # only: nothing is answered
         self.conversation = Conversation(max_sound_bytes=config.max_call_sound_bytes, max_bytes=config.max_call_bytes)
@@ -131,31 +137,65 @@ class Call:
         self.session = self.session.updated(asked.as_session() if isinstance(asked, TranscriptionConfig) else asked)
         self._microphone = Microphone(self, self._engine, self._config, self._threads.listening)
 
-    async def run(self) -> None:
-        self._tasks.begin()
-        await self.send("session.created", session=self._session_body())
-        if self._beta and not self.transcribes:
-            conversation = {"id": self.conversation.id, "object": "realtime.conversation"}
-            await self.send("conversation.created", conversation=conversation)
+    @property
+    def num_bytes(self) -> int:
+        """Of what a client would have to tell again."""
+        return self._microphone.num_bytes + len(self.session.model_dump_json()) + self.conversation.num_bytes
+
+    def park(self) -> None:
+        """Nobody is on line: an answer that was under way ends with what was sent of it, and what the engine has read
+        is read again when the call goes on."""
+        self._goes_on = True
+        self.conversation.cut_short(self._rate_hz)
+        self.thread = Thread(self._engine)
+        self._microphone.park()
+
+    def close(self) -> None:
+        """Nobody will go on with it. The microphone knows the call: now both are freed, with all that they hold."""
+        del self._microphone
+
+    def end(self, why: Ending) -> None:
+        if not self._ended.done():
+            self._ended.set_result(why)
+
+    async def run(self, socket: WebSocket, *, beta: bool) -> Ending:
+        """Until it is over. `beta`: the client speaks the retired shape."""
+        self._socket, self._beta, self._ended = socket, beta, asyncio.get_running_loop().create_future()
+        self._tasks.begin(if_one_fails=self._break)
+        self.spawn(self._listen())
         try:
-            async with asyncio.timeout(self._config.call_s):
-                while True:
-                    await self._take(await self._socket.receive())
-                    await asyncio.sleep(0)  # where events are waiting, nothing else lets other calls have their turn
+            async with asyncio.timeout(self.expires_at - time.time()):
+                return await self._ended
         except TimeoutError:
-            await self._refuse(APIError("The session has reached its maximum duration.", code="session_expired"))
-            await self._socket.close(1001)
-        except WebSocketDisconnect:
-            pass
-        except asyncio.CancelledError:
-            if not self._tasks.is_broken:
-                raise
             with suppress(WebSocketDisconnect, TimeoutError):
-                await self._give_up(None)
+                await self._refuse(APIError("The session has reached its maximum duration.", code="session_expired"))
+            return EXPIRED
         finally:
             await self._tasks.close()
             await self.thread.close()
-            del self._microphone  # which knows the call: now both are freed, with all that they hold
+            del self._socket
+
+    async def _listen(self) -> None:
+        """Obeys the client until it is gone."""
+        why = DROPPED
+        try:
+            with suppress(WebSocketDisconnect):
+                await self._tell_session()
+            while (received := await self._socket.receive())["type"] != "websocket.disconnect":
+                with suppress(WebSocketDisconnect):  # what was said before is taken in all the same
+                    await self._take(received)
+                await asyncio.sleep(0)  # where events are waiting, nothing else lets other calls have their turn
+            why = HUNG_UP if is_goodbye(received) else DROPPED
+        finally:
+            self.end(why)
+
+    async def _tell_session(self) -> None:
+        await self.send("session.created", session=self._session_body())
+        if self._goes_on or (self._beta and not self.transcribes):
+            conversation: Json = {"id": self.conversation.id, "object": "realtime.conversation"}
+            if self._goes_on:
+                conversation["items"] = [{"id": item.id, "status": item.status} for item in self.conversation]
+            await self.send("conversation.created", conversation=conversation)
 
     async def send(self, type: str, **fields: Any) -> None:
         """One server event. Waits while the client is slow to read, and gives it up after a while."""
@@ -173,14 +213,20 @@ class Call:
         await self.send("error", error={**envelope, "event_id": event_id})
 
     async def _give_up(self, event_id: str | None) -> None:
-        await self._refuse(internal(), event_id)
-        await self._socket.close(1011)
+        """After a mistake of ours: nobody knows what state the call is in."""
+        try:
+            with suppress(WebSocketDisconnect, TimeoutError):
+                await self._refuse(internal(), event_id)
+        finally:
+            self.end(BROKEN)
+
+    def _break(self) -> None:
+        if not self._ended.done():
+            self.spawn(self._give_up(None))
 
     # --- what the client says
 
     async def _take(self, received: Any) -> None:
-        if received["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(received.get("code", 1000))
         event_id: str | None = None
         try:
             body = parsed(received.get("text"))
@@ -198,7 +244,6 @@ class Call:
         except Exception as error:
             log.error("realtime event failed", **describe(error))
             await self._give_up(event_id)
-            raise WebSocketDisconnect from None
 
     async def _obey(self, event: ClientEvent) -> None:
         match event:
@@ -237,16 +282,7 @@ class Call:
         except ValidationError as error:
             raise inside("session", from_validation(error)) from None
         check_session(session, self._engine.info, self._config)
-        voice = session.audio.output.voice
-        if self._has_spoken and voice != self.session.audio.output.voice:
-            raise invalid(
-                "The voice cannot change once the assistant has spoken.",
-                "session.audio.output.voice",
-                "cannot_update_voice",
-            )
-        if self._replies and session.audio.output.speed != self.session.audio.output.speed:
-            message = "The speed cannot change while a response is in progress."
-            raise invalid(message, "session.audio.output.speed", "cannot_update_speed")
+        check_change(self.session, session, has_spoken=self._has_spoken, answers=bool(self._replies))
         self.transcribes = transcribes
         before, self.session = self.session.audio.input, session
         if session.audio.input != before:
@@ -254,34 +290,24 @@ class Call:
         await self.send("session.updated", session=self._session_body())
 
     def _session_body(self) -> Json:
-        head = {"id": self._id, "expires_at": self._expires_at}
-        return session_body(self.session, head, model=self._model, transcribes=self.transcribes)
+        told = {"id": self.id, "expires_at": int(self.expires_at)}  # a whole number, by the contract
+        return session_body(self.session, told, model=self.model, transcribes=self.transcribes)
 
     async def _create_item(self, event: ItemCreate) -> None:
         media, format = self._media(), self.session.audio.input.format.type
         item = await read_item(event.item, media, format=format, rate_hz=self._rate_hz, param="item")
         self.conversation.make_room(item)
         before = self.conversation.add(item, after=event.previous_item_id)
-        await self._tell_item(item, before)
+        for told in ("added", "done"):
+            await self.send(f"conversation.item.{told}", previous_item_id=before, item=item.wire())
         await self.conversation.pack([item])
 
     def _media(self) -> MediaReader:
         return MediaReader(self._config, self._engine.info, self._threads.decoders)
 
-    async def _tell_item(self, item: Item, before: str | None) -> None:
-        await self.send("conversation.item.added", previous_item_id=before, item=item.wire())
-        await self.send("conversation.item.done", previous_item_id=before, item=item.wire())
-
     async def _truncate(self, event: ItemTruncate) -> None:
         item = self.conversation.find(event.item_id)
-        if item.role != "assistant" or not item.content or item.content[0].kind != "output_audio":
-            raise invalid("Only spoken answers of the assistant can be truncated.", "item_id")
-        if event.content_index != 0:
-            raise invalid("Only content 0 can be truncated.", "content_index")
-        length_ms = item.heard_ms(self._rate_hz)
-        if event.audio_end_ms > length_ms:
-            message = f"Audio content of {length_ms}ms is already shorter than {event.audio_end_ms}ms"
-            raise invalid(message, "audio_end_ms")
+        item.check_truncation(event.content_index, event.audio_end_ms, self._rate_hz)
         for reply in [reply for reply in self._replies.values() if item in reply.items]:
             reply.cancel("client_cancelled")  # what is not heard any more need not be said
             await reply.told.wait()
@@ -304,7 +330,7 @@ class Call:
         self._check_free(options)
         limit = chosen_limit(options, self.session)
         estimate = self._prompt_tokens + (0 if limit == "inf" else limit)
-        charge = await self._meter.begin(self._socket.state, self._model, tokens=estimate)
+        charge = await self._meter.begin(self._socket.state, self.model, tokens=estimate)
         async with AsyncExitStack() as unless_begun:
             await unless_begun.enter_async_context(charge)
             await self._begin_reply(options, calls, charge)
@@ -313,11 +339,8 @@ class Call:
 
     def _check_free(self, options: ResponseOptions) -> None:
         if options.conversation == "auto" and any(reply.in_conversation for reply in self._replies.values()):
-            raise invalid(
-                "The conversation has an active response already: wait for it to end, or cancel it.",
-                None,
-                "conversation_already_has_active_response",
-            )
+            message = "The conversation has an active response already: wait for it to end, or cancel it."
+            raise invalid(message, None, "conversation_already_has_active_response")
         if len(self._replies) >= self._config.max_call_replies:
             raise APIError("Too many responses are under way in this call.", code="too_many_responses")
 
@@ -411,23 +434,15 @@ class Call:
             except ContextLengthExceeded:
                 if self.session.truncation == "disabled":
                     raise
-                if not (self.thread.make_room(items, *self._retention) if own else len(items) > 1):
+                if not (self.thread.make_room(items, *retention(self.session)) if own else len(items) > 1):
                     raise
                 if not own:
                     del items[0]  # what was said last is what is answered
 
-    @property
-    def _retention(self) -> tuple[float, int | None]:
-        """The share of the positions that items keep where some must go, and how many they may take, if it is said."""
-        policy = self.session.truncation
-        if isinstance(policy, str):
-            return KEPT_SHARE, None
-        return policy.retention_ratio, policy.token_limits.post_instructions if policy.token_limits else None
-
     async def _make_room_ahead(self) -> None:
         """While the user listens: a conversation that is full would keep the next answer waiting."""
         thread, items = self.thread, list(self.conversation)
-        kept_share, limit = self._retention
+        kept_share, limit = retention(self.session)
         if self.session.truncation == "disabled" or thread.lock.locked() or thread.hears or not thread.is_tight(limit):
             return
         async with thread.lock:

@@ -68,6 +68,17 @@ class Microphone:
         self._silent_since_s: float | None = None  # by the clock: when the last answer had been played
         self._begin_turn()
 
+    @property
+    def num_bytes(self) -> int:
+        return self._buffer.num_bytes
+
+    def park(self) -> None:
+        """Nobody is on line: a turn that has begun will be listened to from its beginning."""
+        self._silent_since_s = None
+        self.loudspeaker.stop()
+        self._buffer.again()
+        self._begin_turn()
+
     def answered(self, played_at_s: float) -> None:
         """The last answer will have been played then (`time.monotonic`): from there on nobody speaks."""
         self._silent_since_s = played_at_s

@@ -192,6 +192,7 @@ class Reply:
         if sound.data:
             delta = base64.b64encode(sound.data).decode()
             await self._send("response.output_audio.delta", **self._where(item), delta=delta)
+        item.content[-1].num_sent += len(sound.heard)
         self._played(sound.heard)
 
     async def _part(self, kind: Literal["output_text", "output_audio"]) -> tuple[Item, Content]:

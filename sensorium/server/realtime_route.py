@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager
 
 from fastapi import APIRouter
 from starlette.websockets import WebSocket
@@ -18,7 +20,9 @@ from sensorium.server.metering import Meter
 from sensorium.server.metrics import Metrics
 from sensorium.server.picture_out import PictureWriter
 from sensorium.server.realtime import Call, Threads
+from sensorium.server.realtime_ending import DROPPED, Ending
 from sensorium.server.realtime_events import SessionConfig, TranscriptionConfig
+from sensorium.server.realtime_kept import PARAM, KeptCalls, Owner, owner_of
 from sensorium.server.realtime_session import check_session, session_body
 
 ROUTE = "/v1/realtime"
@@ -36,16 +40,16 @@ class Realtime:
         pictures: PictureWriter,
     ) -> None:
         self._meter = meter
-        self._pictures = pictures
         self._engine = engine
         self._config = config
-        self._metrics = metrics
-        self._decoders = decoders
         self._num_calls = 0
+        self._kept = KeptCalls(config)
         self.client_secrets = ClientSecrets(config, body_of=self._body_of)
         self._listening = ThreadPoolExecutor(1, thread_name_prefix="sensorium-turns")
+        self._parts = engine, config, metrics, Threads(decoders=decoders, listening=self._listening), meter, pictures
 
     def close(self) -> None:
+        self._kept.close()
         self._listening.shutdown(wait=False, cancel_futures=True)
 
     def routes(self) -> APIRouter:
@@ -62,63 +66,76 @@ class Realtime:
         return session_body(session, head, model=session.model or self._engine.info.model, transcribes=transcribes)
 
     async def answer(self, socket: WebSocket) -> None:
+        owner, kept = owner_of(socket.state), None
         try:
-            intent = socket.query_params.get("intent", "conversation")
-            if intent not in ("conversation", "transcription"):
-                raise invalid("Supported are 'conversation' and 'transcription'.", "intent")
+            if (session_id := socket.query_params.get(PARAM)) is not None:
+                kept = await self._kept.find(session_id, owner)
+            model, asked = self._asked_for(socket, kept)
+            async with self._place(socket, model):
+                if kept is not None:
+                    self._kept.take(kept)
+                call = kept or Call(*self._parts, model=model)
+                if asked is not None:
+                    call.begin_as(asked)
+                ending = await self._talk(call, socket, owner)
+        except APIError as error:
+            await socket.send_denial_response(error.response())
+            return
+        await ending.tell(socket)
+
+    def _asked_for(
+        self, socket: WebSocket, kept: Call | None
+    ) -> tuple[str, SessionConfig | TranscriptionConfig | None]:
+        """The model, and the session to begin with. A call that goes on has its own; raises APIError if another kind
+        is asked for."""
+        intent, model = socket.query_params.get("intent"), socket.query_params.get("model")
+        if intent not in (None, "conversation", "transcription"):
+            raise invalid("Supported are 'conversation' and 'transcription'.", "intent")
+        asked: SessionConfig | TranscriptionConfig | None = None
+        if kept is not None:
+            if intent is not None and kept.transcribes != (intent == "transcription"):
+                raise invalid("The kind of a session cannot change.", "intent")
+            model = model or kept.model
+        else:
             granted: Granted | None = socket.scope.get("state", {}).get("granted")
             asked = granted.session if granted else None
             if asked is None and intent == "transcription":
                 asked = TranscriptionConfig(type="transcription")
-            model = socket.query_params.get("model") or (
-                asked and (getattr(asked, "model", None) or self._engine.info.model)
-            )
-            if model is None:
-                raise missing("model")
-            check_model(model, self._engine.info, self._config, param="model")
-            if self._num_calls >= self._config.max_calls:
-                raise APIError("The server is busy. Please try again.", status=503, type="server_error")
-        except APIError as error:
-            await socket.send_denial_response(error.response())
-            return
+            model = model or (asked and (getattr(asked, "model", None) or self._engine.info.model))
+        if model is None:
+            raise missing("model")
+        check_model(model, self._engine.info, self._config, param="model")
+        return model, asked
+
+    @asynccontextmanager
+    async def _place(self, socket: WebSocket, model: str) -> AsyncGenerator[None]:
+        """Counts a call while it is on line. Raises APIError where there are too many."""
+        if self._num_calls >= self._config.max_calls:
+            raise APIError("The server is busy. Please try again.", status=503, type="server_error")
         self._num_calls += 1
         try:
-            await self._call_within_limits(socket, model, asked)
+            close_session = await self._meter.open_session(socket.state, model)
+            try:
+                yield
+            finally:
+                close_session()
         finally:
             self._num_calls -= 1
 
-    async def _call_within_limits(
-        self, socket: WebSocket, model: str, asked: SessionConfig | TranscriptionConfig | None
-    ) -> None:
-        try:
-            close_session = await self._meter.open_session(socket.state, model)
-        except APIError as error:
-            await socket.send_denial_response(error.response())
-            return
-        try:
-            await self._call(socket, model, asked)
-        finally:
-            close_session()
-
-    async def _call(self, socket: WebSocket, model: str, asked: SessionConfig | TranscriptionConfig | None) -> None:
+    async def _talk(self, call: Call, socket: WebSocket, owner: Owner) -> Ending:
         offered: list[str] = socket.scope["subprotocols"]
         known = [name for name in (SUBPROTOCOL, realtime_beta.SUBPROTOCOL) if name in offered]
-        await socket.accept(known[0] if known else None)  # browsers hang up unless one of theirs is taken
-        threads = Threads(decoders=self._decoders, listening=self._listening)
-        call = Call(
-            socket,
-            self._engine,
-            self._config,
-            self._metrics,
-            threads,
-            self._meter,
-            self._pictures,
-            model=model,
-            beta=_asks_for_beta(socket),
-        )
-        if asked is not None:
-            call.begin_as(asked)
-        await call.run()
+        ending = DROPPED
+        try:
+            await socket.accept(known[0] if known else None)  # browsers hang up unless one of theirs is taken
+            with self._kept.on_line(call, owner):
+                ending = await call.run(socket, beta=_asks_for_beta(socket))
+        finally:
+            if ending.may_come_back:  # kept before anybody who waits for it looks
+                self._kept.keep(call, owner)
+            else:
+                call.close()
+        return ending
 
 
 def _asks_for_beta(socket: WebSocket) -> bool:

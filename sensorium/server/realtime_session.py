@@ -6,8 +6,9 @@ from sensorium.engine.request import EngineInfo
 from sensorium.server.chat_request import check_model, known_voice
 from sensorium.server.config import ServerConfig
 from sensorium.server.conversation import Json
-from sensorium.server.errors import unsupported
+from sensorium.server.errors import invalid, unsupported
 from sensorium.server.realtime_events import ResponseOptions, SessionConfig
+from sensorium.server.realtime_thread import KEPT_SHARE
 from sensorium.server.realtime_tools import chosen
 
 
@@ -29,6 +30,25 @@ def check_session(session: SessionConfig, info: EngineInfo, config: ServerConfig
         check_model(session.model, info, config, param="session.model")
     known_voice(said.voice, info, config, "session.audio.output.voice")
     chosen(session, ResponseOptions(), "session.tool_choice")
+
+
+def check_change(before: SessionConfig, after: SessionConfig, *, has_spoken: bool, answers: bool) -> None:
+    """Raises APIError for what can't change any more, or not while an answer is made."""
+    said_before, said = before.audio.output, after.audio.output
+    if has_spoken and said.voice != said_before.voice:
+        message = "The voice cannot change once the assistant has spoken."
+        raise invalid(message, "session.audio.output.voice", "cannot_update_voice")
+    if answers and said.speed != said_before.speed:
+        message = "The speed cannot change while a response is in progress."
+        raise invalid(message, "session.audio.output.speed", "cannot_update_speed")
+
+
+def retention(session: SessionConfig) -> tuple[float, int | None]:
+    """The share of the positions that items keep where some must go, and how many they may take, if it is said."""
+    policy = session.truncation
+    if isinstance(policy, str):
+        return KEPT_SHARE, None
+    return policy.retention_ratio, policy.token_limits.post_instructions if policy.token_limits else None
 
 
 def session_body(session: SessionConfig, head: Json, *, model: str, transcribes: bool) -> Json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -15,15 +15,14 @@ log = structlog.get_logger()
 
 
 class Tasks:
-    """`begin` in the task that takes the events: it is cancelled when another fails, and `is_broken` tells it why."""
+    """`begin` when somebody is on line, `close` when nobody is any more."""
 
     def __init__(self) -> None:
-        self.is_broken = False
-        self._line: asyncio.Task[Any] | None = None
+        self._if_one_fails: Callable[[], None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self) -> None:
-        self._line = asyncio.current_task()
+    def begin(self, *, if_one_fails: Callable[[], None]) -> None:
+        self._if_one_fails = if_one_fails
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -32,7 +31,7 @@ class Tasks:
         return task
 
     async def close(self) -> None:
-        self._line = None
+        self._if_one_fails = None
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -43,6 +42,5 @@ class Tasks:
         if error is None or isinstance(error, WebSocketDisconnect | TimeoutError):  # nobody is left to tell
             return
         log.error("realtime call failed", **describe(error))
-        self.is_broken = True
-        if self._line is not None:
-            self._line.cancel()
+        if self._if_one_fails is not None:
+            self._if_one_fails()

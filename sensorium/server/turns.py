@@ -180,6 +180,10 @@ class InputBuffer:
         return self._sound.duration_ms
 
     @property
+    def num_bytes(self) -> int:
+        return self._sound.num_bytes
+
+    @property
     def start_ms(self) -> int:
         return self._start_ms
 

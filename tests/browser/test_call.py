@@ -65,6 +65,61 @@ def test_pressing_the_button_cuts_the_answer_short(page: Page, engine: FakeEngin
     expect(page.locator("#call")).not_to_be_visible()
 
 
+DROPPING = """() => {
+  window.sockets = [];
+  window.WebSocket = class extends WebSocket {
+    constructor(...options) {
+      super(...options);
+      sockets.push(this);
+    }
+  };
+  // as it is told where the line is dead, which no script can bring about
+  window.dropLine = () => {
+    const socket = sockets.at(-1), told = socket.onclose;
+    socket.onclose = socket.onmessage = null;
+    told({ wasClean: false });
+  };
+}"""
+
+
+def test_a_call_whose_line_drops_goes_on(page: Page, engine: FakeEngine) -> None:
+    """The server is told by the client that its line is dead, and cuts the answer."""
+    page.evaluate(DROPPING)
+    engine.delay_ms = 400  # a frame: the line drops in mid-answer
+    begin_call(page, "none")
+    page.locator("#call-push").hover()
+    page.mouse.down()
+    page.wait_for_timeout(500)
+    page.mouse.up()
+    expect(page.locator("#call-state")).to_have_text("Speaking")
+    told = page.evaluate("() => { dropLine(); return document.getElementById('call-state').textContent; }")
+    assert told == "The line dropped: calling again"
+    expect(page.locator("#call-lines .cut")).to_contain_text("the line dropped")
+    expect(page.locator("#call-state")).to_have_text("Listening")
+    assert page.evaluate("sockets.length") == 2
+    engine.delay_ms = 0
+    page.mouse.down()
+    page.wait_for_timeout(400)
+    page.mouse.up()
+    expect(page.locator("#call-lines .assistant")).to_have_count(2)
+    expect(page.locator("#call-notice")).to_be_hidden()
+    user, said, more = engine.requests[-1].messages
+    assert (user.role, said.role, more.role) == ("user", "assistant", "user")
+    assert isinstance(said.parts[0], Audio)
+    assert said.parts[0].duration_ms < 900  # of 1.1 s
+    page.locator("#call-end").click()
+
+
+def test_a_call_that_cannot_be_reached_again_is_over(page: Page) -> None:
+    page.evaluate(DROPPING)
+    begin_call(page, "none")
+    failing = "class { constructor() { setTimeout(() => this.onclose({ wasClean: false })); } close() {} }"
+    page.evaluate(f"() => {{ WebSocket = {failing}; }}")
+    page.evaluate("dropLine()")
+    expect(page.locator("#call-notice")).to_contain_text("could not be reached again")
+    expect(page.locator("#call-state")).to_have_text("Not in a call")
+
+
 def test_the_shown_call_runs(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page.get_by_label("Talk: a call by voice").click()
     page.locator("#call-detection").select_option("none")

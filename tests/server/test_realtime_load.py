@@ -174,17 +174,18 @@ class Flood:
         self.told.append(json.loads(text)["type"])
 
 
-def call_over(socket: Any, engine: FakeEngine | None = None) -> Call:
+def new_call() -> Call:
     nothing: Any = None
-    engine, config = engine or FakeEngine(), ServerConfig()
-    return Call(socket, engine, config, Metrics(), Threads(nothing, nothing), nothing, nothing, model="gpt-realtime")
+    return Call(
+        FakeEngine(), ServerConfig(), Metrics(), Threads(nothing, nothing), nothing, nothing, model="gpt-realtime"
+    )
 
 
 @pytest.mark.parametrize("event", ["{}", '{"type": "input_audio_buffer.clear"}'])
 async def test_others_have_their_turn_between_small_events(event: str):
-    socket = Flood(*[event] * 100)
+    socket: Any = Flood(*[event] * 100)
     async with turns_of_others() as turns:
-        await call_over(socket).run()
+        await new_call().run(socket, beta=False)
     assert len(socket.told) == 101  # and the session's beginning
     assert turns[0] >= 100
 
@@ -294,10 +295,11 @@ async def test_what_a_call_held_goes_when_it_ends_without_the_garbage_collector(
     gc.collect()
     gc.disable()
     try:
-        socket = Flood(*map(json.dumps, events))
-        call = call_over(socket)
+        socket: Any = Flood(*map(json.dumps, events))
+        call = new_call()
         held = weakref.ref(call)
-        await call.run()
+        await call.run(socket, beta=False)
+        call.close()
         await asyncio.sleep(0)
         assert socket.told.count("error") == 3
         del call
