@@ -49,7 +49,7 @@ from sensorium.server.metering import Charge, Meter
 from sensorium.server.metrics import Metrics
 from sensorium.server.picture_out import PictureWriter
 from sensorium.server.realtime_audio import Playback
-from sensorium.server.realtime_ending import BROKEN, DROPPED, EXPIRED, HUNG_UP, Ending, is_goodbye
+from sensorium.server.realtime_ending import BROKEN, DROPPED, EXPIRED, HUNG_UP, UNREAD, Ending, is_goodbye
 from sensorium.server.realtime_events import (
     BufferAppend,
     BufferClear,
@@ -167,7 +167,7 @@ class Call:
             async with asyncio.timeout(self.expires_at - time.time()):
                 return await self._ended
         except TimeoutError:
-            with suppress(WebSocketDisconnect, TimeoutError):
+            with suppress(WebSocketDisconnect):
                 await self._refuse(APIError("The session has reached its maximum duration.", code="session_expired"))
             return EXPIRED
         finally:
@@ -198,15 +198,20 @@ class Call:
             await self.send("conversation.created", conversation=conversation)
 
     async def send(self, type: str, **fields: Any) -> None:
-        """One server event. Waits while the client is slow to read, and gives it up after a while."""
+        """One server event. Waits while the client is slow to read, and gives the call up after a while. Raises
+        WebSocketDisconnect if nobody is there."""
         event: Json | None = {"type": type, "event_id": new_id("event"), **fields}
         if self._beta and (event := realtime_beta.from_ga(event)) is None:
             return
         async with self._sending:
             if self._socket.application_state is not WebSocketState.CONNECTED:
                 raise WebSocketDisconnect
-            async with asyncio.timeout(self._config.send_timeout_s):
-                await self._socket.send_text(json.dumps(event, ensure_ascii=False))
+            try:
+                async with asyncio.timeout(self._config.send_timeout_s):
+                    await self._socket.send_text(json.dumps(event, ensure_ascii=False))
+            except TimeoutError:
+                self.end(UNREAD)
+                raise WebSocketDisconnect from None
 
     async def _refuse(self, error: APIError, event_id: str | None = None) -> None:
         envelope = error.envelope()["error"]
@@ -239,7 +244,7 @@ class Call:
             await self._refuse(from_validation(error), event_id)
         except APIError as error:
             await self._refuse(error, event_id)
-        except (WebSocketDisconnect, TimeoutError, asyncio.CancelledError):
+        except WebSocketDisconnect:
             raise
         except Exception as error:
             log.error("realtime event failed", **describe(error))
@@ -371,7 +376,7 @@ class Call:
     async def _run_reply(self, reply: Reply, items: Sequence[Item], options: ResponseOptions, charge: Charge) -> None:
         try:
             await self._make_reply(reply, items, options, charge)
-        except (WebSocketDisconnect, TimeoutError):
+        except WebSocketDisconnect:
             pass  # nobody is left to tell
         finally:
             self._replies.pop(reply.id, None)
@@ -384,7 +389,7 @@ class Call:
             async with charge:
                 try:
                     await self._generate(reply, list(items), options)
-                except (asyncio.CancelledError, WebSocketDisconnect, TimeoutError):
+                except (asyncio.CancelledError, WebSocketDisconnect):
                     self._count(reply, items, charge)  # what it came to before it was given up
                     raise
                 self._count(reply, items, charge)
@@ -393,7 +398,7 @@ class Call:
                 raise  # the call is over: nobody is left to tell
         except ContextLengthExceeded as exceeded:
             error = invalid(f"The conversation is too long: {exceeded}.", None, "context_length_exceeded")
-        except (WebSocketDisconnect, TimeoutError):
+        except WebSocketDisconnect:
             raise
         except Exception as failure:
             log.error("realtime response failed", **describe(failure))

@@ -30,6 +30,7 @@ HUNG_UP = Ending()
 DROPPED = Ending(may_come_back=True)
 MOVED = Ending(may_come_back=True, code=1001, reason="The session goes on over another socket.")
 BROKEN = Ending(code=1011, reason="The server made a mistake.")
+UNREAD = Ending(code=1008, reason="The client left what it was sent unread for too long.")
 EXPIRED = Ending(code=1001, reason="The session has reached its maximum duration.")
 
 

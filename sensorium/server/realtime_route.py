@@ -66,22 +66,26 @@ class Realtime:
         return session_body(session, head, model=session.model or self._engine.info.model, transcribes=transcribes)
 
     async def answer(self, socket: WebSocket) -> None:
-        owner, kept = owner_of(socket.state), None
         try:
-            if (session_id := socket.query_params.get(PARAM)) is not None:
-                kept = await self._kept.find(session_id, owner)
-            model, asked = self._asked_for(socket, kept)
-            async with self._place(socket, model):
-                if kept is not None:
-                    self._kept.take(kept)
-                call = kept or Call(*self._parts, model=model)
-                if asked is not None:
-                    call.begin_as(asked)
-                ending = await self._talk(call, socket, owner)
+            ending = await self._answer(socket)
         except APIError as error:
             await socket.send_denial_response(error.response())
             return
-        await ending.tell(socket)
+        await ending.tell(socket)  # which may take a while: by now the call's place and memory are free
+
+    async def _answer(self, socket: WebSocket) -> Ending:
+        """Raises APIError if there is to be no call."""
+        owner, kept = owner_of(socket.state), None
+        if (session_id := socket.query_params.get(PARAM)) is not None:
+            kept = await self._kept.find(session_id, owner)
+        model, asked = self._asked_for(socket, kept)
+        async with self._place(socket, model):
+            if kept is not None:
+                self._kept.take(kept)
+            call = kept or Call(*self._parts, model=model)
+            if asked is not None:
+                call.begin_as(asked)
+            return await self._talk(call, socket, owner)
 
     def _asked_for(
         self, socket: WebSocket, kept: Call | None

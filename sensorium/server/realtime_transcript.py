@@ -72,7 +72,7 @@ class Scribe:
                         break
                     heard.append(event)
                     await self.tell(item.id, heard)
-        except (WebSocketDisconnect, TimeoutError):
+        except WebSocketDisconnect:
             return
         except Exception as failure:
             log.error("transcription failed", **describe(failure))

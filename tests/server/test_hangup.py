@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
 from sensorium.engine.fake import FakeEngine
+from tests.server.calls import Phone
 from tests.server.live import Live, eventually, live
 
 SPOKEN = {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "pcm16"}}
@@ -80,6 +83,42 @@ def test_a_client_that_stops_reading_frees_its_place(fields: dict):
             assert cancelled(server) == 1
             eventually(lambda: server.chat("next").status_code == 200)
             eventually(lambda: 'status="499"' in server.http.get("/metrics").text)
+
+
+def deaf_phone(server: Live) -> Phone:
+    """A call whose client holds no more than it must of what it does not read, and takes it uncompressed."""
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    line.connect((urlsplit(server.url).hostname, urlsplit(server.url).port))
+    url = f"{server.url.replace('http', 'ws')}/v1/realtime?model=gpt-realtime"
+    return Phone(connect(url, sock=line, max_size=None, max_queue=1, compression=None))
+
+
+def read_out(call: Phone) -> None:
+    while True:
+        assert b"session_expired" not in bytes(call.socket.recv(timeout=5, decode=False))
+
+
+def test_a_call_whose_client_stops_reading_ends():
+    with live(max_calls=1, send_timeout_s=0.5) as server:
+        call = deaf_phone(server)
+        session_id = call.next()["session"]["id"]
+        content = [{"type": "input_text", "text": f"{'word' * 500_000} " * 7}]
+        asked = {"type": "message", "role": "user", "content": content}
+        call.say("response.create", response={"output_modalities": ["text"], "input": [asked]})
+        eventually(lambda: server.engine.num_active == 1)
+        assert cancelled(server) == 1
+        url = f"{server.url.replace('http', 'ws')}/v1/realtime"
+        with pytest.raises(InvalidStatus) as refused, connect(f"{url}?session_id={session_id}"):
+            pass
+        assert refused.value.response.status_code == 404  # nothing is kept of it
+        with connect(f"{url}?model=gpt-realtime") as next_call:  # its place is free
+            assert "session.created" in str(next_call.recv(timeout=5))
+        with pytest.raises(ConnectionClosed) as closed:
+            read_out(call)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008
+        assert "unread" in closed.value.rcvd.reason
 
 
 def test_an_answer_may_take_longer_than_it_may_stay_unread():
