@@ -1,9 +1,8 @@
 """A call: a conversation over a WebSocket, in the GA shape of OpenAI's Realtime API.
 
-What the client says comes in as events, one after another; an answer is a task of its own, so
-that the client can go on speaking, and cut in. Nothing that a client sends ends the call: an event that cannot be
-obeyed is answered by an `error` event and has no effect. A mistake of ours ends it, and no other. A call has one socket
-after another, if its line drops.
+What the client says comes in as events, one after another; an answer is a task of its own, so that the client can go on
+speaking, and cut in. Nothing that a client sends ends the call: what cannot be obeyed is answered by an `error` event,
+and has no effect. A mistake of ours ends it, and no other. A call whose line drops may go on over another socket.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from sensorium.engine.request import (
     ContextLengthExceeded,
     End,
     Event,
-    InputTranscriptDelta,
     LiveEngine,
 )
 from sensorium.messages import Message, Text
@@ -35,8 +33,6 @@ from sensorium.server.conversation import (
     Conversation,
     Item,
     Json,
-    Sounds,
-    Transcripts,
     load_sounds,
     new_id,
     read_item,
@@ -80,7 +76,7 @@ from sensorium.server.realtime_session import (
     session_body,
 )
 from sensorium.server.realtime_tasks import Tasks
-from sensorium.server.realtime_thread import Thread
+from sensorium.server.realtime_thread import Thread, answer_apart
 from sensorium.server.realtime_tools import Calls
 
 log = structlog.get_logger()
@@ -126,6 +122,7 @@ class Call:
         self.conversation = Conversation(max_sound_bytes=config.max_call_sound_bytes, max_bytes=config.max_call_bytes)
         self.thread = Thread(engine)
         self._sending = asyncio.Lock()
+        self.obeying = asyncio.Lock()  # one thing after another
         self._replies: dict[str, Reply] = {}  # under way, by id
         self._tasks = Tasks()
         self._microphone = Microphone(self, engine, config, threads.listening)
@@ -168,7 +165,7 @@ class Call:
                 return await self._ended
         except TimeoutError:
             with suppress(WebSocketDisconnect):
-                await self._refuse(APIError("The session has reached its maximum duration.", code="session_expired"))
+                await self.refuse(APIError("The session has reached its maximum duration.", code="session_expired"))
             return EXPIRED
         finally:
             await self._tasks.close()
@@ -183,7 +180,8 @@ class Call:
                 await self._tell_session()
             while (received := await self._socket.receive())["type"] != "websocket.disconnect":
                 with suppress(WebSocketDisconnect):  # what was said before is taken in all the same
-                    await self._take(received)
+                    async with self.obeying:
+                        await self._take(received)
                 await asyncio.sleep(0)  # where events are waiting, nothing else lets other calls have their turn
             why = HUNG_UP if is_goodbye(received) else DROPPED
         finally:
@@ -213,7 +211,7 @@ class Call:
                 self.end(UNREAD)
                 raise WebSocketDisconnect from None
 
-    async def _refuse(self, error: APIError, event_id: str | None = None) -> None:
+    async def refuse(self, error: APIError, event_id: str | None = None) -> None:
         envelope = error.envelope()["error"]
         await self.send("error", error={**envelope, "event_id": event_id})
 
@@ -221,7 +219,7 @@ class Call:
         """After a mistake of ours: nobody knows what state the call is in."""
         try:
             with suppress(WebSocketDisconnect, TimeoutError):
-                await self._refuse(internal(), event_id)
+                await self.refuse(internal(), event_id)
         finally:
             self.end(BROKEN)
 
@@ -241,9 +239,9 @@ class Call:
                 body = realtime_beta.to_ga(body)
             await self._obey(client_event.validate_python(body))
         except ValidationError as error:
-            await self._refuse(from_validation(error), event_id)
+            await self.refuse(from_validation(error), event_id)
         except APIError as error:
-            await self._refuse(error, event_id)
+            await self.refuse(error, event_id)
         except WebSocketDisconnect:
             raise
         except Exception as error:
@@ -403,14 +401,15 @@ class Call:
         except Exception as failure:
             log.error("realtime response failed", **describe(failure))
             error = internal()
-        if reply.in_conversation:
-            self._microphone.answered(reply.played_at_s)
         await reply.close()
         self._replies.pop(reply.id, None)  # before the client is told: it may ask for the next one at once
+        if reply.in_conversation:
+            self._microphone.answered(reply.played_at_s)
         await reply.finish(error, charge.allowances())
         if reply.in_conversation:
             await self.conversation.pack(reply.items)
-            await self._make_room_ahead()
+            if self.session.truncation != "disabled":
+                await self.thread.make_room_ahead(self.head(), list(self.conversation), *retention(self.session))
 
     def _count(self, reply: Reply, items: Sequence[Item], charge: Charge) -> None:
         self._metrics.count_tokens(reply.usage)
@@ -434,7 +433,7 @@ class Call:
                 if own:
                     await self._answer(reply, head, items)
                 else:
-                    await self._tell(reply, self._from_nothing(reply, head, items, sounds))
+                    await self._tell(reply, answer_apart(self._engine, reply.params, head, items, sounds))
                 return
             except ContextLengthExceeded:
                 if self.session.truncation == "disabled":
@@ -444,18 +443,6 @@ class Call:
                 if not own:
                     del items[0]  # what was said last is what is answered
 
-    async def _make_room_ahead(self) -> None:
-        """While the user listens: a conversation that is full would keep the next answer waiting."""
-        thread, items = self.thread, list(self.conversation)
-        kept_share, limit = retention(self.session)
-        if self.session.truncation == "disabled" or thread.lock.locked() or thread.hears or not thread.is_tight(limit):
-            return
-        async with thread.lock:
-            while thread.make_room(items, kept_share, limit):
-                with suppress(ContextLengthExceeded):
-                    await thread.catch_up(self.head(), items)
-                    return
-
     async def _answer(self, reply: Reply, head: list[Message], items: Sequence[Item]) -> None:
         async with self.thread.lock:
             await self.thread.catch_up(head, items)
@@ -464,21 +451,6 @@ class Call:
                 await self._tell(reply, self.thread.answer(reply.params))
             finally:
                 await self.thread.answered(before, reply.items, is_over=reply.is_over)
-
-    async def _from_nothing(
-        self, reply: Reply, head: list[Message], items: Sequence[Item], sounds: Sounds
-    ) -> AsyncGenerator[Event, None]:
-        transcripts = Transcripts(items)
-        told = [*head, *(message for item in items for message in item.messages(sounds))]
-        events = self._engine.generate(told or [Message(role="user", parts=())], reply.params)
-        assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, InputTranscriptDelta):
-                    transcripts.add(event)
-                    continue
-                transcripts.keep()
-                yield event
 
     async def _tell(self, reply: Reply, events: AsyncGenerator[Event, None]) -> None:
         async with aclosing(events):

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from concurrent.futures import Executor
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Protocol
 
 import numpy as np
 import structlog
+from starlette.websockets import WebSocketDisconnect
 
 from sensorium.engine.request import ContextLengthExceeded, LiveEngine, SamplingParams
 from sensorium.messages import Message
@@ -38,6 +40,7 @@ AT_ONCE_MS = 100  # of sound: in more there may be speech for longer than others
 MIN_TURN_MS = 100  # the contract's: less sound than this is no turn
 SURE_TURN_MS = 200  # of so much a turn will be left, wherever it is taken to end
 MAX_APPEND_BYTES = 15 * 2**20
+_LATE_S = 0.01  # a timer may be early by the clock's resolution
 
 
 class Line(Protocol):
@@ -47,7 +50,9 @@ class Line(Protocol):
     transcribes: bool
     conversation: Conversation
     thread: Thread
+    obeying: asyncio.Lock  # held by whoever does something that the client might have asked for
 
+    async def refuse(self, error: APIError) -> None: ...
     async def send(self, type: str, **fields: Any) -> None: ...
     def head(self) -> list[Message]: ...
     async def interrupt(self, reason: CancelReason) -> None: ...
@@ -82,6 +87,7 @@ class Microphone:
     def answered(self, played_at_s: float) -> None:
         """The last answer will have been played then (`time.monotonic`): from there on nobody speaks."""
         self._silent_since_s = played_at_s
+        self._line.spawn(self._watch_the_clock())
 
     def answering(self) -> None:
         """An answer begins: nobody waits for the user."""
@@ -161,6 +167,7 @@ class Microphone:
         if self._buffer.item_id != before.item_id:
             self._scribe.forget(before.item_id)
         await self._forget_turn()
+        self._line.spawn(self._watch_the_clock())
 
     async def hear_again(self) -> None:
         """What came before the turn has changed: it is listened to once more, behind that."""
@@ -241,20 +248,39 @@ class Microphone:
         calls = await realtime_tools.held(session, options)
         return answer_params(session, options, chosen_voice(options, session, self._config), calls)
 
+    @property
+    def _idle_timeout_s(self) -> float | None:
+        detection = self._line.session.audio.input.turn_detection
+        if not isinstance(detection, ServerVad) or detection.idle_timeout_ms is None:
+            return None
+        return detection.idle_timeout_ms / 1000
+
+    async def _watch_the_clock(self) -> None:
+        """Until the user has been silent for too long, whether or not any sound comes of that."""
+        since_s, timeout_s = self._silent_since_s, self._idle_timeout_s
+        if since_s is None or timeout_s is None:
+            return
+        await asyncio.sleep(max(0.0, since_s + timeout_s - monotonic() + _LATE_S))
+        with suppress(WebSocketDisconnect):
+            async with self._line.obeying:
+                try:
+                    await self._look_at_the_clock()
+                except APIError as error:
+                    await self._line.refuse(error)
+
     async def _look_at_the_clock(self) -> None:
         """Asks for an answer where the user has been silent for too long after the last one."""
-        detection = self._line.session.audio.input.turn_detection
-        if not isinstance(detection, ServerVad) or not detection.idle_timeout_ms or self._silent_since_s is None:
+        timeout_s, since_s = self._idle_timeout_s, self._silent_since_s
+        if timeout_s is None or since_s is None or (silent_s := monotonic() - since_s) < timeout_s:
             return
-        silent_ms = 1000 * (monotonic() - self._silent_since_s)
-        if silent_ms < detection.idle_timeout_ms or self._buffer.duration_ms < MIN_TURN_MS:
+        if self._buffer.turns is None or self._buffer.turns.speaking:
             return
         self._silent_since_s = None
         self._buffer.item_id = new_id("item")
-        self._buffer.forget_before(self._buffer.end_ms - round(silent_ms))
+        self._buffer.forget_before(self._buffer.end_ms - round(1000 * silent_s))
         fields = {"audio_start_ms": self._buffer.start_ms, "audio_end_ms": self._buffer.end_ms}
         await self._line.send("input_audio_buffer.timeout_triggered", **fields, item_id=self._buffer.item_id)
-        await self.commit(self._buffer.num_until(self._buffer.end_ms))
+        await self.commit(self._buffer.num_until(self._buffer.end_ms), is_silence=True)
         await self._line.respond(ResponseOptions())
 
     async def _speech_started(self, event: SpeechStarted) -> None:
@@ -284,8 +310,8 @@ class Microphone:
                 await self._line.interrupt("turn_detected")
             await self._line.respond(ResponseOptions())  # refused while an answer goes on
 
-    async def commit(self, end: int | None = None) -> None:
-        """What came is an item, all of it or so many samples."""
+    async def commit(self, end: int | None = None, *, is_silence: bool = False) -> None:
+        """What came is an item, all of it or so many samples. Of silence too little may have come, or nothing."""
         if end is None:
             await self._line.thread.drop_draft()
         if end is None and self._buffer.turns is not None and self._buffer.turns.speaking:
@@ -293,6 +319,10 @@ class Microphone:
             fields = {"audio_end_ms": self._buffer.end_ms, "item_id": self._buffer.item_id}
             await self._line.send("input_audio_buffer.speech_stopped", **fields)
         sound, fresh = self._buffer.cut(end)
+        if is_silence and (missing := MIN_TURN_MS * self._rate_hz // 1000 - len(sound)) > 0:
+            silence = np.zeros(missing, np.float32)
+            sound.append(silence)
+            fresh = np.concatenate((fresh, silence))
         if sound.duration_ms < MIN_TURN_MS:
             self._scribe.forget(self._buffer.item_id)
             self._buffer.item_id = None

@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Hashable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from sensorium.engine.request import Event, InputTranscriptDelta, LiveEngine, Mark, SamplingParams
+from sensorium.engine.request import (
+    ContextLengthExceeded,
+    Event,
+    InputTranscriptDelta,
+    LiveEngine,
+    Mark,
+    SamplingParams,
+)
 from sensorium.messages import Message
 from sensorium.server.comfort_noise import over_comfort_noise
-from sensorium.server.conversation import FRAME_MS, Item, Transcripts, load_sounds
+from sensorium.server.conversation import FRAME_MS, Item, Sounds, Transcripts, load_sounds
 from sensorium.server.realtime_draft import Draft, transcribed
 from sensorium.server.turn_end import TurnEnd
 
@@ -90,6 +97,18 @@ class Thread:
             gone += 1
         self._left_out.update(item.id for item in kept[:gone])
         return True
+
+    async def make_room_ahead(
+        self, head: list[Message], items: Sequence[Item], kept_share: float, limit: int | None
+    ) -> None:
+        """While the user listens: a conversation that is full would keep the next answer waiting."""
+        if self.lock.locked() or self.hears or not self.is_tight(limit):
+            return
+        async with self.lock:
+            while self.make_room(items, kept_share, limit):
+                with suppress(ContextLengthExceeded):
+                    await self.catch_up(head, items)
+                    return
 
     def _sizes(self) -> list[int]:
         """The positions of each item that has been read."""
@@ -219,3 +238,20 @@ class Thread:
         if self._read and self._read[-1].key == known and alone:
             await self._live.interrupt(after_ms)
             self._read[-1] = self._read[-1]._replace(key=item.key)
+
+
+async def answer_apart(
+    engine: LiveEngine, params: SamplingParams, head: list[Message], items: Sequence[Item], sounds: Sounds
+) -> AsyncGenerator[Event, None]:
+    """An answer that is not about the conversation as it stands: all of it is read for that."""
+    transcripts = Transcripts(items)
+    told = [*head, *(message for item in items for message in item.messages(sounds))]
+    events = engine.generate(told or [Message(role="user", parts=())], params)
+    assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, InputTranscriptDelta):
+                transcripts.add(event)
+                continue
+            transcripts.keep()
+            yield event

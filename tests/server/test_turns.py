@@ -197,6 +197,23 @@ def test_who_says_nothing_for_too_long_is_spoken_to(server: Live, monkeypatch: p
         assert events[0]["item_id"] == events[1]["item_id"]
 
 
+def test_who_sends_nothing_at_all_is_spoken_to_as_well(server: Live, monkeypatch: pytest.MonkeyPatch):
+    detection = {"type": "server_vad", "idle_timeout_ms": 5000}
+    session = {"type": "realtime", "output_modalities": ["audio"], "audio": {"input": {"turn_detection": detection}}}
+    monkeypatch.setattr(realtime_input, "monotonic", lambda: time.monotonic() + 10_000)
+    with phone(server, session=session) as call:
+        call.user("hello")
+        call.say("response.create")
+        triggered = call.until("input_audio_buffer.timeout_triggered")[-1]
+        assert triggered["audio_end_ms"] == triggered["audio_start_ms"] == 0
+        assert call.until("input_audio_buffer.committed")[-1]["item_id"] == triggered["item_id"]
+        call.until("response.created")
+        assert call.until("response.done")[-1]["response"]["status"] == "completed"
+    asked = server.engine.requests[-1].messages[2].parts[0]
+    assert isinstance(asked, Audio)
+    assert np.abs(asked.waveform).max() < 0.01  # comfort noise
+
+
 def test_a_turn_committed_by_the_client_ends_there_and_the_next_begins(server: Live):
     detection = {"type": "server_vad", "create_response": False}
     session = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}
