@@ -34,6 +34,12 @@ export function sessionOf({ voice, instructions, detection }) {
   };
 }
 
+/** Why an answer failed, in words: a failed response names no more than a code. @param {string | null | undefined} code */
+function failure(code) {
+  if (code === "context_length_exceeded") return "The conversation is too long to be answered: start a new call.";
+  return "The answer failed: say it again, or start a new call.";
+}
+
 export class Call {
   /** @type {WebSocket | null} */
   #socket = null;
@@ -47,7 +53,8 @@ export class Call {
   #played = 0; // samples of it
   #arrived = 0;
   #waitingSince = 0; // the user has ended a turn then; 0: nobody waits
-  #open = false; // whether what the microphone gives is sent
+  #open = false; // whether the call takes what the microphone gives
+  #isMuted = false; // nothing of it is sent, whatever the call does
   #session = ""; // by which the server knows the call, once it has told
   #tries = 0; // to reach it again
   #cutOff = ""; // the item that the line's drop cut
@@ -117,12 +124,12 @@ export class Call {
 
   /** @param {boolean} isMuted */
   mute(isMuted) {
-    this.#open = !isMuted;
+    this.#isMuted = isMuted;
   }
 
   /** Push to talk: the button goes down. What is being said stops. */
   press() {
-    if (!this.#isOnLine) return;
+    if (!this.#isOnLine || this.#isMuted) return;
     this.#cutShort();
     this.#say({ type: "response.cancel" });
     this.#say({ type: "input_audio_buffer.clear" });
@@ -133,7 +140,7 @@ export class Call {
   /** Push to talk: the button comes up, the turn is over. */
   release() {
     this.#open = false;
-    if (!this.#isOnLine) return;
+    if (!this.#isOnLine || this.#isMuted) return;
     this.#waitingSince = performance.now();
     this.#say({ type: "input_audio_buffer.commit" });
     this.#say({ type: "response.create" });
@@ -151,8 +158,9 @@ export class Call {
 
   /** @param {Float32Array} samples */
   #hear(samples) {
-    this.view.level(this.#open ? peak(samples) : 0);
-    if (!this.#open) return;
+    const isSent = this.#open && !this.#isMuted;
+    this.view.level(isSent ? peak(samples) : 0);
+    if (!isSent) return;
     const pcm = Int16Array.from(samples, (x) => Math.round(32767 * Math.max(-1, Math.min(1, x))));
     this.#say({ type: "input_audio_buffer.append", audio: toBase64(new Uint8Array(pcm.buffer)) });
   }
@@ -200,6 +208,7 @@ export class Call {
         break;
       case "response.done":
         this.#waitingSince = 0;
+        if (event.response.status === "failed") this.view.error(failure(event.response.status_details?.error?.code));
         if (!this.#speaking && event.response.status !== "cancelled") this.view.state("listening");
         break;
       case "error":

@@ -16,11 +16,15 @@ from tests.browser.conftest import CHROMIUM, RATE_HZ, beeps, wav_file
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
 
 
-def begin_call(page: Page, detection: str) -> None:
+def dial(page: Page, detection: str) -> None:
     page.get_by_label("Talk: a call by voice").click()
     page.locator("#call-detection").select_option(detection)
     page.locator("#call-voice").select_option("coral")
     page.locator("#call-start").click()
+
+
+def begin_call(page: Page, detection: str) -> None:
+    dial(page, detection)
     expect(page.locator("#call-state")).to_have_text("Listening")
 
 
@@ -118,6 +122,70 @@ def test_a_call_that_cannot_be_reached_again_is_over(page: Page) -> None:
     page.evaluate("dropLine()")
     expect(page.locator("#call-notice")).to_contain_text("could not be reached again")
     expect(page.locator("#call-state")).to_have_text("Not in a call")
+
+
+HEARING = """() => {
+  window.sent = [];
+  const send = WebSocket.prototype.send;
+  WebSocket.prototype.send = function (data) {
+    sent.push(JSON.parse(data).type);
+    send.call(this, data);
+  };
+}"""
+SENT_UPDATE = "sent.includes('session.update')"
+SENDS_SOUND = "sent.includes('input_audio_buffer.append')"
+
+
+def wait_until(page: Page, condition: str) -> None:
+    """The page's policy forbids Playwright's own waiting, which evaluates in it."""
+    for _ in range(500):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(20)
+    pytest.fail(f"never: {condition}")
+
+
+def test_a_muted_microphone_sends_nothing_also_after_the_line_dropped(page: Page) -> None:
+    page.evaluate(DROPPING)
+    page.evaluate(HEARING)
+    dial(page, "server_vad")
+    wait_until(page, SENDS_SOUND)
+    page.locator("#call-mute").click()
+    page.evaluate("() => { sent.length = 0; dropLine(); }")
+    wait_until(page, SENT_UPDATE)
+    expect(page.locator("#call-state")).not_to_have_text("The line dropped: calling again")
+    page.wait_for_timeout(400)  # in which four blocks or more would be sent
+    assert not page.evaluate(SENDS_SOUND)
+    page.locator("#call-mute").click()
+    wait_until(page, SENDS_SOUND)
+    page.locator("#call-end").click()
+
+
+def test_a_muted_microphone_is_not_opened_by_the_button_to_talk(page: Page) -> None:
+    page.evaluate(HEARING)
+    begin_call(page, "none")
+    page.locator("#call-mute").click()
+    page.locator("#call-push").hover()
+    page.mouse.down()
+    page.wait_for_timeout(400)
+    page.mouse.up()
+    assert page.evaluate("sent.join()") == "session.update"
+    page.locator("#call-mute").click()
+    page.wait_for_timeout(400)
+    assert page.evaluate("sent.join()") == "session.update"  # the button is up
+    page.locator("#call-end").click()
+
+
+def test_an_answer_that_fails_is_told(page: Page, engine: FakeEngine) -> None:
+    engine.error = RuntimeError("the network is gone")
+    begin_call(page, "none")
+    page.locator("#call-push").hover()
+    page.mouse.down()
+    page.wait_for_timeout(400)
+    page.mouse.up()
+    expect(page.locator("#call-notice")).to_have_text("The answer failed: say it again, or start a new call.")
+    expect(page.locator("#call-state")).to_have_text("Listening")
+    page.locator("#call-end").click()
 
 
 def test_the_shown_call_runs(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
