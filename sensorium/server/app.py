@@ -42,7 +42,7 @@ from sensorium.server.picture_out import PictureWriter
 from sensorium.server.realtime_route import Realtime
 from sensorium.server.responses import Responses
 from sensorium.server.responses_compact import Compactions
-from sensorium.server.speech import Speech
+from sensorium.server.speech import MANNER_HEADER, Speech
 from sensorium.server.transcription import Transcriptions
 from sensorium.server.usage import UsageReports
 
@@ -158,7 +158,7 @@ def _add_cors(app: FastAPI, config: ServerConfig) -> None:
         allow_origin_regex=_LOCAL_ORIGIN,
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["*"],
-        expose_headers=["X-Request-ID", "Location"],
+        expose_headers=["X-Request-ID", "Location", MANNER_HEADER],
     )
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
+from types import MappingProxyType
 from typing import Protocol
 
 from fastapi.responses import StreamingResponse
@@ -126,10 +127,15 @@ class EventStream(StreamingResponse):
     the engine."""
 
     def __init__(
-        self, first: bytes, rest: AsyncGenerator[bytes, None], *, media_type: str = "text/event-stream"
+        self,
+        first: bytes,
+        rest: AsyncGenerator[bytes, None],
+        *,
+        media_type: str = "text/event-stream",
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._events = _chain(first, rest)
-        super().__init__(self._events, media_type=media_type, headers={"cache-control": "no-cache"})
+        super().__init__(self._events, media_type=media_type, headers={"cache-control": "no-cache", **headers})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._events):

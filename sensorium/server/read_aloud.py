@@ -32,12 +32,17 @@ _BEGINS_A_CLAUSE = frozenset("and but or so that which who because when where wh
 
 # A manner and the words that ask for it.
 _ASKED: dict[Manner, re.Pattern[str]] = {
-    "whisper": re.compile(r"\bwhisper\w*|\bhushed\b|\bunder (?:your|the) breath\b"),
-    "shout": re.compile(r"\bshout\w*|\byell\w*|\bscream\w*|\bloud(?:ly|er)?\b"),
-    "fast": re.compile(r"\bfast(?:er)?\b|\bquick(?:ly|er)?\b|\brapid(?:ly)?\b|\bhurr(?:y|ied)\b"),
-    "slow": re.compile(r"\bslow(?:ly|er)?\b|\bunhurried\b"),
-    "calm": re.compile(r"\bcalm(?:ly|er)?\b|\bsooth\w+|\bgentl[ey]\b|\brelax\w*|\bquiet(?:ly)?\b|\bsoft(?:ly)?\b"),
+    "whisper": re.compile(r"\bwhisper\w*|\bhushed\b|\bunder (?:your|the) breath\b|\bsotto voce\b|\bbreathy\b"),
+    "shout": re.compile(r"\bshout\w*|\byell\w*|\bscream\w*|\bloud(?:ly|er)?\b|\btop of your (?:voice|lungs)\b"),
+    "fast": re.compile(r"\bfast(?:er)?\b|\bquick(?:ly|er)?\b|\brapid(?:ly)?\b|\bhurr(?:y|ied)\b|\bbrisk(?:ly)?\b"),
+    "slow": re.compile(r"\bslow(?:ly|er)?\b|\bunhurried\b|\bleisurely\b|\bdrawn[- ]out\b"),
+    "calm": re.compile(
+        r"\bcalm(?:ly|er)?\b|\bsooth\w+|\bgentl[ey]\b|\brelax\w*|\bquiet(?:ly)?\b|\bsoft(?:ly)?\b"
+        r"|\bpeaceful(?:ly)?\b|\bserene(?:ly)?\b|\breassuring(?:ly)?\b|\bcomforting(?:ly)?\b"
+    ),
 }
+_PLAIN = frozenset("neutral neutrally natural naturally normal normally plain plainly clear clearly".split())
+_FILLING = frozenset("a and in manner please read say speak talk text the this tone use voice way with your".split())
 _UNASKED = re.compile(r"\b(?:not|never|no|without|don't|do not|isn't)(?: \w+){0,2} $")
 PROMPTS: dict[Manner | None, str] = {
     None: "say: {x}",
@@ -67,8 +72,8 @@ def pieces(text: str) -> Iterator[Piece]:
 
 
 def manner(instructions: str) -> Manner | None:
-    """The one manner of speaking that instructions ask for. None of an empty text. Raises ValueError for instructions
-    that ask for none that there is, or for several."""
+    """The one manner of speaking that instructions ask for. None of an empty text, and of one that asks for a plain
+    voice. Raises ValueError for instructions that ask for none that there is, or for several."""
     told = " ".join(instructions.lower().replace("\u2019", "'").split())
     if not told:
         return None
@@ -79,6 +84,9 @@ def manner(instructions: str) -> Manner | None:
     ]
     if len(found) == 1:
         return found[0]
+    words = set(re.findall(r"[a-z']+", told))
+    if words & _PLAIN and words <= _PLAIN | _FILLING:
+        return None
     known = ", ".join(_ASKED)
     if found:
         raise ValueError(f"one manner at a time can be asked for, these are {' and '.join(found)}")

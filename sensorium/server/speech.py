@@ -32,6 +32,7 @@ from sensorium.server.stretch import Stretch
 from sensorium.server.wire import Wire
 
 ROUTE = "/v1/audio/speech"
+MANNER_HEADER = "X-Sensorium-Manner"  # what `instructions` were taken for
 MAX_CHARACTERS = 4096
 _SPEEDS: dict[Manner, float] = {"fast": 1.4, "slow": 0.7}  # of manners, for a network that was not taught them
 _CHARS_PER_TOKEN = 4
@@ -71,6 +72,7 @@ class _Reading:
 
     format: SpeechFormat
     pieces: list[Piece]
+    manner: Manner | None
     prompt: str
     params: SamplingParams
     speed: float
@@ -95,12 +97,13 @@ class Speech:
         received_s = time.monotonic()
         request = validated(SpeechRequest, body)
         reading = await self._understand(http, request, received_s)
+        headers = {MANNER_HEADER: reading.manner or "plain"} if request.instructions else {}
         if request.stream_format == "sse":
             events = until_done(self._events(reading, request), ending=b"")
-            return EventStream(await anext(events), events)
+            return EventStream(await anext(events), events, headers=headers)
         # waiting for the first bytes leaves time to answer by a status
         sound = self._file(reading, request)
-        return EventStream(await anext(sound), sound, media_type=MEDIA_TYPES[reading.format])
+        return EventStream(await anext(sound), sound, media_type=MEDIA_TYPES[reading.format], headers=headers)
 
     async def _understand(self, http: Request, request: SpeechRequest, received_s: float) -> _Reading:
         check_model(request.model, self._info, self._config, param="model")
@@ -108,7 +111,7 @@ class Speech:
         pieces = await asyncio.to_thread(lambda: list(read_aloud.pieces(request.input)))
         if not pieces:
             raise invalid("There is nothing to say in 'input': it has neither letters nor figures.", "input")
-        prompt, speed = self._manner(request.instructions)
+        manner, prompt, speed = self._manner(request.instructions)
         tokens = -(-len(request.input) // _CHARS_PER_TOKEN)
         charge = await self._meter.begin(http.state, request.model, tokens=2 * tokens, kind="audio_speeches")
         question = Question(
@@ -117,23 +120,24 @@ class Speech:
         return _Reading(
             format=request.format,
             pieces=pieces,
+            manner=manner,
             prompt=prompt,
             params=SamplingParams(modality="audio", voice=voice, tool_choice="none", guidance_scale=1.0),
             speed=request.speed * speed,
             question=question,
         )
 
-    def _manner(self, instructions: str | None) -> tuple[str, float]:
-        """How the network is asked, and how fast what it says is played."""
+    def _manner(self, instructions: str | None) -> tuple[Manner | None, str, float]:
+        """What is asked for, how the network is asked for it, and how fast what it says is played."""
         try:
             manner = read_aloud.manner(instructions or "")
         except ValueError as error:
             raise unsupported("instructions", str(error)) from None
         if manner is None or _is_taught(self._info):
-            return PROMPTS[manner], 1.0
+            return manner, PROMPTS[manner], 1.0
         if manner not in _SPEEDS:
             raise unsupported("instructions", f"this model was not taught to {PROMPTS[manner].partition(':')[0]}")
-        return PROMPTS[None], _SPEEDS[manner]
+        return manner, PROMPTS[None], _SPEEDS[manner]
 
     async def _file(self, reading: _Reading, request: SpeechRequest) -> AsyncGenerator[bytes, None]:
         async with reading.question.charge, aclosing(self._encoded(reading, request, [])) as sound:

@@ -76,13 +76,18 @@ def test_whatever_the_text_the_pieces_are_what_was_taught(text: str):
         ("Talk in a SOOTHING voice; don't whisper.", "calm"),
         ("You are in a hurry: be quick", "fast"),
         ("Shout it from the roof", "shout"),
+        ("Affect: a gentle, reassuring guide. Tone: soothing.", "calm"),
+        ("brisk, please", "fast"),
+        ("Speak in a clear, natural tone.", None),
     ],
 )
 def test_instructions_ask_for_a_manner(instructions: str, asked: str | None):
     assert manner(instructions) == asked
 
 
-@pytest.mark.parametrize("instructions", ["sound like a pirate", "fast and loud", "never whisper"])
+@pytest.mark.parametrize(
+    "instructions", ["sound like a pirate", "fast and loud", "never whisper", "clearly a pirate", "speak"]
+)
 def test_what_nobody_taught_is_refused(instructions: str):
     with pytest.raises(ValueError, match="manner"):
         manner(instructions)

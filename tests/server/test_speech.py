@@ -121,6 +121,20 @@ def test_the_network_is_asked_piece_by_piece_for_the_very_words(server: Live):
     assert {request.params.voice for request in asked} == {VOICE_ALIASES["fable"]}
 
 
+@pytest.mark.parametrize("stream_format", ["audio", "sse"])
+def test_a_header_tells_what_instructions_were_taken_for(server: Live, stream_format: str):
+    asked = {"model": "gpt-4o-mini-tts", "voice": "alloy", "input": "hello", "stream_format": stream_format}
+    for instructions, told in (
+        ("Be calm, like a pilot.", "calm"),
+        ("Speak clearly.", "plain"),
+        ("", None),
+        (None, None),
+    ):
+        response = server.http.post("/v1/audio/speech", json={**asked, "instructions": instructions})
+        assert response.status_code == 200
+        assert response.headers.get("x-sensorium-manner") == told
+
+
 @pytest.mark.parametrize("speed", [0.25, 0.5, 2.0, 4.0])
 def test_speed_changes_the_length(server: Live, speed: float):
     usual = len(speak(server, input="one two three four five six", response_format="pcm"))
