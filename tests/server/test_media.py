@@ -130,7 +130,6 @@ def test_a_photo_may_be_larger_than_what_must_be_held_whole():
 # VmHWM, for ru_maxrss begins with the peak of the process that started this one.
 PEAK = """
 import re, sys
-from sensorium.server.comfort_noise import QUIET_BEFORE_MS, QUIET_BEHIND_MS
 from sensorium.server.config import ServerConfig
 from sensorium.server.picture_in import decode_image
 
