@@ -51,9 +51,11 @@ class Wire:
         self.session = SessionConfig.model_validate({"type": "realtime", "audio": audio})
         self.conversation = Conversation(max_sound_bytes=2**20, max_bytes=2**30)
         self.thread = Thread(engine)
+        self.obeying = asyncio.Lock()
         self.microphone = Microphone(self, engine, ServerConfig(), detecting)
 
     async def send(self, type: str, **fields: Any) -> None: ...
+    async def refuse(self, error: APIError) -> None: ...
     def head(self) -> list[Message]:
         return []
 
