@@ -16,6 +16,7 @@ const STATES = {
   speaking: "Speaking",
   over: "Not in a call",
 };
+const CHOICES = ["call-voice", "call-detection", "call-eagerness", "call-silence", "call-threshold", "call-speed", "call-device"];
 const MAX_LEVELS = 400; // more than any meter is wide
 
 /**
@@ -35,6 +36,10 @@ export function wireCall(player, settings, voices) {
     ...settings(),
     voice: byId("call-voice").value,
     detection: byId("call-detection").value,
+    eagerness: byId("call-eagerness").value,
+    silence_ms: Number(byId("call-silence").value),
+    threshold: Number(byId("call-threshold").value),
+    speed: Number(byId("call-speed").value),
     deviceId: byId("call-device").value,
   });
 
@@ -79,8 +84,15 @@ export function wireCall(player, settings, voices) {
     byId("call-start").hidden = now;
     byId("call-end").hidden = byId("call-mute").hidden = !now;
     byId("call-push").hidden = !now || asked().detection !== "none";
-    for (const id of ["call-voice", "call-detection", "call-device"]) byId(id).disabled = now;
+    for (const id of CHOICES) byId(id).disabled = now;
     byId("call-mute").ariaPressed = "false";
+  }
+
+  /** Only what the chosen kind of turn detection has is shown. */
+  function showDetection() {
+    for (const label of byId("call").querySelectorAll("[data-detection]")) {
+      label.hidden = label.dataset.detection !== byId("call-detection").value;
+    }
   }
 
   async function listDevices() {
@@ -95,12 +107,15 @@ export function wireCall(player, settings, voices) {
   }
 
   byId("call-voice").replaceChildren(...voices.map((voice) => el("option", { value: voice }, voice)));
+  byId("call-detection").onchange = showDetection;
+  showDetection();
   byId("talk").onclick = () => {
     listDevices();
     view.error("");
     byId("call").showModal();
   };
   byId("call-start").onclick = () => {
+    if (!CHOICES.every((id) => byId(id).reportValidity())) return;
     player.prepare(); // browsers allow sound from nothing but a click
     levels = [];
     lines.clear();

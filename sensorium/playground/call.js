@@ -18,18 +18,26 @@ const REDIAL_MS = [500, 2500]; // how long to wait before each try to reach a ca
  *   error: (message: string) => void,
  * }} CallView
  * @typedef {{model: string, key: string, voice: string, instructions: string, detection: "semantic_vad" | "server_vad" | "none",
- *   deviceId: string}} CallSettings
+ *   eagerness: string, silence_ms: number, threshold: number, speed: number, deviceId: string}} CallSettings
  */
 
+/** How the end of a turn is told: with what that kind has to be set. @param {CallSettings} settings */
+function detectionOf({ detection, eagerness, silence_ms, threshold }) {
+  if (detection === "none") return null;
+  if (detection === "semantic_vad") return { type: detection, eagerness };
+  return { type: detection, silence_duration_ms: silence_ms, threshold };
+}
+
 /** The session that these settings ask for. @param {CallSettings} settings */
-export function sessionOf({ voice, instructions, detection }) {
+export function sessionOf(settings) {
+  const { voice, instructions, speed } = settings;
   return {
     type: "realtime",
     output_modalities: ["audio"],
     ...(instructions && { instructions }),
     audio: {
-      input: { turn_detection: detection === "none" ? null : { type: detection }, transcription: {} },
-      output: { voice },
+      input: { turn_detection: detectionOf(settings), transcription: {} },
+      output: { voice, speed },
     },
   };
 }

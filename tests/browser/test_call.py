@@ -1,5 +1,6 @@
 """Calls by voice in a real browser: its fake microphone beeps, its loudspeaker plays to nobody."""
 
+import json
 import subprocess
 import sys
 import wave
@@ -185,6 +186,36 @@ def test_an_answer_that_fails_is_told(page: Page, engine: FakeEngine) -> None:
     page.mouse.up()
     expect(page.locator("#call-notice")).to_have_text("The answer failed: say it again, or start a new call.")
     expect(page.locator("#call-state")).to_have_text("Listening")
+    page.locator("#call-end").click()
+
+
+def test_a_call_begins_with_what_is_chosen(page: Page) -> None:
+    """Only what the kind of turn detection has is shown, and nothing is begun with a speed that there isn't."""
+    page.get_by_label("Talk: a call by voice").click()
+    shown = {
+        "semantic_vad": ("#call-eagerness",),
+        "server_vad": ("#call-silence", "#call-threshold"),
+        "none": (),
+    }
+    for detection, own in shown.items():
+        page.locator("#call-detection").select_option(detection)
+        for choice in ("#call-eagerness", "#call-silence", "#call-threshold"):
+            expect(page.locator(choice)).to_be_visible(visible=choice in own)
+    page.locator("#call-detection").select_option("server_vad")
+    page.locator("#call-silence").fill("700")
+    page.locator("#call-threshold").fill("0.3")
+    page.locator("#call-speed").fill("9")
+    page.locator("#call-start").click()
+    expect(page.locator("#call-state")).to_have_text("Not in a call")
+    page.locator("#call-speed").fill("1.25")
+    sent: list[str] = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(str(frame))))
+    page.locator("#call-start").click()
+    expect(page.locator("#call-state")).to_have_text("Listening")
+    audio = next(json.loads(frame) for frame in sent if "session.update" in frame)["session"]["audio"]
+    assert audio["input"]["turn_detection"] == {"type": "server_vad", "silence_duration_ms": 700, "threshold": 0.3}
+    assert audio["output"] == {"voice": "alloy", "speed": 1.25}
+    expect(page.locator("#call-speed")).to_be_disabled()
     page.locator("#call-end").click()
 
 
