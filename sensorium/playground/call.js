@@ -5,6 +5,7 @@ import { openMicrophone, peak } from "./microphone.js";
 import { PcmDecoder, RATE_HZ, toBase64 } from "./wav.js";
 
 const SAMPLES_PER_MS = RATE_HZ / 1000;
+const MUTED_MS = 1500; // of silence behind a turn that is muted, and what the settings want besides
 const REDIAL_MS = [500, 2500]; // how long to wait before each try to reach a call again whose line dropped
 
 /**
@@ -130,8 +131,12 @@ export class Call {
     this.view.state("over");
   }
 
-  /** @param {boolean} isMuted */
+  /** Of a turn that has begun the server hears the end: it waits for silence, not for nothing. @param {boolean} isMuted */
   mute(isMuted) {
+    if (isMuted && this.#open && this.settings.detection !== "none") {
+      const silence = new Uint8Array(2 * (this.settings.silence_ms + MUTED_MS) * SAMPLES_PER_MS);
+      this.#say({ type: "input_audio_buffer.append", audio: toBase64(silence) });
+    }
     this.#isMuted = isMuted;
   }
 

@@ -1,5 +1,6 @@
 """Calls by voice in a real browser: its fake microphone beeps, its loudspeaker plays to nobody."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -129,7 +130,8 @@ HEARING = """() => {
   window.sent = [];
   const send = WebSocket.prototype.send;
   WebSocket.prototype.send = function (data) {
-    sent.push(JSON.parse(data).type);
+    window.newest = JSON.parse(data);
+    sent.push(newest.type);
     send.call(this, data);
   };
 }"""
@@ -152,6 +154,9 @@ def test_a_muted_microphone_sends_nothing_also_after_the_line_dropped(page: Page
     dial(page, "server_vad")
     wait_until(page, SENDS_SOUND)
     page.locator("#call-mute").click()
+    silence = base64.b64decode(page.evaluate("newest.audio"))  # so that a turn that had begun ends
+    assert len(silence) == 2 * 2 * RATE_HZ
+    assert not any(silence)
     page.evaluate("() => { sent.length = 0; dropLine(); }")
     wait_until(page, SENT_UPDATE)
     expect(page.locator("#call-state")).not_to_have_text("The line dropped: calling again")
