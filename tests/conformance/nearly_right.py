@@ -298,7 +298,9 @@ def form_bodies(draw: st.DrawFn, fields: Mapping[str, str | bytes]) -> bytes:
     change = draw(st.sampled_from(["nothing", "replace", "drop", "add"]))
     if change in ("replace", "drop"):
         del values[draw(st.sampled_from(sorted(fields)))]
-    name = draw(st.sampled_from(sorted(fields)) | st.text(st.characters(exclude_characters='"\r\n'), max_size=8))
+    name = draw(
+        st.sampled_from(sorted(fields)) | st.text(st.characters(codec="utf-8", exclude_characters='"\r\n'), max_size=8)
+    )
     if change in ("replace", "add"):
         values[name] = draw(st.text(max_size=8) | st.binary(max_size=64))
     parts = []
