@@ -22,6 +22,7 @@ from playwright.sync_api import Locator, Page, Request, expect
 
 from sensorium.engine.fake import FakeEngine
 from sensorium.messages import Audio, Image
+from sensorium.server.comfort_noise import QUIET_BEFORE_MS, QUIET_BEHIND_MS
 from sensorium.tokenizers.vocab import VOICES
 from tests.browser.conftest import CHROMIUM, RATE_HZ, TONE_HZ, beeps, wav_file
 
@@ -210,7 +211,9 @@ def test_a_clip_is_sent_as_it_is(page: Page, engine: FakeEngine) -> None:
     (audio,) = engine.requests[-1].messages[-1].parts
     assert isinstance(audio, Audio)
     assert audio.sample_rate_hz == 16_000  # the engine's own rate: nobody resampled it
-    assert np.abs(audio.waveform - clip).max() < 1e-3
+    before = 16 * QUIET_BEFORE_MS  # the server lays quiet around it
+    assert len(audio.waveform) == before + len(clip) + 16 * QUIET_BEHIND_MS
+    assert np.abs(audio.waveform[before : before + len(clip)] - clip).max() < 1e-3
 
 
 def test_a_broken_file_is_refused_by_name(page: Page) -> None:
