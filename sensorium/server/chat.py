@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pydantic_core
 from fastapi import APIRouter, Request, Response
@@ -118,8 +118,8 @@ class Chat:
             params = sampling_params(request, info, self._config)
         media = MediaReader(self._config, info, self._decoders, files=self._files.reader(http.state.project))
         messages = await to_messages(request.messages, request.offered_tools, media, self._replies(http.state.project))
-        params = [changing(messages, choice)[1] for choice in params]
-        messages, _ = changing(messages, params[0])
+        messages, first = changing(messages, params[0])  # choices differ in their seeds alone
+        params = [replace(choice, modality=first.modality) for choice in params]
         question = Question(
             route=ROUTE,
             messages=messages,

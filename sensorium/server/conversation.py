@@ -244,9 +244,8 @@ class Item:
 
 async def load_sounds(items: Iterable[Item]) -> dict[Recording, np.ndarray]:
     """For `Item.messages`. What is packed is unpacked in a thread: others have their turn."""
-    parts = [part for item in items for part in item.content]
     sounds: dict[Recording, np.ndarray] = {}
-    for part in parts:
+    for part in (part for item in items for part in item.content):
         if part.sound is not None and not part.sound.is_gone:
             waveform = await part.sound.load()
             sounds[part.sound] = over_comfort_noise(waveform) if part.kind == "input_audio" else waveform
@@ -416,12 +415,8 @@ async def read_item(new: NewItem, media: MediaReader, *, format: WireFormat, rat
 
 
 async def _clip(part: InputAudioPart, format: WireFormat, rate_hz: int, where: str) -> Recording:
-    data, decoder, sound = (
-        await from_base64(part.audio, where),
-        WireDecoder(format, rate_hz),
-        Recording(rate_hz=rate_hz),
-    )
-    for piece in pieces(data, format):
+    decoder, sound = WireDecoder(format, rate_hz), Recording(rate_hz=rate_hz)
+    for piece in pieces(await from_base64(part.audio, where), format):
         sound.append(decoder.push(piece))
         await asyncio.sleep(0)
     sound.append(decoder.push(b"", last=True))

@@ -218,7 +218,7 @@ class Call:
     async def _give_up(self, event_id: str | None) -> None:
         """After a mistake of ours: nobody knows what state the call is in."""
         try:
-            with suppress(WebSocketDisconnect, TimeoutError):
+            with suppress(WebSocketDisconnect):
                 await self.refuse(internal(), event_id)
         finally:
             self.end(BROKEN)

@@ -121,9 +121,8 @@ class Thread:
     async def _read_item(self, item: Item) -> None:
         sounds = await load_sounds([item])
         transcripts = Transcripts([item])
-        for event in await self._read_all(item.messages(sounds)):
-            if isinstance(event, InputTranscriptDelta):
-                transcripts.add(event)
+        for heard in transcribed(await self._read_all(item.messages(sounds))):
+            transcripts.add(heard)
         transcripts.keep()
 
     async def _read_all(self, messages: Sequence[Message]) -> list[Event]:

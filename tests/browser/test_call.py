@@ -30,6 +30,13 @@ def begin_call(page: Page, detection: str) -> None:
     expect(page.locator("#call-state")).to_have_text("Listening")
 
 
+def hold_to_talk(page: Page, ms: int) -> None:
+    page.locator("#call-push").hover()
+    page.mouse.down()
+    page.wait_for_timeout(ms)
+    page.mouse.up()
+
+
 def test_a_call_by_push_to_talk(page: Page, engine: FakeEngine) -> None:
     begin_call(page, "none")
     page.locator("#call-push").hover()
@@ -53,10 +60,7 @@ def test_a_call_by_push_to_talk(page: Page, engine: FakeEngine) -> None:
 
 def test_pressing_the_button_cuts_the_answer_short(page: Page, engine: FakeEngine) -> None:
     begin_call(page, "none")
-    page.locator("#call-push").hover()
-    page.mouse.down()
-    page.wait_for_timeout(500)
-    page.mouse.up()
+    hold_to_talk(page, 500)
     expect(page.locator("#call-state")).to_have_text("Speaking")
     page.wait_for_timeout(300)
     page.mouse.down()
@@ -93,10 +97,7 @@ def test_a_call_whose_line_drops_goes_on(page: Page, engine: FakeEngine) -> None
     page.evaluate(DROPPING)
     engine.delay_ms = 400  # a frame: the line drops in mid-answer
     begin_call(page, "none")
-    page.locator("#call-push").hover()
-    page.mouse.down()
-    page.wait_for_timeout(500)
-    page.mouse.up()
+    hold_to_talk(page, 500)
     expect(page.locator("#call-state")).to_have_text("Speaking")
     told = page.evaluate("() => { dropLine(); return document.getElementById('call-state').textContent; }")
     assert told == "The line dropped: calling again"
@@ -171,10 +172,7 @@ def test_a_muted_microphone_is_not_opened_by_the_button_to_talk(page: Page) -> N
     page.evaluate(HEARING)
     begin_call(page, "none")
     page.locator("#call-mute").click()
-    page.locator("#call-push").hover()
-    page.mouse.down()
-    page.wait_for_timeout(400)
-    page.mouse.up()
+    hold_to_talk(page, 400)
     assert page.evaluate("sent.join()") == "session.update"
     page.locator("#call-mute").click()
     page.wait_for_timeout(400)
@@ -185,10 +183,7 @@ def test_a_muted_microphone_is_not_opened_by_the_button_to_talk(page: Page) -> N
 def test_an_answer_that_fails_is_told(page: Page, engine: FakeEngine) -> None:
     engine.error = RuntimeError("the network is gone")
     begin_call(page, "none")
-    page.locator("#call-push").hover()
-    page.mouse.down()
-    page.wait_for_timeout(400)
-    page.mouse.up()
+    hold_to_talk(page, 400)
     expect(page.locator("#call-notice")).to_have_text("The answer failed: say it again, or start a new call.")
     expect(page.locator("#call-state")).to_have_text("Listening")
     page.locator("#call-end").click()

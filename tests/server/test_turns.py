@@ -65,12 +65,17 @@ def test_silence_and_noise_are_no_turn(server: Live):
         call.user("nothing came before this")
 
 
+def speak_into_the_answer(call: Phone, asked: str) -> None:
+    """Speech begins when some of the answer to `asked` has been heard."""
+    call.user(asked)
+    call.say("response.create")
+    call.until("response.output_audio.delta")
+    stream(call, spoken())
+
+
 def test_speech_cuts_an_answer_off():
     with live(FakeEngine(delay_ms=150)) as server, phone(server, session={"type": "realtime"}) as call:
-        call.user("a rather long sentence to repeat, and to be interrupted in")
-        call.say("response.create")
-        call.until("response.output_audio.delta")
-        stream(call, spoken())
+        speak_into_the_answer(call, "a rather long sentence to repeat, and to be interrupted in")
         events = call.until("input_audio_buffer.committed")
         done = next(event["response"] for event in events if event["type"] == "response.done")
         assert done["status"] == "cancelled"
@@ -83,10 +88,7 @@ def test_speech_does_not_interrupt_where_that_is_switched_off():
     detection = {"type": "server_vad", "create_response": False, "interrupt_response": False}
     session = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}
     with live(FakeEngine(delay_ms=20)) as server, phone(server, session=session) as call:
-        call.user("a rather long sentence to repeat")
-        call.say("response.create")
-        call.until("response.output_audio.delta")
-        stream(call, spoken())
+        speak_into_the_answer(call, "a rather long sentence to repeat")
         done = [event for event in call.until("input_audio_buffer.committed") if event["type"] == "response.done"]
         done = done or call.until("response.done")[-1:]
         assert done[0]["response"]["status"] == "completed"
@@ -235,10 +237,7 @@ def test_a_turn_beside_an_answer_that_may_not_be_interrupted_is_not_answered():
     detection = {"type": "server_vad", "interrupt_response": False}
     session = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}
     with live(FakeEngine(delay_ms=100)) as server, phone(server, session=session) as call:
-        call.user("a rather long sentence to repeat, and not to be interrupted in")
-        call.say("response.create")
-        call.until("response.output_audio.delta")
-        stream(call, spoken())
+        speak_into_the_answer(call, "a rather long sentence to repeat, and not to be interrupted in")
         assert call.until("error")[-1]["error"]["code"] == "conversation_already_has_active_response"
         assert call.until("response.done")[-1]["response"]["status"] == "completed"
 
@@ -298,10 +297,7 @@ def test_a_turn_may_interrupt_without_being_answered():
     detection = {"type": "server_vad", "create_response": False}
     session = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}
     with live(FakeEngine(delay_ms=150)) as server, phone(server, session=session) as call:
-        call.user("a rather long sentence to repeat, and to be interrupted in")
-        call.say("response.create")
-        call.until("response.output_audio.delta")
-        stream(call, spoken())
+        speak_into_the_answer(call, "a rather long sentence to repeat, and to be interrupted in")
         events = call.until("input_audio_buffer.committed")
         done = next(event["response"] for event in events if event["type"] == "response.done")
         assert (done["status"], done["status_details"]["reason"]) == ("cancelled", "turn_detected")
