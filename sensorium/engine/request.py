@@ -194,6 +194,10 @@ class ToolCallDelta:
     name: str
     arguments: str  # more of the JSON text
 
+    def joined(self, next: ToolCallDelta) -> ToolCallDelta:
+        """`next` is of the same call."""
+        return ToolCallDelta(name=self.name, arguments=self.arguments + next.arguments)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCallEvent:

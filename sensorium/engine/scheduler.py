@@ -12,14 +12,16 @@ lose theirs first, then the latest; they go on later, with the same figures.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
 from enum import IntEnum
 from itertools import count
 
 from sensorium.engine.pages import OutOfPages, PagedCache
-from sensorium.engine.request import Event, TextDelta
+from sensorium.engine.request import Event, TextDelta, ToolCallDelta
 from sensorium.engine.runner import Piece
 from sensorium.engine.sequence import Pending, compute
 from sensorium.engine.sequence import Sequence as LiveSequence
@@ -28,6 +30,8 @@ MAX_WAITING = 64  # events that an answer may be ahead of its reader
 STEP_ROWS = 256  # positions of one step
 PREFILL_ROWS = 96  # of them, of prompts: they must not hold up those who only wait for a symbol
 FEW_POSITIONS = 4  # so many are no prompt
+MANY_ANSWERS = 4  # from so many on ..
+TOGETHER_S = 0.025  # .. what each writes in this time is told together: telling a token costs a third of computing it
 
 Steps = Generator[Event | Pending | None, None, None]
 
@@ -49,6 +53,7 @@ class Job:
         self.loop = asyncio.get_running_loop()
         self.filled = asyncio.Event()
         self.has_news = False
+        self.told_s = -math.inf  # when its reader was last told, on the monotonic clock
         self._events: deque[Event] = deque()
         self._error: BaseException | None = None
         self._pending: tuple[LiveSequence, ...] = ()
@@ -65,11 +70,11 @@ class Job:
                 return None
             self.filled.clear()
             await self.filled.wait()
-        was_full = len(self._events) >= MAX_WAITING
+        was_full = self.is_full
         event = self._events.popleft()
-        while isinstance(event, TextDelta) and self._events and isinstance(more := self._events[0], TextDelta):
+        while self._events and (longer := _joined(event, self._events[0])) is not None:
             self._events.popleft()
-            event = event.joined(more)
+            event = longer
         if was_full:
             self._scheduler.wake()
         return event
@@ -90,13 +95,21 @@ class Job:
         return [sequence for sequence in self._pending if sequence.num_pending]
 
     @property
+    def is_full(self) -> bool:
+        return len(self._events) >= MAX_WAITING
+
+    @property
     def is_ready(self) -> bool:
-        return self._cancelled or bool(self.waits_for) or len(self._events) < MAX_WAITING
+        return self._cancelled or bool(self.waits_for) or not self.is_full
+
+    def may_wait(self, now_s: float) -> bool:
+        """Whether its text may be told with what follows soon: there is more to come, and it was told a moment ago."""
+        return not (self._finished or self.is_full) and now_s - self.told_s < TOGETHER_S
 
     def advance(self) -> bool:
         """Goes on until something must be computed, or others have their turn; says whether there is more to do."""
         while not self._cancelled:
-            if self.waits_for or len(self._events) >= MAX_WAITING:
+            if self.waits_for or self.is_full:
                 return True
             try:
                 item = next(self._steps)
@@ -111,7 +124,7 @@ class Job:
             else:
                 self._events.append(item)
                 self.has_news = True
-                if not isinstance(item, TextDelta):  # of sound and pictures none waits for what others are doing
+                if not isinstance(item, TextDelta | ToolCallDelta):  # sound waits for nothing that others are doing
                     announce([self])
         return self.end(None)
 
@@ -127,9 +140,10 @@ class Job:
 def announce(jobs: Iterable[Job]) -> None:
     """Tells the readers of these jobs, by one call for all: it costs as much as a symbol does."""
     readers: dict[asyncio.AbstractEventLoop, list[Job]] = {}
+    now_s = time.monotonic()
     for job in jobs:
         if job.has_news:
-            job.has_news = False
+            job.has_news, job.told_s = False, now_s
             readers.setdefault(job.loop, []).append(job)
     for loop, told in readers.items():
         try:
@@ -137,6 +151,15 @@ def announce(jobs: Iterable[Job]) -> None:
         except RuntimeError:  # it has closed: nobody reads on
             for job in told:
                 job.give_up()
+
+
+def _joined(event: Event, more: Event) -> Event | None:
+    """Two events as one, if they say more of the same."""
+    if isinstance(event, TextDelta) and isinstance(more, TextDelta):
+        return event.joined(more)
+    if isinstance(event, ToolCallDelta) and isinstance(more, ToolCallDelta):
+        return event.joined(more)
+    return None
 
 
 def _wake(jobs: Iterable[Job]) -> None:
@@ -186,7 +209,8 @@ class Scheduler:
     def _run(self) -> None:
         while jobs := self._ready_jobs():
             ended = [job for job in jobs if not job.advance()]
-            announce(jobs)
+            now_s = time.monotonic()
+            announce(job for job in jobs if len(jobs) < MANY_ANSWERS or not job.may_wait(now_s))
             step(jobs)
             if ended:
                 with self._changed:

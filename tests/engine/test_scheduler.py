@@ -10,9 +10,9 @@ from contextlib import aclosing
 import pytest
 
 from sensorium.engine.pages import PAGE_POSITIONS
-from sensorium.engine.request import Event, TextDelta, TokenLogprob, TranscriptDelta
+from sensorium.engine.request import Event, TextDelta, TokenLogprob, ToolCallDelta, ToolCallEvent, TranscriptDelta
 from sensorium.engine.runner import Runner
-from sensorium.engine.scheduler import MAX_WAITING, Job, Scheduler, Steps
+from sensorium.engine.scheduler import MANY_ANSWERS, MAX_WAITING, Job, Scheduler, Steps
 from sensorium.engine.sequence import Pending, Sequence
 
 
@@ -106,6 +106,52 @@ async def test_text_that_has_come_together_is_handed_over_together(scheduler: Sc
     assert first.text == "01234"
     assert [token.bytes for token in first.logprobs] == [b"0", b"1", b"2", b"3", b"4"]
     assert rest == [say(5), TextDelta(text="6")]
+
+
+async def test_many_answers_are_told_of_several_tokens_at_once(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sensorium.engine.scheduler.TOGETHER_S", 1e9)
+    begun = [threading.Event() for _ in range(MANY_ANSWERS)]
+
+    def writing(may_go_on: threading.Event) -> Steps:
+        yield TextDelta(text="first ")
+        yield None
+        while not may_go_on.is_set():  # until its reader has the first one
+            yield None
+        for number in range(20):
+            yield TextDelta(text=f"{number} ")
+            yield None
+
+    async def reading(may_go_on: threading.Event) -> list[Event]:
+        job = scheduler.submit(writing(may_go_on))
+        first = await job.next()
+        assert first == TextDelta(text="first ")
+        await asyncio.to_thread(all_begun.wait)
+        may_go_on.set()
+        return await drain(job)
+
+    all_begun = threading.Barrier(MANY_ANSWERS)
+    told = await asyncio.gather(*map(reading, begun))
+    expected = "".join(f"{number} " for number in range(20))
+    # those that end last are too few to wait
+    assert sorted(map(len, told))[0] == 1
+    for events in told:
+        assert "".join(event.text for event in events if isinstance(event, TextDelta)) == expected
+
+
+async def test_more_of_a_call_is_handed_over_together(scheduler: Scheduler):
+    def calling() -> Steps:
+        for part in ("", '{"a":', "1}"):
+            yield ToolCallDelta(name="f", arguments=part)
+        yield ToolCallEvent(name="f", arguments='{"a":1}')
+        yield ToolCallDelta(name="g", arguments="{}")
+
+    job = scheduler.submit(calling())
+    await eventually(lambda: job._finished)
+    assert await drain(job) == [
+        ToolCallDelta(name="f", arguments='{"a":1}'),
+        ToolCallEvent(name="f", arguments='{"a":1}'),
+        ToolCallDelta(name="g", arguments="{}"),
+    ]
 
 
 async def test_cancelling_ends_the_work(scheduler: Scheduler):
