@@ -31,8 +31,10 @@ from sensorium.engine.request import (
     Event,
     SamplingParams,
     TextTooLong,
+    TokenLogprob,
 )
 from sensorium.engine.scheduler import Scheduler, Steps, alone
+from sensorium.engine.scoring import score
 from sensorium.engine.sequence import Sequence as LiveSequence
 from sensorium.engine.transcription import transcribe
 from sensorium.messages import Audio, Image, Message, Text, Video
@@ -137,6 +139,14 @@ class OmniEngine:
         tokens = await self._on_media_thread(self._text_tokens, texts)
         found: list[Embedding] = []
         async with aclosing(self._scheduler.run(embed(self._network, tokens, found))) as steps:
+            async for _ in steps:
+                pass
+        return found
+
+    async def score(self, texts: Sequence[str | Sequence[int]], *, num_top: int) -> list[list[TokenLogprob]]:
+        tokens = await self._on_media_thread(self._text_tokens, texts)
+        found: list[list[TokenLogprob]] = []
+        async with aclosing(self._scheduler.run(score(self._network, tokens, num_top, found))) as steps:
             async for _ in steps:
                 pass
         return found

@@ -151,6 +151,16 @@ class FakeEngine:
                 raise TextTooLong(index, len(text), self.info.max_tokens)
         return [Embedding(_embedding(text), len(text)) for text in words]
 
+    async def score(self, texts: Sequence[str | Sequence[int]], *, num_top: int) -> list[list[TokenLogprob]]:
+        """A word is a token; each is half as likely as the one before it, and every other one the likeliest."""
+        scored: list[list[TokenLogprob]] = []
+        for text in texts:
+            words = _words(text) if isinstance(text, str) else [chr(token) for token in text]
+            tokens = [TokenLogprob(word.encode(), -float(number)) for number, word in enumerate(words, 1)]
+            likeliest = TokenLogprob(b" the", -0.5)
+            scored.append([token._replace(top=(likeliest,) if num_top else ()) for token in tokens])
+        return scored
+
     async def transcribe(self, waveform: np.ndarray, params: SamplingParams) -> AsyncGenerator[Event, None]:
         num_frames = ceil(len(waveform) / FRAME_SIZE)
         words = [_heard_word(number) for number in range(ceil(num_frames / HEARD_FRAMES_PER_WORD))]

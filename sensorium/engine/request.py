@@ -373,6 +373,11 @@ class LiveEngine(Engine, Protocol):
         """What each text, or list of text tokens, means to the network. Raises TextTooLong before any work."""
         ...
 
+    async def score(self, texts: Sequence[str | Sequence[int]], *, num_top: int) -> list[list[TokenLogprob]]:
+        """The tokens of each text, or list of text tokens, with how likely each is as what a user says, and the so many
+        likeliest in its place. Raises TextTooLong before any work."""
+        ...
+
     def transcribe(self, waveform: np.ndarray, params: SamplingParams) -> AsyncIterator[Event]:
         """What is said in a stretch of sound, (N,) float32 at the engine's rate: deltas with times, then `Transcribed`.
 

@@ -94,15 +94,15 @@ class Runner:
         self._helpers.shutdown()
 
     def forward(self, pieces: Sequence[Piece]) -> np.ndarray:
-        """Continues each stream by its piece, in one go; returns the hidden states of their last positions
-        (len(pieces), C). No two pieces may be of one stream."""
+        """Continues each stream by its piece, in one go; returns the hidden states of all their positions (B, C), piece
+        after piece. No two pieces may be of one stream."""
         ends = np.cumsum([piece.length for piece in pieces])
         first, *others = self._shares(pieces, ends)
         helped = [self._helpers.submit(self._rows, share) for share in others]
         hidden = np.concatenate([self._rows(first), *(each.result() for each in helped)])
         for piece in pieces:
             piece.cache.advance(piece.length)
-        return hidden[ends - 1]
+        return hidden
 
     def logits(self, hidden: np.ndarray) -> np.ndarray:
         """(B, C) -> (B, V) of the symbols that follow."""

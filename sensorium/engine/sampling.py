@@ -63,7 +63,10 @@ class Sampler:
         if is_text:
             self._counts[symbol] += 1
         scored = is_text and self._params.top_logprobs is not None
-        self.scores = _scores(logits, span, symbol, self._params.top_logprobs or 0) if scored else None
+        self.scores = None
+        if scored:
+            texts = NUM_SPECIALS + np.flatnonzero(span.legal[NUM_SPECIALS:])
+            self.scores = scores_of(logits, texts, symbol, self._params.top_logprobs or 0)
         return symbol
 
     def _kind(self, masses: np.ndarray) -> int:
@@ -139,8 +142,8 @@ def opening(logits: np.ndarray, words: int | None, forms: tuple[int, ...]) -> in
     return words if np.logaddexp(logits[vocab.WRITE], logits[vocab.SPEAK]) >= logits[likeliest] else likeliest
 
 
-def _scores(logits: np.ndarray, span: Span, symbol: int, num_top: int) -> Scores:
-    symbols = NUM_SPECIALS + np.flatnonzero(span.legal[NUM_SPECIALS:])
+def scores_of(logits: np.ndarray, symbols: np.ndarray, symbol: int, num_top: int) -> Scores:
+    """Of one of `symbols`, which rise, among all of them."""
     logprobs = logits[symbols] - _log_sum_exp(logits[symbols])
     order = np.argsort(-logprobs, kind="stable")[:num_top]
     logprob = float(logprobs[np.searchsorted(symbols, symbol)])

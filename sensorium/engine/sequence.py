@@ -53,9 +53,12 @@ class Sequence:
         stream: Stream | None = None,
         cache: PagedCache | None = None,
         leaves_pages: bool = True,
+        keeps_states: bool = False,
     ) -> None:
-        """Without `leaves_pages` nothing of it is kept for streams that begin alike, nor taken up from them."""
+        """Without `leaves_pages` nothing of it is kept for streams that begin alike, nor taken up from them. With
+        `keeps_states` all positions are computed here, whatever others have left."""
         self.runner = runner
+        self.states: list[np.ndarray] | None = [] if keeps_states else None  # (C,) of each computed position
         self._leaves_pages = leaves_pages
         self.stream = stream or Stream()
         self.cache = cache or runner.new_cache()
@@ -182,10 +185,12 @@ class Sequence:
         self.stream, self.cache, self._names = twin.stream, twin.cache, twin._names
         self._hidden, self._logits, self._furthest = twin._hidden, twin._logits, twin._furthest
 
-    def computed(self, start: int, hidden: np.ndarray) -> None:
-        """The positions from `start` to where the cache ends are; (C,) is the hidden state of the last."""
+    def computed(self, start: int, states: np.ndarray) -> None:
+        """The positions from `start` to where the cache ends are; (length, C) are their hidden states."""
         self._furthest = max(self._furthest, self.cache.length)
-        self._hidden = hidden
+        self._hidden = states[-1].copy()  # alone: the others need not stay
+        if self.states is not None:
+            self.states[start:] = states
         if not self._leaves_pages:
             return
         for number in range(start // PAGE_POSITIONS, self.cache.length // PAGE_POSITIONS):
@@ -197,6 +202,8 @@ class Sequence:
 
     def _reuse(self) -> None:
         """Takes up pages that other streams have left. The last position is computed in any case."""
+        if self.states is not None:
+            return
         while self._leaves_pages and self.cache.length % PAGE_POSITIONS == 0 and self.num_pending > PAGE_POSITIONS:
             if not self.cache.adopt(self._name(self.cache.length // PAGE_POSITIONS)):
                 return
@@ -219,12 +226,13 @@ def compute(pieces: Iterable[tuple[Sequence, Piece]]) -> None:
     runner: Runner = sequences[0].runner
     starts = [part.cache.length for part in parts]
     hidden = runner.forward(parts)
-    for sequence, start, state in zip(sequences, starts, hidden, strict=True):
-        sequence.computed(start, state)
-    complete = [row for row, sequence in enumerate(sequences) if not sequence.num_pending]
+    ends = np.cumsum([part.length for part in parts])
+    for sequence, start, states in zip(sequences, starts, np.split(hidden, ends[:-1]), strict=True):
+        sequence.computed(start, states)
+    complete = [number for number, sequence in enumerate(sequences) if not sequence.num_pending]
     if complete:
-        for row, logits in zip(complete, runner.logits(hidden[complete]), strict=True):
-            sequences[row].predicted(logits)
+        for number, logits in zip(complete, runner.logits(hidden[ends[complete] - 1]), strict=True):
+            sequences[number].predicted(logits)
 
 
 def together(works: Iterable[Generator[Pending, None, Result]]) -> Generator[Pending, None, list[Result]]:

@@ -22,6 +22,7 @@ from sensorium.engine.request import (
     SamplingParams,
     Tally,
     TextDelta,
+    TokenLogprob,
     ToolCallDelta,
     ToolCallEvent,
     TranscriptDelta,
@@ -115,6 +116,10 @@ class Answering:
     async def count(self, messages: Sequence[Message]) -> int:
         """Tokens that messages take as a prompt, at the least."""
         return await self._engine.count(messages)
+
+    async def score(self, texts: Sequence[str | Sequence[int]], *, num_top: int) -> list[list[TokenLogprob]]:
+        """How likely each text's tokens are, as what a user says."""
+        return await self._engine.score(texts, num_top=num_top)
 
     def text_of(self, tokens: Sequence[int]) -> str:
         return self._engine.text_of(tokens)

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import pydantic_core
 from fastapi import APIRouter, Request, Response
@@ -27,6 +27,7 @@ from sensorium.engine.request import (
     ImageDelta,
     SamplingParams,
     TextDelta,
+    TextTooLong,
     TokenLogprob,
     Usage,
 )
@@ -37,7 +38,7 @@ from sensorium.server.chat_reply import server_sent, spelled, until_done, usage_
 from sensorium.server.chat_request import MAX_INT64, StreamOptions, check_model
 from sensorium.server.chat_sampling import chosen_temperature, token_bias
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import context_exceeded, invalid, unsupported, validated
+from sensorium.server.errors import context_exceeded, invalid, too_slow, unsupported, validated
 from sensorium.server.hangup import EventStream
 from sensorium.server.picture_out import PictureWriter
 from sensorium.server.wire import TEXT_OR_PARTS, TaggedStr, Wire
@@ -111,8 +112,6 @@ def _refuse(request: CompletionRequest, config: ServerConfig) -> None:
     """Raises APIError for the first field that asks for something this server cannot do."""
     if request.suffix:
         raise unsupported("suffix", "texts are not filled in")
-    if request.echo and request.logprobs is not None:
-        raise unsupported("logprobs", "there are none of an echoed prompt: ask for one of 'echo' and 'logprobs'")
     if request.num_candidates < request.num_choices:
         raise invalid("'best_of' must not be less than 'n'.", "best_of")
     if request.stream and request.num_candidates > request.num_choices:
@@ -132,7 +131,7 @@ class _Job:
     request: CompletionRequest
     questions: Sequence[Question]  # one for each prompt
     params: Sequence[SamplingParams]  # one for each candidate
-    echoes: Sequence[str]  # what the text of each prompt's candidates begins with
+    echoes: Sequence[str]  # the text of each prompt, if its candidates begin with that
     head: Json
 
 
@@ -179,8 +178,8 @@ class Completions:
         params = self._params(request)
         texts = [self._text(request, index) for index in range(len(request.prompts))]
         prompts = [(Message(role="user", parts=(Text(text=text),)),) for text in texts]
-        if len(prompts) > 1 or request.max_tokens == 0:
-            await self._check_lengths(request, prompts)  # one may be too long when another's answer has begun
+        if len(prompts) > 1 or request.max_tokens == 0 or request.echo:
+            await self._check_lengths(request, prompts)  # one may be too long when something was told already
         charge = await self._answering.charge(http.state, request.model, prompts, params)
         questions = [
             Question(
@@ -193,7 +192,7 @@ class Completions:
             )
             for index, prompt in enumerate(prompts)
         ]
-        echoes = [text if request.echo else "" for text in texts]
+        echoes = texts if request.echo else []
         return _Job(request=request, questions=questions, params=params, echoes=echoes, head=head)
 
     def _text(self, request: CompletionRequest, index: int) -> str:
@@ -229,16 +228,34 @@ class Completions:
         return [replace(shared, seed=seed & MAX_INT64) for seed in seeds]
 
     def _candidates(self, job: _Job) -> list[_Candidate]:
-        return [_Candidate(text, job.request.logprobs) for text in job.echoes for _ in job.params]
+        return [_Candidate(job.request.logprobs) for _ in job.questions for _ in job.params]
 
-    async def _answers(self, job: _Job) -> AsyncGenerator[tuple[int, Event], None]:
-        """Of all prompts, side by side."""
+    async def _answers(self, job: _Job) -> AsyncGenerator[tuple[int, Event | _Echo], None]:
+        """Of all prompts, side by side; before them what is echoed."""
         make = self._nothing if job.request.max_tokens == 0 else self._answering.answers
         async with job.questions[0].charge:  # one for all
+            for number, echo in enumerate(await self._echoes(job)):
+                for choice in range(len(job.params)):
+                    yield number * len(job.params) + choice, echo
             answers = [make(question, job.params) for question in job.questions]
             async with aclosing(merged(answers)) as events:
                 async for number, (choice, event) in events:
                     yield number * len(job.params) + choice, event
+
+    async def _echoes(self, job: _Job) -> list[_Echo]:
+        """With how likely their tokens are, if that is asked for. Tokens that a client gives are scored as they are."""
+        num_top = job.request.logprobs
+        if not job.echoes or num_top is None:
+            return [_Echo(text) for text in job.echoes]
+        wait_s = job.questions[0].received_s + self._config.request_timeout_s - time.monotonic()
+        try:
+            async with asyncio.timeout(wait_s):
+                scored = await self._answering.score(job.request.prompts, num_top=num_top)
+        except TimeoutError:
+            raise too_slow() from None
+        except TextTooLong as error:
+            raise context_exceeded(str(error), job.request.param(error.index)) from None
+        return [_Echo(text, tokens) for text, tokens in zip(job.echoes, scored, strict=True)]
 
     async def _nothing(
         self, question: Question, params: Sequence[SamplingParams]
@@ -255,13 +272,9 @@ class Completions:
 
         options = job.request.stream_options
         counted = {"usage": None} if options and options.include_usage else {}
-        candidates, waiting = self._candidates(job), set(range(len(job.echoes) * len(job.params)))
-        usages = []
+        candidates, usages = self._candidates(job), []
         async with aclosing(self._answers(job)) as events:
             async for index, event in events:
-                if index in waiting and job.request.echo:
-                    yield chunk(candidates[index].taken(index))
-                waiting.discard(index)
                 candidates[index].add(text := await self._written(event), event)
                 if text or isinstance(event, End):
                     yield chunk(candidates[index].taken(index))
@@ -280,25 +293,38 @@ class Completions:
             name: sum(body[name] for body in bodies) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
         }
 
-    async def _written(self, event: Event) -> str:
+    async def _written(self, event: Event | _Echo) -> str:
         """An event as text. A picture has no other place in it than as Markdown has it, as in calls."""
         match event:
-            case TextDelta():
+            case TextDelta() | _Echo():
                 return event.text
             case ImageDelta(final=True):
                 return f"![drawing]({await asyncio.to_thread(self._pictures.url, event.pixels)})"
         return ""
 
 
+class _Echo(NamedTuple):
+    """A prompt, as what its candidates begin with."""
+
+    text: str
+    logprobs: Sequence[TokenLogprob] = ()
+
+
+class _Scored(NamedTuple):
+    start: int  # character at which its text begins
+    token: TokenLogprob
+    follows: bool  # a text: nothing tells how likely the first token of a prompt is
+
+
 class _Candidate:
     """What is written for a prompt, once: all of it as one choice, or what has come since the last look."""
 
-    def __init__(self, echoed: str, top_logprobs: int | None) -> None:
-        self._text = echoed
+    def __init__(self, top_logprobs: int | None) -> None:
+        self._text = ""
         self._top_logprobs = top_logprobs
-        self._scored: list[tuple[int, TokenLogprob]] = []  # (character at which its text begins, ..)
+        self._scored: list[_Scored] = []
         self._reason: str | None = None
-        self._length = self._next_start = len(echoed)  # characters
+        self._length = self._next_start = 0  # characters
         self._decoder = _utf8()
         self._sum, self._num_scored = 0.0, 0
 
@@ -307,16 +333,18 @@ class _Candidate:
         """Log probability per token."""
         return self._sum / self._num_scored if self._num_scored else -math.inf
 
-    def add(self, text: str, event: Event) -> None:
+    def add(self, text: str, event: Event | _Echo) -> None:
         """An event, and what it is as text."""
         self._text += text
         self._length += len(text)
-        if isinstance(event, TextDelta):
-            for token in event.logprobs:
-                self._scored.append((self._next_start, token))
+        if isinstance(event, TextDelta | _Echo):
+            for number, token in enumerate(event.logprobs):
+                follows = number > 0 or isinstance(event, TextDelta)
+                self._scored.append(_Scored(self._next_start, token, follows))
                 self._next_start += len(self._decoder.decode(token.bytes))
-                self._sum += token.logprob
-                self._num_scored += 1
+        if isinstance(event, TextDelta):
+            self._sum += sum(token.logprob for token in event.logprobs)
+            self._num_scored += len(event.logprobs)
         elif text:
             self._next_start, self._decoder = self._length, _utf8()
         if isinstance(event, End):
@@ -335,12 +363,13 @@ class _Candidate:
         if self._top_logprobs is None:
             return None
         return {
-            "tokens": [spelled(token) for _, token in self._scored],
-            "token_logprobs": [token.logprob for _, token in self._scored],
+            "tokens": [spelled(each.token) for each in self._scored],
+            "token_logprobs": [each.token.logprob if each.follows else None for each in self._scored],
             "top_logprobs": [
-                {spelled(likely): likely.logprob for likely in (*token.top, token)} for _, token in self._scored
+                {spelled(likely): likely.logprob for likely in (*each.token.top, each.token)} if each.follows else None
+                for each in self._scored
             ],
-            "text_offset": [start for start, _ in self._scored],
+            "text_offset": [each.start for each in self._scored],
         }
 
 
