@@ -33,7 +33,7 @@ from sensorium.engine.request import (
     TextTooLong,
     TokenLogprob,
 )
-from sensorium.engine.scheduler import Scheduler, Steps, alone
+from sensorium.engine.scheduler import Priority, Scheduler, Steps, alone
 from sensorium.engine.scoring import score
 from sensorium.engine.sequence import Sequence as LiveSequence
 from sensorium.engine.transcription import transcribe
@@ -107,7 +107,8 @@ class OmniEngine:
     async def generate(self, messages: Sequence[Message], params: SamplingParams) -> AsyncGenerator[Event, None]:
         """Raises ContextLengthExceeded before any work, ValueError for what no stream or answer can hold."""
         pieces, [grammar] = await self._understood(tuple(messages), (params,))
-        async with aclosing(self._scheduler.run(self._answer(pieces, grammar, params))) as events:
+        answer = self._scheduler.run(self._answer(pieces, grammar, params), priority=_priority(params))
+        async with aclosing(answer) as events:
             async for event in events:
                 yield event
 
@@ -118,11 +119,11 @@ class OmniEngine:
         pieces, grammars = await self._understood(tuple(messages), params)
         trunk = LiveSequence(self._network.runner)
         reading = read(self._network, trunk, pieces, reserved=self._reserved(params))
-        async with aclosing(self._scheduler.run(reading)) as heard:
+        async with aclosing(self._scheduler.run(reading, priority=min(map(_priority, params)))) as heard:
             async for event in heard:
                 yield 0, event
         answers = [
-            self._scheduler.run(self._branch(trunk, grammar, each))
+            self._scheduler.run(self._branch(trunk, grammar, each), priority=_priority(each))
             for grammar, each in zip(grammars, params, strict=True)
         ]
         async with aclosing(merged(answers)) as events:
@@ -260,6 +261,10 @@ def _is_quick(messages: Sequence[Message]) -> bool:
 def _is_demanding(params: SamplingParams) -> bool:
     """Whether it takes more than a moment to say what may be answered."""
     return bool(params.document or params.functions or params.script or params.canvas)
+
+
+def _priority(params: SamplingParams) -> Priority:
+    return Priority.FLEX if params.flex else Priority.CHAT
 
 
 def _has_media(message: Message) -> bool:

@@ -111,6 +111,7 @@ class SamplingParams:
     caption: str | None = None  # what a picture should show, as one would say who sees it: helps to find the best
     guidance_scale: float = 2.0  # how far a drawing is pushed towards its words; 1 is not at all
     partial_images: int = 0  # how often a picture is shown while it grows: each time, all of it is decoded
+    flex: bool = False  # computed behind all others: in no hurry
     tally: Tally | None = field(default=None, compare=False)
 
 

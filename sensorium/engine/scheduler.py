@@ -5,8 +5,8 @@ Then the positions that answers wait for, the next one of each and stretches of 
 one call (continuous batching: Orca, OSDI 2022). The event loop never computes; what it gets goes through a bounded box
 per answer, and an answer whose reader is slow is passed over.
 
-Calls come before chats, then the earlier before the later. Where memory is short, streams that nobody is computing
-lose theirs first, then the latest; they go on later, with the same figures.
+Calls come before chats, these before what is in no hurry, then the earlier before the later. Where memory is short,
+streams that nobody is computing lose theirs first, then the latest; they go on later, with the same figures.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ PREFILL_ROWS = 96  # of them, of prompts: they must not hold up those who only w
 FEW_POSITIONS = 4  # so many are no prompt
 MANY_ANSWERS = 4  # from so many on ..
 TOGETHER_S = 0.025  # .. what each writes in this time is told together: telling a token costs a third of computing it
+FLEX_ROWS = 4  # of a step that others wait for, those in no hurry get so many: they are not forgotten
 
 Steps = Generator[Event | Pending | None, None, None]
 
@@ -41,6 +42,7 @@ class Priority(IntEnum):
 
     CALL = 0
     CHAT = 1
+    FLEX = 2
 
 
 class Job:
@@ -234,11 +236,13 @@ def step(jobs: list[Job]) -> None:
 
 def choose(jobs: list[Job]) -> list[tuple[LiveSequence, Piece]]:
     """What of the streams that these jobs wait for, the first ones first, is computed in the next step."""
-    waiting = [sequence for job in jobs for sequence in job.waits_for]
-    waiting.sort(key=lambda sequence: sequence.num_pending > FEW_POSITIONS)
+    hurried = _prompts_last(job for job in jobs if job.order[0] is not Priority.FLEX)
+    waiting = hurried + _prompts_last(job for job in jobs if job.order[0] is Priority.FLEX)
     chosen: list[tuple[LiveSequence, Piece]] = []
     rows, prefill_rows = STEP_ROWS, PREFILL_ROWS
     for number, sequence in enumerate(waiting):
+        if hurried and number == len(hurried):
+            rows = min(rows, FLEX_ROWS)
         is_prompt = sequence.num_pending > FEW_POSITIONS
         limit = min(rows, prefill_rows) if is_prompt else rows
         piece = _piece(sequence, limit, waiting[number + 1 :], waiting) if limit else None
@@ -247,6 +251,12 @@ def choose(jobs: list[Job]) -> list[tuple[LiveSequence, Piece]]:
             rows -= piece.length
             prefill_rows -= piece.length if is_prompt else 0
     return chosen
+
+
+def _prompts_last(jobs: Iterable[Job]) -> list[LiveSequence]:
+    """What these jobs wait for; those who wait for a symbol first."""
+    waiting = [sequence for job in jobs for sequence in job.waits_for]
+    return sorted(waiting, key=lambda sequence: sequence.num_pending > FEW_POSITIONS)
 
 
 def _piece(sequence: LiveSequence, limit: int, later: list[LiveSequence], waiting: list[LiveSequence]) -> Piece | None:

@@ -36,7 +36,7 @@ from sensorium.engine.request import (
 )
 from sensorium.messages import Audio, ToolCall
 from sensorium.server.audio_out import OUTPUT_RATE_HZ, Pcm16Stream, SpeechFormat, SpeechWriter
-from sensorium.server.chat_request import ChatRequest
+from sensorium.server.chat_request import ChatRequest, used_tier
 from sensorium.server.errors import APIError, internal
 from sensorium.server.logs import describe
 from sensorium.server.picture_out import PictureWriter
@@ -221,7 +221,7 @@ class Envelope:
             "id": f"chatcmpl-{secrets.token_hex(12)}",
             "created": int(time.time()),
             "model": info.model,
-            "service_tier": "default",
+            "service_tier": used_tier(request.service_tier),
             "system_fingerprint": _fingerprint(info),
         }
         self._request = request

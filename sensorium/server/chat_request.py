@@ -238,6 +238,14 @@ class Prediction(Wire):
     content: TextContent
 
 
+ServiceTier: TypeAlias = Literal["auto", "default", "flex", "scale", "priority", "fast"]
+
+
+def used_tier(asked: str | None) -> Literal["default", "flex"]:
+    """The tier by which a request is served: there are those in no hurry and all others."""
+    return "flex" if asked == "flex" else "default"
+
+
 _Bias: TypeAlias = Annotated[float, Field(ge=-100, le=100)]
 _Penalty: TypeAlias = Annotated[float, Field(ge=-2, le=2)] | None
 _Stops: TypeAlias = Annotated[list[str], Field(max_length=4), Tag("<parts>")]
@@ -273,10 +281,11 @@ class ChatRequest(Wire):
     store: bool | None = None
     metadata: Metadata | None = None
 
+    service_tier: ServiceTier | None = None
+
     # accepted and ignored, as the contract says: none of them changes what a correct answer is
     prediction: Prediction | None = None
     web_search_options: dict[str, Any] | None = None
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None

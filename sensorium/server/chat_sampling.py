@@ -8,7 +8,14 @@ from typing import Any
 
 from sensorium.engine.constraint import check_schema
 from sensorium.engine.request import ANY_OBJECT, EngineInfo, Function, SamplingParams
-from sensorium.server.chat_request import MAX_INT64, ChatRequest, FunctionDefinition, ResponseFormat, known_voice
+from sensorium.server.chat_request import (
+    MAX_INT64,
+    ChatRequest,
+    FunctionDefinition,
+    ResponseFormat,
+    known_voice,
+    used_tier,
+)
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, invalid, missing
 
@@ -46,6 +53,7 @@ def sampling_params(request: ChatRequest, info: EngineInfo, config: ServerConfig
         "presence_penalty": request.presence_penalty or 0.0,
         "token_bias": token_bias(request.logit_bias or {}, info),
         "top_logprobs": (request.top_logprobs or 0) if request.logprobs else None,
+        "flex": used_tier(request.service_tier) == "flex",
     }
     choices = range(request.n or 1)
     seeds = [secrets.randbits(62) if request.seed is None else request.seed + choice for choice in choices]

@@ -28,6 +28,7 @@ from sensorium.engine.request import (
     Usage,
 )
 from sensorium.server.chat_reply import logprobs_body
+from sensorium.server.chat_request import used_tier
 from sensorium.server.errors import APIError
 from sensorium.server.picture_out import PictureWriter
 from sensorium.server.picture_request import PicturePlan, drawing_file
@@ -59,7 +60,7 @@ def response_body(request: ResponseRequest, params: SamplingParams, info: Engine
         "parallel_tool_calls": request.parallel_tool_calls is not False,
         "previous_response_id": request.previous_response_id,
         "reasoning": {"effort": None, "summary": None},
-        "service_tier": "default",
+        "service_tier": used_tier(request.service_tier),
         "store": request.store is not False,
         "temperature": params.temperature,
         "text": {"format": format, "verbosity": (text and text.verbosity) or "medium"},

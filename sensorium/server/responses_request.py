@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Discriminator, Field, Tag
 
 from sensorium.engine.request import ANY_OBJECT, Function, SamplingParams, ToolChoice
-from sensorium.server.chat_request import FunctionDefinition
+from sensorium.server.chat_request import FunctionDefinition, ServiceTier, used_tier
 from sensorium.server.chat_sampling import chosen_temperature, held_schema, offered_function
 from sensorium.server.errors import invalid, missing, unsupported
 from sensorium.server.picture_request import ImageRef, PictureFields, guidance, num_drawings
@@ -241,8 +241,9 @@ class ResponseRequest(Asked):
     prompt: Any = None
     context_management: list[Any] | None = None
 
+    service_tier: ServiceTier | Literal["ultrafast"] | None = None
+
     # accepted and ignored, as the contract says: none of them changes what a correct answer is
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None = None
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
@@ -334,6 +335,7 @@ def sampling_params(request: ResponseRequest) -> SamplingParams:
         temperature=chosen_temperature(request.temperature, request.top_p),
         top_p=SamplingParams().top_p if request.top_p is None else request.top_p,
         seed=secrets.randbits(62),
+        flex=used_tier(request.service_tier) == "flex",
         tool_choice=request.call_policy,
         functions=_functions(request),
         max_calls=1 if request.parallel_tool_calls is False else None,

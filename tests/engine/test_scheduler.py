@@ -12,7 +12,7 @@ import pytest
 from sensorium.engine.pages import PAGE_POSITIONS
 from sensorium.engine.request import Event, TextDelta, TokenLogprob, ToolCallDelta, ToolCallEvent, TranscriptDelta
 from sensorium.engine.runner import Runner
-from sensorium.engine.scheduler import MANY_ANSWERS, MAX_WAITING, Job, Scheduler, Steps
+from sensorium.engine.scheduler import FLEX_ROWS, MANY_ANSWERS, MAX_WAITING, Job, Priority, Scheduler, Steps, choose
 from sensorium.engine.sequence import Pending, Sequence
 
 
@@ -62,6 +62,27 @@ async def test_events_arrive_in_order_and_work_is_done_on_the_worker(scheduler: 
     assert await read(scheduler, counting(log, "a", 200)) == [say(number) for number in range(200)]
     assert {thread for _, _, thread in log} == {"sensorium-engine"}
     assert await read(scheduler, counting(log, "b", 0)) == []
+
+
+async def test_who_is_in_no_hurry_gets_what_others_leave(runner: Runner):
+    def job(order: int, priority: Priority, num_positions: int) -> Job:
+        sequence = Sequence(runner)
+        sequence.append_ids(*range(100, 100 + num_positions))
+        waiting = Job(Scheduler.__new__(Scheduler), (each for each in [Pending((sequence,))]), (priority, order))
+        waiting._pending = (sequence,)
+        return waiting
+
+    patient, symbol = job(0, Priority.FLEX, 50), job(1, Priority.FLEX, 1)
+    chat, call = job(2, Priority.CHAT, 40), job(3, Priority.CALL, 1)
+
+    def lengths(*jobs: Job) -> list[tuple[int, int]]:
+        order = sorted(jobs, key=lambda each: each.order)
+        chosen = choose(order)
+        names = {id(each.waits_for[0]): each.order[1] for each in jobs}
+        return [(names[id(sequence)], piece.length) for sequence, piece in chosen]
+
+    assert lengths(patient, symbol, chat, call) == [(3, 1), (2, 40), (1, 1), (0, FLEX_ROWS - 1)]
+    assert lengths(patient, symbol) == [(1, 1), (0, 50)], "alone they go at full speed"
 
 
 async def test_answers_take_turns(scheduler: Scheduler):

@@ -72,6 +72,18 @@ def test_a_written_answer(server: Live):
     }
 
 
+@pytest.mark.parametrize(("asked", "used"), [("flex", "flex"), ("priority", "default"), ("auto", "default")])
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_reply_says_which_tier_served_it(server: Live, asked: str, used: str, stream: bool):
+    sent = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], "service_tier": asked}
+    response = server.http.post("/v1/chat/completions", json={**sent, "stream": stream})
+    assert f'"service_tier":"{used}"' in response.text
+    assert server.engine.requests[-1].params.flex == (used == "flex")
+    body = server.http.post("/v1/responses", json={"model": "gpt-4o", "input": "hi", "service_tier": asked}).json()
+    assert body["service_tier"] == used
+    assert server.engine.requests[-1].params.flex == (used == "flex")
+
+
 def test_headers_and_metadata(server: Live):
     response = server.chat(metadata={"run": "7"})
     assert response.json()["metadata"] == {"run": "7"}
