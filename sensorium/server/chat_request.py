@@ -15,7 +15,7 @@ from sensorium.server.audio_out import SpeechFormat
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, invalid, missing, unsupported
 from sensorium.server.film_in import MAX_FPS, MIN_FPS
-from sensorium.server.wire import TEXT_OR_PARTS, Metadata, TaggedStr, ToolName, Wire, tagged_by
+from sensorium.server.wire import BARE, TEXT_OR_PARTS, Metadata, TaggedStr, ToolName, Wire, tagged_by
 
 
 class TextPart(Wire):
@@ -200,10 +200,10 @@ class AllowedToolsChoice(Wire):
 
 
 _Choice: TypeAlias = Annotated[
-    Annotated[Literal["none", "auto", "required"], Tag("<mode>")]
+    Annotated[Literal["none", "auto", "required"], Tag(BARE)]
     | Annotated[NamedTool, Tag("<function>")]
     | Annotated[AllowedToolsChoice, Tag("<allowed_tools>")],
-    tagged_by("type", bare="<mode>"),
+    tagged_by("type", or_text=True),
 ]
 _LegacyChoice: TypeAlias = Annotated[
     Annotated[Literal["none", "auto"], Tag("<mode>")] | Annotated[FunctionName, Tag("<name>")],

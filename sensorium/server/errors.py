@@ -114,14 +114,17 @@ def from_validation(error: ValidationError | RequestValidationError) -> APIError
     if kind == "extra_forbidden":
         message = f"Unknown parameter: '{param}'."
     elif kind == "union_tag_invalid":
-        expected = context["expected_tags"].replace("<", "").replace(">", "")
+        expected = context["expected_tags"].replace("'<>', ", "").replace("<", "").replace(">", "")
         message = f"Invalid value for '{param}': supported values are {expected}."
     else:
-        message = f"Invalid '{param}': {first['msg'][:1].lower()}{first['msg'][1:]}."
+        what = first["msg"].replace(" after validation", "").removesuffix(", not more")
+        message = f"Invalid '{param}': {what[:1].lower()}{what[1:]}."
     return APIError(message, param=param, code=_code(kind, context))
 
 
 def _code(kind: str, context: Mapping[str, Any]) -> str:
+    if context.get("field_type") == "Dictionary":
+        return "object_above_max_properties" if kind == "too_long" else "object_below_min_properties"
     for name, side in (("ge", "below_min"), ("gt", "below_min"), ("le", "above_max"), ("lt", "above_max")):
         if name in context:
             return f"{'integer' if isinstance(context[name], int) else 'decimal'}_{side}_value"

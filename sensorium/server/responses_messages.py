@@ -100,22 +100,25 @@ def _is_told(item: Item) -> bool:
 
 
 def _split(items: Sequence[Placed]) -> list[list[Placed]]:
+    """A turn begins with each message of a user's: of several in a row, the older may be forgotten alone."""
     spans: list[list[Placed]] = [[]]
     for placed in items:
-        begins = isinstance(placed.item, UserMessage) and any(
-            not isinstance(before.item, UserMessage) and not _is_told(before.item) for before in spans[-1]
-        )
-        if begins:
+        if isinstance(placed.item, UserMessage) and any(not _is_told(before.item) for before in spans[-1]):
             spans.append([])
         spans[-1].append(placed)
     return spans
 
 
 async def _messages(items: Sequence[Placed], media: MediaReader) -> list[Message]:
-    """What the assistant says, calls and draws in one go is one message, as the network was taught."""
+    """What the assistant says, calls and draws in one go is one message, as the network was taught. Pictures and files
+    that functions give are seen behind what they say, as if the user had shown them."""
     messages: list[Message] = []
     own: list[Part] = []
+    shown: list[Part] = []
     for param, item in items:
+        if shown and not isinstance(item, FunctionCallOutput):
+            messages.append(Message(role="user", parts=tuple(shown)))
+            shown = []
         if isinstance(item, AssistantMessage | FunctionCall | ImageGenerationCall):
             own += await _own_parts(item, media, param)
             continue
@@ -123,14 +126,31 @@ async def _messages(items: Sequence[Placed], media: MediaReader) -> list[Message
             messages.append(Message(role="assistant", parts=tuple(own)))
             own = []
         if isinstance(item, FunctionCallOutput):
-            result = await _content(item.output, media, f"{param}.output", is_result=True)
-            messages.append(Message(role="tool", parts=tuple(result), tool_call_id=item.call_id))
+            said, more = await _result(item, media, f"{param}.output")
+            messages.append(Message(role="tool", parts=tuple(said), tool_call_id=item.call_id))
+            shown += more
         else:
             assert not isinstance(item, ItemReference | Compaction), "what an item stands for is looked up before"
             role = "system" if _is_told(item) else "user"
             parts = await _content(item.content, media, f"{param}.content")
             messages.append(Message(role=role, parts=tuple(parts)))
-    return [*messages, Message(role="assistant", parts=tuple(own))] if own else messages
+    if shown:
+        messages.append(Message(role="user", parts=tuple(shown)))
+    if own:
+        messages.append(Message(role="assistant", parts=tuple(own)))
+    return messages
+
+
+async def _result(item: FunctionCallOutput, media: MediaReader, param: str) -> tuple[list[Part], list[Part]]:
+    """What a function says, and what it shows."""
+    if isinstance(item.output, str):
+        return await _content(item.output, media, param), []
+    said: list[Part] = []
+    shown: list[Part] = []
+    for index, part in enumerate(item.output):
+        parts = await _content([part], media, param, first=index)
+        (said if isinstance(part, InputText) else shown).extend(parts)
+    return said, shown
 
 
 async def _own_parts(
@@ -148,12 +168,13 @@ async def _own_parts(
 
 
 async def _content(
-    content: str | Sequence[ContentPart], media: MediaReader, param: str, *, is_result: bool = False
+    content: str | Sequence[ContentPart], media: MediaReader, param: str, *, first: int = 0
 ) -> list[Part]:
+    """`first` is the number of the first part."""
     if isinstance(content, str):
         return [Text(text=content)] if content else []
     parts: list[Part] = []
-    for index, part in enumerate(content):
+    for index, part in enumerate(content, first):
         where = f"{param}[{index}]"
         match part:
             case InputText() | OutputText():
@@ -161,8 +182,6 @@ async def _content(
             case Refusal():
                 parts.append(Text(text=part.refusal))
             case InputImage():
-                if is_result:
-                    raise unsupported(f"{where}.type", "pictures are seen in a user's messages only")
                 parts.append(await _image(part, media, where))
             case InputAudioPart():
                 sound = part.input_audio
@@ -170,8 +189,6 @@ async def _content(
             case InputVideo():
                 parts.append(await _film(part, media, where))
             case InputFile():
-                if is_result:
-                    raise unsupported(f"{where}.type", "files are read in a user's messages only")
                 if part.file_url:
                     raise unsupported(f"{where}.file_url", "send the file in `file_data`, or upload it")
                 given = GivenFile(part.file_id, part.file_data, part.filename)

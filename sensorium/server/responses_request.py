@@ -18,7 +18,7 @@ from sensorium.server.chat_sampling import chosen_temperature, held_schema, offe
 from sensorium.server.errors import invalid, missing, unsupported
 from sensorium.server.picture_request import ImageRef, PictureFields, guidance, num_drawings
 from sensorium.server.responses_items import Items
-from sensorium.server.wire import TEXT_OR_PARTS, Metadata, TaggedStr, ToolName, Wire, tagged_by
+from sensorium.server.wire import BARE, TEXT_OR_PARTS, Metadata, TaggedStr, ToolName, Wire, tagged_by
 
 MIN_OUTPUT_TOKENS = 16
 
@@ -66,21 +66,12 @@ class AllowedTools(Wire):
     tools: Annotated[list[NamedTool], Field(min_length=1)]
 
 
-def _choice_kind(value: Any) -> str | None:
-    if isinstance(value, str):
-        return "<text>"
-    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-    return f"<{kind}>" if isinstance(kind, str) else None
-
-
-_choice_kind.__name__ = "type"
-
 ToolChoiceParam: TypeAlias = Annotated[
-    Annotated[Literal["none", "auto", "required"], Tag("<text>")]
+    Annotated[Literal["none", "auto", "required"], Tag(BARE)]
     | Annotated[NamedFunction, Tag("<function>")]
     | Annotated[NamedImageTool, Tag("<image_generation>")]
     | Annotated[AllowedTools, Tag("<allowed_tools>")],
-    Discriminator(_choice_kind),
+    tagged_by("type", or_text=True),
 ]
 
 

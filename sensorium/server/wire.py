@@ -11,13 +11,16 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
-def tagged_by(key: str, *, bare: str | None = None) -> Discriminator:
-    """Picks a union's member by `key`; a value that is a text is member `bare`. Tags wear angle brackets: `errors.path`
-    leaves those out of a field's path."""
+BARE = "<>"  # the tag of a union's member that is a text of its own: no value of the key, `errors` doesn't tell it
+
+
+def tagged_by(key: str, *, or_text: bool = False) -> Discriminator:
+    """Picks a union's member by `key`; with `or_text` a value that is a text is member `BARE`. Tags wear angle
+    brackets: `errors.path` leaves those out of a field's path."""
 
     def tag(value: Any) -> str | None:
-        if bare and isinstance(value, str):
-            return bare
+        if or_text and isinstance(value, str):
+            return BARE
         name = value.get(key) if isinstance(value, dict) else getattr(value, key, None)  # models are written out too
         return f"<{name}>" if isinstance(name, str) else None
 

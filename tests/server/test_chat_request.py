@@ -181,7 +181,7 @@ def test_the_guide_names_what_is_without_effect():
         ({**SPOKEN, "response_format": {"type": "json_object"}}, "response_format.type", "unsupported_value"),
         ({"metadata": {"k" * 65: "v"}}, "metadata." + "k" * 65 + ".[key]", "string_above_max_length"),
         ({"metadata": {"k": "v" * 513}}, "metadata.k", "string_above_max_length"),
-        ({"metadata": {str(i): "" for i in range(17)}}, "metadata", "array_above_max_length"),
+        ({"metadata": {str(i): "" for i in range(17)}}, "metadata", "object_above_max_properties"),
         ({"functions": [FUNCTION], "tools": TOOLS}, "functions", "invalid_value"),
         ({"functions": []}, "functions", "empty_array"),
         ({"functions": [FUNCTION], "function_call": {"name": "sub"}}, "function_call", "invalid_value"),
@@ -319,3 +319,31 @@ def test_functions_reach_the_engine(server: Live):
 def test_a_refused_schema_is_told_with_its_reason(server: Live):
     response = server.chat(**held({"type": "array", "uniqueItems": True}))
     assert "uniqueItems" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "said"),
+    [
+        (
+            "chat/completions",
+            {"tools": TOOLS, "tool_choice": {"type": "custom"}},
+            "Invalid value for 'tool_choice.type': supported values are 'function', 'allowed_tools'.",
+        ),
+        (
+            "responses",
+            {"input": "hi", "tool_choice": {"type": "mcp"}},
+            "'tool_choice.type': supported values are 'function', 'image_generation', 'allowed_tools'.",
+        ),
+        ("chat/completions", {"messages": []}, "Invalid 'messages': list should have at least 1 item, not 0."),
+        (
+            "chat/completions",
+            {"metadata": {str(number): "x" for number in range(17)}},
+            "Invalid 'metadata': dictionary should have at most 16 items.",
+        ),
+    ],
+)
+def test_refusals_are_in_words_for_who_asks(server: Live, path: str, fields: dict[str, Any], said: str):
+    messages = {} if "input" in fields else {"messages": [{"role": "user", "content": "hi"}]}
+    response = server.http.post(f"/v1/{path}", json={"model": "gpt-4o", **messages, **fields})
+    assert response.status_code == 400
+    assert response.json()["error"]["message"].endswith(said)

@@ -377,6 +377,34 @@ def test_a_long_conversation_is_refused_or_forgotten():
         assert refusal(server, "word " * 41, truncation="auto") == ("input", "context_length_exceeded")
 
 
+def test_messages_in_a_row_are_forgotten_one_by_one():
+    with live(FakeEngine(max_tokens=40)) as server:
+        said = [{"role": "user", "content": f"{word} " * 15} for word in ("one", "two", "three", "four")]
+        told = read(server, said, truncation="auto")
+        assert [message.text.split()[0] for message in told] == ["three", "four"]
+
+
+def test_pictures_that_functions_give_are_seen_behind_what_they_say(server: Live):
+    image = {"type": "input_image", "image_url": data_url(picture())}
+    outputs = [[{"type": "input_text", "text": "a picture"}, image], "done"]
+    said = [
+        {"role": "user", "content": "look"},
+        *({"type": "function_call", "call_id": id, "name": "look", "arguments": "{}"} for id in "ab"),
+        *(
+            {"type": "function_call_output", "call_id": id, "output": output}
+            for id, output in zip("ab", outputs, strict=True)
+        ),
+    ]
+    told = read(server, said)
+    assert [message.role for message in told] == ["user", "assistant", "tool", "tool", "user"]
+    assert told[2].text == "a picture"
+    assert [type(part) for part in told[-1].parts] == [Image]
+    told = read(server, [*said, {"role": "user", "content": "and now?"}])
+    assert [message.role for message in told][-2:] == ["user", "user"]
+    broken = [{"type": "input_text", "text": "x"}, {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]
+    assert refusal(server, [*said[:-1], {**said[-1], "output": broken}])[0] == "input[4].output[1].image_url"
+
+
 def test_pictures_that_do_not_fit_are_forgotten():
     with live(FakeEngine(max_tokens=200)) as server:
         image = {"type": "input_image", "image_url": data_url(picture())}
