@@ -82,7 +82,7 @@ def test_malformed_requests_break_nothing():
 
 
 def test_what_models_say_is_ignored():
-    assert {"user", "service_tier", "moderation"} <= surface.ignored(ChatRequest)
+    assert {"user", "prediction", "moderation"} <= surface.ignored(ChatRequest)
     assert {"model", "store", "metadata"}.isdisjoint(surface.ignored(ChatRequest))
     assert {"reasoning", "user"} <= surface.ignored(ResponseRequest)
     assert surface.ignored(CompletionRequest) == {"user"}
