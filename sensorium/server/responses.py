@@ -32,11 +32,11 @@ from sensorium.server.listing import not_found
 from sensorium.server.logs import describe
 from sensorium.server.media import MediaReader
 from sensorium.server.picture_out import PictureWriter
-from sensorium.server.responses_background import Background, Running
+from sensorium.server.responses_background import Background, BackgroundConfig, Running
 from sensorium.server.responses_compact import Compactions, CompactRequest
 from sensorium.server.responses_drawing import drawing_of, wanted_caption
 from sensorium.server.responses_items import ItemReference, UserMessage
-from sensorium.server.responses_kept import Kept, distinct, placed
+from sensorium.server.responses_kept import UNDER_WAY, Kept, distinct, placed
 from sensorium.server.responses_messages import Json, Placed, Turn, forget, opening, read_turns, resource
 from sensorium.server.responses_reply import ResponseWriter, error_event, response_body, server_sent
 from sensorium.server.responses_request import (
@@ -69,11 +69,28 @@ class _Job:
     kept: Kept
     input_items: Sequence[Json]
 
-    async def keep(self, events: Sequence[Json] = ()) -> None:
+    async def save(self) -> None:
         """Writes down what the client will ask for again."""
-        body = self.writer.body
         if self.request.store is not False:
-            await self.kept.save(body, self.input_items, events)
+            await self.kept.save(self.writer.body, self.input_items)
+        await self._add_to_conversation()
+
+    async def keep(self, events: Sequence[Json]) -> bool:
+        """The same at the end of a response of the background: a `Keeper`."""
+        if not await self.kept.finish(self.writer.body, events):
+            return False
+        await self._add_to_conversation()
+        return True
+
+    async def is_over(self) -> bool:
+        body = await self.ending()
+        return body is None or body["status"] not in UNDER_WAY
+
+    async def ending(self) -> Json | None:
+        return await self.kept.as_it_is(self.writer.body["id"])
+
+    async def _add_to_conversation(self) -> None:
+        body = self.writer.body
         if self.request.conversation_id and body["status"] in ("completed", "incomplete"):
             await self.kept.add_to(self.request.conversation_id, [*self.input_items, *body["output"]])
 
@@ -106,7 +123,10 @@ class Responses:
         self._files = files
         self._pictures = pictures
         self._compactions = compactions
-        self._background = Background(max_running=config.max_concurrent_requests)
+        self._background = Background(
+            BackgroundConfig(max_running=config.max_concurrent_requests, keep_within_s=config.request_timeout_s),
+            presence,
+        )
 
     def routes(self) -> APIRouter:
         router = APIRouter()
@@ -248,11 +268,11 @@ class Responses:
 
     async def _begin(self, job: _Job, project: str) -> Response:
         """Answers in the background: the client is told at once, or follows the stream for as long as it likes."""
-        running = Running(job.writer, job.writer.queued())
+        running = Running(job.writer, job.writer.queued(), job)
         queued = copy.deepcopy(job.writer.body)
         await self._presence.hold()
         await job.kept.save(queued, job.input_items, running.events)
-        self._background.start(project, running, self._answer(job), job.keep)
+        self._background.start(project, running, self._answer(job))
         return EventStream(b"", running.follow(-1)) if job.request.stream else _json(queued)
 
     async def _stream(self, job: _Job) -> AsyncGenerator[bytes, None]:
@@ -270,7 +290,7 @@ class Responses:
             yield server_sent(error_event(internal(), sent))
 
     async def _answer(self, job: _Job) -> AsyncGenerator[Json, None]:
-        """The response's events; it is kept before the last of them is told.
+        """The response's events; outside the background it is kept before the last of them is told.
 
         Errors are raised, but for those that a client can only learn of from the response itself.
         """
@@ -286,7 +306,7 @@ class Responses:
                         begun = True
                     changes = await writer.push(event)
                     if writer.is_over and not in_background:
-                        await job.keep()
+                        await job.save()
                     for told in changes:
                         yield told
         except Exception as error:
@@ -296,7 +316,7 @@ class Responses:
                 log.error("answer failed", **describe(error))
             changes = writer.failed(error if isinstance(error, APIError) else internal())
             if not in_background:
-                await job.keep()
+                await job.save()
             for told in changes:
                 yield told
 

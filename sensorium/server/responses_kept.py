@@ -20,6 +20,7 @@ from sensorium.server.errors import APIError, invalid
 from sensorium.server.listing import not_found
 from sensorium.server.responses_items import Item
 from sensorium.server.responses_messages import Json, Placed, new_id
+from sensorium.server.responses_reply import ending_event
 
 RESPONSE, CONVERSATION = "response", "conversation"
 _EVENTS, _OUTPUT_ITEM = "response_events", "response_item"
@@ -49,16 +50,58 @@ class Kept:
 
         `events` are those that it has told; of one under way, they also say who makes it.
         """
-        id, created_at = body["id"], int(body["created_at"])
-        about: Any = {"project": self.project, "created_at": created_at, "expires_at": created_at + KEPT_S}
         held = None if input_items is None else [Held(item["id"], item) for item in input_items]
-        stored = StoredObject(kind=RESPONSE, id=id, body=body, model=body["model"], metadata=body["metadata"], **about)
+        stored = self._object(RESPONSE, body["id"], body, body)
         if events:
-            told = {"events": list(events), "server": self._presence.id}
-            await self._store.put(StoredObject(kind=_EVENTS, id=id, body=told, **about))
-        await self._store.put(stored, held)
+            await self._save_events(body, events)
+        await self._store.put(replace(stored, model=body["model"], metadata=body["metadata"]), held)
+        await self._save_output(body)
+
+    async def finish(self, body: Json, events: Sequence[Json]) -> bool:
+        """Writes down how a response ended that was under way, and what it told. False if it is gone, or has another
+        ending: none is written over."""
+
+        def end(kept: StoredObject) -> StoredObject:
+            return replace(kept, body=body) if kept.body["status"] in UNDER_WAY else kept
+
+        changed = await self._store.update(RESPONSE, body["id"], self.project, end)
+        if changed is None or changed.body != body:  # the same if it was written, and nobody heard that it was
+            return False
+        await self._save_events(body, events)
+        await self._save_output(body)
+        return True
+
+    async def cancel(self, id: str) -> None:
+        """Ends a response that another server makes, which notices and stops. What was written so far is there only."""
+        await self._end(id, {"status": "cancelled"})
+
+    async def as_it_is(self, id: str) -> Json | None:
+        """A response, whoever makes it."""
+        found = await self._store.get(RESPONSE, id, self.project)
+        return dict(found.body) if found else None
+
+    async def _end(self, id: str, ending: Json) -> Json | None:
+        """The response, with this ending if it had none."""
+
+        def end(kept: StoredObject) -> StoredObject:
+            return replace(kept, body={**kept.body, **ending}) if kept.body["status"] in UNDER_WAY else kept
+
+        changed = await self._store.update(RESPONSE, id, self.project, end)
+        return dict(changed.body) if changed else None
+
+    async def _save_events(self, body: Json, events: Sequence[Json]) -> None:
+        told = {"events": list(events), "server": self._presence.id}
+        await self._store.put(self._object(_EVENTS, body["id"], told, body))
+
+    async def _save_output(self, body: Json) -> None:
         for item in body["output"]:
-            await self._store.put(StoredObject(kind=_OUTPUT_ITEM, id=item["id"], body={"response": id}, **about))
+            await self._store.put(self._object(_OUTPUT_ITEM, item["id"], {"response": body["id"]}, body))
+
+    def _object(self, kind: str, id: str, body: Json, response: Json) -> StoredObject:
+        """Something that is kept as long as its response."""
+        created_at = int(response["created_at"])
+        about: Any = {"project": self.project, "created_at": created_at, "expires_at": created_at + KEPT_S}
+        return StoredObject(kind=kind, id=id, body=body, **about)
 
     async def response(self, id: str) -> Json:
         body = await self._found(id)
@@ -66,14 +109,15 @@ class Kept:
             raise not_found("Response", id)
         return body
 
-    async def events(self, id: str, after: int = -1) -> list[Json] | None:
-        """Those behind number `after`. How a response ended that broke off is told in any case, under a new number."""
-        found = await self._store.get(_EVENTS, id, self.project)
+    async def events(self, body: Json, after: int = -1) -> list[Json] | None:
+        """Those of a response that is over behind number `after`. If it was ended by another server than the one that
+        made it, that is told in any case, under a new number."""
+        found = await self._store.get(_EVENTS, body["id"], self.project)
         if found is None:
             return None
         events: list[Json] = found.body["events"]
-        if found.body.get("broke_off") and after >= len(events) - 1:
-            return [{**events[-1], "sequence_number": after + 1}]
+        if events[-1]["type"] == "response.queued":
+            return [*events[after + 1 :], *ending_event(body, max(len(events), after + 1))]
         return events[after + 1 :]
 
     async def _found(self, id: str) -> Json | None:
@@ -85,25 +129,8 @@ class Kept:
         is_late = time.time() > found.created_at + self._timeout_s + _GRACE_S
         if not is_late and told is not None and await self._presence.is_there(told.body.get("server", "")):
             return dict(found.body)
-        return await self._give_up(found)
-
-    async def _give_up(self, response: StoredObject) -> Json:
         error = {"code": "server_error", "message": "The server was stopped."}
-
-        def fail(kept: StoredObject) -> StoredObject:
-            is_under_way = kept.body["status"] in UNDER_WAY  # or its server was there after all
-            return replace(kept, body={**kept.body, "status": "failed", "error": error}) if is_under_way else kept
-
-        def break_off(kept: StoredObject) -> StoredObject:
-            events = kept.body["events"]
-            if events[-1]["type"] != "response.queued":
-                return kept
-            failed = {"type": "response.failed", "sequence_number": len(events), "response": fail(response).body}
-            return replace(kept, body={**kept.body, "events": [*events, failed], "broke_off": True})
-
-        await self._store.update(_EVENTS, response.id, self.project, break_off)
-        changed = await self._store.update(RESPONSE, response.id, self.project, fail)
-        return dict((changed or fail(response)).body)
+        return await self._end(id, {"status": "failed", "error": error})
 
     async def delete_response(self, id: str) -> None:
         body = await self.response(id)

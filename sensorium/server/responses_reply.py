@@ -296,6 +296,14 @@ class ResponseWriter:
         return {"obfuscation": secrets.token_urlsafe(_OBFUSCATED_CHARS)[:missing]}
 
 
+def ending_event(body: Json, sequence_number: int) -> list[Json]:
+    """The last event of a response whose end is known by what was kept of it only. The contract has none for one that
+    was cancelled."""
+    if body["status"] == "cancelled":
+        return []
+    return [{"type": f"response.{body['status']}", "sequence_number": sequence_number, "response": body}]
+
+
 def error_event(error: APIError, sequence_number: int) -> Json:
     """For a stream that cannot even end with its response."""
     told = {"code": error.code, "message": error.message, "param": error.param}

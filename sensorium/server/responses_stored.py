@@ -65,10 +65,9 @@ class StoredResponses:
             raise invalid("Only responses made in the background can be cancelled.", None)
         if self._background.find(http.state.project, id):
             await self._background.cancel(http.state.project, id)
-            body = await self._current(http.state.project, id)
         elif body["status"] in UNDER_WAY:
-            raise invalid("This response is made by another server.", None)
-        return JSONResponse(body)
+            await self._kept(http.state.project).cancel(id)
+        return JSONResponse(await self._current(http.state.project, id))
 
     async def input_items(self, http: Request, id: str) -> Response:
         query = read_query(http, ItemsQuery)
@@ -76,16 +75,19 @@ class StoredResponses:
         return JSONResponse(page_of(await kept.input_items(await kept.response(id)), query))
 
     async def _current(self, project: str, id: str) -> Json:
-        if running := self._background.find(project, id):
-            return running.writer.body
-        return await self._kept(project).response(id)
+        body = await self._kept(project).response(id)
+        running = self._background.find(project, id)
+        if running is None or body["status"] not in UNDER_WAY:
+            return body
+        # how it ended counts once that is written down
+        return {**body, "status": "in_progress"} if running.writer.is_over else running.writer.body
 
     async def _events(self, project: str, body: Json, after: int) -> AsyncGenerator[bytes, None]:
         if running := self._background.find(project, body["id"]):
             return running.follow(after)
         if body["status"] in UNDER_WAY:
             raise invalid("This response is made by another server: it can be streamed when it is over.", "stream")
-        events = await self._kept(project).events(body["id"], after)
+        events = await self._kept(project).events(body, after)
         if events is None:
             raise invalid("Only responses made in the background can be streamed later.", "stream")
         return _replayed(events)

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import httpx2
 import openai.types.responses as sdk
 import pytest
 from openai.types.conversations import Conversation, ConversationItem
@@ -20,7 +14,6 @@ from pydantic import TypeAdapter
 from sensorium.engine.fake import FakeEngine
 from tests.server.live import Live, envelope, eventually, live
 from tests.server.test_responses import ADD, check_order, events_of, kinds, refusal, respond
-from tests.serving import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -275,79 +268,6 @@ def test_a_stopped_server_leaves_no_response_under_way(tmp_path):
     with live(state=tmp_path) as server:
         body = get(server, f"responses/{begun['id']}")
         assert (body["status"], body["error"]["message"]) == ("failed", "The server was stopped.")
-
-
-SLOW_SERVER = """
-import asyncio, sys
-from pathlib import Path
-import uvicorn
-from sensorium.engine.fake import FakeEngine
-from sensorium.server.app import ServerConfig, build_app
-
-app = build_app(FakeEngine(delay_ms=20), ServerConfig(state=Path(sys.argv[1]), database=sys.argv[2]))
-
-async def main():
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    print(server.servers[0].sockets[0].getsockname()[1], flush=True)
-    await serving
-
-asyncio.run(main())
-"""
-
-
-@contextmanager
-def slow_process(state: Path, database_url: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A server in a process of its own: the URL of its responses, and the process."""
-    command = [sys.executable, "-c", SLOW_SERVER, str(state), database_url]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
-        assert process.stdout is not None
-        try:
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1/responses", process
-        finally:
-            process.kill()
-
-
-def test_responses_of_a_server_that_was_killed_have_failed(tmp_path: Path, database_url: str):
-    asked = {"model": "gpt-4o", "input": "word " * 2000, "background": True}
-    with (
-        slow_process(tmp_path, database_url) as (url, process),
-        slow_process(tmp_path, database_url) as (other_url, _),
-        live(state=tmp_path, database=database_url) as server,
-    ):
-        begun = [httpx2.post(url, json=asked).json() for _ in range(4)]
-        elsewhere = httpx2.post(other_url, json=asked).json()
-        polled, streamed, resumed, cancelled = (f"responses/{body['id']}" for body in begun)
-        assert get(server, polled)["status"] == "queued", "its server is there"
-        assert get(server, polled, 400, stream="true")["error"]["param"] == "stream"
-        post(server, f"{cancelled}/cancel", 400)
-        process.kill()
-        process.wait()
-        eventually(lambda: get(server, polled)["status"] == "failed")  # PostgreSQL sees it in a moment
-        body = get(server, polled)
-        TypeAdapter(sdk.Response).validate_python(body, strict=True)
-        assert body["error"] == {"code": "server_error", "message": "The server was stopped."}
-        assert post(server, f"{cancelled}/cancel")["status"] == "failed"
-        whole = events_of(server.http.get(f"/v1/{streamed}?stream=true").text)
-        assert kinds(whole) == ["created", "queued", "failed"]
-        assert [event["sequence_number"] for event in whole] == [0, 1, 2]
-        for after in (1, 40):  # of which the client has seen more than was kept
-            (last,) = events_of(server.http.get(f"/v1/{resumed}?stream=true&starting_after={after}").text)
-            assert (last["type"], last["sequence_number"]) == ("response.failed", after + 1)
-            assert last["response"]["error"] == body["error"]
-        respond(server, "hi", previous_response_id=begun[0]["id"])
-        assert get(server, f"responses/{elsewhere['id']}")["status"] != "failed", "another server's goes on"
-
-
-def test_a_response_is_given_up_when_it_should_long_be_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("sensorium.server.responses_kept._GRACE_S", 0.0)
-    url = f"sqlite:///{tmp_path}/sensorium.db"
-    with slow_process(tmp_path, url) as (there, _), live(state=tmp_path, request_timeout_s=0.001) as server:
-        begun = httpx2.post(there, json={"model": "gpt-4o", "input": "word " * 2000, "background": True}).json()
-        eventually(lambda: get(server, f"responses/{begun['id']}")["status"] == "failed")
 
 
 @pytest.mark.parametrize(
