@@ -63,20 +63,32 @@ def engine(served: tuple[str, FakeEngine]) -> Iterator[FakeEngine]:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    microphone = tmp_path_factory.mktemp("microphone") / "beeps.wav"
-    microphone.write_bytes(wav_file(beeps(4.0, 48_000), 48_000))
+def address(served: tuple[str, FakeEngine]) -> str:
+    """Of the server that the pages come from."""
+    return served[0]
+
+
+@pytest.fixture(scope="module")
+def microphone() -> bytes:
+    """The WAV file that the browser's microphone hears, again and again from when it is opened."""
+    return wav_file(beeps(4.0, 48_000), 48_000)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory, microphone: bytes) -> Iterator[Browser]:
+    heard = tmp_path_factory.mktemp("microphone") / "heard.wav"
+    heard.write_bytes(microphone)
     with sync_playwright() as api:
-        args = [*FLAGS, f"--use-file-for-fake-audio-capture={microphone}"]
+        args = [*FLAGS, f"--use-file-for-fake-audio-capture={heard}"]
         browser = api.chromium.launch(executable_path=CHROMIUM, args=args)
         yield browser
         browser.close()
 
 
 @pytest.fixture(scope="module")
-def tab(browser: Browser, served: tuple[str, FakeEngine]) -> Page:
+def tab(browser: Browser, address: str) -> Page:
     permissions = ["camera", "microphone", "clipboard-read", "clipboard-write"]
-    tab = browser.new_context(base_url=served[0], permissions=permissions).new_page()
+    tab = browser.new_context(base_url=address, permissions=permissions).new_page()
     tab.set_default_timeout(10_000)
     return tab
 
