@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -116,9 +116,9 @@ def measure(address: str, *, num_requests: int) -> dict[str, dict[str, float]]:
     return rows
 
 
-def percentiles(figure: str, values: list[float]) -> dict[str, float]:
+def percentiles(figure: str, values: Sequence[float], shares: Sequence[int] = (50, 95)) -> dict[str, float]:
     """None of them if there are no values."""
-    return {f"{figure}_p{q}": round(float(np.percentile(values, q)), 1) for q in (50, 95) if values}
+    return {f"{figure}_p{q}": round(float(np.percentile(values, q)), 1) for q in shares if values}
 
 
 def main() -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from bench import decode, images, latency, structured, turns, voice
 from bench.json_line import json_line
@@ -73,7 +77,7 @@ def test_a_long_call_is_compared_with_its_beginning(fake_server: str):
     # twice as fast as it is said, as fast as a server takes in what is more than a little
     told = asyncio.run(voice.long_call(address, minutes=0.6, detection="push_to_talk", pace=0.5))
     assert told["whole"]["turns"] > 3
-    assert told["whole"]["missed"] == 0
+    assert told["whole"]["missed_turns"] == 0
     assert told["first"]["answer_ms_p50"] > 0
     assert all(mib > 50 for mib in told["memory_mib"])
 
@@ -84,10 +88,81 @@ def test_voice_fills_its_table(fake_server: str, detection: str, tmp_path: Path)
     seen = asyncio.run(voice.measure(address, calls=2, turns=3, detection=detection, pace=0.05))
     figures = seen.figures()
     assert figures["turns"] == 6
-    assert figures["missed"] == 0
-    assert figures["answer_ms_p50"] > 0
+    assert figures["missed_turns"] == 0
+    assert 0 < figures["answer_ms_p50"] <= figures["answer_ms_p95"] <= figures["answer_ms_p99"]
     voice.plot({detection: {"2": figures}}, tmp_path / "voice.png")
     assert (tmp_path / "voice.png").stat().st_size > 1000
+
+
+def test_voice_tells_all_it_found_in_a_table_and_one_line(
+    fake_server: str, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    @contextmanager
+    def served(checkpoint: Path, *, threads: int) -> Iterator[str]:
+        yield fake_server.removeprefix("http://")
+
+    monkeypatch.setattr(voice, "serving", served)
+    picture = str(tmp_path / "voice.png")
+    options = ["--turns", "1", "--detection", "server_vad", "push_to_talk", "--pace", "0.05", "--plot", picture]
+    monkeypatch.setattr("sys.argv", ["voice", *options])
+    assert voice.parsed().calls == [1, 2, 4, 8]
+    monkeypatch.setattr("sys.argv", ["voice", *options, "--calls", "1", "2"])
+    voice.main()
+    lines = capsys.readouterr().out.splitlines()
+    told = json.loads(lines[-1])
+    assert told["results"].keys() == {"server_vad", "push_to_talk"}
+    assert all(list(rows) == ["1", "2"] for rows in told["results"].values())
+    named = {f"{delay}_p{share}" for delay in ("answer_ms", "stop_ms") for share in (50, 95, 99)}
+    assert {*named, "false_cut_ins", "missed_turns", "underruns", "turns"} == set(lines[-6].split())
+    assert Path(picture).stat().st_size > 1000
+
+
+def test_voice_counts_what_went_wrong():
+    seen = voice.Turns(answer_ms=[100.0, 200.0], stop_ms=[5.0], total=4, heard_out=2)
+    seen.add(voice.Turns(false_cut_ins=1, missed_turns=2, underruns=1, total=4, heard_out=2))
+    figures = seen.figures()
+    assert (figures["turns"], figures["interruptions"]) == (8, 1)
+    assert (figures["false_cut_ins"], figures["missed_turns"], figures["underruns"]) == (1 / 8, 2 / 8, 1 / 4)
+    assert figures["stop_ms_p99"] == 5.0
+
+
+def recordings(folder: Path, marks: object) -> Path:
+    (folder / "marks.json").write_text(json.dumps(marks))
+    question = voice.questions(0, 1)[0].waveform
+    quiet = np.zeros((voice.RATE_HZ, 2))
+    soundfile.write(
+        folder / "asked.wav", np.concatenate((np.stack((question, question), axis=1), quiet)), voice.RATE_HZ
+    )
+    return folder
+
+
+def test_voice_asks_with_recordings(fake_server: str, tmp_path: Path):
+    """The delay runs from the mark, also where the recording goes on behind it."""
+    length_ms = 1000 * len(voice.questions(0, 1)[0].waveform) / voice.RATE_HZ
+    own = voice.own_questions(recordings(tmp_path, {"asked.wav": length_ms}))
+    assert [len(asked.waveform) - asked.num_spoken for asked in own] == [voice.RATE_HZ]
+    address = fake_server.removeprefix("http://")
+    figures = asyncio.run(
+        voice.measure(address, calls=1, turns=2, detection="server_vad", pace=0.05, own=own)
+    ).figures()
+    assert (figures["turns"], figures["missed_turns"], figures["false_cut_ins"]) == (2, 0, 0)
+
+
+@pytest.mark.parametrize("marks", [{}, {"asked.wav": 10**6}, {"asked.wav": "1"}, {"asked.wav": True}, [3]])
+def test_a_recording_without_its_mark_is_named(tmp_path: Path, marks: object):
+    with pytest.raises(ValueError, match=r"asked\.wav needs a mark"):
+        voice.own_questions(recordings(tmp_path, marks))
+
+
+def test_a_folder_that_cannot_be_asked_with_is_told(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"marks\.json must say"):
+        voice.own_questions(tmp_path)
+    (tmp_path / "marks.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"no \.wav files"):
+        voice.own_questions(tmp_path)
+    (tmp_path / "asked.wav").write_bytes(b"no sound")
+    with pytest.raises(ValueError, match=r"asked\.wav can't be read"):
+        voice.own_questions(tmp_path)
 
 
 def test_a_structured_run_goes_on_where_it_stopped(capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
