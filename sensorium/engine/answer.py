@@ -22,7 +22,7 @@ from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.render import Piece
 from sensorium.tokenizers.stream import Stream
 
-HEARING = SamplingParams()  # what was said or shown is not a matter of taste: greedy
+HEARING = SamplingParams(top_logprobs=0)  # what was said or shown is not a matter of taste: greedy
 
 
 def read(network: Network, sequence: Sequence, pieces: list[Piece], *, reserved: int = 0) -> Steps:
@@ -43,7 +43,7 @@ def read(network: Network, sequence: Sequence, pieces: list[Piece], *, reserved:
         while not grammar.done and sequence.num_free:
             symbol = yield from sequence.next(grammar, sampler)
             if is_clip:
-                yield from writer.push(symbol.id)
+                yield from writer.push(symbol.id, symbol.scores)
         clip += is_clip
     if sequence.num_pending:
         yield Pending((sequence,))

@@ -25,7 +25,7 @@ from sensorium.engine.answer import HEARING, read, write
 from sensorium.engine.events import TranscriptWriter
 from sensorium.engine.grammar import Grammar, State, closing
 from sensorium.engine.network import Network
-from sensorium.engine.request import ContextLengthExceeded, Event, Mark, SamplingParams, TokenLogprob
+from sensorium.engine.request import ContextLengthExceeded, Event, Mark, SamplingParams
 from sensorium.engine.sampling import Sampler, probability
 from sensorium.engine.scheduler import Priority, Scheduler, Steps
 from sensorium.engine.sequence import Pending
@@ -59,7 +59,7 @@ class Listener:
     def __init__(
         self, network: Network, sequence: LiveSequence, *, clip: int = 0, hearing: SamplingParams = HEARING
     ) -> None:
-        """`hearing` is how what is said is chosen from what may have been; its log probabilities come if it asks.
+        """`hearing` is how what is said is chosen from what may have been.
 
         Raises ContextLengthExceeded if there is no room for the shortest turn and its answer."""
         self.turn_probability = 0.0  # that the user had finished after the last frame
@@ -135,7 +135,6 @@ class Listener:
     def _begin(self) -> None:
         """Grammar and transcript, read off the stream as far as the turn has come."""
         self._grammar = Grammar.listening(self._network.alphabet)
-        self._scored: list[tuple[int, TokenLogprob]] = []  # tokens whose text is not whole yet
         self._writer = TranscriptWriter(self._network.release, clip=self._clip)
         for symbol in self._sequence.stream.ids[self._start :]:
             self._grammar.push(symbol)
@@ -179,14 +178,8 @@ class Listener:
 
     def _written(self, symbol: int, end_ms: float | None) -> Iterator[Event]:
         """The deltas that a symbol of the transcript completes."""
-        release = self._network.release
-        scores, token = self._sampler.scores, symbol - release.vocabulary.text_start
-        if scores is not None and release.vocabulary.is_text(symbol):
-            self._scored.append((token, TokenLogprob(release.text.token_bytes(token), scores.logprob)))
-        for delta in self._writer.push(symbol):
-            tokens, logprobs = tuple(zip(*self._scored, strict=True)) or ((), ())
-            self._scored = []
-            yield replace(delta, end_ms=end_ms, tokens=tokens, logprobs=logprobs)
+        for delta in self._writer.push(symbol, self._sampler.scores):
+            yield replace(delta, end_ms=end_ms)
 
     @property
     def _end_ms(self) -> float:

@@ -20,6 +20,7 @@ from sensorium.engine.request import (
     ToolCallEvent,
     TranscriptDelta,
 )
+from sensorium.engine.sampling import Scores
 from sensorium.engine.sequence import Symbol
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.audio import AudioDecoderStream
@@ -177,20 +178,28 @@ class ScoredText:
 
 
 class TranscriptWriter:
-    """Takes the symbols of one clip's transcript in order. `text` is what was heard so far."""
+    """Takes the symbols of one clip's transcript in order, with their scores if there are any. `text` is what was heard
+    so far."""
 
     def __init__(self, release: Release, *, clip: int) -> None:
         self.text = ""
         self._clip = clip
         self._text_start = release.vocabulary.text_start
         self._decoder = TextDecoderStream(release.text)
+        self._bytes_of = release.text.token_bytes
+        self._scored: list[tuple[int, TokenLogprob]] = []  # tokens whose text is not whole yet
 
-    def push(self, symbol: int) -> Iterator[InputTranscriptDelta]:
+    def push(self, symbol: int, scores: Scores | None = None) -> Iterator[InputTranscriptDelta]:
         is_over = symbol < NUM_SPECIALS  # <|/audio|>, of a film <|caption|>
-        text = self._decoder.flush() if is_over else self._decoder.push(symbol - self._text_start)
+        token = symbol - self._text_start
+        text = self._decoder.flush() if is_over else self._decoder.push(token)
+        if scores is not None and not is_over:
+            self._scored.append((token, TokenLogprob(self._bytes_of(token), scores.logprob)))
         if text:
             self.text += text
-            yield InputTranscriptDelta(clip=self._clip, text=text)
+            tokens, logprobs = tuple(zip(*self._scored, strict=True)) or ((), ())
+            self._scored = []
+            yield InputTranscriptDelta(clip=self._clip, text=text, tokens=tokens, logprobs=logprobs)
 
 
 def shown_after(grid: int, partial_images: int) -> set[int]:

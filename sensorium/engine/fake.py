@@ -322,7 +322,12 @@ class FakeConversation:
         known = len(self._transcript.split())
         words = [_heard_word(number) for number in range(known, num_words)]
         self._transcript += "".join(words)
-        return [InputTranscriptDelta(clip=self._num_turns - 1, text=word) for word in words]
+        return [
+            InputTranscriptDelta(
+                clip=self._num_turns - 1, text=word, tokens=(number,), logprobs=(TokenLogprob(word.encode(), 0.0),)
+            )
+            for number, word in enumerate(words, start=known)
+        ]
 
     def _refuse_within_a_turn(self) -> None:
         if self._turn is not None:

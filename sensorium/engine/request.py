@@ -153,7 +153,7 @@ class InputTranscriptDelta:
     """More text of what the network heard in clip number `clip` of the prompt, or of the turns it heard live.
 
     Of sound heard live, `end_ms` is where in it the word ends that this text belongs to, as nearly as the layout of the
-    stream tells; what is written behind the last frame has none. `tokens` and `logprobs` come with a transcription.
+    stream tells; what is written behind the last frame has none. `tokens` and `logprobs` are of the text.
     """
 
     clip: int

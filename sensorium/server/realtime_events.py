@@ -1,7 +1,7 @@
 """What a Realtime client may say, and the session it shapes: strict models of the GA contract's client events.
 
 A field is obeyed, or refused with an error naming it, and then the whole event has no effect. Ignored is only what
-changes nothing that a client could notice (`tracing`, `include` of nothing).
+changes nothing that a client could notice (`tracing`).
 """
 
 from __future__ import annotations

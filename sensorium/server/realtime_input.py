@@ -69,7 +69,7 @@ class Microphone:
         self._buffer = InputBuffer(line.session, self._rate_hz)
         self._pace = Pace(monotonic())
         self.loudspeaker = Loudspeaker()  # whose echo it may hear
-        self._scribe = Scribe(engine, line.send)
+        self._scribe = Scribe(engine, line.send, tells_logprobs=lambda: bool(line.session.include))
         self._silent_since_s: float | None = None  # by the clock: when the last answer had been played
         self._begin_turn()
 

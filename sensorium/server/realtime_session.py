@@ -17,7 +17,6 @@ def check_session(session: SessionConfig, info: EngineInfo, config: ServerConfig
     heard, said = session.audio.input, session.audio.output
     refusals = (
         (session.prompt, "prompt", "stored prompts are not available"),
-        (session.include, "include", "log probabilities are not available"),
         (heard.transcription and heard.transcription.prompt, "audio.input.transcription.prompt", "cannot be steered"),
     )
     for asked_for, param, what in refusals:

@@ -2,22 +2,24 @@
 
 A delta cannot be taken back, so what is told of an item stays: put together, its deltas are its transcript. Where a
 turn is heard once more, behind something that changed, or read as a clip after all, the network may write it
-differently: then what was told stands, and goes on behind as many words.
+differently: then what was told stands, and goes on behind as many words. Log probabilities are those of the hearing
+that the words beside them are told of.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 from starlette.websockets import WebSocketDisconnect
 
-from sensorium.engine.request import InputTranscriptDelta, LiveEngine, SamplingParams
-from sensorium.server.conversation import Item, load_sounds
+from sensorium.engine.request import InputTranscriptDelta, LiveEngine, SamplingParams, TokenLogprob
+from sensorium.server.conversation import Item, Json, load_sounds
 from sensorium.server.logs import describe
+from sensorium.server.transcript import logprobs_body
 
 log = structlog.get_logger()
 
@@ -28,22 +30,33 @@ class Send(Protocol):
     async def __call__(self, type: str, **fields: Any) -> None: ...
 
 
+class _Told(NamedTuple):
+    text: str = ""
+    tokens: tuple[TokenLogprob, ...] = ()
+
+
 class Scribe:
     """Tells the transcripts of a call's spoken items, and keeps what was told of those that are not complete."""
 
-    def __init__(self, engine: LiveEngine, send: Send) -> None:
+    def __init__(self, engine: LiveEngine, send: Send, *, tells_logprobs: Callable[[], bool]) -> None:
         self._engine = engine
         self._rate_hz = engine.info.sample_rate_hz
         self._send = send
-        self._told: dict[str, str] = {}  # by item
+        self._tells_logprobs = tells_logprobs
+        self._told: dict[str, _Told] = {}  # by item
 
     async def tell(self, item_id: str, heard: Sequence[InputTranscriptDelta]) -> None:
         """What is new of all that was heard in an item up to now, if anything is."""
-        told = self._told.get(item_id, "")
+        told = self._told.get(item_id, _Told())
         text = "".join(delta.text for delta in heard)
-        if new := text[_known(text, told) :]:
-            self._told[item_id] = told + new
-            await self._send(f"{_EVENT}.delta", item_id=item_id, content_index=0, delta=new)
+        known = _known(text, told.text)
+        if new := text[known:]:
+            tokens = _behind(known, heard)
+            self._told[item_id] = _Told(told.text + new, told.tokens + tokens)
+            await self._send(f"{_EVENT}.delta", item_id=item_id, content_index=0, delta=new, **self._scored(tokens))
+
+    def _scored(self, tokens: Sequence[TokenLogprob]) -> Json:
+        return {"logprobs": logprobs_body(tokens)} if self._tells_logprobs() else {}
 
     def forget(self, item_id: str | None) -> None:
         """There will be no such item."""
@@ -53,11 +66,13 @@ class Scribe:
         """That was all; from now on it is the item's transcript."""
         await self.tell(item.id, heard)
         part = item.content[0]
-        part.text = self._told.pop(item.id, "")
+        told = self._told.pop(item.id, _Told())
+        part.text = told.text
         assert part.sound is not None
         usage = {"type": "duration", "seconds": round(len(part.sound) / self._rate_hz, 3)}
         where = {"item_id": item.id, "content_index": 0}
-        await self._send(f"{_EVENT}.completed", **where, transcript=part.text, usage=usage)
+        scored = self._scored(told.tokens)
+        await self._send(f"{_EVENT}.completed", **where, transcript=part.text, usage=usage, **scored)
 
     async def read(self, item: Item) -> None:
         """Of an item that was not listened to, told apart from any answer: the same words that an answer rests on."""
@@ -81,6 +96,15 @@ class Scribe:
             await self._send(f"{_EVENT}.failed", item_id=item.id, content_index=0, error=error)
             return
         await self.complete(item, heard)
+
+
+def _behind(known: int, heard: Iterable[InputTranscriptDelta]) -> tuple[TokenLogprob, ...]:
+    """The tokens that begin behind so many characters."""
+    tokens, at = (), 0
+    for delta in heard:
+        tokens += delta.logprobs if at >= known else ()
+        at += len(delta.text)
+    return tokens
 
 
 def _known(text: str, told: str) -> int:

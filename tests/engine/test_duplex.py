@@ -157,6 +157,10 @@ def test_random_networks_write_now_and_then(network: Network):
     ids = [id - vocab.NUM_SPECIALS for id in sequence.stream.ids if network.release.vocabulary.is_text(id)]
     written = "".join(event.text for event in events if isinstance(event, InputTranscriptDelta))
     assert written == listener.transcript == network.release.text.decode(ids)
+    heard = [event for event in events if isinstance(event, InputTranscriptDelta)]
+    assert [token for event in heard for token in event.tokens] == ids
+    assert all(len(event.tokens) == len(event.logprobs) for event in heard)
+    assert all(token.logprob <= 0 for event in heard for token in event.logprobs)
 
 
 class Teacher:

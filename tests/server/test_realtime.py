@@ -68,11 +68,6 @@ def test_an_update_changes_only_what_it_names(server: Live):
         ({"type": "realtime", "max_output_tokens": 5000}, "session.max_output_tokens", None),
         ({"type": "realtime", "tool_choice": "perhaps"}, "session.tool_choice", "invalid_value"),
         ({"type": "realtime", "prompt": {"id": "pmpt_1"}}, "session.prompt", "unsupported_value"),
-        (
-            {"type": "realtime", "include": ["item.input_audio_transcription.logprobs"]},
-            "session.include",
-            "unsupported_value",
-        ),
     ],
 )
 def test_a_setting_that_cannot_be_obeyed_is_named_and_nothing_changes(server: Live, session, param, code):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sensorium.engine.fake import FakeConversation, FakeEngine
-from sensorium.engine.request import InputTranscriptDelta
+from sensorium.engine.request import InputTranscriptDelta, TokenLogprob
 from sensorium.messages import Audio
 from sensorium.server.conversation import Content, Item
 from sensorium.server.realtime_transcript import Scribe
@@ -43,6 +43,52 @@ def test_words_are_told_while_they_are_said(server: Live, detection: dict[str, s
     assert events[-1]["item_id"] == while_said[0]["item_id"] == started["item_id"]
     assert "".join(told(events)) == events[-1]["transcript"]
     assert len(set(events[-1]["transcript"].split())) == len(events[-1]["transcript"].split())
+    assert not any("logprobs" in event for event in events)
+
+
+def tokens(event: dict[str, Any]) -> str:
+    assert all(bytes(each["bytes"]).decode() == each["token"] and each["logprob"] <= 0 for each in event["logprobs"])
+    return "".join(each["token"] for each in event["logprobs"])
+
+
+@pytest.mark.parametrize("kind", ["realtime", "transcription"])
+@pytest.mark.parametrize("detection", [{"type": "server_vad"}, SEMANTIC])
+def test_words_come_with_their_log_probabilities_if_they_are_asked_for(server: Live, detection: Any, kind: str):
+    included = ["item.input_audio_transcription.logprobs"]
+    with phone(server, session={**listening(detection, kind), "include": included}) as call:
+        stream(call, spoken())
+        events = [event for event in call.until(f"{WRITTEN}.completed") if event["type"].startswith(WRITTEN)]
+    *deltas, completed = events
+    assert len(deltas) > 2
+    assert all(tokens(event) == event["delta"] for event in deltas)
+    assert tokens(completed) == completed["transcript"]
+
+
+async def test_log_probabilities_are_those_of_the_words_that_were_told():
+    sent: list[dict[str, Any]] = []
+
+    async def send(type: str, **fields: Any) -> None:
+        sent.append(fields)
+
+    def heard(*words: tuple[str, float]) -> list[InputTranscriptDelta]:
+        return [
+            InputTranscriptDelta(clip=0, text=text, logprobs=(TokenLogprob(text.encode(), logprob),))
+            for text, logprob in words
+        ]
+
+    scribe = Scribe(FakeEngine(), send, tells_logprobs=lambda: True)
+    sound = Recording(np.zeros(1600, np.float32), rate_hz=16_000)
+    item = Item(id="turn", role="user", content=[Content(kind="input_audio", text=None, sound=sound)])
+    await scribe.tell("turn", heard(("one", -1.0)))
+    await scribe.tell("turn", heard(("won", -2.0), (" two", -3.0)))
+    await scribe.complete(item, heard(("won", -4.0), (" too", -5.0), (" three", -6.0)))
+    told = [[(each["token"], each["logprob"]) for each in event["logprobs"]] for event in sent]
+    assert told == [
+        [("one", -1.0)],
+        [(" two", -3.0)],
+        [(" three", -6.0)],
+        [("one", -1.0), (" two", -3.0), (" three", -6.0)],
+    ]
 
 
 def test_words_are_told_while_a_button_is_held(server: Live):
@@ -86,7 +132,7 @@ async def test_what_was_told_stays_where_a_turn_is_heard_differently_the_second_
     def heard(*texts: str) -> list[InputTranscriptDelta]:
         return [InputTranscriptDelta(clip=0, text=text) for text in texts]
 
-    scribe = Scribe(FakeEngine(), send)
+    scribe = Scribe(FakeEngine(), send, tells_logprobs=lambda: False)
     sound = Recording(np.zeros(1600, np.float32), rate_hz=16_000)
     item = Item(id="turn", role="user", content=[Content(kind="input_audio", text=None, sound=sound)])
     for texts in (("one",), ("one", " two"), ("won",), ("won", " too"), ("won", " too", " three"), ("one", " two")):
