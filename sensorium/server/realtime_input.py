@@ -231,11 +231,12 @@ class Microphone:
     async def _draft(self) -> None:
         """Where the turn may be over, an answer is begun; where it goes on, that is dropped."""
         detection, turns, thread = self._line.session.audio.input.turn_detection, self._buffer.turns, self._line.thread
-        if not isinstance(detection, SemanticVad) or not detection.create_response or self._line.transcribes:
+        if detection is None or not detection.create_response or self._line.transcribes:
             return
         if turns is None or not self._hears or thread.lock.locked():
             return
-        silent = turns.silence_ms >= PATIENCE[detection.eagerness].silence_ms
+        eagerness = detection.eagerness if isinstance(detection, SemanticVad) else "auto"
+        silent = turns.silence_ms >= PATIENCE[eagerness].silence_ms
         if not silent and thread.num_drafted is not None:
             await thread.drop_draft()
         elif silent and thread.num_drafted is None and thread.turn_end.probability >= LIKELY:
@@ -301,10 +302,14 @@ class Microphone:
         assert detection is not None
         end_ms, end = event.at_ms, self._buffer.num_until(event.at_ms)
         if (drafted := self._line.thread.num_drafted) is not None:  # the turn is what is answered
-            end_ms, end = self._buffer.start_ms + round(1000 * drafted / self._rate_hz), drafted
+            end = drafted
+            if isinstance(detection, SemanticVad):
+                end_ms = self._buffer.start_ms + round(1000 * drafted / self._rate_hz)
         fields = {"audio_end_ms": end_ms, "item_id": self._buffer.item_id}
         await self._line.send("input_audio_buffer.speech_stopped", **fields)
         await self.commit(end)
+        if isinstance(detection, ServerVad):
+            self._buffer.forget_before(end_ms)  # by the contract, the silence that ended a turn belongs to it
         if detection.create_response and not self._line.transcribes:
             if detection.interrupt_response:
                 await self._line.interrupt("turn_detected")
