@@ -82,5 +82,5 @@ def _value(event: Event) -> Any:
         case ImageDelta():
             return event.pixels.tolist()
         case End():
-            return replace(event, usage=replace(event.usage, cached=0))
+            return replace(event, usage=replace(event.usage, cached=0, cached_audio=0, cached_image=0))
     return event

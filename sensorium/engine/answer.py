@@ -71,12 +71,16 @@ def write(
     sampler = Sampler(params)
 
     def used() -> Usage:
+        num_cached = sequence.num_reused if cached is None else cached
+        known = _input_usage(sequence.stream.part(0, num_cached), network.release)
         return replace(
             spent,
             output_text=writer.num_text + drawings.num_text,
             output_audio=writer.num_frames,
             output_image=writer.num_patches + drawings.num_patches,
-            cached=sequence.num_reused if cached is None else cached,
+            cached=num_cached,
+            cached_audio=known.input_audio,
+            cached_image=known.input_image,
         )
 
     if params.tally is not None:

@@ -220,6 +220,7 @@ class FakeConversation:
         self._turn: np.ndarray | None = None  # (N,) what was heard in the turn under way
         self._num_turns = 0
         self._transcript = ""
+        self._num_answered = 0  # messages that an answer has read or was
 
     @property
     def turn_probability(self) -> float:
@@ -278,7 +279,9 @@ class FakeConversation:
                     waveforms += [event.waveform] if isinstance(event, AudioDelta) else []
                     if isinstance(event, ToolCallEvent):
                         calls.append(ToolCall(id=f"call_{len(calls) + 1}", name=event.name, arguments=event.arguments))
-                    is_over = isinstance(event, End) and event.reason != "length"
+                    if isinstance(event, End):
+                        is_over = event.reason != "length"
+                        event = replace(event, usage=self._with_cached(event.usage))
                     yield event
         finally:
             sound = np.concatenate(waveforms or [np.zeros(0, np.float32)])
@@ -287,6 +290,7 @@ class FakeConversation:
             )
             part: Part = spoken if waveforms else Text(text=text)
             self.messages.append(Message(role="assistant", parts=tuple(calls) or (part,)))
+            self._num_answered = len(self.messages)
 
     async def interrupt(self, after_ms: float) -> None:
         if self._turn is not None or not self.messages or self.messages[-1].role != "assistant":
@@ -296,6 +300,7 @@ class FakeConversation:
         if not isinstance(part, Audio) or (not part.cut and num_frames * FRAME_SIZE >= len(part.waveform)):
             return
         self.messages.pop()
+        self._num_answered = min(self._num_answered, len(self.messages))
         if num_frames > 0:
             words = re.findall(r"\s*\S+", part.transcript or "")[: ceil(num_frames / FRAMES_PER_WORD)]
             sound = part.waveform[: num_frames * FRAME_SIZE]
@@ -314,6 +319,7 @@ class FakeConversation:
         if mark.position > len(self.messages):
             raise ValueError(f"message {mark.position} was forgotten: there are {len(self.messages)}")
         del self.messages[mark.position :]
+        self._num_answered = min(self._num_answered, mark.position)
         self._turn = mark.heard if isinstance(mark.heard, np.ndarray) else None
         num_words = 0 if self._turn is None else len(self._turn) // FRAME_SIZE // HEARD_FRAMES_PER_WORD
         self._transcript = "".join(_heard_word(number) for number in range(num_words))
@@ -328,6 +334,12 @@ class FakeConversation:
             )
             for number, word in enumerate(words, start=known)
         ]
+
+    def _with_cached(self, usage: Usage) -> Usage:
+        """What earlier answers have read is not computed again."""
+        known = _count_input(self.messages[: self._num_answered])
+        audio, image = known.input_audio, known.input_image
+        return replace(usage, cached=known.input_tokens, cached_audio=audio, cached_image=image)
 
     def _refuse_within_a_turn(self) -> None:
         if self._turn is not None:

@@ -30,7 +30,8 @@ class Function:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Stream positions, by modality. `cached` are prompt positions that were not computed again."""
+    """Stream positions, by modality. `cached` are prompt positions that were not computed again: sound, pictures, and
+    the rest of them text."""
 
     input_text: int = 0
     input_audio: int = 0
@@ -39,6 +40,8 @@ class Usage:
     output_audio: int = 0
     output_image: int = 0
     cached: int = 0
+    cached_audio: int = 0
+    cached_image: int = 0
 
     @property
     def input_tokens(self) -> int:

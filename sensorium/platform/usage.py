@@ -45,7 +45,8 @@ class Used(Usage):
     images: int = 0
 
 
-COUNTERS = tuple(counter.name for counter in fields(Used))
+_NOT_KEPT = ("cached_audio", "cached_image")
+COUNTERS = tuple(counter.name for counter in fields(Used) if counter.name not in _NOT_KEPT)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -330,7 +330,11 @@ def usage_body(usage: Usage) -> Json:
             "audio_tokens": usage.input_audio,
             "image_tokens": usage.input_image,
             "cached_tokens": usage.cached,
-            "cached_tokens_details": {"text_tokens": 0, "audio_tokens": 0, "image_tokens": 0},
+            "cached_tokens_details": {
+                "text_tokens": usage.cached - usage.cached_audio - usage.cached_image,
+                "audio_tokens": usage.cached_audio,
+                "image_tokens": usage.cached_image,
+            },
         },
         "output_token_details": {
             "text_tokens": usage.output_text + usage.output_image,

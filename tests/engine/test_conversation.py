@@ -31,7 +31,7 @@ from sensorium.engine.request import (
 )
 from sensorium.engine.runner import Runner
 from sensorium.engine.sequence import Sequence
-from sensorium.messages import Audio, Message, Text
+from sensorium.messages import Audio, Image, Message, Text
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.release import Release
 from tests.engine.test_duplex import eager_release
@@ -270,6 +270,27 @@ async def test_what_was_answered_counts_as_cached(engine: OmniEngine):
         usages.append((end.usage.cached, before.position))
     assert usages[0] == (0, 1)
     assert all(cached == position for cached, position in usages[1:])
+
+
+async def test_what_counts_as_cached_is_told_by_modality(engine: OmniEngine):
+    conversation = engine.converse()
+    picture = Image(pixels=np.zeros((8, 8, 3), np.uint8))
+    await conversation.read([Message(role="user", parts=(picture,))])
+    first = (await answer(conversation))[-1]
+    await say(conversation)
+    spoken = (await answer(conversation, SPOKEN))[-1]
+    before = await conversation.mark()
+    await say(conversation)
+    last = (await answer(conversation))[-1]
+    assert isinstance(first, End)
+    assert (first.usage.cached_audio, first.usage.cached_image) == (0, 0)
+    assert isinstance(spoken, End)
+    assert (spoken.usage.cached_audio, spoken.usage.cached_image) == (0, 64)
+    assert isinstance(last, End)
+    table = engine._release.vocabulary
+    frames = [symbol for symbol in ids(conversation)[: before.position] if table.is_audio(symbol)]
+    assert len(frames) > 9  # of what was heard and of what was said
+    assert (last.usage.cached_audio, last.usage.cached_image) == (len(frames), 64)
 
 
 async def test_an_interrupted_answer_keeps_what_was_heard_of_it(engine: OmniEngine):
