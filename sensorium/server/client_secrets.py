@@ -61,7 +61,10 @@ class ClientSecrets:
         return router
 
     async def create(self, http: Request) -> dict[str, Any]:
-        secret, session = self._grant(await read_json(http, self._config), http.state.access)
+        body = await read_json(http, self._config)
+        if isinstance(body, dict):
+            realtime_beta.refuse_gone(body)
+        secret, session = self._grant(body, http.state.access)
         # inside the session too, where openai-python before 2.0 looks for it
         return {**secret, "session": {**session, "client_secret": secret}}
 

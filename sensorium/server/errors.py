@@ -47,6 +47,10 @@ def invalid(message: str, param: str | None, code: str = "invalid_value") -> API
     return APIError(message, param=param, code=code)
 
 
+def unknown(param: str) -> APIError:
+    return invalid(f"Unknown parameter: '{param}'.", param, "unknown_parameter")
+
+
 def missing(param: str) -> APIError:
     return invalid(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
 
@@ -88,7 +92,6 @@ def validated(model: type[M], values: Any) -> M:
 
 # pydantic's error types, where the contract has a code of its own
 _CODES = {
-    "extra_forbidden": "unknown_parameter",
     "string_pattern_mismatch": "invalid_value",
     "string_too_long": "string_above_max_length",
     "string_too_short": "string_below_min_length",
@@ -111,9 +114,9 @@ def from_validation(error: ValidationError | RequestValidationError) -> APIError
         param = f"{param}.{key}" if param else key
     if param and kind in ("missing", "union_tag_not_found"):
         return missing(param)
-    if kind == "extra_forbidden":
-        message = f"Unknown parameter: '{param}'."
-    elif kind == "union_tag_invalid":
+    if param and kind == "extra_forbidden":
+        return unknown(param)
+    if kind == "union_tag_invalid":
         expected = context["expected_tags"].replace("'<>', ", "").replace("<", "").replace(">", "")
         message = f"Invalid value for '{param}': supported values are {expected}."
     else:

@@ -237,6 +237,8 @@ class Call:
                 event_id = named[:512]
             if self._beta:
                 body = realtime_beta.to_ga(body)
+            else:
+                realtime_beta.refuse_gone(body)
             await self._obey(client_event.validate_python(body))
         except ValidationError as error:
             await self.refuse(from_validation(error), event_id)

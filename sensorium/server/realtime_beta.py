@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from sensorium.server.conversation import Json
-from sensorium.server.errors import invalid, unsupported
+from sensorium.server.errors import invalid, unknown
 
 HEADER = "openai-beta"
 HEADER_VALUE = "realtime=v1"
 SUBPROTOCOL = "openai-beta.realtime-v1"
 
-TEMPERATURE = 0.8  # the beta's default: today's shape has none to set
+TEMPERATURE = 0.8  # what the beta tells of a session in which none is set
+_GONE = "temperature"  # that only the beta has
 
 # --- values
 
@@ -86,6 +87,7 @@ _SAID = (
     _Setting("instructions", ("instructions",)),
     _Setting("tools", ("tools",), _TOOLS),
     _Setting("tool_choice", ("tool_choice",)),
+    _Setting(_GONE, (_GONE,)),
 )
 _HEARD = (
     _Setting("input_audio_format", ("audio", "input", "format"), _FORMAT),
@@ -139,8 +141,6 @@ def _nested(flat: Any, settings: tuple[_Setting, ...], where: str) -> Any:
                 inner[setting.ga[-1]] = setting.values.to_ga(flat[setting.beta])
             except ValueError as supported:
                 raise invalid(f"Invalid value for '{param}': supported are {supported}.", param) from None
-    if flat.get("temperature", TEMPERATURE) != TEMPERATURE:
-        raise unsupported(f"{where}.temperature", f"only {TEMPERATURE} is supported")
     return nested
 
 
@@ -216,6 +216,13 @@ def to_ga(event: Json) -> Json:
     return {**event, "type": said.type, said.field: said.to_ga(event[said.field])}
 
 
+def refuse_gone(event: Json) -> None:
+    """In today's shape there is nothing that only the beta had. Raises APIError."""
+    for where in ("session", "response"):
+        if isinstance(settings := event.get(where), dict) and _GONE in settings:
+            raise unknown(f"{where}.{_GONE}")
+
+
 # --- what the server tells
 
 _SERVER_EVENTS: Mapping[str, str | None] = {  # None: the beta has no such event
@@ -238,12 +245,12 @@ _TRANSCRIPTION_EVENTS = {
 def session_from_ga(session: Json) -> Json:
     if session["type"] == "transcription":
         return _flat(session, _HEARD, "session")
-    return {**_flat(session, _SESSION, "session"), "temperature": TEMPERATURE}
+    return {_GONE: TEMPERATURE, **_flat(session, _SESSION, "session")}
 
 
 def _response_from_ga(response: Json) -> Json:
     output = [_item_from_ga(item) for item in response["output"]]
-    return {**_flat(response, _TOLD_RESPONSE, "response"), "output": output, "temperature": TEMPERATURE}
+    return {_GONE: TEMPERATURE, **_flat(response, _TOLD_RESPONSE, "response"), "output": output}
 
 
 _BETA_NAMES = {

@@ -113,6 +113,9 @@ class RetentionRatio(Wire):
     token_limits: TokenLimits | None = None
 
 
+Temperature: TypeAlias = Annotated[float, Field(ge=0.6, le=1.2)]
+"""Of the retired beta shape, see `realtime_beta`: without one an answer is made of the likeliest words."""
+
 Modalities: TypeAlias = Annotated[list[Literal["text", "audio"]], Field(min_length=1, max_length=1)]
 MaxTokens: TypeAlias = Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] | Literal["inf"]
 Tools: TypeAlias = Annotated[list[FunctionTool], Field(max_length=128)]
@@ -130,6 +133,7 @@ class SessionConfig(Wire):
     tool_choice: str | dict[str, Any] = "auto"
     parallel_tool_calls: bool | None = None
     max_output_tokens: MaxTokens = "inf"
+    temperature: Temperature | None = None
     truncation: Literal["auto", "disabled"] | RetentionRatio = "auto"
     tracing: Any = None
     prompt: Any = None
@@ -279,6 +283,7 @@ class ResponseOptions(Wire):
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     max_output_tokens: MaxTokens | None = None
+    temperature: Temperature | None = None
     conversation: Literal["auto", "none"] = "auto"
     metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
     prompt: Any = None

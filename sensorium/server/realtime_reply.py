@@ -287,6 +287,7 @@ class Reply:
         format: Json = {"type": self._format}
         if self._format == "audio/pcm":
             format["rate"] = 24_000
+        temperature = chosen_temperature(self._options, self._session)
         return {
             "object": "realtime.response",
             "id": self.id,
@@ -296,6 +297,7 @@ class Reply:
             "conversation_id": self._conversation.id if self._conversation is not None else None,
             "output_modalities": self._options.output_modalities or self._session.output_modalities,
             "max_output_tokens": chosen_limit(self._options, self._session),
+            **({} if temperature is None else {"temperature": temperature}),
             "audio": {"output": {"format": format, "voice": self._voice}},
             "usage": usage_body(self.usage) if status != "in_progress" else None,
             "metadata": self._options.metadata,
@@ -306,10 +308,16 @@ def chosen_limit(options: ResponseOptions, session: SessionConfig) -> MaxTokens:
     return options.max_output_tokens or session.max_output_tokens
 
 
+def chosen_temperature(options: ResponseOptions, session: SessionConfig) -> float | None:
+    return session.temperature if options.temperature is None else options.temperature
+
+
 def answer_params(session: SessionConfig, options: ResponseOptions, voice: str, calls: Calls) -> SamplingParams:
     """What the engine is told of an answer."""
     limit = chosen_limit(options, session)
+    temperature = chosen_temperature(options, session)
     return SamplingParams(
+        temperature=SamplingParams().temperature if temperature is None else temperature,
         modality=(options.output_modalities or session.output_modalities)[0],
         voice=voice,
         max_tokens=None if limit == "inf" else limit,

@@ -52,7 +52,8 @@ def retention(session: SessionConfig) -> tuple[float, int | None]:
 
 def session_body(session: SessionConfig, head: Json, *, model: str, transcribes: bool) -> Json:
     """A session as clients are told of it, every setting included. `head` says which one it is, and until when."""
-    body = session.model_dump(exclude={"parallel_tool_calls"})
+    gone = {"temperature"} if session.temperature is None else set[str]()  # today's shape has none
+    body = session.model_dump(exclude={"parallel_tool_calls", *gone})
     if transcribes:
         settings = {"audio": {"input": body["audio"]["input"]}, "include": body["include"]}
         return {"type": "transcription", "object": "realtime.transcription_session", **head, **settings}

@@ -16,7 +16,7 @@ from openai.types.beta.realtime.transcription_session_updated_event import Trans
 from pydantic import TypeAdapter
 from websockets.sync.client import connect
 
-from tests.server.calls import Phone, hum, pcm, types
+from tests.server.calls import Phone, hum, pcm, phone, types
 from tests.server.live import Live, live
 from tests.server.samples import data_url, picture
 from tests.server.test_turns import spoken, stream
@@ -114,7 +114,9 @@ def test_every_setting_of_a_session_comes_back(server: Live):
         ({"voice": "nobody"}, "session.voice", "invalid_value"),
         ({"input_audio_format": "mp3"}, "session.input_audio_format", "invalid_value"),
         ({"modalities": ["pictures"]}, "session.modalities", "invalid_value"),
-        ({"temperature": 1.1}, "session.temperature", "unsupported_value"),
+        ({"temperature": 1.3}, "session.temperature", "decimal_above_max_value"),
+        ({"temperature": 0.5}, "session.temperature", "decimal_below_min_value"),
+        ({"temperature": "warm"}, "session.temperature", None),
         ({"speed": 2}, "session.speed", "decimal_above_max_value"),
         ({"max_response_output_tokens": "many"}, "session.max_response_output_tokens", None),
         ({"turn_detection": {"threshold": 2}}, "session.turn_detection.threshold", None),
@@ -285,3 +287,30 @@ def test_a_secret_of_a_flat_session(server: Live):
     offered: Any = ["realtime", f"openai-insecure-api-key.{made['client_secret']['value']}", "openai-beta.realtime-v1"]
     with connect(url, subprotocols=offered) as socket:
         assert BetaPhone(socket).next()["session"]["modalities"] == ["text"]
+
+
+def test_a_temperature_of_the_session_or_of_one_response_is_obeyed(server: Live):
+    with beta_phone(server, modalities=["text"], temperature=1.2) as call:
+        for options, temperature in (({}, 1.2), ({"temperature": 0.6}, 0.6), ({}, 1.2)):
+            call.say("response.create", response=options)
+            assert call.until("response.done")[-1]["response"]["temperature"] == temperature
+            assert server.engine.requests[-1].params.temperature == temperature
+            call.until("rate_limits.updated")
+        told = call.ask("session.update", "session.updated", session={})["session"]
+        assert told["temperature"] == 1.2
+    with beta_phone(server, modalities=["text"]) as call:
+        call.say("response.create")
+        assert call.until("response.done")[-1]["response"]["temperature"] == 0.8
+        assert server.engine.requests[-1].params.temperature == 0.0  # the likeliest words, as anywhere
+
+
+def test_today_s_shape_has_no_temperature(server: Live):
+    with phone(server) as call:
+        session = {"type": "realtime", "temperature": 0.8}
+        assert call.refused("session.update", session=session) == ("session.temperature", "unknown_parameter")
+        assert call.refused("response.create", response={"temperature": 0.8})[0] == "response.temperature"
+        told = call.ask("session.update", "session.updated", session={"type": "realtime"})["session"]
+        assert "temperature" not in told
+    asked = {"session": {"type": "realtime", "temperature": 0.8}}
+    refused = server.http.post("/v1/realtime/client_secrets", json=asked)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "session.temperature")
