@@ -82,6 +82,7 @@ export class Call {
       const { deviceId } = this.settings;
       const constraints = { echoCancellation: true, noiseSuppression: true, autoGainControl: true, ...(deviceId && { deviceId: { exact: deviceId } }) };
       this.#microphone = await openMicrophone(constraints, { sampleRate: RATE_HZ, latencyHint: "interactive" }, (samples) => this.#hear(samples));
+      this.#microphone.mute(this.#isMuted); // it may have been while the browser asked
     } catch (error) {
       this.view.error(/** @type {Error} */ (error).message);
       this.view.state("over");
@@ -138,6 +139,7 @@ export class Call {
       this.#say({ type: "input_audio_buffer.append", audio: toBase64(silence) });
     }
     this.#isMuted = isMuted;
+    this.#microphone?.mute(isMuted);
   }
 
   /** Push to talk: the button goes down. What is being said stops. */

@@ -26,7 +26,9 @@ export async function openMicrophone(constraints, options, onSamples) {
   const node = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
   node.port.onmessage = ({ data }) => onSamples(data);
   context.createMediaStreamSource(stream).connect(node);
-  return { close, rateHz: context.sampleRate };
+  /** While it is muted nothing is recorded, as browsers show beside the address. @param {boolean} isMuted */
+  const mute = (isMuted) => stream.getAudioTracks().forEach((track) => (track.enabled = !isMuted));
+  return { close, mute, rateHz: context.sampleRate };
 }
 
 /** The loudest sample of a block, 0 to 1. @param {Float32Array} samples */

@@ -168,6 +168,29 @@ def test_a_muted_microphone_sends_nothing_also_after_the_line_dropped(page: Page
     page.locator("#call-end").click()
 
 
+def test_the_track_of_a_muted_microphone_is_off(page: Page) -> None:
+    page.evaluate(
+        """() => {
+          const devices = navigator.mediaDevices, open = devices.getUserMedia.bind(devices);
+          devices.getUserMedia = async (wanted) => {
+            await new Promise((resolve) => (window.allow = resolve));
+            return (window.stream = await open(wanted));
+          };
+        }"""
+    )
+    records = "stream.getAudioTracks().every(({ enabled }) => enabled)"
+    dial(page, "server_vad")
+    page.locator("#call-mute").click()  # while the browser asks
+    wait_until(page, "window.allow !== undefined")
+    page.evaluate("allow()")
+    expect(page.locator("#call-state")).to_have_text("Listening")
+    for is_recorded in (True, False, True):
+        assert page.evaluate(records) is not is_recorded
+        page.locator("#call-mute").click()
+        assert page.evaluate(records) is is_recorded
+    page.locator("#call-end").click()
+
+
 def test_a_muted_microphone_is_not_opened_by_the_button_to_talk(page: Page) -> None:
     page.evaluate(HEARING)
     begin_call(page, "none")
