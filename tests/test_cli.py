@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -19,6 +20,8 @@ import soundfile
 import typer.main
 from typer.core import TyperGroup, TyperOption
 from typer.testing import CliRunner
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 import sensorium
 from sensorium.cli import app
@@ -28,7 +31,8 @@ from sensorium.server.audio_out import SpeechWriter
 from sensorium.server.config import ServerConfig
 from sensorium.server.picture_out import PictureWriter
 from tests.networks import random_release
-from tests.server.test_hangup import deaf_client
+from tests.server.live import eventually
+from tests.server.test_hangup import deaf_client, deaf_phone, flood, is_told_that_it_read_nothing
 from tests.serving import ROOT, serve
 
 runner = CliRunner()
@@ -355,6 +359,24 @@ def test_serve_stops_though_a_client_no_longer_reads(tmp_path: Path):
             rescue.start()
         assert rescue.is_alive()  # the server has ended
         rescue.cancel()
+
+
+def test_a_call_that_reads_on_in_time_is_told_why_it_ended(tmp_path: Path):
+    """The system lets its connection stand for longer than the server waits."""
+    (tmp_path / "server.toml").write_text("send_timeout_s = 3.0\nmax_calls = 1\n")
+
+    def is_free(url: str) -> bool:
+        with contextlib.suppress(InvalidStatus), connect(f"{url.replace('http', 'ws')}/v1/realtime?model=gpt-realtime"):
+            return True
+        return False
+
+    with serve("--fake", "--config", str(tmp_path / "server.toml")) as url:
+        call = deaf_phone(url)
+        call.next()
+        flood(call)
+        eventually(lambda: is_free(url))
+        time.sleep(1)  # it reads on a while later
+        is_told_that_it_read_nothing(call)
 
 
 def test_chat_with_a_network(tmp_path: Path):

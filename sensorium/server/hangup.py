@@ -16,6 +16,8 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_SYSTEM_WAITS = 2  # times as long as the server
+
 
 async def run_until_hangup(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, send_timeout_s: float) -> bool:
     """Runs an ASGI app; cancels it when the client goes before the answer is complete. Returns whether it went.
@@ -116,10 +118,11 @@ def drop_unread(listener: Listener, timeout_s: float) -> None:
     """Makes the system too drop connections whose client leaves what it was sent unread, which only Linux can.
 
     A connection that the server closes stands until its client has taken the rest: for ever, if it reads no more, and
-    the server could not stop. So this must hold below the server.
+    the server could not stop. So this must hold below the server. The system waits for longer than the server's
+    `timeout_s`: a call that ends for this reason says so, and its client has as long again to read that.
     """
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * timeout_s))
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(_SYSTEM_WAITS * 1000 * timeout_s))
 
 
 class EventStream(StreamingResponse):

@@ -85,13 +85,20 @@ def test_a_client_that_stops_reading_frees_its_place(fields: dict):
             eventually(lambda: 'status="499"' in server.http.get("/metrics").text)
 
 
-def deaf_phone(server: Live) -> Phone:
+def deaf_phone(address: str) -> Phone:
     """A call whose client holds no more than it must of what it does not read, and takes it uncompressed."""
     line = socket.socket()
     line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-    line.connect((urlsplit(server.url).hostname, urlsplit(server.url).port))
-    url = f"{server.url.replace('http', 'ws')}/v1/realtime?model=gpt-realtime"
+    line.connect((urlsplit(address).hostname, urlsplit(address).port))
+    url = f"{address.replace('http', 'ws')}/v1/realtime?model=gpt-realtime"
     return Phone(connect(url, sock=line, max_size=None, max_queue=1, compression=None))
+
+
+def flood(call: Phone) -> None:
+    """Has more told than all buffers hold."""
+    content = [{"type": "input_text", "text": f"{'word' * 500_000} " * 7}]
+    asked = {"type": "message", "role": "user", "content": content}
+    call.say("response.create", response={"output_modalities": ["text"], "input": [asked]})
 
 
 def read_out(call: Phone) -> None:
@@ -99,13 +106,19 @@ def read_out(call: Phone) -> None:
         assert b"session_expired" not in bytes(call.socket.recv(timeout=5, decode=False))
 
 
+def is_told_that_it_read_nothing(call: Phone) -> None:
+    with pytest.raises(ConnectionClosed) as closed:
+        read_out(call)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1008
+    assert "unread" in closed.value.rcvd.reason
+
+
 def test_a_call_whose_client_stops_reading_ends():
     with live(max_calls=1, send_timeout_s=0.5) as server:
-        call = deaf_phone(server)
+        call = deaf_phone(server.url)
         session_id = call.next()["session"]["id"]
-        content = [{"type": "input_text", "text": f"{'word' * 500_000} " * 7}]
-        asked = {"type": "message", "role": "user", "content": content}
-        call.say("response.create", response={"output_modalities": ["text"], "input": [asked]})
+        flood(call)
         eventually(lambda: server.engine.num_active == 1)
         assert cancelled(server) == 1
         url = f"{server.url.replace('http', 'ws')}/v1/realtime"
@@ -114,11 +127,7 @@ def test_a_call_whose_client_stops_reading_ends():
         assert refused.value.response.status_code == 404  # nothing is kept of it
         with connect(f"{url}?model=gpt-realtime") as next_call:  # its place is free
             assert "session.created" in str(next_call.recv(timeout=5))
-        with pytest.raises(ConnectionClosed) as closed:
-            read_out(call)
-        assert closed.value.rcvd is not None
-        assert closed.value.rcvd.code == 1008
-        assert "unread" in closed.value.rcvd.reason
+        is_told_that_it_read_nothing(call)
 
 
 def test_an_answer_may_take_longer_than_it_may_stay_unread():
