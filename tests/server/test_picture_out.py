@@ -14,6 +14,7 @@ import pytest
 
 from sensorium.safety.provenance import NoCredential, media_type_of, read_credential
 from sensorium.server.picture_out import MEDIA_TYPES, PictureFormat, PictureWriter
+from tests.players import needs_ffmpeg, shown
 from tests.server.live import Live, live
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 64, 4), dtype=np.uint8)
@@ -37,6 +38,38 @@ def test_quality_is_bytes(format: PictureFormat):
     sizes = [len(PictureWriter().file(PIXELS[:, :, :3], format, quality=quality)) for quality in (0, 50, 99)]
     assert sizes == sorted(sizes)
     assert sizes[2] > 2 * sizes[0]
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("format", "compression", "background"),
+    [
+        *[("png", 100, "opaque"), ("webp", 100, "opaque"), ("jpeg", 100, "opaque")],
+        *[("webp", 40, "opaque"), ("jpeg", 40, "opaque")],
+        *[("png", 100, "transparent"), ("webp", 100, "transparent"), ("webp", 40, "transparent")],
+    ],
+)
+def test_players_show_every_format(server: Live, format: str, compression: int, background: str, tmp_path: Path):
+    """Signed as it is, whole and growing in a stream: the same pixels as Pillow's, but for how a decoder rounds."""
+    asked = {"model": "gpt-image-1", "prompt": "a square", "size": "192x128", "output_format": format}
+    asked |= {"output_compression": compression, "background": background}
+    whole = server.http.post("/v1/images/generations", json=asked).json()["data"][0]["b64_json"]
+    streamed = server.http.post("/v1/images/generations", json={**asked, "stream": True, "partial_images": 2}).text
+    events = [json.loads(line[6:]) for line in streamed.splitlines() if line.startswith("data: ")]
+    assert len(events) == 3
+    channels = 4 if background == "transparent" else 3
+    for encoded in (whole, *(event["b64_json"] for event in events)):
+        data = base64.b64decode(encoded)
+        pixels = shown(data, tmp_path / f"drawn.{format}", channels).astype(int)
+        expected = pixels_of(data).astype(int)
+        assert pixels.shape == expected.shape == (128, 192, channels)
+        if channels == 4:  # what is quite transparent has any colour
+            assert np.abs(pixels[:, :, 3] - expected[:, :, 3]).max() <= 1
+            seen = expected[:, :, 3] > 0
+            pixels, expected = pixels[seen], expected[seen]
+        if compression == 100 and format != "jpeg":
+            assert (pixels == expected).all()
+        assert np.abs(pixels - expected).mean() < 2
 
 
 def drawn_everywhere(server: Live) -> dict[str, bytes]:
