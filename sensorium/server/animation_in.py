@@ -6,7 +6,9 @@ A short one is looked at more often than a film is, since much may happen in a s
 from __future__ import annotations
 
 import io
+import struct
 from functools import partial
+from typing import BinaryIO
 
 import numpy as np
 import PIL.Image
@@ -31,7 +33,10 @@ def decode_animation(data: bytes, param: str, bounds: FilmBounds) -> Video:
     time_s = 0.0
     try:
         with PIL.Image.open(io.BytesIO(data), formats=("GIF", "WEBP", "PNG")) as image:
-            if image.width * image.height * min(_frames_of(image), _MOST_FRAMES + 1) > _MOST_PIXELS:
+            canvas = image.width * image.height
+            grown = _grown_canvas(data) if image.format == "GIF" else canvas
+            all_frames = max(canvas, grown) * min(_frames_of(image), _MOST_FRAMES + 1)
+            if grown > max(canvas, bounds.max_pixels) or all_frames > _MOST_PIXELS:
                 raise invalid("The animated picture has too many pixels.", param, "image_too_large")
             for number in range(_MOST_FRAMES + 1):
                 try:
@@ -50,6 +55,42 @@ def decode_animation(data: bytes, param: str, bounds: FilmBounds) -> Video:
         raise invalid("The picture is damaged and cannot be decoded.", param, "image_parse_error") from error
     frames = tuple(Image(pixels=pixels) for pixels in ticks.kept)
     return Video(frames=frames, times_ms=tuple(1000.0 * time_s for time_s in ticks.times_s))
+
+
+def _grown_canvas(data: bytes) -> int:
+    """The pixels of a GIF's canvas when all its frames have been shown: for a larger one Pillow makes room, and takes
+    memory before it says so. Reads the file's blocks as Pillow does."""
+    file = io.BytesIO(data)
+    width, height, flags = struct.unpack_from("<HHB", file.read(13), 6)
+    file.seek(_palette_bytes(flags), io.SEEK_CUR)
+    is_first = True
+    while (kind := file.read(1)) not in (b"", b";"):
+        if kind == b"!":
+            label, block = file.read(1), _block(file)
+            if label == b"\xfe":  # a comment ends with its first empty block
+                if not block:
+                    continue
+            elif label == b"\xff" and is_first and block.startswith(b"NETSCAPE2.0"):
+                _block(file)
+        elif kind == b",":
+            left, top, frame_width, frame_height, flags = struct.unpack("<4HB", file.read(9))
+            width, height = max(width, left + frame_width), max(height, top + frame_height)
+            file.seek(_palette_bytes(flags) + 1, io.SEEK_CUR)
+            is_first = False
+        else:
+            continue
+        while _block(file):
+            pass
+    return width * height
+
+
+def _palette_bytes(flags: int) -> int:
+    return 3 << (flags & 7) + 1 if flags & 128 else 0
+
+
+def _block(file: BinaryIO) -> bytes:
+    size = file.read(1)
+    return file.read(size[0]) if size else b""
 
 
 def _frames_of(image: PIL.Image.Image) -> int:

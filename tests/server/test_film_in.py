@@ -8,8 +8,6 @@ from http.server import BaseHTTPRequestHandler
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sensorium.engine.fake import FakeEngine
 from sensorium.messages import Video
@@ -126,28 +124,6 @@ def test_bounds_hold():
 )
 def test_what_is_no_film_is_refused(data: bytes, code: str):
     assert refused(data) == code
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.sampled_from(sorted(CODECS)),
-    st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=8)), max_size=6),
-    st.floats(0.1, 1.0),
-)
-def test_damaged_films_are_decoded_or_refused(format: str, changes: list[tuple[float, bytes]], share: float):
-    """Whatever is in the file: a film within bounds, or an error of ours."""
-    data = bytearray(movie(format, seconds=1.0, fps=4))
-    for where, new in changes:
-        at = int(where * (len(data) - len(new)))
-        data[at : at + len(new)] = new
-    bounds = FilmBounds(max_pixels=10_000, max_s=2.0, max_frames=4)
-    try:
-        film = decoded(bytes(data[: int(share * len(data))]), bounds)
-    except APIError:
-        return
-    assert 1 <= len(film.frames) <= 4
-    assert all(frame.pixels.size <= 3 * 10_000 for frame in film.frames)
-    assert film.sound is None or film.sound.duration_ms <= 2600
 
 
 # --- through the server
