@@ -178,7 +178,8 @@ class Transcriptions:
         for index, (name, url) in enumerate(zip(form.known_speaker_names, form.known_speaker_references, strict=True)):
             param = f"known_speaker_references[{index}]"
             waveform = await self._in_thread(_reference, url, param)
-            async for event in self._engine.transcribe(waveform, SamplingParams()):
+            clip = with_quiet_edges(waveform, RATE_HZ)  # as the stretches that it is compared with are heard
+            async for event in self._engine.transcribe(clip.waveform, SamplingParams()):
                 if isinstance(event, Transcribed) and event.voice is not None:
                     known.append((name, event.voice))
         return known

@@ -195,6 +195,28 @@ def test_speakers_are_told_apart_in_json_and_in_a_stream(server: Live):
     assert {segment.speaker for segment in known.segments} == {"Ada"}
 
 
+def test_the_reference_of_a_speaker_is_heard_with_as_much_quiet_around_it_as_what_it_is_compared_with():
+    heard: list[np.ndarray] = []
+
+    class Listening(FakeEngine):
+        async def transcribe(self, waveform: np.ndarray, params: SamplingParams) -> AsyncGenerator[Event, None]:
+            heard.append(waveform)
+            async for event in super().transcribe(waveform, params):
+                yield event
+
+    at = np.flatnonzero(np.abs(speech()) > 0.05)
+    close = np.concatenate([speech()[at[0] : at[-1]]] * 2)  # cut close around its words
+    file = io.BytesIO()
+    soundfile.write(file, close, RATE_HZ, format="WAV")
+    reference = "data:audio/wav;base64," + b64(file.getvalue())
+    with live(Listening()) as server:
+        transcribe(
+            server, response_format="diarized_json", known_speaker_names=["Ada"], known_speaker_references=[reference]
+        )
+    assert len(heard[0]) >= len(close) + 0.4 * RATE_HZ
+    assert np.abs(heard[0][: RATE_HZ // 10]).max() < 0.01 < np.abs(close[: RATE_HZ // 10]).max()
+
+
 def test_a_strategy_says_where_to_cut(server: Live):
     strategy: Any = {"type": "server_vad", "silence_duration_ms": 3000}
     told = transcribe(server, response_format="verbose_json", chunking_strategy=strategy)
