@@ -1,6 +1,7 @@
 // @ts-check
 /** The call's dialog: its settings, what both sides say, how loud the microphone is, and how soon an answer comes. */
 
+import { CallCamera } from "./call-camera.js";
 import { Call, sessionOf } from "./call.js";
 import { callCodeFor } from "./code.js";
 import { byId, el } from "./dom.js";
@@ -32,6 +33,7 @@ export function wireCall(player, settings, voices) {
   let levels = [];
   /** @type {Map<string, HTMLElement>} */
   const lines = new Map();
+  const camera = new CallCamera(byId("call-view"));
   const asked = () => ({
     ...settings(),
     voice: byId("call-voice").value,
@@ -51,6 +53,7 @@ export function wireCall(player, settings, voices) {
       if (state !== "over") return;
       call = null;
       showBusy(false);
+      look(false);
     },
     line(id, side, text) {
       if (!lines.has(id)) {
@@ -70,6 +73,9 @@ export function wireCall(player, settings, voices) {
       levels = [...levels, level].slice(-MAX_LEVELS);
       drawLatestBars(byId("call-meter"), levels);
     },
+    seen(id, frames) {
+      lines.get(id)?.parentElement?.append(el("small", {}, `${frames} frames of the camera seen`));
+    },
     latency(ms) {
       byId("call-latency").textContent = `first sound ${Math.round(ms)} ms after the turn`;
     },
@@ -88,6 +94,26 @@ export function wireCall(player, settings, voices) {
     byId("call-mute").ariaPressed = "false";
   }
 
+  /** Whether the camera sees along, of a call or of one to come. @param {boolean} now */
+  async function look(now) {
+    byId("call-camera").ariaPressed = String(now);
+    byId("call-view").hidden = !now;
+    if (!now) {
+      camera.stop();
+      call?.see(null);
+      return;
+    }
+    try {
+      if (!(await camera.start(byId("call-camera-device").value, Number(byId("call-camera-rate").value)))) return;
+    } catch (error) {
+      const denied = error instanceof DOMException && error.name === "NotAllowedError";
+      view.error(denied ? "The browser was not allowed to use the camera." : `The camera cannot be used. ${/** @type {Error} */ (error).message}`);
+      return look(false);
+    }
+    call?.see(camera);
+    listDevices(); // names are told once the camera is allowed
+  }
+
   /** Only what the chosen kind of turn detection has is shown. */
   function showDetection() {
     for (const label of byId("call").querySelectorAll("[data-detection]")) {
@@ -97,13 +123,15 @@ export function wireCall(player, settings, voices) {
 
   async function listDevices() {
     const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
-    const inputs = devices.filter(({ kind, deviceId }) => kind === "audioinput" && deviceId && deviceId !== "default");
-    const chosen = byId("call-device").value;
-    byId("call-device").replaceChildren(
-      el("option", { value: "" }, "System microphone"),
-      ...inputs.map(({ deviceId, label }, i) => el("option", { value: deviceId }, label || `Microphone ${i + 1}`)),
-    );
-    byId("call-device").value = inputs.some(({ deviceId }) => deviceId === chosen) ? chosen : "";
+    for (const [select, kind, name] of [["call-device", "audioinput", "microphone"], ["call-camera-device", "videoinput", "camera"]]) {
+      const inputs = devices.filter((device) => device.kind === kind && device.deviceId && device.deviceId !== "default");
+      const chosen = byId(select).value;
+      byId(select).replaceChildren(
+        el("option", { value: "" }, `System ${name}`),
+        ...inputs.map(({ deviceId, label }, i) => el("option", { value: deviceId }, label || `${name} ${i + 1}`)),
+      );
+      byId(select).value = inputs.some(({ deviceId }) => deviceId === chosen) ? chosen : "";
+    }
   }
 
   byId("call-voice").replaceChildren(...voices.map((voice) => el("option", { value: voice }, voice)));
@@ -123,11 +151,17 @@ export function wireCall(player, settings, voices) {
     byId("call-latency").textContent = "";
     view.error("");
     call = new Call(player, asked(), view);
+    if (byId("call-camera").ariaPressed === "true") call.see(camera);
     showBusy(true);
     call.start().then(listDevices); // names are told once the microphone is allowed
   };
   byId("call-end").onclick = () => call?.end();
-  byId("call").onclose = () => call?.end();
+  byId("call").onclose = () => {
+    call?.end();
+    look(false);
+  };
+  byId("call-camera").onclick = () => look(byId("call-camera").ariaPressed !== "true");
+  byId("call-camera-device").onchange = byId("call-camera-rate").onchange = () => byId("call-camera").ariaPressed === "true" && look(true);
   byId("call-mute").onclick = () => {
     const muted = byId("call-mute").ariaPressed !== "true";
     byId("call-mute").ariaPressed = String(muted);

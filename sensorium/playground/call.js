@@ -1,6 +1,7 @@
 // @ts-check
 /** A call: a socket, a microphone that goes in, a loudspeaker that comes out, and what both sides have said. */
 
+import { filmItem } from "./call-camera.js";
 import { openMicrophone, peak } from "./microphone.js";
 import { PcmDecoder, RATE_HZ, toBase64 } from "./wav.js";
 
@@ -15,6 +16,7 @@ const REDIAL_MS = [500, 2500]; // how long to wait before each try to reach a ca
  *   line: (id: string, side: "user" | "assistant", text: string) => void,
  *   interrupted: (id: string, why: string) => void,
  *   level: (level: number) => void,
+ *   seen: (id: string, frames: number) => void,
  *   latency: (ms: number) => void,
  *   error: (message: string) => void,
  * }} CallView
@@ -22,22 +24,26 @@ const REDIAL_MS = [500, 2500]; // how long to wait before each try to reach a ca
  *   eagerness: string, silence_ms: number, threshold: number, speed: number, deviceId: string}} CallSettings
  */
 
-/** How the end of a turn is told: with what that kind has to be set. @param {CallSettings} settings */
-function detectionOf({ detection, eagerness, silence_ms, threshold }) {
+/**
+ * How the end of a turn is told: with what that kind has to be set.
+ * @param {CallSettings} settings @param {boolean} isAnswered  by itself
+ */
+function detectionOf({ detection, eagerness, silence_ms, threshold }, isAnswered) {
   if (detection === "none") return null;
-  if (detection === "semantic_vad") return { type: detection, eagerness };
-  return { type: detection, silence_duration_ms: silence_ms, threshold };
+  const asked = isAnswered ? {} : { create_response: false };
+  if (detection === "semantic_vad") return { type: detection, eagerness, ...asked };
+  return { type: detection, silence_duration_ms: silence_ms, threshold, ...asked };
 }
 
-/** The session that these settings ask for. @param {CallSettings} settings */
-export function sessionOf(settings) {
+/** The session that these settings ask for. @param {CallSettings} settings @param {boolean} isAnswered  when a turn is over, by itself */
+export function sessionOf(settings, isAnswered = true) {
   const { voice, instructions, speed } = settings;
   return {
     type: "realtime",
     output_modalities: ["audio"],
     ...(instructions && { instructions }),
     audio: {
-      input: { turn_detection: detectionOf(settings), transcription: {} },
+      input: { turn_detection: detectionOf(settings, isAnswered), transcription: {} },
       output: { voice, speed },
     },
   };
@@ -67,6 +73,8 @@ export class Call {
   #session = ""; // by which the server knows the call, once it has told
   #tries = 0; // to reach it again
   #cutOff = ""; // the item that the line's drop cut
+  /** @type {import("./call-camera.js").CallCamera | null} */
+  #camera = null;
 
   /** @param {import("./player.js").Player} player @param {CallSettings} settings @param {CallView} view */
   constructor(player, settings, view) {
@@ -142,6 +150,28 @@ export class Call {
     this.#microphone?.mute(isMuted);
   }
 
+  /**
+   * With a camera each turn is answered when what was seen in it has been sent, so the answer is asked for here.
+   * @param {import("./call-camera.js").CallCamera | null} camera
+   */
+  see(camera) {
+    this.#camera = camera;
+    this.#shape();
+  }
+
+  #shape() {
+    this.#say({ type: "session.update", session: sessionOf(this.settings, !this.#camera) });
+  }
+
+  /** A turn is over. @param {{item_id: string, previous_item_id: string | null}} event */
+  #show({ item_id, previous_item_id }) {
+    if (!this.#camera) return;
+    const frames = this.#camera.take();
+    if (frames.length) this.#say(filmItem(frames, previous_item_id));
+    this.#say({ type: "response.create" });
+    this.view.seen(item_id, frames.length);
+  }
+
   /** Push to talk: the button goes down. What is being said stops. */
   press() {
     if (!this.#isOnLine || this.#isMuted) return;
@@ -158,7 +188,7 @@ export class Call {
     if (!this.#isOnLine || this.#isMuted) return;
     this.#waitingSince = performance.now();
     this.#say({ type: "input_audio_buffer.commit" });
-    this.#say({ type: "response.create" });
+    if (!this.#camera) this.#say({ type: "response.create" });
     this.view.state("thinking");
   }
 
@@ -186,7 +216,7 @@ export class Call {
       case "session.created":
         this.#session = event.session.id;
         this.#tries = 0;
-        this.#say({ type: "session.update", session: sessionOf(this.settings) });
+        this.#shape();
         break;
       case "conversation.created":
         this.#goOn(event.conversation.items);
@@ -206,6 +236,7 @@ export class Call {
         break;
       case "input_audio_buffer.committed":
         this.view.line(event.item_id, "user", "");
+        this.#show(event);
         break;
       case "conversation.item.input_audio_transcription.delta":
         this.view.line(event.item_id, "user", event.delta);
@@ -227,6 +258,7 @@ export class Call {
         if (!this.#speaking && event.response.status !== "cancelled") this.view.state("listening");
         break;
       case "error":
+        if (this.#camera && event.error.code === "input_audio_buffer_commit_empty") this.view.state("listening");
         // nothing was under way that the button could have stopped, or it was let go at once: no error to a person
         if (!["response_cancel_not_active", "input_audio_buffer_commit_empty"].includes(event.error.code)) this.view.error(event.error.message);
     }
