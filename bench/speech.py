@@ -1,7 +1,7 @@
-"""Reading aloud and writing down over HTTP, the error of word times, and how often the watermark is found.
+"""Reading aloud and writing down over HTTP, and the error of word times.
 
-    python -m bench.speech [--checkpoint DIR] [--requests 20] [--minutes 1] [--clips 60] [--sounds 40]
-    python -m bench.speech --requests 0 --clips 0 --sounds 0 --minutes 60      only a file of an hour
+    python -m bench.speech [--checkpoint DIR] [--requests 20] [--minutes 1] [--clips 60]
+    python -m bench.speech --requests 0 --clips 0 --minutes 60      only a file of an hour
 
 Starts `sensorium serve` in a process of its own. first_sound_ms counts from the request's last byte to the first byte
 of PCM; a real-time factor is the time that was needed by the time that the sound plays. The file to write down is in
@@ -32,7 +32,6 @@ from typing import Any
 import av
 import httpx2
 import numpy as np
-import soxr
 from av.audio.stream import AudioStream
 
 from bench.json_line import json_line
@@ -43,8 +42,7 @@ from sensorium.data.generators.speech import PRESETS, Synthesizer
 from sensorium.engine.engine import OmniEngine
 from sensorium.engine.request import InputTranscriptDelta, SamplingParams
 from sensorium.messages import Audio
-from sensorium.safety.watermark import FOUND, RATE_HZ, find, marked
-from sensorium.server.audio_out import encode_speech
+from sensorium.safety.watermark import RATE_HZ
 from sensorium.server.segments import Segment
 from sensorium.server.transcript import line_of
 
@@ -204,52 +202,12 @@ async def word_times(engine: OmniEngine, num_clips: int) -> dict[str, float]:
     }
 
 
-def watermark(num_sounds: int) -> dict[str, Any]:
-    """How often the mark is found in sounds of about 3 and 8 s, and with keys that it was not made with."""
-    rng, synthesizer = np.random.default_rng(3), Synthesizer()
-    found: dict[str, list[bool]] = {}
-    highest, num_unmarked = 0.0, 0
-    for number in range(num_sounds):
-        voice = PRESETS[tuple(PRESETS)[number % len(PRESETS)]]
-        num_sentences = (2, 5)[number % 2]
-        sound = np.concatenate(
-            [synthesizer.speak(sentence(rng, "heldout"), voice).audio.waveform for _ in range(num_sentences)]
-        )
-        mark = marked(sound, "a key", 1234)
-        noise = rng.standard_normal(len(mark)).astype(np.float32) * np.sqrt(np.mean(mark**2))
-        attacks = {
-            "untouched": mark,
-            **{format: _decoded(encode_speech(mark, RATE_HZ, format)) for format in ("mp3", "opus", "aac")},
-            "telephone": soxr.resample(soxr.resample(mark, RATE_HZ, 8000), 8000, RATE_HZ),
-            "noise 20 dB": mark + 0.1 * noise,
-            "noise 30 dB": mark + 0.0316 * noise,
-            "cropped": mark[7777:],
-        }
-        for name, attacked in attacks.items():
-            found.setdefault(f"{name}, {'3 s' if num_sentences == 2 else '8 s'}", []).append(
-                find(attacked, "a key").is_marked
-            )
-        for key in range(5):
-            highest = max(highest, find(sound, f"key {key}").score, find(mark, f"key {key}").score)
-            num_unmarked += 2
-    shares = {name: round(float(np.mean(each)), 3) for name, each in found.items()}
-    return {"found": shares, "unmarked": num_unmarked, "highest_unmarked_score": round(highest, 2), "threshold": FOUND}
-
-
-def _decoded(data: bytes) -> np.ndarray:
-    with av.open(io.BytesIO(data), "r") as container:
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE_HZ)
-        frames = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)]
-        return np.concatenate([frame.to_ndarray()[0] for frame in frames])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, default=SHIPPED)
     parser.add_argument("--requests", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=1.0, help="of the file that is written down")
     parser.add_argument("--clips", type=int, default=60, help="whose words' times are compared")
-    parser.add_argument("--sounds", type=int, default=40, help="that are marked")
     options = parser.parse_args()
     results: dict[str, Any] = {}
     with serving(options.checkpoint, threads=1) as address:
@@ -259,8 +217,6 @@ def main() -> None:
             results["transcription"] = write_down(address, minutes=options.minutes)
     if options.clips:
         results["word_times"] = asyncio.run(word_times(OmniEngine.load(options.checkpoint), options.clips))
-    if options.sounds:
-        results["watermark"] = watermark(options.sounds)
     for name, figures in results.items():
         print(f"{name}: " + ", ".join(f"{figure} {value}" for figure, value in figures.items()))
     print(json_line({"bench": "speech", "model": str(options.checkpoint), **results}))

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from bench import decode, images, latency, structured, turns, voice
+from bench import decode, images, latency, structured, turns, voice, watermark
 from bench.json_line import json_line
 from bench.untrained import untrained
+from sensorium.data.generators.dialogues import sentence
+from sensorium.data.generators.speech import PRESETS, Synthesizer
 
 LLAMA_CPP = {f"llama.cpp {name}" for name in decode.LLAMA_CPP_TYPES}
 
@@ -184,3 +186,26 @@ def test_a_figure_that_there_is_not_is_null():
     assert told["one"] == {"cut": 0.0, "missed": 1.0, "p50_ms": None, "p95_ms": None}
     assert set(told["none"].values()) == {None}
     assert json_line({"a": [float("inf"), 1, "x", True]}) == '{"a": [null, 1, "x", true]}'
+
+
+def test_every_attack_on_a_mark_is_rated():
+    rng, speech = np.random.default_rng(0), Synthesizer()
+    voices = {
+        name: [speech.speak(sentence(rng, "heldout"), PRESETS[name]).audio.waveform for _ in range(3)]
+        for name in ("coral", "echo")
+    }
+    figures = watermark.outlived(voices, num_clips=1, length_s=12)
+    assert figures.keys() == watermark.ATTACKS.keys()
+    assert figures["nothing"]["missed"] == figures["nothing"]["payload wrong"] == 0
+    assert figures["nothing"]["bits wrong"] < 0.1
+    assert figures["10 % faster, as a tape"]["missed"] == 1
+    rates = watermark.unmarked(voices, num_looks=2, length_s=4)
+    assert all(rate["found"] == 0 < rate["mean score"] < rate["highest score"] for rate in rates.values())
+    assert len(rates) == 5
+
+
+def test_the_published_page_is_that_of_the_figures():
+    figures = json.loads(Path("docs/watermark.json").read_text())
+    assert watermark.page(figures) == Path("docs/watermark.md").read_text()
+    assert figures["marked"]["4 s"].keys() == watermark.ATTACKS.keys()
+    assert figures["clips"]["4 s"] >= 200

@@ -8,7 +8,7 @@ every place where it may begin.
 
 Without a mark that correlation is a sum of chance signs, of variance 1 whatever the sound. What counts as found is 5.5
 deviations at the best of 128 beginnings: twice in a million sounds by that reckoning. It outlives MP3, Opus,
-resampling, noise and cropping (`python -m bench.speech` measures how well), not a change of speed or pitch.
+resampling, noise and cropping (`python -m bench.watermark` measures how well), not a change of speed or pitch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 RATE_HZ = 16_000
 PAYLOAD_BITS = 16
 FOUND = 5.5  # deviations
-SURE_S = 4.0  # of speech: from here on it is found, whatever codec the speech has been through
+SURE_S = 4.0  # of speech: from here on it is found, after codecs at usual rates too (docs/watermark.md)
 
 _SIZE, _HOP = 1024, 512  # samples of a frame, and from one to the next
 _FRAMES_PER_CELL = 4
@@ -32,6 +32,7 @@ _FIRST_BIN, _NUM_BINS = 20, 426  # 313 .. 6953 Hz
 _GAIN = 0.12  # nepers: 1 dB
 _STEPS = 8  # places in a cell where it is tried whether the pattern begins: each 16 ms
 _QUIET = 1e-8  # of the loudest cell's power: in what is softer there is nothing to find
+_CERTAIN = 2.0  # deviations, of each bit
 _MOST = 3.0  # of a cell's loudness over its surroundings, in nepers, counts no more than this
 _WINDOW = np.sin(np.pi * (np.arange(_SIZE) + 0.5) / _SIZE)  # its square at half overlap sums to 1
 
@@ -39,18 +40,26 @@ _WINDOW = np.sin(np.pi * (np.arange(_SIZE) + 0.5) / _SIZE)  # its square at half
 class _Pattern(NamedTuple):
     signs: np.ndarray  # (P, B) of +1 and -1
     bits: np.ndarray  # (P, B): the bit that a cell carries, or -1
+    synced: np.ndarray  # (P, P * B): the signs of the cells that are always the same, for each place it may begin at
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """`score` is in deviations of what unmarked sound gives. `payload` is None where its bits are not certain."""
+    """How surely a mark is there, and each bit of its payload, lowest first: positive for a one. All in deviations of
+    what unmarked sound gives."""
 
     score: float
-    payload: int | None
+    bits: tuple[float, ...]
 
     @property
     def is_marked(self) -> bool:
         return self.score >= FOUND
+
+    @property
+    def payload(self) -> int | None:
+        """None where a bit is not certain."""
+        is_certain = self.is_marked and min(map(abs, self.bits)) >= _CERTAIN
+        return sum(1 << number for number, bit in enumerate(self.bits) if bit > 0) if is_certain else None
 
 
 class Watermarker:
@@ -119,21 +128,13 @@ def marked(waveform: np.ndarray, key: str, payload: int = 0) -> np.ndarray:
 def find(waveform: np.ndarray, key: str) -> Found:
     """Looks for the mark of a key in a sound, (N,) float32 at 16 kHz. Anything under a second is too short to tell."""
     pattern = _pattern(key)
-    best, bits = 0.0, np.zeros(PAYLOAD_BITS)
-    synced = pattern.bits < 0
-    for step in range(_STEPS):
-        folded = _folded(waveform[step * _HOP * _FRAMES_PER_CELL // _STEPS :])  # (P, B)
-        for shift in range(_CELLS):
-            shifted = np.roll(folded, shift, axis=0)
-            score = _score(shifted[synced], pattern.signs[synced])
-            if score > best:
-                best = score
-                carriers = [pattern.bits == bit for bit in range(PAYLOAD_BITS)]
-                bits = np.array([_score(shifted[cells], pattern.signs[cells]) for cells in carriers])
-    # a bit that is wrong by chance is this unlikely: 16 of them are wrong in one of a thousand sounds
-    is_certain = best >= FOUND and bool(np.abs(bits).min() >= 2.0)
-    payload = sum(1 << bit for bit in range(PAYLOAD_BITS) if bits[bit] > 0)
-    return Found(score=best, payload=payload if is_certain else None)
+    power = _power(waveform)
+    folded = np.stack([_folded(power[step :: _STEPS // _FRAMES_PER_CELL]).reshape(-1) for step in range(_STEPS)])
+    scores = _scores(folded, pattern.synced)  # (steps, shifts)
+    step, shift = np.unravel_index(np.argmax(scores), scores.shape)
+    cells = np.roll(folded[step].reshape(_CELLS, _NUM_BINS), shift, axis=0).reshape(1, -1)
+    carriers = np.stack([np.where(pattern.bits == bit, pattern.signs, 0.0).reshape(-1) for bit in range(PAYLOAD_BITS)])
+    return Found(score=float(scores[step, shift]), bits=tuple(_scores(cells, carriers)[0].tolist()))
 
 
 @lru_cache(maxsize=8)
@@ -144,32 +145,39 @@ def _pattern(key: str) -> _Pattern:
     places = np.full(_CELLS * _NUM_BINS, -1)
     num_carriers = len(places) // 2 // PAYLOAD_BITS * PAYLOAD_BITS
     places[:num_carriers] = np.arange(num_carriers) % PAYLOAD_BITS
-    return _Pattern(signs, rng.permutation(places).reshape(shape))
+    bits = rng.permutation(places).reshape(shape)
+    always = np.where(bits < 0, signs, 0.0)
+    return _Pattern(signs, bits, np.stack([np.roll(always, -shift, axis=0).reshape(-1) for shift in range(_CELLS)]))
 
 
-def _score(cells: np.ndarray, signs: np.ndarray) -> float:
-    """Correlation in deviations: with chance signs, of variance 1 whatever the cells."""
-    return float(np.sum(cells * signs) / (np.sqrt(np.sum(np.square(cells))) + 1e-12))
+def _scores(cells: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    """Correlations in deviations, (N, C) with (K, C) -> (N, K): with chance signs of variance 1 whatever the cells. A
+    sign of 0 leaves a cell out."""
+    return cells @ signs.T / (np.sqrt(np.square(cells) @ np.abs(signs.T)) + 1e-12)
 
 
-def _folded(waveform: np.ndarray) -> np.ndarray:
-    """How much louder each cell is than its surroundings, all repetitions of the pattern added up: (P, B)."""
-    folded = np.zeros((_CELLS, _NUM_BINS))
+def _power(waveform: np.ndarray) -> np.ndarray:
+    """Of frames of which one begins at every place that a pattern may, and of the bins that are marked: (F, B)."""
     if len(waveform) < _SIZE:
-        return folded
-    frames = np.lib.stride_tricks.sliding_window_view(waveform, _SIZE)[::_HOP]
-    num_cells = len(frames) // _FRAMES_PER_CELL
+        return np.zeros((0, _NUM_BINS))
+    hop = _HOP * _FRAMES_PER_CELL // _STEPS
+    frames = np.lib.stride_tricks.sliding_window_view(waveform, _SIZE)[::hop]
+    spectrum = np.fft.rfft(frames * _WINDOW)[:, _FIRST_BIN : _FIRST_BIN + _NUM_BINS]
+    return np.square(np.abs(spectrum))
+
+
+def _folded(power: np.ndarray) -> np.ndarray:
+    """How much louder each cell is than its surroundings, all repetitions of the pattern added up: frames half a frame
+    apart (F, B) -> (P, B)."""
+    num_cells = len(power) // _FRAMES_PER_CELL
     if not num_cells:
-        return folded
-    power = np.square(np.abs(np.fft.rfft(frames[: num_cells * _FRAMES_PER_CELL] * _WINDOW)))
-    bins = power[:, _FIRST_BIN : _FIRST_BIN + _NUM_BINS]
-    bins = bins.reshape(num_cells, _FRAMES_PER_CELL, _NUM_BINS).mean(axis=1)  # (T, B)
+        return np.zeros((_CELLS, _NUM_BINS))
+    bins = power[: num_cells * _FRAMES_PER_CELL].reshape(num_cells, _FRAMES_PER_CELL, _NUM_BINS).mean(axis=1)  # (T, B)
     heard = bins > _QUIET * bins.max()
     level = 0.5 * np.log(bins + 1e-12)
     over = np.clip(level - _surroundings(level), -_MOST, _MOST) * heard
-    at = np.arange(num_cells) % _CELLS
-    np.add.at(folded, at, over)
-    return folded
+    whole = np.pad(over, ((0, -num_cells % _CELLS), (0, 0)))
+    return whole.reshape(-1, _CELLS, _NUM_BINS).sum(axis=0)
 
 
 def _surroundings(level: np.ndarray) -> np.ndarray:
