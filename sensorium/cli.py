@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 RELEASED = Path(__file__).parent / "checkpoints" / "tiny"
 _MAX_VERIFIED_S = 3600.0
 _PONG_TIMEOUT_S = 120.0
+_SWITCH_INTERVAL_S = (
+    0.0005  # for which a thread that has computed may wait for the one that speaks HTTP: 5 ms were a step
+)
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # options that a recipe understands itself
 
@@ -385,6 +388,7 @@ def _serve(engine: LiveEngine, config: ServerConfig, shown: Identity | None) -> 
     if shown is not None:
         settings |= {"ssl_certfile": shown.certificate, "ssl_keyfile": shown.key}
     server = Server(uvicorn.Config(edge, host=config.host, port=config.port, **settings))
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     server.run()
     if not server.started:
         raise typer.Exit(1)

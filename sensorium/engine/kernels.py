@@ -24,10 +24,10 @@ from numba import njit, types
 from numba.extending import overload
 
 from sensorium.engine import tiles
-from sensorium.engine.tiles import LANES, TERMS, WIDE_REGISTERS, tile
+from sensorium.engine.tiles import LANES, TERMS, WIDE_REGISTERS, observe, publish, tile
 
 # Numba compiles anew when a function's own file has changed, and notices no other: so this one names what it holds of.
-TILES = "2a8b5f6ecd975739"
+TILES = "61c275c9384398ce"
 assert blake2b(Path(tiles.__file__).read_bytes(), digest_size=8).hexdigest() == TILES, "write tiles.py's digest here"
 
 EPS = np.float32(np.finfo(np.float32).eps)  # what torch's rms_norm adds
@@ -231,12 +231,10 @@ def attend(query, keys, values, pages, layer, length, mixed):
 
 
 @njit(fastmath=True, nogil=True, cache=True)
-def look_around(x, ids, at, pages, keys, values, cos, sin, gates, tables, table, layer, mixed):
-    """Attention of one layer: x (B, 3C) projected queries, keys and values -> mixed (B, C).
-
-    First all rows write their key and value, then all look: rows of one stream see those of it that share the call.
-    """
-    size = mixed.shape[1]
+def note(x, ids, at, pages, keys, values, cos, sin, gates, tables, table, layer, normed):
+    """Turns the queries and keys of one layer's x (B, 3C), queries, keys and values, and writes keys and values into
+    the pages. `normed` (B, C) is the layer's input."""
+    size = normed.shape[1]
     num_heads, dim = keys.shape[2], keys.shape[3]
     for row in range(len(x)):
         page, slot = pages[row, at[row] // LANES], at[row] % LANES
@@ -251,14 +249,12 @@ def look_around(x, ids, at, pages, keys, values, cos, sin, gates, tables, table,
             if table >= 0:
                 opened = ZERO
                 for i in range(gates.shape[1]):
-                    opened += mixed[row, i] * gates[head, i]  # `mixed` still holds the layer's normed input
+                    opened += normed[row, i] * gates[head, i]
                 gate = TWO / (ONE + np.exp(-opened))
                 for i in range(dim):
                     value[i] += gate * tables[table, ids[row], start + i]
             for i in range(dim):
                 values[page, layer, head, slot, i] = rounded(value[i])
-    for row in range(len(x)):
-        attend(x[row : row + 1, :size], keys, values, pages[row], layer, at[row] + 1, mixed[row : row + 1])
 
 
 @njit(fastmath=True, nogil=True, cache=True)
@@ -289,6 +285,9 @@ def step(
     groups,  # (B,) which feed-forward layer each takes, of G
     at,  # (B,) their positions in their streams
     pages,  # (B, N) the pages that hold each one's stream
+    noted,  # (T,) of each thread that computes a share of the rows, in how many layers it has written keys and values
+    share,  # the number of this one
+    first_share,  # of those before it, from which on some hold earlier rows of a stream than it does
     keys,  # (pages, L, H, D, LANES) bfloat16 bits
     values,  # (pages, L, H, LANES, D) bfloat16 bits
     cos,  # (S, D/2)
@@ -302,7 +301,8 @@ def step(
     ups,  # L, G of (C, 4C)
     downs,  # L, G of (4C, C)
 ):
-    """The network on B positions. Writes their keys and values into their pages."""
+    """The network on B positions. Writes their keys and values into their pages. In each layer rows look about when
+    all are written: so those of one stream see each other."""
     num_rows, size = x.shape
     normed, given = np.empty((num_rows, size), np.float32), np.empty((num_rows, size), np.float32)
     projected = np.empty((num_rows, 3 * size), np.float32)
@@ -315,9 +315,14 @@ def step(
                 x[row, i] = scales[layer, 0] * x[row, i] + scales[layer, 1] * first[row, i]
             norm(x[row], normed[row])
         product(normed, of(projections, layer), projected)
-        look_around(
-            projected, ids, at, pages, keys, values, cos, sin, gates[layer], tables, table_of[layer], layer, normed
-        )
+        note(projected, ids, at, pages, keys, values, cos, sin, gates[layer], tables, table_of[layer], layer, normed)
+        publish(noted, share, layer + 1)
+        for earlier in range(first_share, share):
+            while observe(noted, earlier) <= layer:
+                pass
+        for row in range(num_rows):
+            query, mixed = projected[row : row + 1, :size], normed[row : row + 1]
+            attend(query, keys, values, pages[row], layer, at[row] + 1, mixed)
         product(normed, of(outputs, layer), given)
         for row in range(num_rows):
             for i in range(size):
@@ -340,7 +345,16 @@ def cap(y, limit):
             y[row, i] = limit * (ONE - TWO / (ONE + exponential(inner)))
 
 
-@njit(fastmath={"nnan", "nsz", "contract"}, nogil=True, cache=True)
+@njit(nogil=True, cache=True)
+def predict(x, weight, limit, y):
+    """y (B, P * PANEL) = x (B, M) by a `Matrix`, kept within +-limit."""
+    product(x, weight, y)
+    cap(y, limit)
+
+
+@njit(
+    fastmath={"nnan", "nsz", "contract"}, cache=True
+)  # too short to give Python's lock away: getting it back may wait
 def draw(logits, temperature, height):
     """One of (V,) logits, which may be -inf: the likeliest at temperature 0, else the one at that `height`, in (0, 1],
     of the sum of their weights. At no height is it one without weight."""

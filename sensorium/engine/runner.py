@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +47,25 @@ class Draws(NamedTuple):
         """(S, N) of one state, or of two where a picture is guided away from the second -> (N,)"""
         guided: np.ndarray = logits[-1] + self.guidance_scale * (logits[0] - logits[-1])
         return guided
+
+
+class _Rows(NamedTuple):
+    """Positions of some streams: as many rows of each, see `kernels.step`."""
+
+    hidden: np.ndarray
+    symbols: np.ndarray
+    groups: np.ndarray
+    at: np.ndarray
+    pages: np.ndarray
+
+
+class _Share(NamedTuple):
+    """The rows from `start` to `stop`, which one thread computes. The first may go on a piece that began in share
+    `after`; if not, that is its own number."""
+
+    start: int
+    stop: int
+    after: int
 
 
 class Runner:
@@ -96,18 +115,22 @@ class Runner:
     def forward(self, pieces: Sequence[Piece]) -> np.ndarray:
         """Continues each stream by its piece, in one go; returns the hidden states of all their positions (B, C), piece
         after piece. No two pieces may be of one stream."""
-        ends = np.cumsum([piece.length for piece in pieces])
-        first, *others = self._shares(pieces, ends)
-        helped = [self._helpers.submit(self._rows, share) for share in others]
-        hidden = np.concatenate([self._rows(first), *(each.result() for each in helped)])
+        rows = self._rows(pieces)
+        shares = self._shares([piece.length for piece in pieces])
+        noted = np.zeros(len(shares), np.int64)
+        first, *others = [(noted, number, share, rows) for number, share in enumerate(shares)]
+        helped = [self._helpers.submit(self._compute, *other) for other in others]
+        self._compute(*first)
+        for each in helped:
+            each.result()
         for piece in pieces:
             piece.cache.advance(piece.length)
-        return hidden
+        return rows.hidden
 
     def logits(self, hidden: np.ndarray) -> np.ndarray:
         """(B, C) -> (B, V) of the symbols that follow."""
-        logits = product(hidden, self._head)
-        kernels.cap(logits, np.float32(self.config.logit_cap))
+        logits = np.empty((len(hidden), len(self._head.panels) * PANEL), np.float32)
+        kernels.predict(hidden, self._head, np.float32(self.config.logit_cap), logits)
         return logits[:, : self.config.vocab_size]
 
     def residuals(self, hiddens: Sequence[np.ndarray], symbol: int, draws: Callable[[int], Draws]) -> np.ndarray | None:
@@ -122,31 +145,45 @@ class Runner:
             head, code = self._depth_head, symbol - self.config.audio_start
         return head(np.stack(hiddens), code, draws) if head and code >= 0 else None
 
-    def _shares(self, pieces: Sequence[Piece], ends: np.ndarray) -> list[Sequence[Piece]]:
-        """What each thread computes: whole pieces, of about as many rows each, and not fewer than are worth it."""
-        num_shares = max(1, min(self._threads, ends[-1] // MIN_ROWS))
-        cuts = np.searchsorted(ends, ends[-1] * np.arange(1, num_shares) / num_shares, side="left") + 1
-        bounds = np.unique([0, *cuts, len(pieces)])
-        return [pieces[start:stop] for start, stop in pairwise(bounds)]
+    def _shares(self, lengths: Sequence[int]) -> list[_Share]:
+        """Which rows each thread computes, of pieces of these lengths: as many as the others, and not fewer than are
+        worth it."""
+        num_rows = sum(lengths)
+        num_shares = max(1, min(self._threads, num_rows // MIN_ROWS))
+        cuts = [num_rows * number // num_shares for number in range(num_shares + 1)]
+        shares: list[_Share] = []
+        for start, stop in pairwise(cuts):
+            begun = max(first for first in accumulate(lengths, initial=0) if first <= start)
+            after = next(number for number, (_, end) in enumerate(pairwise(cuts)) if end > begun)
+            shares.append(_Share(start, stop, after))
+        return shares
 
-    def _rows(self, pieces: Sequence[Piece]) -> np.ndarray:
-        """(B, C) the hidden states of all positions of these pieces."""
+    def _rows(self, pieces: Sequence[Piece]) -> _Rows:
+        """All positions of these pieces, as the kernels read them."""
         ids: list[int] = []
         at: list[int] = []
         for stream, length, cache in pieces:
             ids += stream.ids[cache.length : cache.length + length]
             at += range(cache.length, cache.length + length)
-        symbols, hidden, pool = np.array(ids), self._embed(ids, pieces), self.pool
-        pages = np.zeros((len(pieces), pool.pages_per_context), np.int64)
+        symbols = np.array(ids)
+        pages = np.zeros((len(pieces), self.pool.pages_per_context), np.int64)
         for row, piece in zip(pages, pieces, strict=True):
             row[: piece.cache.num_pages] = piece.cache.pages
         if len(ids) > len(pieces):
             pages = np.repeat(pages, [piece.length for piece in pieces], axis=0)
         groups = np.zeros_like(symbols) if self.config.ffn == "shared" else (symbols >= self.config.audio_start) * 1
-        kernels.step(
-            hidden, symbols, groups, np.array(at), pages, pool.keys, pool.values, self._cos, self._sin, *self._weights
-        )
-        return hidden
+        return _Rows(self._embed(ids, pieces), symbols, groups, np.array(at), pages)
+
+    def _compute(self, noted: np.ndarray, number: int, share: _Share, rows: _Rows) -> None:
+        """Makes hidden states of the embedded symbols of a share."""
+        hidden, symbols, groups, at, pages = (each[share.start : share.stop] for each in rows)
+        others, keys, values = (noted, number, share.after), self.pool.keys, self.pool.values
+        try:
+            kernels.step(
+                hidden, symbols, groups, at, pages, *others, keys, values, self._cos, self._sin, *self._weights
+            )
+        finally:
+            noted[number] = self.config.num_layers  # whatever happened, nobody waits for ever
 
 
 class _Embedding:

@@ -1,4 +1,5 @@
-"""The innermost loop of every product, written in LLVM's language: a tile of sums that stay in registers."""
+"""What numba can't say, written in LLVM's language: the innermost loop of every product, a tile of sums that stay in
+registers; and what threads tell each other."""
 
 from __future__ import annotations
 
@@ -52,6 +53,33 @@ def tile(rows: int, vectors: int, *, times: int = 1, onto: bool = False, chains:
         return types.void(x, weight, y, types.intp, types.intp, types.intp), generate
 
     return multiply
+
+
+def _publish(typing: Any, numbers: Any, index: Any, value: Any) -> Any:
+    """numbers[index] = value, int64: a thread that `observe`s it also finds what this one has written before."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        builder.store_atomic(args[2], _place(context, builder, signature, args), "release", align=8)
+        return context.get_dummy_value()
+
+    return types.void(numbers, types.intp, types.int64), generate
+
+
+def _observe(typing: Any, numbers: Any, index: Any) -> Any:
+    """numbers[index], int64, as other threads have left it."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        return builder.load_atomic(_place(context, builder, signature, args), "acquire", align=8)
+
+    return types.int64(numbers, types.intp), generate
+
+
+def _place(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+    return builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
+
+
+publish: Any = intrinsic(_publish)
+observe: Any = intrinsic(_observe)
 
 
 class _Loop:

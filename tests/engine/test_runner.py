@@ -94,7 +94,7 @@ def test_step_by_step_as_the_module(network: Transformer):
     np.testing.assert_allclose(runner.logits(states), logits[9:], rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2, 3])
 def test_rows_are_the_same_to_the_bit_whoever_shares_the_call(network: Transformer, threads: int):
     """Pieces of many streams, of many lengths, in one call and each alone."""
     whole = mixed_stream(network.config.num_image_residuals, 60)
@@ -107,9 +107,11 @@ def test_rows_are_the_same_to_the_bit_whoever_shares_the_call(network: Transform
         piece.cache.reserve(piece.length)
     ends = np.cumsum([piece.length for piece in pieces])
     together = runner.forward(pieces)[ends - 1]
-    runner.close()
     np.testing.assert_array_equal(together, alone)
     np.testing.assert_array_equal(runner.logits(together)[4], runner.logits(alone[4:5])[0])
+    for stream, expected in zip(streams, alone, strict=True):  # a prompt by itself, whose rows the threads share
+        np.testing.assert_array_equal(last_states(runner, stream, len(stream))[0], expected)
+    runner.close()
 
 
 @pytest.mark.parametrize("is_by_rows", [True, False])
