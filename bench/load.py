@@ -2,8 +2,8 @@
 
     python -m bench.load [--clients 1 2 4 8 16 32] [--seconds 10] [--tokens 96] [--preset nano | --checkpoint DIR]
 
-Each client streams one chat after the other: a system message that all share, a question of its own, an answer of up
-to so many tokens. Weights are random, of the size of the shipped ones: they write until they are told to stop, and as
+Each client streams one chat after the other: a system message that all share, a question of its own, an answer of
+half to one and a half times so many tokens: were all equally long, all clients would ask at the same moment. Weights are random, of the size of the shipped ones: they write until they are told to stop, and as
 fast as trained ones. The clients run in a process of their own, on the same cores as the server. `edge` is the same
 with answers of one token: what a request costs besides its tokens. The last line is JSON.
 """
@@ -70,7 +70,8 @@ async def client(host: str, seed: int, seen: Seen, *, tokens: int, seconds: floa
     while (now := time.perf_counter() - begun) < WARM_UP_S + seconds:
         question = " ".join(rng.choices(WORDS, k=rng.randint(8, 24)))
         messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
-        body = {"model": "gpt-4o", "messages": messages, "stream": True, "max_completion_tokens": tokens}
+        length = rng.randint(tokens - tokens // 2, tokens + tokens // 2)
+        body = {"model": "gpt-4o", "messages": messages, "stream": True, "max_completion_tokens": length}
         body |= {"temperature": 0.7, "seed": seed, "stream_options": {"include_usage": True}}
         count, ttft_ms = await chat(reader, writer, host, body)
         if now > WARM_UP_S:
@@ -103,7 +104,7 @@ def measure(host: str, *, numbers: list[int], tokens: int, seconds: float) -> di
             rows[number] |= percentiles("ttft_ms", seen.ttft_ms)
     first = rows[numbers[0]]
     for row in rows.values():
-        row["speedup"] = round(row["answers_per_s"] / first["answers_per_s"], 2)
+        row["speedup"] = round(row["tokens_per_s"] / first["tokens_per_s"], 2)
         row["ttft_p95_ratio"] = round(row["ttft_ms_p95"] / first["ttft_ms_p50"], 2)
     return rows
 
@@ -124,7 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--tokens", type=int, default=96, help="of an answer")
+    parser.add_argument("--tokens", type=int, default=96, help="of an answer, on average")
     parser.add_argument("--preset", choices=list(TEXT_TOKENS), default="nano", help="a size, with random weights")
     parser.add_argument("--checkpoint", type=Path, help="a release to measure instead")
     parser.add_argument("--threads", type=int, default=2)
@@ -136,7 +137,7 @@ def main() -> None:
         with serving(checkpoint, threads=options.threads) as host:
             shape = {"numbers": options.clients, "seconds": options.seconds}
             long, edge = (measure(host, tokens=tokens, **shape) for tokens in (options.tokens, 1))
-    print_table(f"answers of {options.tokens} tokens", long)
+    print_table(f"answers of about {options.tokens} tokens", long)
     print_table("answers of one token (edge)", edge)
     name = str(options.checkpoint or options.preset)
     print(json_line({"bench": "load", "model": name, "threads": options.threads, "answers": long, "edge": edge}))
