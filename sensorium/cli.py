@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 RELEASED = Path(__file__).parent / "checkpoints" / "tiny"
 _MAX_VERIFIED_S = 3600.0
 _PONG_TIMEOUT_S = 120.0
-_SWITCH_INTERVAL_S = (
-    0.0005  # for which a thread that has computed may wait for the one that speaks HTTP: 5 ms were a step
-)
+_SWITCH_INTERVAL_S = 0.0005  # that who has computed may wait for who speaks HTTP: Python's 5 ms are as long as a step
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # options that a recipe understands itself
 

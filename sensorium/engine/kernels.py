@@ -279,6 +279,22 @@ def feed_forward(x, groups, ups, downs, y):
 
 
 @njit(fastmath=True, nogil=True, cache=True)
+def cap(y, limit):
+    """Keeps y (B, N) within +-limit by a tanh, in place."""
+    for row in range(len(y)):
+        for i in range(y.shape[1]):
+            inner = min(max(TWO * y[row, i] / limit, np.float32(-80)), np.float32(80))
+            y[row, i] = limit * (ONE - TWO / (ONE + exponential(inner)))
+
+
+@njit(nogil=True, cache=True)
+def predict(x, weight, limit, y):
+    """y (B, P * PANEL) = x (B, M) by a `Matrix`, kept within +-limit."""
+    product(x, weight, y)
+    cap(y, limit)
+
+
+@njit(fastmath=True, nogil=True, cache=True)
 def step(
     x,  # (B, C) the embedded symbols; become the hidden states
     ids,  # (B,) the symbols
@@ -300,6 +316,10 @@ def step(
     outputs,  # L of (C, C)
     ups,  # L, G of (C, 4C)
     downs,  # L, G of (4C, C)
+    asked,  # (N,) of the rows, those of which it is asked what follows
+    head,  # a matrix (C, V)
+    limit,  # within which logits are kept
+    logits,  # (N, V) become theirs
 ):
     """The network on B positions. Writes their keys and values into their pages. In each layer rows look about when
     all are written: so those of one stream see each other."""
@@ -334,27 +354,15 @@ def step(
                 x[row, i] += given[row, i]
     for row in range(num_rows):
         norm(x[row], x[row])
+    if len(asked):
+        taken = np.empty((len(asked), size), np.float32)
+        for i, row in enumerate(asked):
+            taken[i] = x[row]
+        predict(taken, head, limit, logits)
 
 
-@njit(fastmath=True, nogil=True, cache=True)
-def cap(y, limit):
-    """Keeps y (B, N) within +-limit by a tanh, in place."""
-    for row in range(len(y)):
-        for i in range(y.shape[1]):
-            inner = min(max(TWO * y[row, i] / limit, np.float32(-80)), np.float32(80))
-            y[row, i] = limit * (ONE - TWO / (ONE + exponential(inner)))
-
-
-@njit(nogil=True, cache=True)
-def predict(x, weight, limit, y):
-    """y (B, P * PANEL) = x (B, M) by a `Matrix`, kept within +-limit."""
-    product(x, weight, y)
-    cap(y, limit)
-
-
-@njit(
-    fastmath={"nnan", "nsz", "contract"}, cache=True
-)  # too short to give Python's lock away: getting it back may wait
+# so short a piece of work keeps Python's lock: it might wait for it longer afterwards
+@njit(fastmath={"nnan", "nsz", "contract"}, cache=True)
 def draw(logits, temperature, height):
     """One of (V,) logits, which may be -inf: the likeliest at temperature 0, else the one at that `height`, in (0, 1],
     of the sum of their weights. At no height is it one without weight."""

@@ -49,14 +49,23 @@ class Draws(NamedTuple):
         return guided
 
 
+class Known(NamedTuple):
+    """Of some pieces, one after the other."""
+
+    hidden: np.ndarray  # (B, C) the hidden states of all their positions
+    logits: np.ndarray  # (len(pieces), V) of what follows the last of each
+
+
 class _Rows(NamedTuple):
-    """Positions of some streams: as many rows of each, see `kernels.step`."""
+    """Positions of some streams: as many rows of each, see `kernels.step`. And what becomes of them."""
 
     hidden: np.ndarray
     symbols: np.ndarray
     groups: np.ndarray
     at: np.ndarray
     pages: np.ndarray
+    asked: np.ndarray
+    logits: np.ndarray
 
 
 class _Share(NamedTuple):
@@ -96,6 +105,7 @@ class Runner:
             matrix(torch.stack([torch.stack([mlp.down.weight for mlp in _mlps(block)]) for block in blocks])),
         )
         self._head = matrix(model.symbol_head.projection.weight)
+        self._limit = np.float32(self.config.logit_cap)
         self._depth_head = _depth_head(model.depth_head)
         self._image_depth_head = _depth_head(model.image_depth_head) if model.image_depth_head else None
 
@@ -112,9 +122,8 @@ class Runner:
     def close(self) -> None:
         self._helpers.shutdown()
 
-    def forward(self, pieces: Sequence[Piece]) -> np.ndarray:
-        """Continues each stream by its piece, in one go; returns the hidden states of all their positions (B, C), piece
-        after piece. No two pieces may be of one stream."""
+    def forward(self, pieces: Sequence[Piece]) -> Known:
+        """Continues each stream by its piece, in one go. No two pieces may be of one stream."""
         rows = self._rows(pieces)
         shares = self._shares([piece.length for piece in pieces])
         noted = np.zeros(len(shares), np.int64)
@@ -125,12 +134,12 @@ class Runner:
             each.result()
         for piece in pieces:
             piece.cache.advance(piece.length)
-        return rows.hidden
+        return Known(rows.hidden, rows.logits[:, : self.config.vocab_size])
 
     def logits(self, hidden: np.ndarray) -> np.ndarray:
         """(B, C) -> (B, V) of the symbols that follow."""
-        logits = np.empty((len(hidden), len(self._head.panels) * PANEL), np.float32)
-        kernels.predict(hidden, self._head, np.float32(self.config.logit_cap), logits)
+        logits = self._no_logits(len(hidden))
+        kernels.predict(hidden, self._head, self._limit, logits)
         return logits[:, : self.config.vocab_size]
 
     def residuals(self, hiddens: Sequence[np.ndarray], symbol: int, draws: Callable[[int], Draws]) -> np.ndarray | None:
@@ -172,16 +181,23 @@ class Runner:
         if len(ids) > len(pieces):
             pages = np.repeat(pages, [piece.length for piece in pieces], axis=0)
         groups = np.zeros_like(symbols) if self.config.ffn == "shared" else (symbols >= self.config.audio_start) * 1
-        return _Rows(self._embed(ids, pieces), symbols, groups, np.array(at), pages)
+        asked = np.cumsum([piece.length for piece in pieces]) - 1
+        hidden, logits = self._embed(ids, pieces), self._no_logits(len(pieces))
+        return _Rows(hidden, symbols, groups, np.array(at), pages, asked, logits)
+
+    def _no_logits(self, number: int) -> np.ndarray:
+        return np.empty((number, len(self._head.panels) * PANEL), np.float32)
 
     def _compute(self, noted: np.ndarray, number: int, share: _Share, rows: _Rows) -> None:
         """Makes hidden states of the embedded symbols of a share."""
-        hidden, symbols, groups, at, pages = (each[share.start : share.stop] for each in rows)
+        hidden, symbols, groups, at, pages = (each[share.start : share.stop] for each in rows[:5])
+        first, last = np.searchsorted(rows.asked, (share.start, share.stop))
+        asked, logits = rows.asked[first:last] - share.start, rows.logits[first:last]
         others, keys, values = (noted, number, share.after), self.pool.keys, self.pool.values
+        tables = (self._cos, self._sin, *self._weights)
+        head = (asked, self._head, self._limit, logits)
         try:
-            kernels.step(
-                hidden, symbols, groups, at, pages, *others, keys, values, self._cos, self._sin, *self._weights
-            )
+            kernels.step(hidden, symbols, groups, at, pages, *others, keys, values, *tables, *head)
         finally:
             noted[number] = self.config.num_layers  # whatever happened, nobody waits for ever
 

@@ -32,6 +32,7 @@ PREFILL_ROWS = 96  # of them, of prompts: they must not hold up those who only w
 FEW_POSITIONS = 4  # so many are no prompt
 MANY_ANSWERS = 4  # from so many on ..
 TOGETHER_S = 0.025  # .. what each writes in this time is told together: telling a token costs a third of computing it
+FIRST_STEPS = 3  # besides its prompt's, that a new answer may take ahead of others: one opens it before its words
 FLEX_ROWS = 4  # of a step that others wait for, those in no hurry get so many: they are not forgotten
 
 Steps = Generator[Event | Pending | None, None, None]
@@ -56,6 +57,7 @@ class Job:
         self.filled = asyncio.Event()
         self.has_news = False
         self.told_s = -math.inf  # when its reader was last told, on the monotonic clock
+        self.first_steps = FIRST_STEPS  # that are left
         self._events: deque[Event] = deque()
         self._error: BaseException | None = None
         self._pending: tuple[LiveSequence, ...] = ()
@@ -95,6 +97,16 @@ class Job:
     def waits_for(self) -> list[LiveSequence]:
         """What must be computed before it can go on."""
         return [sequence for sequence in self._pending if sequence.num_pending]
+
+    @property
+    def is_new(self) -> bool:
+        """Whether its reader, who is in a hurry, waits for the first word of it."""
+        return self.order[0] is Priority.CHAT and self.told_s < 0.0 and self.first_steps > 0 and bool(self.waits_for)
+
+    @property
+    def reads(self) -> bool:
+        """Whether it waits for a prompt."""
+        return any(sequence.num_pending > FEW_POSITIONS for sequence in self._pending)
 
     @property
     def is_full(self) -> bool:
@@ -175,6 +187,7 @@ class Scheduler:
         self._changed = threading.Condition()
         self._closed = False
         self._arrivals = count()
+        self._prompts_were_first = False
         self._thread = threading.Thread(target=self._run, name="sensorium-engine", daemon=True)
         self._thread.start()
 
@@ -213,13 +226,27 @@ class Scheduler:
             ended = [job for job in jobs if not job.advance()]
             now_s = time.monotonic()
             announce(job for job in jobs if len(jobs) < MANY_ANSWERS or not job.may_wait(now_s))
-            step(jobs)
+            first = self._first(jobs)
+            if not step(jobs, first) and first is not jobs:  # there is no room for them
+                step(jobs, jobs)
             if ended:
                 with self._changed:
                     self._jobs = [job for job in self._jobs if job not in ended]
         for job in self._jobs:
             job.end(RuntimeError("the engine was closed"))
         announce(self._jobs)
+
+    def _first(self, jobs: list[Job]) -> list[Job]:
+        """Those whose step is now. The first words of new answers come before the next ones of others, who are held up
+        by prompts in every second step at most; calls are part of every step."""
+        new = [job for job in jobs if job.is_new]
+        prompts = [] if self._prompts_were_first else [job for job in new if job.reads]
+        openings = [job for job in new if not job.reads]
+        for job in openings:
+            job.first_steps -= 1
+        self._prompts_were_first = bool(prompts) or (self._prompts_were_first and bool(openings))
+        calls = [job for job in jobs if job.order[0] is Priority.CALL]
+        return calls + prompts + openings if prompts or openings else jobs
 
     def _ready_jobs(self) -> list[Job]:
         """Waits for some; an empty list after `close`."""
@@ -228,21 +255,28 @@ class Scheduler:
             return [] if self._closed else [job for job in self._jobs if job.is_ready]
 
 
-def step(jobs: list[Job]) -> None:
-    """Computes what they wait for, as far as one step goes. It keeps none of their streams: what ends is gone then."""
-    if pieces := choose(sorted(jobs, key=lambda job: job.order)):
+def step(jobs: list[Job], first: list[Job]) -> bool:
+    """Computes what the first of them wait for, as far as one step goes; says whether there was anything. It keeps none
+    of their streams: what ends is gone then."""
+    pieces = choose(sorted(jobs, key=lambda job: job.order), first)
+    if pieces:
         compute(pieces)
+    return bool(pieces)
 
 
-def choose(jobs: list[Job]) -> list[tuple[LiveSequence, Piece]]:
-    """What of the streams that these jobs wait for, the first ones first, is computed in the next step."""
+def choose(jobs: list[Job], first: list[Job]) -> list[tuple[LiveSequence, Piece]]:
+    """What of the streams that the `first` of these jobs wait for, the earlier ones first, is computed in the next
+    step. None of those that others wait for is idle."""
     hurried = _prompts_last(job for job in jobs if job.order[0] is not Priority.FLEX)
     waiting = hurried + _prompts_last(job for job in jobs if job.order[0] is Priority.FLEX)
+    now = {id(sequence) for job in first for sequence in job.waits_for}
     chosen: list[tuple[LiveSequence, Piece]] = []
     rows, prefill_rows = STEP_ROWS, PREFILL_ROWS
     for number, sequence in enumerate(waiting):
         if hurried and number == len(hurried):
             rows = min(rows, FLEX_ROWS)
+        if id(sequence) not in now:
+            continue
         is_prompt = sequence.num_pending > FEW_POSITIONS
         limit = min(rows, prefill_rows) if is_prompt else rows
         piece = _piece(sequence, limit, waiting[number + 1 :], waiting) if limit else None

@@ -225,14 +225,13 @@ def compute(pieces: Iterable[tuple[Sequence, Piece]]) -> None:
     sequences, parts = zip(*pieces, strict=True)
     runner: Runner = sequences[0].runner
     starts = [part.cache.length for part in parts]
-    hidden = runner.forward(parts)
-    ends = np.cumsum([part.length for part in parts])
-    for sequence, start, states in zip(sequences, starts, np.split(hidden, ends[:-1]), strict=True):
-        sequence.computed(start, states)
-    complete = [number for number, sequence in enumerate(sequences) if not sequence.num_pending]
-    if complete:
-        for number, logits in zip(complete, runner.logits(hidden[ends[complete] - 1]), strict=True):
-            sequences[number].predicted(logits)
+    hidden, predicted = runner.forward(parts)
+    end = 0
+    for sequence, part, start, logits in zip(sequences, parts, starts, predicted, strict=True):
+        sequence.computed(start, hidden[end : end + part.length])
+        end += part.length
+        if not sequence.num_pending:
+            sequence.predicted(logits)
 
 
 def together(works: Iterable[Generator[Pending, None, Result]]) -> Generator[Pending, None, list[Result]]:

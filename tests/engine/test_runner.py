@@ -76,7 +76,7 @@ def last_states(runner: Runner, stream: Stream, *lengths: int) -> np.ndarray:
     cache, start, states = runner.new_cache(), 0, []
     for length in lengths:
         cache.reserve(length)
-        states.append(runner.forward([Piece(stream, length, cache)])[-1])
+        states.append(runner.forward([Piece(stream, length, cache)]).hidden[-1])
         start += length
     assert cache.length == start
     return np.stack(states)
@@ -106,9 +106,11 @@ def test_rows_are_the_same_to_the_bit_whoever_shares_the_call(network: Transform
     for piece in pieces:
         piece.cache.reserve(piece.length)
     ends = np.cumsum([piece.length for piece in pieces])
-    together = runner.forward(pieces)[ends - 1]
+    known = runner.forward(pieces)
+    together = known.hidden[ends - 1]
     np.testing.assert_array_equal(together, alone)
-    np.testing.assert_array_equal(runner.logits(together)[4], runner.logits(alone[4:5])[0])
+    for row, logits in enumerate(known.logits):
+        np.testing.assert_array_equal(logits, runner.logits(alone[row : row + 1])[0])
     for stream, expected in zip(streams, alone, strict=True):  # a prompt by itself, whose rows the threads share
         np.testing.assert_array_equal(last_states(runner, stream, len(stream))[0], expected)
     runner.close()

@@ -12,7 +12,18 @@ import pytest
 from sensorium.engine.pages import PAGE_POSITIONS
 from sensorium.engine.request import Event, TextDelta, TokenLogprob, ToolCallDelta, ToolCallEvent, TranscriptDelta
 from sensorium.engine.runner import Runner
-from sensorium.engine.scheduler import FLEX_ROWS, MANY_ANSWERS, MAX_WAITING, Job, Priority, Scheduler, Steps, choose
+from sensorium.engine.scheduler import (
+    FIRST_STEPS,
+    FLEX_ROWS,
+    MANY_ANSWERS,
+    MAX_WAITING,
+    Job,
+    Priority,
+    Scheduler,
+    Steps,
+    announce,
+    choose,
+)
 from sensorium.engine.sequence import Pending, Sequence
 
 
@@ -64,25 +75,45 @@ async def test_events_arrive_in_order_and_work_is_done_on_the_worker(scheduler: 
     assert await read(scheduler, counting(log, "b", 0)) == []
 
 
+def waiting_for(runner: Runner, order: int, priority: Priority, num_positions: int) -> Job:
+    """An answer that waits for so many positions of a stream."""
+    sequence = Sequence(runner)
+    sequence.append_ids(*range(100, 100 + num_positions))
+    job = Job(Scheduler.__new__(Scheduler), (each for each in [Pending((sequence,))]), (priority, order))
+    job._pending = (sequence,)
+    return job
+
+
+def chosen(first: list[Job], others: list[Job]) -> list[tuple[int, int]]:
+    """The next step: (whose, positions)."""
+    jobs = sorted([*first, *others], key=lambda job: job.order)
+    names = {id(job.waits_for[0]): job.order[1] for job in jobs}
+    return [(names[id(sequence)], piece.length) for sequence, piece in choose(jobs, first)]
+
+
 async def test_who_is_in_no_hurry_gets_what_others_leave(runner: Runner):
-    def job(order: int, priority: Priority, num_positions: int) -> Job:
-        sequence = Sequence(runner)
-        sequence.append_ids(*range(100, 100 + num_positions))
-        waiting = Job(Scheduler.__new__(Scheduler), (each for each in [Pending((sequence,))]), (priority, order))
-        waiting._pending = (sequence,)
-        return waiting
+    patient, symbol = waiting_for(runner, 0, Priority.FLEX, 50), waiting_for(runner, 1, Priority.FLEX, 1)
+    chat, call = waiting_for(runner, 2, Priority.CHAT, 40), waiting_for(runner, 3, Priority.CALL, 1)
+    assert chosen([patient, symbol, chat, call], []) == [(3, 1), (2, 40), (1, 1), (0, FLEX_ROWS - 1)]
+    assert chosen([patient, symbol], []) == [(1, 1), (0, 50)], "alone they go at full speed"
+    assert chosen([chat, call], [patient, symbol]) == [(3, 1), (2, 40)]
 
-    patient, symbol = job(0, Priority.FLEX, 50), job(1, Priority.FLEX, 1)
-    chat, call = job(2, Priority.CHAT, 40), job(3, Priority.CALL, 1)
 
-    def lengths(*jobs: Job) -> list[tuple[int, int]]:
-        order = sorted(jobs, key=lambda each: each.order)
-        chosen = choose(order)
-        names = {id(each.waits_for[0]): each.order[1] for each in jobs}
-        return [(names[id(sequence)], piece.length) for sequence, piece in chosen]
-
-    assert lengths(patient, symbol, chat, call) == [(3, 1), (2, 40), (1, 1), (0, FLEX_ROWS - 1)]
-    assert lengths(patient, symbol) == [(1, 1), (0, 50)], "alone they go at full speed"
+async def test_a_first_word_comes_before_the_next_ones_of_others(scheduler: Scheduler, runner: Runner):
+    old, call = waiting_for(runner, 0, Priority.CHAT, 1), waiting_for(runner, 1, Priority.CALL, 1)
+    announce([old])
+    old.has_news = True
+    announce([old])  # its reader has the first word
+    prompt, later = waiting_for(runner, 2, Priority.CHAT, 40), waiting_for(runner, 3, Priority.CHAT, 40)
+    assert scheduler._first([old, call, prompt]) == [call, prompt]
+    everybody = [old, call, later]
+    assert scheduler._first(everybody) == everybody, "prompts hold others up in every second step at most"
+    assert scheduler._first([old, later]) == [later]
+    opening = waiting_for(runner, 4, Priority.CHAT, 1)
+    for _ in range(FIRST_STEPS):
+        assert scheduler._first([old, call, opening]) == [call, opening]
+    assert scheduler._first([old, call, opening]) == [old, call, opening], "what says nothing is not new for ever"
+    assert scheduler._first([old, waiting_for(runner, 5, Priority.FLEX, 40)])[0] is old
 
 
 async def test_answers_take_turns(scheduler: Scheduler):
