@@ -361,7 +361,16 @@ def step(
         predict(taken, head, limit, logits)
 
 
-# so short a piece of work keeps Python's lock: it might wait for it longer afterwards
+# pieces of work as short as these keep Python's lock: they might wait for it longer afterwards
+@njit(cache=True)
+def masked(logits, legal):
+    """(N,) with -inf for what isn't legal."""
+    y = np.empty(len(legal), np.float32)
+    for i in range(len(legal)):
+        y[i] = logits[i] if legal[i] else -np.inf
+    return y
+
+
 @njit(fastmath={"nnan", "nsz", "contract"}, cache=True)
 def draw(logits, temperature, height):
     """One of (V,) logits, which may be -inf: the likeliest at temperature 0, else the one at that `height`, in (0, 1],

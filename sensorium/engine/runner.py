@@ -5,6 +5,7 @@ B rows, C hidden size, V vocabulary, R residual codes, d depth head width, L lay
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, pairwise
@@ -64,7 +65,7 @@ class _Rows(NamedTuple):
     groups: np.ndarray
     at: np.ndarray
     pages: np.ndarray
-    asked: np.ndarray
+    asked: list[int]
     logits: np.ndarray
 
 
@@ -181,7 +182,7 @@ class Runner:
         if len(ids) > len(pieces):
             pages = np.repeat(pages, [piece.length for piece in pieces], axis=0)
         groups = np.zeros_like(symbols) if self.config.ffn == "shared" else (symbols >= self.config.audio_start) * 1
-        asked = np.cumsum([piece.length for piece in pieces]) - 1
+        asked = [end - 1 for end in accumulate(piece.length for piece in pieces)]
         hidden, logits = self._embed(ids, pieces), self._no_logits(len(pieces))
         return _Rows(hidden, symbols, groups, np.array(at), pages, asked, logits)
 
@@ -190,9 +191,10 @@ class Runner:
 
     def _compute(self, noted: np.ndarray, number: int, share: _Share, rows: _Rows) -> None:
         """Makes hidden states of the embedded symbols of a share."""
-        hidden, symbols, groups, at, pages = (each[share.start : share.stop] for each in rows[:5])
-        first, last = np.searchsorted(rows.asked, (share.start, share.stop))
-        asked, logits = rows.asked[first:last] - share.start, rows.logits[first:last]
+        arrays = (rows.hidden, rows.symbols, rows.groups, rows.at, rows.pages)
+        hidden, symbols, groups, at, pages = (array[share.start : share.stop] for array in arrays)
+        first, last = (bisect_left(rows.asked, end) for end in (share.start, share.stop))
+        asked, logits = np.array(rows.asked[first:last], np.int64) - share.start, rows.logits[first:last]
         others, keys, values = (noted, number, share.after), self.pool.keys, self.pool.values
         tables = (self._cos, self._sin, *self._weights)
         head = (asked, self._head, self._limit, logits)

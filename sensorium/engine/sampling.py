@@ -49,7 +49,7 @@ class Sampler:
 
     def symbol(self, logits: np.ndarray, spans: tuple[Span, ...]) -> int:
         """(V,) logits -> one of the legal symbols."""
-        masked = [np.where(span.legal, self._shaped(logits, span), -np.inf).astype(np.float32) for span in spans]
+        masked = [kernels.masked(self._shaped(logits, span), span.legal) for span in spans]
         chosen = 0
         if len(spans) > 1:
             chosen = self._kind(np.array([_log_sum_exp(part) for part in masked]))
