@@ -43,10 +43,7 @@ app.add_typer(keys, name="keys")
 
 Checkpoint = Annotated[Path, typer.Option(help="A folder with weights; the released ones by default.")]
 Fake = Annotated[bool, typer.Option("--fake", help="Scripted answers instead of a network, to test clients with.")]
-Threads = Annotated[
-    int,
-    typer.Option(min=1, help="CPU threads that share many answers and long prompts; what one answer writes has one."),
-]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads that share many answers and long prompts.")]
 Cached = Annotated[
     int | None,
     typer.Option(min=1, help="Positions of all conversations kept computed; by default 16 contexts of them."),
