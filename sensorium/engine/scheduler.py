@@ -21,7 +21,7 @@ from enum import IntEnum
 from itertools import count
 
 from sensorium.engine.pages import OutOfPages, PagedCache
-from sensorium.engine.request import Event, TextDelta, ToolCallDelta
+from sensorium.engine.request import AudioDelta, Event, InputTranscriptDelta, TextDelta, ToolCallDelta, TranscriptDelta
 from sensorium.engine.runner import Piece
 from sensorium.engine.sequence import Pending, compute
 from sensorium.engine.sequence import Sequence as LiveSequence
@@ -32,7 +32,9 @@ PREFILL_ROWS = 96  # of them, of prompts: they must not hold up those who only w
 FEW_POSITIONS = 4  # so many are no prompt
 MANY_ANSWERS = 4  # from so many on ..
 TOGETHER_S = 0.025  # .. what each writes in this time is told together: telling a token costs a third of computing it
-FIRST_STEPS = 3  # besides its prompt's, that a new answer may take ahead of others: one opens it before its words
+FIRST_STEPS = (24, 3, 0)  # besides its prompt's, that a new answer of each priority may take ahead of others
+FIRST_IN_A_ROW = 4  # after so many of them everybody has one
+LEAD_S = 0.5  # of sound that is not played yet: who has less is in a hurry too
 FLEX_ROWS = 4  # of a step that others wait for, those in no hurry get so many: they are not forgotten
 
 Steps = Generator[Event | Pending | None, None, None]
@@ -57,7 +59,9 @@ class Job:
         self.filled = asyncio.Event()
         self.has_news = False
         self.told_s = -math.inf  # when its reader was last told, on the monotonic clock
-        self.first_steps = FIRST_STEPS  # that are left
+        self.first_steps = FIRST_STEPS[order[0]]  # that are left
+        self._has_begun = False
+        self._plays_until_s = math.inf  # when a player that began with its first sound runs dry
         self._events: deque[Event] = deque()
         self._error: BaseException | None = None
         self._pending: tuple[LiveSequence, ...] = ()
@@ -100,8 +104,12 @@ class Job:
 
     @property
     def is_new(self) -> bool:
-        """Whether its reader, who is in a hurry, waits for the first word of it."""
-        return self.order[0] is Priority.CHAT and self.told_s < 0.0 and self.first_steps > 0 and bool(self.waits_for)
+        """Whether its reader, who is in a hurry, waits for its first word or sound."""
+        return not self._has_begun and self.first_steps > 0 and bool(self.waits_for)
+
+    def runs_dry(self, now_s: float) -> bool:
+        """Whether its reader soon has nothing to play."""
+        return self._plays_until_s - now_s < LEAD_S
 
     @property
     def reads(self) -> bool:
@@ -138,9 +146,16 @@ class Job:
             else:
                 self._events.append(item)
                 self.has_news = True
+                if isinstance(item, AudioDelta):
+                    self._play(item, time.monotonic())
+                self._has_begun |= not isinstance(item, TranscriptDelta | InputTranscriptDelta)
                 if not isinstance(item, TextDelta | ToolCallDelta):  # sound waits for nothing that others are doing
                     announce([self])
         return self.end(None)
+
+    def _play(self, sound: AudioDelta, now_s: float) -> None:
+        start_s = now_s if math.isinf(self._plays_until_s) else max(now_s, self._plays_until_s)
+        self._plays_until_s = start_s + len(sound.waveform) / sound.sample_rate_hz
 
     def end(self, error: Exception | None) -> bool:
         self._steps.close()
@@ -188,6 +203,7 @@ class Scheduler:
         self._closed = False
         self._arrivals = count()
         self._prompts_were_first = False
+        self._num_first = 0  # steps in a row that not everybody had part in
         self._thread = threading.Thread(target=self._run, name="sensorium-engine", daemon=True)
         self._thread.start()
 
@@ -238,15 +254,21 @@ class Scheduler:
 
     def _first(self, jobs: list[Job]) -> list[Job]:
         """Those whose step is now. The first words of new answers come before the next ones of others, who are held up
-        by prompts in every second step at most; calls are part of every step."""
+        by prompts in every second step at most. What a call hears and begins to say comes even before what other calls
+        go on to say, while these have enough to be heard."""
         new = [job for job in jobs if job.is_new]
-        prompts = [] if self._prompts_were_first else [job for job in new if job.reads]
         openings = [job for job in new if not job.reads]
         for job in openings:
             job.first_steps -= 1
+        if any(job.order[0] is Priority.CALL for job in openings):
+            self._num_first = (self._num_first + 1) % (FIRST_IN_A_ROW + 1)
+            now_s = time.monotonic()
+            return [*openings, *(job for job in jobs if job.runs_dry(now_s))] if self._num_first else jobs
+        prompts = [] if self._prompts_were_first else [job for job in new if job.reads]
         self._prompts_were_first = bool(prompts) or (self._prompts_were_first and bool(openings))
         calls = [job for job in jobs if job.order[0] is Priority.CALL]
-        return calls + prompts + openings if prompts or openings else jobs
+        first = {id(job): job for job in [*calls, *prompts, *openings]}
+        return list(first.values()) if prompts or openings else jobs
 
     def _ready_jobs(self) -> list[Job]:
         """Waits for some; an empty list after `close`."""

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 
+import numpy as np
 import pytest
 
 from sensorium.engine.pages import PAGE_POSITIONS
-from sensorium.engine.request import Event, TextDelta, TokenLogprob, ToolCallDelta, ToolCallEvent, TranscriptDelta
+from sensorium.engine.request import (
+    AudioDelta,
+    Event,
+    InputTranscriptDelta,
+    TextDelta,
+    TokenLogprob,
+    ToolCallDelta,
+    ToolCallEvent,
+    TranscriptDelta,
+)
 from sensorium.engine.runner import Runner
 from sensorium.engine.scheduler import (
+    FIRST_IN_A_ROW,
     FIRST_STEPS,
     FLEX_ROWS,
+    LEAD_S,
     MANY_ANSWERS,
     MAX_WAITING,
     Job,
     Priority,
     Scheduler,
     Steps,
-    announce,
     choose,
 )
 from sensorium.engine.sequence import Pending, Sequence
@@ -101,19 +113,60 @@ async def test_who_is_in_no_hurry_gets_what_others_leave(runner: Runner):
 
 async def test_a_first_word_comes_before_the_next_ones_of_others(scheduler: Scheduler, runner: Runner):
     old, call = waiting_for(runner, 0, Priority.CHAT, 1), waiting_for(runner, 1, Priority.CALL, 1)
-    announce([old])
-    old.has_news = True
-    announce([old])  # its reader has the first word
+    old._has_begun = call._has_begun = True
     prompt, later = waiting_for(runner, 2, Priority.CHAT, 40), waiting_for(runner, 3, Priority.CHAT, 40)
     assert scheduler._first([old, call, prompt]) == [call, prompt]
     everybody = [old, call, later]
     assert scheduler._first(everybody) == everybody, "prompts hold others up in every second step at most"
     assert scheduler._first([old, later]) == [later]
     opening = waiting_for(runner, 4, Priority.CHAT, 1)
-    for _ in range(FIRST_STEPS):
+    for _ in range(FIRST_STEPS[Priority.CHAT]):
         assert scheduler._first([old, call, opening]) == [call, opening]
     assert scheduler._first([old, call, opening]) == [old, call, opening], "what says nothing is not new for ever"
     assert scheduler._first([old, waiting_for(runner, 5, Priority.FLEX, 40)])[0] is old
+
+
+async def test_what_a_call_hears_comes_before_what_others_go_on_to_say(scheduler: Scheduler, runner: Runner):
+    old, call = waiting_for(runner, 0, Priority.CHAT, 1), waiting_for(runner, 1, Priority.CALL, 1)
+    old._has_begun = call._has_begun = True
+    hearing, opening = waiting_for(runner, 2, Priority.CALL, 1), waiting_for(runner, 3, Priority.CHAT, 1)
+    everybody = [old, call, hearing, opening]
+    for _ in range(2):
+        for _ in range(FIRST_IN_A_ROW):
+            opening.first_steps = 2
+            assert scheduler._first(everybody) == [hearing, opening]
+        assert scheduler._first(everybody) == everybody, "nobody waits for ever"
+    opening.first_steps = 2
+    call._play(
+        AudioDelta(waveform=np.zeros(int(16000 * LEAD_S / 2), np.float32), sample_rate_hz=16000), time.monotonic()
+    )
+    assert scheduler._first(everybody) == [hearing, opening, call], "nor does anybody's player run dry"
+    call._play(AudioDelta(waveform=np.zeros(16000, np.float32), sample_rate_hz=16000), time.monotonic())
+    opening.first_steps = 2
+    assert scheduler._first(everybody) == [hearing, opening]
+
+
+async def test_an_answer_has_begun_with_its_first_sound(scheduler: Scheduler, runner: Runner):
+    sound = AudioDelta(waveform=np.zeros(8, np.float32), sample_rate_hz=16000)
+    seen: list[bool] = []
+
+    def speaking() -> Steps:
+        for event in (InputTranscriptDelta(clip=0, text="hello"), say(1), sound):
+            sequence = Sequence(runner)
+            sequence.append_ids(5)
+            yield event
+            yield Pending((sequence,))
+
+    def step(jobs: list[Job], first: list[Job]) -> bool:
+        seen.extend(each.is_new for each in jobs if each.waits_for)
+        for each in jobs:
+            each._pending = ()
+        return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sensorium.engine.scheduler.step", step)
+        await drain(scheduler.submit(speaking(), priority=Priority.CALL))
+    assert seen == [True, True, False]
 
 
 async def test_answers_take_turns(scheduler: Scheduler):
