@@ -294,6 +294,15 @@ def predict(x, weight, limit, y):
     cap(y, limit)
 
 
+@njit(nogil=True, cache=True)
+def wait(noted, share, first_share, num_layers):
+    """Says that this share has written so many layers, and waits until those that hold what its rows look at have."""
+    publish(noted, share, num_layers)
+    for earlier in range(first_share, share):
+        while observe(noted, earlier) < num_layers:
+            pass
+
+
 @njit(fastmath=True, nogil=True, cache=True)
 def step(
     x,  # (B, C) the embedded symbols; become the hidden states
@@ -336,10 +345,7 @@ def step(
             norm(x[row], normed[row])
         product(normed, of(projections, layer), projected)
         note(projected, ids, at, pages, keys, values, cos, sin, gates[layer], tables, table_of[layer], layer, normed)
-        publish(noted, share, layer + 1)
-        for earlier in range(first_share, share):
-            while observe(noted, earlier) <= layer:
-                pass
+        wait(noted, share, first_share, layer + 1)
         for row in range(num_rows):
             query, mixed = projected[row : row + 1, :size], normed[row : row + 1]
             attend(query, keys, values, pages[row], layer, at[row] + 1, mixed)
@@ -355,10 +361,7 @@ def step(
     for row in range(num_rows):
         norm(x[row], x[row])
     if len(asked):
-        taken = np.empty((len(asked), size), np.float32)
-        for i, row in enumerate(asked):
-            taken[i] = x[row]
-        predict(taken, head, limit, logits)
+        predict(x[asked], head, limit, logits)
 
 
 # pieces of work as short as these keep Python's lock: they might wait for it longer afterwards
