@@ -24,7 +24,7 @@ from sensorium.engine.request import (
     InputTranscriptDelta,
     SamplingParams,
 )
-from sensorium.engine.runner import Runner
+from sensorium.engine.runner import Known, Piece, Runner
 from sensorium.engine.scheduler import Steps, alone
 from sensorium.engine.sequence import Sequence
 from sensorium.messages import Audio, WordTime
@@ -174,11 +174,11 @@ class Teacher:
     def __getattr__(self, name: str) -> object:
         return getattr(self._runner, name)
 
-    def logits(self, hidden: np.ndarray) -> np.ndarray:
+    def forward(self, pieces: tuple[Piece, ...]) -> Known:
         assert self.sequence is not None
-        logits = np.zeros((len(hidden), self._runner.config.vocab_size), np.float32)
+        logits = np.zeros((len(pieces), self._runner.config.vocab_size), np.float32)
         logits[:, self._targets[len(self.sequence)]] = 30.0
-        return logits
+        return self._runner.forward(pieces)._replace(logits=logits)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from sensorium.engine.request import (
     TranscriptDelta,
     Usage,
 )
-from sensorium.engine.runner import Runner
+from sensorium.engine.runner import Known, Piece, Runner
 from sensorium.engine.sequence import Sequence
 from sensorium.messages import Audio, Image, Message, Part, Text, Video
 from sensorium.tokenizers import vocab
@@ -138,12 +138,12 @@ async def test_a_prompt_leaves_room_for_the_picture_that_is_its_answer(engine: O
 
 async def test_a_call(engine: OmniEngine, opens_with, monkeypatch: pytest.MonkeyPatch):
     opens_with(vocab.CALL)
-    logits = Runner.logits
+    ends = np.isin(np.arange(engine._network.runner.config.vocab_size), [vocab.END_CALL, vocab.END])
 
-    def brief(self: Runner, hidden: np.ndarray) -> np.ndarray:
-        return logits(self, hidden) + 1e3 * np.isin(np.arange(self.config.vocab_size), [vocab.END_CALL, vocab.END])
+    def brief(runner: Runner, pieces: tuple[Piece, ...], forward=Runner.forward) -> Known:
+        return (known := forward(runner, pieces))._replace(logits=known.logits + np.float32(1e3) * ends)
 
-    monkeypatch.setattr(Runner, "logits", brief)
+    monkeypatch.setattr(Runner, "forward", brief)
     *deltas, call, end = await answer(engine, user("turn on the light"), SamplingParams())
     assert isinstance(call, ToolCallEvent)
     assert {type(delta) for delta in deltas} == {ToolCallDelta}
