@@ -139,17 +139,13 @@ class OmniEngine:
     async def embed(self, texts: Sequence[str | Sequence[int]]) -> list[Embedding]:
         tokens = await self._on_media_thread(self._text_tokens, texts)
         found: list[Embedding] = []
-        async with aclosing(self._scheduler.run(embed(self._network, tokens, found))) as steps:
-            async for _ in steps:
-                pass
+        await self._go_through(embed(self._network, tokens, found))
         return found
 
     async def score(self, texts: Sequence[str | Sequence[int]], *, num_top: int) -> list[list[TokenLogprob]]:
         tokens = await self._on_media_thread(self._text_tokens, texts)
         found: list[list[TokenLogprob]] = []
-        async with aclosing(self._scheduler.run(score(self._network, tokens, num_top, found))) as steps:
-            async for _ in steps:
-                pass
+        await self._go_through(score(self._network, tokens, num_top, found))
         return found
 
     async def transcribe(self, waveform: np.ndarray, params: SamplingParams) -> AsyncGenerator[Event, None]:
@@ -184,6 +180,12 @@ class OmniEngine:
         if _is_quick(messages):
             return self._pieces(tuple(messages), num_before)
         return await self._on_media_thread(self._pieces, tuple(messages), num_before)
+
+    async def _go_through(self, steps: Steps) -> None:
+        """Work that has no events."""
+        async with aclosing(self._scheduler.run(steps)) as events:
+            async for _ in events:
+                pass
 
     async def _on_media_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._media_thread, work, *arguments)

@@ -144,7 +144,8 @@ def opening(logits: np.ndarray, words: int | None, forms: tuple[int, ...]) -> in
 
 def scores_of(logits: np.ndarray, symbols: np.ndarray, symbol: int, num_top: int) -> Scores:
     """Of one of `symbols`, which rise, among all of them."""
-    logprobs = logits[symbols] - _log_sum_exp(logits[symbols])
+    among = logits[symbols]
+    logprobs = among - _log_sum_exp(among)
     order = np.argsort(-logprobs, kind="stable")[:num_top] if num_top else ()
     logprob = float(logprobs[np.searchsorted(symbols, symbol)])
     return Scores(logprob, tuple((int(symbols[at]), float(logprobs[at])) for at in order))

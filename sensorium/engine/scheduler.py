@@ -266,9 +266,8 @@ class Scheduler:
             return [*openings, *(job for job in jobs if job.runs_dry(now_s))] if self._num_first else jobs
         prompts = [] if self._prompts_were_first else [job for job in new if job.reads]
         self._prompts_were_first = bool(prompts) or (self._prompts_were_first and bool(openings))
-        calls = [job for job in jobs if job.order[0] is Priority.CALL]
-        first = {id(job): job for job in [*calls, *prompts, *openings]}
-        return list(first.values()) if prompts or openings else jobs
+        first = [*prompts, *openings]
+        return [job for job in jobs if job.order[0] is Priority.CALL or job in first] if first else jobs
 
     def _ready_jobs(self) -> list[Job]:
         """Waits for some; an empty list after `close`."""

@@ -6,10 +6,10 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack
 
 import structlog
 
@@ -22,6 +22,7 @@ from sensorium.engine.request import (
     SamplingParams,
     Tally,
     TextDelta,
+    TextTooLong,
     TokenLogprob,
     ToolCallDelta,
     ToolCallEvent,
@@ -35,6 +36,7 @@ from sensorium.server.metering import Charge, Meter, What, audio_s
 from sensorium.server.metrics import Metrics
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,6 +87,18 @@ class Deadline:
         self._expired = self._waiting is not None
         if self._waiting is not None:
             self._waiting.cancel()
+
+
+async def in_time(work: Awaitable[T], config: ServerConfig, *, received_s: float, param: Callable[[int], str]) -> T:
+    """What the engine makes of texts, which the request knows by `param`. Raises APIError for one that is too long, and
+    when it takes longer than the request may."""
+    try:
+        async with asyncio.timeout(received_s + config.request_timeout_s - time.monotonic()):
+            return await work
+    except TextTooLong as error:
+        raise context_exceeded(str(error), param(error.index)) from None
+    except TimeoutError:
+        raise too_slow() from None
 
 
 class Answering:

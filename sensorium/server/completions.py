@@ -27,18 +27,17 @@ from sensorium.engine.request import (
     ImageDelta,
     SamplingParams,
     TextDelta,
-    TextTooLong,
     TokenLogprob,
     Usage,
 )
 from sensorium.messages import Message, Text
-from sensorium.server.answering import Answering, Question
+from sensorium.server.answering import Answering, Question, in_time
 from sensorium.server.body import read_json
 from sensorium.server.chat_reply import server_sent, spelled, until_done, usage_body
 from sensorium.server.chat_request import MAX_INT64, StreamOptions, check_model
 from sensorium.server.chat_sampling import chosen_temperature, token_bias
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import context_exceeded, invalid, too_slow, unsupported, validated
+from sensorium.server.errors import context_exceeded, invalid, unsupported, validated
 from sensorium.server.hangup import EventStream
 from sensorium.server.picture_out import PictureWriter
 from sensorium.server.wire import TEXT_OR_PARTS, TaggedStr, Wire
@@ -247,14 +246,9 @@ class Completions:
         num_top = job.request.logprobs
         if not job.echoes or num_top is None:
             return [_Echo(text) for text in job.echoes]
-        wait_s = job.questions[0].received_s + self._config.request_timeout_s - time.monotonic()
-        try:
-            async with asyncio.timeout(wait_s):
-                scored = await self._answering.score(job.request.prompts, num_top=num_top)
-        except TimeoutError:
-            raise too_slow() from None
-        except TextTooLong as error:
-            raise context_exceeded(str(error), job.request.param(error.index)) from None
+        scoring = self._answering.score(job.request.prompts, num_top=num_top)
+        received_s = job.questions[0].received_s
+        scored = await in_time(scoring, self._config, received_s=received_s, param=job.request.param)
         return [_Echo(text, tokens) for text, tokens in zip(job.echoes, scored, strict=True)]
 
     async def _nothing(

@@ -13,11 +13,12 @@ import pydantic_core
 from fastapi import APIRouter, Request, Response
 from pydantic import Discriminator, Field, Tag
 
-from sensorium.engine.request import Embedding, LiveEngine, TextTooLong, Usage
+from sensorium.engine.request import Embedding, LiveEngine, Usage
+from sensorium.server.answering import in_time
 from sensorium.server.body import read_json
 from sensorium.server.chat_request import check_model
 from sensorium.server.config import ServerConfig
-from sensorium.server.errors import context_exceeded, invalid, too_slow, validated
+from sensorium.server.errors import invalid, validated
 from sensorium.server.metering import Meter
 from sensorium.server.metrics import Metrics
 from sensorium.server.wire import TaggedStr, Wire
@@ -87,22 +88,14 @@ class Embeddings:
         self._check(request)
         tokens = sum(math.ceil(len(text) / _CHARS_PER_TOKEN) for text in request.texts)
         async with await self._meter.begin(http.state, request.model, tokens=tokens, kind="embeddings") as charge:
-            found = await self._embed(request, received_s)
+            embedding = self._engine.embed(request.texts)
+            found = await in_time(embedding, self._config, received_s=received_s, param=request.param)
             usage = Usage(input_text=sum(embedding.num_tokens for embedding in found))
             charge.add(usage)
         self._metrics.count_tokens(usage)
         http.state.log["input_tokens"] = usage.input_tokens
         body = await asyncio.to_thread(self._body, request, found, usage)
         return Response(body, media_type="application/json")
-
-    async def _embed(self, request: EmbeddingRequest, received_s: float) -> list[Embedding]:
-        try:
-            async with asyncio.timeout(received_s + self._config.request_timeout_s - time.monotonic()):
-                return await self._engine.embed(request.texts)
-        except TextTooLong as error:
-            raise context_exceeded(str(error), request.param(error.index)) from None
-        except TimeoutError:
-            raise too_slow() from None
 
     def _check(self, request: EmbeddingRequest) -> None:
         size = self._engine.info.embedding_size

@@ -60,12 +60,7 @@ class Kept:
     async def finish(self, body: Json, events: Sequence[Json]) -> bool:
         """Writes down how a response ended that was under way, and what it told. False if it is gone, or has another
         ending: none is written over."""
-
-        def end(kept: StoredObject) -> StoredObject:
-            return replace(kept, body=body) if kept.body["status"] in UNDER_WAY else kept
-
-        changed = await self._store.update(RESPONSE, body["id"], self.project, end)
-        if changed is None or changed.body != body:  # the same if it was written, and nobody heard that it was
+        if await self._end(body["id"], body) != body:  # the same if it was written, and nobody heard that it was
             return False
         await self._save_events(body, events)
         await self._save_output(body)

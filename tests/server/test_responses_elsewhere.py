@@ -96,22 +96,24 @@ def test_responses_of_a_server_that_was_killed_have_failed(tmp_path: Path, datab
         assert get(server, f"responses/{elsewhere['id']}")["status"] != "failed", "another server's goes on"
 
 
-def told(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
-    """The events of a stream, as they come."""
-    return (json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: "))
+@contextmanager
+def followed(url: str, asked: dict[str, Any]) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+    """A streamed response that has begun: its id, and the events that follow, as they come."""
+    with HTTP.stream("POST", url, json=asked) as response:
+        lines = response.iter_lines()
+        events = (json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: "))
+        yield next(events)["response"]["id"], events
 
 
 def test_a_response_is_cancelled_at_another_server(tmp_path: Path, database_url: str):
     asked = {"model": "gpt-4o", "input": "word " * 2000, "background": True, "stream": True}
     with slow_process(tmp_path, database_url) as (url, _), slow_process(tmp_path, database_url) as (other_url, _):
-        with HTTP.stream("POST", url, json=asked) as response:
-            lines = response.iter_lines()
-            id = next(told(lines))["response"]["id"]
+        with followed(url, asked) as (id, events):
             cancelled = HTTP.post(f"{other_url}/{id}/cancel").json()
             TypeAdapter(sdk.Response).validate_python(cancelled, strict=True)
             assert (cancelled["status"], cancelled["output"]) == ("cancelled", [])
             assert HTTP.get(f"{url}/{id}").json() == cancelled, "at once, whatever its server is doing"
-            rest = list(told(lines))  # it ends: that server has stopped
+            rest = list(events)  # it ends: that server has stopped
         assert not ENDINGS & set(kinds(rest))
         assert HTTP.get(f"{url}/{id}").json() == HTTP.get(f"{other_url}/{id}").json() == cancelled
         assert HTTP.post(f"{url}/{id}/cancel").json() == cancelled
@@ -122,11 +124,9 @@ def test_a_response_is_cancelled_at_another_server(tmp_path: Path, database_url:
 def test_a_response_is_deleted_at_another_server(tmp_path: Path, database_url: str):
     asked = {"model": "gpt-4o", "input": "word " * 2000, "background": True, "stream": True}
     with slow_process(tmp_path, database_url) as (url, _), slow_process(tmp_path, database_url) as (other_url, _):
-        with HTTP.stream("POST", url, json=asked) as response:
-            lines = response.iter_lines()
-            id = next(told(lines))["response"]["id"]
+        with followed(url, asked) as (id, events):
             assert HTTP.delete(f"{other_url}/{id}").status_code == 200
-            rest = list(told(lines))
+            rest = list(events)
         assert not ENDINGS & set(kinds(rest))
         assert HTTP.get(f"{url}/{id}").status_code == 404, "its server does not bring it back"
 
@@ -160,14 +160,12 @@ def test_a_server_that_was_cut_off_overwrites_no_ending(tmp_path: Path, new_post
     cut = Cut(database := new_postgres())
     asked = {"model": "gpt-4o", "input": "word " * 100, "background": True, "stream": True}
     with slow_process(tmp_path, cut.url) as (url, _), live(state=tmp_path, database=database) as server:
-        with HTTP.stream("POST", url, json=asked) as response:
-            lines = response.iter_lines()
-            id = next(told(lines))["response"]["id"]
+        with followed(url, asked) as (id, events):
             cut.off()
             eventually(lambda: get(server, f"responses/{id}")["status"] == "failed")
             failed = get(server, f"responses/{id}")
             cut.on()
-            rest = list(told(lines))
+            rest = list(events)
         assert [kind for kind in kinds(rest) if kind in ENDINGS] == ["failed"]
         assert rest[-1]["response"] == failed
         assert HTTP.get(f"{url}/{id}").json() == get(server, f"responses/{id}") == failed
@@ -180,13 +178,11 @@ def test_a_server_that_was_cut_off_writes_down_what_it_made(tmp_path: Path, new_
     cut = Cut(database := new_postgres())
     asked = {"model": "gpt-4o", "input": "a b c d e", "background": True, "stream": True}
     with slow_process(tmp_path, cut.url) as (url, _), live(state=tmp_path, database=database) as server:
-        with HTTP.stream("POST", url, json=asked) as response:
-            lines = response.iter_lines()
-            id = next(told(lines))["response"]["id"]
+        with followed(url, asked) as (id, events):
             cut.off()
-            next(event for event in told(lines) if event.get("delta") == ' e".')  # the last word
+            next(event for event in events if event.get("delta") == ' e".')  # the last word
             cut.on()
-            rest = list(told(lines))
+            rest = list(events)
         assert kinds(rest)[-1] == "completed"
         body = get(server, f"responses/{id}")
         assert body["status"] == "completed"
