@@ -16,7 +16,8 @@ def as_asked(messages: Sequence[Message]) -> tuple[Message, ...]:
     def bare(part: Part) -> Part:
         if isinstance(part, Video):
             sound = None if part.sound is None else _unheard(part.sound)
-            return Video(frames=part.frames, times_ms=part.times_ms, sound=sound)
+            frames = tuple(replace(frame, caption=None) for frame in part.frames)
+            return Video(frames=frames, times_ms=part.times_ms, sound=sound)
         if isinstance(part, Image):
             return replace(part, caption=None)
         return _unheard(part) if isinstance(part, Audio) else part

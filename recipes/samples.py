@@ -13,7 +13,7 @@ from itertools import count, islice
 import numpy as np
 
 from recipes.asking import SEED, as_asked
-from recipes.film_samples import film
+from recipes.seeing_samples import film, several
 from recipes.sentence_samples import VOICES, lesson, spoken_sums, transcription
 from sensorium.data.generators import dialogues, documents, pictures, refusals, world
 from sensorium.data.generators.documents import Document, document
@@ -456,6 +456,7 @@ SAMPLES: dict[str, Callable[..., Iterator[Sample]]] = {
         scene_qa,
         figures,
         film,
+        several,
         word_reading,
         icons,
         draw,
@@ -479,6 +480,7 @@ LEARNED_FROM: dict[str, tuple[str, ...]] = {
     "translation": ("translate",),
     "figures": ("figure",),
     "film": ("see-film",),
+    "several": ("see-several",),
     "edits": ("edit",),
     "edits_followup": ("edit-followup",),
     "refusal": ("refuse",),

@@ -185,7 +185,10 @@ class _Media:
             self._frames += [frame.pixels for frame in part.frames]
             sound = {"sound": self._part(part.sound)} if part.sound is not None else {}
             caption = _text_record(part.caption, "caption") if part.caption is not None else {}
-            return {"film": len(self._frames) - len(part.frames), "times_ms": part.times_ms, **sound, **caption}
+            film = {"film": len(self._frames) - len(part.frames), "times_ms": part.times_ms, **sound, **caption}
+            notes = [frame.caption.text for frame in part.frames if frame.caption is not None]
+            assert len(notes) in (0, len(part.frames))
+            return film | ({"notes": notes} if notes else {})
         assert isinstance(part, Audio)
         assert part.sample_rate_hz == SAMPLE_RATE_HZ
         self._sounds.append(_to_int16(part.waveform))

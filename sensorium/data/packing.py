@@ -39,6 +39,7 @@ class PackingConfig:
     batch_positions: int = 6144  # padding included
     max_seq_len: int = 1024
     live_share: float = 0.35  # of the documents with heard clips, how many are laid out as live
+    live_tasks: tuple[str, ...] = ("hear-pausing",)  # whose documents always are: they teach when a turn is over
     hide_codes: float = 0.25  # of the heard media, how often only the features stay
     hide_features: float = 0.1  # and how often only the codes, of which no small print can be read
     drop_condition: float = 0.1  # of the drawing requests, how many lose their words (for classifier-free guidance)
@@ -115,8 +116,12 @@ class _Shard:
         times_ms = tuple(part["times_ms"])
         features = self._frame_features[part["film"] : part["film"] + len(times_ms)]
         codes = np.full((features.shape[1], self._image_codes.shape[2]), HIDDEN, dtype=np.int64)
+        notes = [Text(text=note) for note in part["notes"]] if "notes" in part else [None] * len(features)
         return EncodedFilm(
-            frames=tuple(EncodedImage(codes=codes, features=frame) for frame in features),
+            frames=tuple(
+                EncodedImage(codes=codes, features=frame, caption=note)
+                for frame, note in zip(features, notes, strict=True)
+            ),
             times_ms=times_ms,
             sound=self._clip(part["sound"], False) if "sound" in part else None,
             caption=_text(part, "caption") if "caption" in part else None,
@@ -203,7 +208,8 @@ class Packing:
         messages = [self._hidden(message, rng) for message in self._documents.messages(index)]
         if self._documents.task(index) == "draw" and rng.random() < self._config.drop_condition:
             messages = [without_words(message) for message in messages]
-        stream = self._renderer.document(messages, live=rng.random() < self._config.live_share)
+        is_live = rng.random() < self._config.live_share or self._documents.task(index) in self._config.live_tasks
+        stream = self._renderer.document(messages, live=is_live)
         roughen(stream, rng, self._config)
         return stream
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soxr
@@ -22,7 +23,7 @@ from sensorium.data.generators import world
 from sensorium.data.generators.canvas import Split, in_split
 from sensorium.data.generators.dialogues import a, call, pick
 from sensorium.data.generators.documents import NAME, TRANSCRIBE, Document
-from sensorium.data.generators.speech import PRESETS, Synthesizer, in_room
+from sensorium.data.generators.speech import PRESETS, Synthesizer, in_room, random_speaker
 from sensorium.data.sources import Record, Source, data_root
 from sensorium.messages import Audio, Image, Message, Part, Text, tool_list
 from sensorium.tokenizers.image import fit_square
@@ -111,6 +112,39 @@ def _spoken_into(record: Record, rng: np.random.Generator, split: Split) -> Audi
     return in_room(clip, rng, level=0.5 * rng.random())
 
 
+def recorded_like(clip: Audio, other: Audio, rng: np.random.Generator) -> Audio:
+    """Speech as the microphone of another clip would have taken it: with the mean spectrum of that one's loud moments,
+    and the noise of its quiet ones. Both are of one sample rate."""
+    own, theirs = _moments(clip.waveform), _moments(other.waveform)
+    gain = np.clip(np.sqrt((theirs.loud + 1e-12) / (own.loud + 1e-12)), 1e-2, 1e2)
+    size = len(clip.waveform) + len(clip.waveform) % 2
+    at = np.linspace(0.0, len(gain) - 1.0, size // 2 + 1)
+    spectrum = np.fft.rfft(clip.waveform, size) * np.interp(at, np.arange(len(gain)), gain)
+    hiss = np.fft.rfft(rng.standard_normal(size)) * np.sqrt(np.interp(at, np.arange(len(gain)), theirs.quiet))
+    heard = np.fft.irfft(spectrum + hiss, size)[: len(clip.waveform)].astype(np.float32)
+    return replace(clip, waveform=heard * np.float32(min(1.0, 0.99 / (np.abs(heard).max() + 1e-12))))
+
+
+class _Moments(NamedTuple):
+    """Mean power by frequency, of a sample of white noise 1."""
+
+    loud: np.ndarray  # (257,) the loudest third of a clip
+    quiet: np.ndarray  # (257,) the quietest tenth
+
+
+def _moments(waveform: np.ndarray) -> _Moments:
+    window = np.hanning(512).astype(np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(waveform, 512), 512)[::256] * window
+    power = np.abs(np.fft.rfft(frames)) ** 2 / np.sum(window**2)  # (F, 257)
+    order = np.argsort(power.sum(axis=1))
+    order = order[power.sum(axis=1)[order] > 0]  # what was muted, or is our padding, tells of no microphone
+    if not len(order):
+        return _Moments(np.zeros(257), np.zeros(257))
+    loud, quiet = order[-max(1, len(order) // 3) :], order[: max(1, len(order) // 10)]
+    smooth = np.hanning(9) / np.hanning(9).sum()
+    return _Moments(*(np.convolve(power[rows].mean(axis=0), smooth, "same") for rows in (loud, quiet)))
+
+
 def photograph(name: str, rng: np.random.Generator, split: Split) -> Image:
     """A picture of one of the sets in `PHOTOGRAPHS`. Raises ValueError as `data_root` does."""
     return _taken(pick(rng, _records(name, split, data_root())), rng, split)
@@ -152,6 +186,20 @@ def _word(rng: np.random.Generator, split: Split, root: Path) -> tuple[Message, 
         meaning = record.fields["label"].replace("_", " ")
         return _about(clip, pick(rng, MEANING), Text(text=meaning), rng)
     return _about(clip, pick(rng, TRANSCRIBE), Text(text=record.text), rng)
+
+
+def _english_word(rng: np.random.Generator, split: Split, root: Path) -> tuple[Message, ...]:
+    """An English word alone, half of them numbers, said by a synthesiser into the microphone of a real recording.
+
+    Where only recordings hold single words, and those are Arabic, whatever sounds recorded is taken for Arabic.
+    """
+    words = pick(rng, world.TO_TWENTY[:11] if rng.random() < 0.5 else pick(rng, _sentences(split, root)).split())
+    other = pick(rng, _records(pick(rng, ("arabic-commands", "wake-words", "coffee-orders")), split, root)).media
+    assert isinstance(other, Audio)
+    clip = Synthesizer().speak(words, random_speaker(rng, split=split)).audio
+    given = replace(other, waveform=soxr.resample(other.waveform, other.sample_rate_hz, clip.sample_rate_hz))
+    clip = in_room(recorded_like(clip, given, rng), rng, level=0.3 * rng.random())
+    return _about(clip, pick(rng, TRANSCRIBE), Text(text=words), rng)
 
 
 def _order(rng: np.random.Generator, split: Split, root: Path) -> tuple[Message, ...]:
@@ -245,6 +293,7 @@ def _dictation(rng: np.random.Generator, split: Split, root: Path) -> tuple[Mess
 
 _WRITERS: dict[str, Callable[[np.random.Generator, Split, Path], tuple[Message, ...]]] = {
     "real-word": _word,
+    "english-word": _english_word,
     "real-order": _order,
     "grocery": _grocery,
     "clothing": _clothing,
@@ -255,6 +304,7 @@ _WRITERS: dict[str, Callable[[np.random.Generator, Split, Path], tuple[Message, 
 RECORDED = tuple(_WRITERS)
 RECORDED_SETS: dict[str, tuple[str, ...]] = {
     "real-word": ("arabic-commands", "wake-words"),
+    "english-word": ("stories", "arabic-commands", "wake-words", "coffee-orders"),
     "real-order": ("coffee-orders",),
     "grocery": ("grocery",),
     "clothing": ("clothing",),

@@ -10,7 +10,14 @@ from dataclasses import replace
 
 from sensorium.engine.drawing import Drawings
 from sensorium.engine.events import EventWriter, TranscriptWriter
-from sensorium.engine.grammar import MAX_CAPTION_TOKENS, MAX_STORY_TOKENS, SPARE_TRANSCRIPT_TOKENS, Grammar
+from sensorium.engine.grammar import (
+    MAX_CAPTION_TOKENS,
+    MAX_NOTE_TOKENS,
+    MAX_STORY_TOKENS,
+    NOTE_TOKENS,
+    SPARE_TRANSCRIPT_TOKENS,
+    Grammar,
+)
 from sensorium.engine.monologue import Monologue, might_write, would_say_first
 from sensorium.engine.network import Network
 from sensorium.engine.request import End, FinishReason, SamplingParams, Usage
@@ -27,17 +34,17 @@ HEARING = SamplingParams(top_logprobs=0)  # what was said or shown is not a matt
 
 def read(network: Network, sequence: Sequence, pieces: list[Piece], *, reserved: int = 0) -> Steps:
     """Takes a prompt in, and writes what is heard and seen in it, so briefly that `reserved` positions are left."""
-    clip = 0
-    most = {vocab.END_IMAGE: MAX_CAPTION_TOKENS, vocab.END_VIDEO: MAX_STORY_TOKENS}
+    clip = heard = 0
     for index, piece in enumerate(pieces):
         sequence.append(piece.stream)
+        heard += len(piece.stream.heard)  # a film's sound may be in many pieces
         if piece.until is None:
             continue
         # but the closing symbol, and one of the answer
         room = sequence.num_free - num_positions(pieces[index + 1 :]) - 2 - reserved
         is_clip = sequence.stream.ids[-1] == vocab.TURN
-        length = min(room, len(piece.stream.heard) + SPARE_TRANSCRIPT_TOKENS if is_clip else most[piece.until])
-        grammar = Grammar.transcript(network.alphabet, max_tokens=length, until=piece.until)
+        most = heard + SPARE_TRANSCRIPT_TOKENS if is_clip else _most_words(piece)
+        grammar = Grammar.transcript(network.alphabet, max_tokens=min(room, most), until=piece.until)
         writer = TranscriptWriter(network.release, clip=clip)
         sampler = Sampler(HEARING)
         while not grammar.done and sequence.num_free:
@@ -45,13 +52,23 @@ def read(network: Network, sequence: Sequence, pieces: list[Piece], *, reserved:
             if is_clip:
                 yield from writer.push(symbol.id, symbol.scores)
         clip += is_clip
+        heard = heard if piece.is_note else 0
     if sequence.num_pending:
         yield Pending((sequence,))
 
 
+def _most_words(piece: Piece) -> int:
+    """Tokens that the network may write of what is seen."""
+    if piece.is_note:
+        return MAX_NOTE_TOKENS
+    return MAX_STORY_TOKENS if piece.until == vocab.END_VIDEO else MAX_CAPTION_TOKENS
+
+
 def num_positions(pieces: Iterable[Piece]) -> int:
-    """The least that a prompt takes: its streams, and what closes the words that the network writes behind them."""
-    return sum(len(piece.stream) + (piece.until is not None) for piece in pieces)
+    """The least that a prompt takes: its streams, what closes the words that the network writes behind them, and the
+    notes of a film's frames, which are many."""
+    notes = sum(NOTE_TOKENS for piece in pieces if piece.is_note)
+    return notes + sum(len(piece.stream) + (piece.until is not None) for piece in pieces)
 
 
 def write(

@@ -3,6 +3,7 @@
     system   <|system|> T.. <|end|>
     user     <|user|> T.. <|image|> I x 64 <|caption|> T.. <|/image|> <|audio|> A.. <|turn|> T.. <|/audio|> <|end|>
     film     <|video|> <|sec|> I x 16 A A .. <|sec|> I x 16 A A .. <|turn|> T.. <|caption|> T.. <|/video|>    of a user
+    noted    .. <|sec|> I x 16 <|caption|> T.. <|/image|> A A ..      what each frame shows is written behind it
     live     <|audio|> <|listen|> A A A T A A T .. A <|turn|> T.. <|/audio|>     the transcript runs DELAY frames behind
     write    <|assistant|> <|write|> T.. <|end|>
     speak    <|assistant|> <|speak|> <|voice|> T T T A A T A A .. T <|tend|> A A .. <|/speak|> <|end|>
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil, isqrt
 from typing import NamedTuple, TypeAlias
 
@@ -94,6 +96,7 @@ class RenderConfig:
     listened: float = 1.0  # written answers to a typed question about a clip: how it was said, who spoke
     prompt_text: float = 0.1  # typed text of others: a light language-model loss
     listen: float = 0.2  # "nothing to write yet" at a live frame
+    waited: float = 0.2  # the same in a pause between two words
     over: float = 0.5  # "the user has finished" at a live frame behind the last word
     end: float = 2.0  # <|end|>, <|/speak|>, <|tend|>: missing one costs a whole answer
     lead_frames: int = LEAD_FRAMES
@@ -101,6 +104,7 @@ class RenderConfig:
     delay_frames: int = DELAY_FRAMES
     transcripts: bool = True  # what the user says becomes text before the answer
     captions: bool = True  # and so does what the user shows
+    noted_frames: bool = False  # and, if its network was taught that, what each frame of a film shows
     cuts: bool = False  # a spoken reply that the user broke into ends in <|cut|>: its network was taught what that is
     interleave: str = "timed"  # timed | proportional | fixed | text_first: how a reply's text is laid among its frames
 
@@ -110,6 +114,7 @@ class Piece(NamedTuple):
 
     stream: Stream
     until: int | None  # <|/audio|>, <|/image|>; of a film <|caption|>, <|/video|>; None: nothing is to be written here
+    is_note: bool = False  # of one frame of a film
 
 
 class Renderer:
@@ -146,8 +151,11 @@ class Renderer:
             stream.add(vocab.ROLE_IDS[message.role])
             for part in message.parts:
                 asked = self._unwritten(part, message.role)
-                if asked:
-                    self._medium(stream, part)
+                start = 0
+                for stop in self._medium(stream, part) if asked else ():
+                    pieces.append(Piece(stream.part(start, stop), vocab.END_IMAGE, is_note=True))
+                    start = stop
+                stream = stream.part(start, len(stream)) if start else stream
                 for until in asked:
                     pieces.append(Piece(stream, until))
                     stream = Stream()
@@ -171,17 +179,20 @@ class Renderer:
             return (vocab.CAPTION, vocab.END_VIDEO) if all(words) else (vocab.END_VIDEO,)
         return ()
 
-    def _medium(self, stream: Stream, part: EncodedPart) -> None:
-        """A clip, picture or film up to where its words begin."""
+    def _medium(self, stream: Stream, part: EncodedPart) -> list[int]:
+        """A clip, picture or film up to where its words begin. Returns behind which positions the network has to note
+        what a frame shows."""
+        notes: list[int] = []
         if isinstance(part, EncodedImage):
             self._patches(stream, part, own=False)
             stream.add(vocab.CAPTION)
         elif isinstance(part, EncodedFilm):
-            self._seconds(stream, part)
+            notes = self._seconds(stream, part, asked=True)
             stream.add(vocab.CAPTION if self._said(part) is None else vocab.TURN)
         elif isinstance(part, EncodedAudio):
             self._clip_frames(stream, part)
             stream.add(vocab.TURN)
+        return notes
 
     def message(self, stream: Stream, message: EncodedMessage, *, live: bool, written: float) -> None:
         """`written` is the loss weight of what the assistant writes."""
@@ -239,8 +250,13 @@ class Renderer:
 
     def _is_described(self, film: EncodedFilm) -> bool:
         """Whether all the words that a film should have are known."""
-        said = self._said(film)
-        return (said is None or said.transcript is not None) and (film.caption is not None or not self.config.captions)
+        said, words = self._said(film), [film.caption] if self.config.captions else []
+        words += [frame.caption for frame in film.frames] if self._are_noted else []
+        return (said is None or said.transcript is not None) and None not in words
+
+    @property
+    def _are_noted(self) -> bool:
+        return self.config.noted_frames and self.config.captions
 
     def _film(self, stream: Stream, film: EncodedFilm) -> None:
         """A film with its words, if all of them are known; if not, none are asked for."""
@@ -255,8 +271,12 @@ class Renderer:
             self._words(stream, film.caption, weight=self.config.reply)
         stream.add(vocab.END_VIDEO, weight=self.config.end if is_described else 0.0)
 
-    def _seconds(self, stream: Stream, film: EncodedFilm) -> None:
-        """Second after second: a mark, and what is seen and heard in it in the order in which it begins."""
+    def _seconds(self, stream: Stream, film: EncodedFilm, *, asked: bool = False) -> list[int]:
+        """Second after second: a mark, and what is seen and heard in it in the order in which it begins.
+
+        Returns behind which positions a note is due that is not known, if those are `asked` for.
+        """
+        due: list[int] = []
         stream.add(vocab.VIDEO)
         num_heard = 0 if film.sound is None else len(film.sound.codes)
         num_seconds = 1 + int(max(film.times_ms[-1], FRAME_MS * (num_heard - 1)) // 1000)
@@ -268,8 +288,17 @@ class Renderer:
                 stream.add(vocab.SECOND)
             elif kind == 1:
                 self._grid(stream, film.frames[index], own=False, stride=FRAME_STRIDE)
+                note = film.frames[index].caption
+                if self._are_noted and (note is not None or asked):
+                    stream.add(vocab.CAPTION)
+                if self._are_noted and note is not None:
+                    self._words(stream, note, weight=self.config.reply)
+                    stream.add(vocab.END_IMAGE, weight=self.config.end)
+                elif self._are_noted and asked:
+                    due.append(len(stream))
             elif film.sound is not None:
                 self._heard_frame(stream, film.sound, index)
+        return due
 
     def _patches(self, stream: Stream, image: EncodedImage, *, own: bool) -> None:
         stream.add(vocab.IMAGE, weight=self.config.reply if own else 0.0)
@@ -306,12 +335,13 @@ class Renderer:
         tokens, due = self._token_frames(clip, end=True)
         # Where its words end, a turn is over, however long the clip goes on: what is predicted then is <|turn|>, though
         # it stands at the end only.
-        over = _first_silent_frame(clip)
+        over, waits = _first_silent_frame(clip), _frames_in_pauses(clip)
         stream.add(vocab.AUDIO)
         stream.add(vocab.LISTEN)
         written = 0
         for frame in range(len(clip.codes)):
             target, weight = (vocab.TURN, self.config.over) if frame > over else (vocab.LISTEN, self.config.listen)
+            weight = self.config.waited if frame in waits else weight
             self._heard_frame(stream, clip, frame, target=target, weight=weight if frame else 0.0)
             while written < len(tokens) and due[written] + self.config.delay_frames <= frame:
                 stream.add(start + tokens[written], weight=heard)
@@ -387,6 +417,12 @@ class Renderer:
 def _first_silent_frame(clip: EncodedAudio) -> int:
     """The first frame that lies wholly behind the last word, if anybody knows where that is."""
     return ceil(clip.words[-1].end_ms / FRAME_MS) if clip.words else len(clip.codes)
+
+
+def _frames_in_pauses(clip: EncodedAudio) -> set[int]:
+    """The frames that come behind one that lies wholly in a pause between two words."""
+    pauses = ((ceil(one.end_ms / FRAME_MS), int(other.start_ms / FRAME_MS)) for one, other in pairwise(clip.words))
+    return {frame for first, last in pauses for frame in range(first + 1, last + 1)}
 
 
 def first_frame(number: int, frames_before: int, config: RenderConfig) -> int:

@@ -58,6 +58,27 @@ def test_things_move_across_the_frames_between(films: list[Film]) -> None:
     assert moves > 50
 
 
+def test_notes_say_what_a_frame_shows_and_where(films: list[Film]) -> None:
+    """Near the place that is noted the picture has the colour that is noted; what moves has another place behind it."""
+    seen, moved = set[str](), 0
+    for made in films:
+        for pixels, note in zip(made.frames, made.notes, strict=True):
+            for item in note.split(", ") if note != "nothing" else ():
+                colour, shape, column, row = item.split()
+                x, y = (int(64 * (0.2 + 0.15 * (int(fifth) - 1))) for fifth in (column, row))
+                around = pixels[y - 5 : y + 6, x - 5 : x + 6].reshape(-1, 3)
+                assert any(near(pixel, colour) for pixel in around), (made.story, shape, note)
+                seen.add(column + row)
+        told = [happening for happening in made.happenings if happening.verb == "moves"]
+        for happening in told:
+            first, last = (made.notes[made.times_ms.index(at)] for at in (happening.start_ms, happening.end_ms))
+            places = [[item for item in note.split(", ") if happening.shape in item] for note in (first, last)]
+            assert places[0] != places[1]
+            moved += 1
+    assert len(seen) > 12
+    assert moved > 50
+
+
 def test_answers_are_true(films: list[Film]) -> None:
     for made in films:
         clauses = [happening.clause for happening in made.happenings]

@@ -10,7 +10,7 @@ import pytest
 
 from sensorium.data import corpus
 from sensorium.data.generators.canvas import Split
-from sensorium.data.recorded import RECORDED, as_said, recorded_document
+from sensorium.data.recorded import RECORDED, as_said, recorded_document, recorded_like
 from sensorium.messages import Audio, Image, Text, ToolCall
 
 REAL_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -44,6 +44,36 @@ def test_a_document_is_a_function_of_its_seed(task: str, split: Split):
     parts = [[content(part) for message in made.messages for part in message.parts] for made in (one, other, third)]
     assert parts[0] == parts[1] != parts[2]
     assert [message.role for message in one.messages if message.role != "system"] == ["user", "assistant"]
+
+
+def test_speech_takes_on_the_microphone_of_another_clip():
+    """Its colour and its noise; when it is loud stays as it was."""
+    rng = np.random.default_rng(0)
+
+    def spoken(*, darker: float, hiss: float, at: float) -> Audio:
+        """Half a second of noise in a second and a half, at a time, and hiss over all of it."""
+        burst = np.zeros(24_000, np.float32)
+        burst[int(16_000 * at) :][:8000] = rng.standard_normal(8000)
+        spectrum = np.fft.rfft(burst) / np.sqrt(1.0 + darker * np.arange(12_001) / 12_001.0)
+        waveform = 0.1 * np.fft.irfft(spectrum) + hiss * rng.standard_normal(24_000)
+        return Audio(waveform=waveform.astype(np.float32), sample_rate_hz=16_000, transcript="two")
+
+    def octaves_db(waveform: np.ndarray) -> np.ndarray:
+        power = np.abs(np.fft.rfft(waveform)) ** 2
+        return np.array([10 * np.log10(band.mean()) for band in np.split(power[1:-1], np.array([400, 1600, 6000]))])
+
+    clean, dull = spoken(darker=0.0, hiss=1e-6, at=0.2), spoken(darker=400.0, hiss=0.004, at=0.8)
+    heard = recorded_like(clean, dull, rng)
+    assert (heard.transcript, heard.waveform.shape, heard.waveform.dtype) == ("two", (24_000,), np.float32)
+    before, after = (np.abs(octaves_db(one.waveform) - octaves_db(dull.waveform)).max() for one in (clean, heard))
+    assert before > 15.0
+    assert after < 2.0
+    quiet = heard.waveform[14_000:]
+    assert 0.5 < float(np.sqrt(np.mean(quiet**2))) / 0.004 < 2.0
+    assert np.abs(heard.waveform[4000:10_000]).mean() > 3 * np.abs(quiet).mean()
+    muted = Audio(waveform=np.zeros(16_000, np.float32), sample_rate_hz=16_000)
+    assert np.isfinite(recorded_like(clean, muted, rng).waveform).all()
+    assert np.isfinite(recorded_like(muted, dull, rng).waveform).all()
 
 
 @needs_data

@@ -17,7 +17,7 @@ import pytest
 import sensorium.engine.sequence
 from sensorium.engine.answer import read
 from sensorium.engine.engine import OmniEngine
-from sensorium.engine.grammar import MAX_CAPTION_TOKENS, MAX_STORY_TOKENS, SPARE_TRANSCRIPT_TOKENS
+from sensorium.engine.grammar import MAX_CAPTION_TOKENS
 from sensorium.engine.network import Network
 from sensorium.engine.request import (
     AudioDelta,
@@ -157,34 +157,6 @@ async def test_heard_clips_are_written_down_first(engine: OmniEngine):
     usage = end_of(events).usage
     assert (usage.input_audio, usage.input_image) == (14, 64)
     assert all(event.clip in (0, 1) and len(event.tokens) == len(event.logprobs) > 0 for event in heard)
-
-
-async def test_a_film_is_heard_and_then_told(release: Release):
-    """What was said in it leaves as a clip's transcript does; what happens in it stays in the stream."""
-    network, engine = Network.of(release), OmniEngine(release)
-    sequence = Sequence(network.runner)
-    pieces = engine._pieces(tuple(user(CLIP, FILM, "and", replace(FILM, sound=None))), 0)
-    events = [event for event in read(network, sequence, pieces) if event]
-    ids = sequence.stream.ids
-    framing = [symbol for symbol in ids if symbol in (vocab.VIDEO, vocab.TURN, vocab.CAPTION, vocab.END_VIDEO)]
-    assert framing == [
-        vocab.TURN,
-        *(vocab.VIDEO, vocab.TURN, vocab.CAPTION, vocab.END_VIDEO),
-        *(vocab.VIDEO, vocab.CAPTION, vocab.END_VIDEO),
-    ]
-    start = ids.index(vocab.VIDEO)
-    said = ids[ids.index(vocab.TURN, start) + 1 : ids.index(vocab.CAPTION, start)]
-    told = ids[ids.index(vocab.CAPTION, start) + 1 : ids.index(vocab.END_VIDEO)]
-    assert all(map(release.vocabulary.is_text, said + told))
-    assert len(said) <= 7 + SPARE_TRANSCRIPT_TOKENS
-    assert len(told) <= MAX_STORY_TOKENS
-    heard = [event for event in events if isinstance(event, InputTranscriptDelta) and event.clip == 1]
-    words = release.text.decode(symbol - release.vocabulary.text_start for symbol in said)
-    assert "".join(event.text for event in heard) == words
-    (*_, end) = await answer(engine, user(FILM), SamplingParams(max_tokens=2))
-    await engine.close()
-    assert isinstance(end, End)
-    assert (end.usage.input_image, end.usage.input_audio) == (32, 7)
 
 
 async def test_what_is_seen_is_written_down_too(release: Release):

@@ -397,6 +397,55 @@ def test_a_prompt_with_a_film_is_what_its_document_asks_for(renderer: Renderer, 
         assert [at for at, _ in mine] == [at for at, _ in theirs]
 
 
+def test_each_frame_of_a_film_is_noted_where_its_network_was_taught_that(text: TextTokenizer):
+    noting = Renderer(text, TABLE, dataclasses.replace(CONFIG, noted_frames=True))
+    bare = film(2, sound=clip(10, transcript="two"), caption=Text(text="a red circle"))
+    note = Text(text="red")
+    known = dataclasses.replace(bare, frames=tuple(dataclasses.replace(frame, caption=note) for frame in bare.frames))
+    stream = noting.document([says("user", known)])
+    assert written(stream, text) == "red" + "red" + "two" + "a red circle"
+    closed = [weight for symbol, weight in zip(stream.ids, stream.weights, strict=True) if symbol == vocab.END_IMAGE]
+    assert closed == [CONFIG.end] * 2
+    asked = dataclasses.replace(bare, caption=None, sound=clip(10))
+    pieces = noting.prompt([says("user", asked)], (vocab.WRITE,))
+    assert [(piece.until, piece.is_note) for piece in pieces] == [
+        (vocab.END_IMAGE, True),
+        (vocab.END_IMAGE, True),
+        (vocab.CAPTION, False),
+        (vocab.END_VIDEO, False),
+        (None, False),
+    ]
+    words = [
+        *[*map(text_id, text.encode("red")), vocab.END_IMAGE] * 2,
+        *[*map(text_id, text.encode("two")), vocab.CAPTION],
+        *[*map(text_id, text.encode("a red circle")), vocab.END_VIDEO],
+    ]
+    heard = Stream()
+    for piece in pieces:
+        heard.extend(piece.stream)
+        while piece.until is not None and heard.ids[-1] != piece.until:
+            heard.add(words.pop(0))
+    assert heard.ids[: len(stream)] == stream.ids
+    for mine, theirs in zip(heard._content(), stream._content(), strict=True):
+        assert [at for at, _ in mine] == [at for at, _ in theirs]
+    plain = noting.document([says("user", bare)])
+    assert written(plain, text) == "", "of a film that is not noted nothing is asked for"
+    still = Renderer(text, TABLE, dataclasses.replace(CONFIG, noted_frames=True, captions=False))
+    assert vocab.CAPTION not in still.document([says("user", known)]).ids
+
+
+def test_waiting_in_a_pause_weighs_what_is_said_of_it(text: TextTokenizer):
+    """The frames behind the first that is silent, up to the one in which the next word begins."""
+    words = (WordTime(0, 2, 0.0, 300.0), WordTime(3, 6, 800.0, 1000.0))
+    heard = clip(16, transcript="is two", words=words)
+    waiting = Renderer(text, TABLE, dataclasses.replace(CONFIG, listen=0.2, waited=0.9, over=0.7))
+    stream = waiting.document([says("user", heard)], live=True)
+    weights = [weight for at, weight in enumerate(stream.weights) if at in {at for at, _ in stream.heard}]
+    pause = range(5, 11)  # 300 ms are over in frame 3; the frame that follows is silent; 800 ms begin in frame 10
+    assert [frame for frame, weight in enumerate(weights) if weight == 0.9] == list(pause)
+    assert [frame for frame, weight in enumerate(weights) if weight == 0.7] == [14, 15]
+
+
 def text_id(token: int) -> int:
     return TABLE.text_start + token
 

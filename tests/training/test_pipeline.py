@@ -29,7 +29,7 @@ from sensorium.model.embed import text_inputs
 from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.render import EncodedImage, SpelledText
 from sensorium.tokenizers.stream import IGNORE_INDEX, collate_labels
-from sensorium.tokenizers.vocab import NULL, WRITE
+from sensorium.tokenizers.vocab import LISTEN, NULL, WRITE
 from sensorium.training import metrics
 from sensorium.training.pipeline import can_compile, curriculum, new_release, run
 from sensorium.training.recipe import NetworkStage, Phase, begin
@@ -213,6 +213,15 @@ def test_an_epoch_sees_every_document_once(finished: Path) -> None:
     packing = Packing(documents, release.renderer, PackingConfig(batch_positions=1500, live_share=0.0), seed=5)
     rows = sum(len(batch) for batch in packing._epoch(0))
     assert rows == len(documents)
+
+
+def test_who_pauses_is_always_heard_live(finished: Path) -> None:
+    release, documents = Release.load(finished / "release"), encoded_documents(finished)
+    for live_tasks in ((), ("transcribe",)):
+        config = PackingConfig(batch_positions=1500, live_share=0.0, live_tasks=live_tasks)
+        packing = Packing(documents, release.renderer, config, seed=5).only(("transcribe",), seed=5)
+        streams = [stream for step in range(4) for stream in packing.batch(step)]
+        assert {LISTEN in stream.ids for stream in streams} == {bool(live_tasks)}
 
 
 def test_phases_see_their_tasks_and_the_rest_sees_everything(finished: Path) -> None:

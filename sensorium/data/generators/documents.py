@@ -21,6 +21,7 @@ from sensorium.data.generators.lessons import lesson
 from sensorium.data.generators.pictures import digit_picture, figure_picture, icon_picture, scene, word_picture
 from sensorium.data.generators.recall import told
 from sensorium.data.generators.refusals import refusal
+from sensorium.data.generators.several import several
 from sensorium.data.generators.speech import (
     PRESETS,
     PhonemeTime,
@@ -281,12 +282,28 @@ def _see_film(writer: Writer) -> None:
     if writer.rng.random() < 0.65:
         sound = writer.sound_track(sentence(writer.rng, writer.split), least_ms=least_ms)
     shown = film(writer.rng, split=writer.split, frame_ms=frame_ms, least_ms=sound.duration_ms if sound else least_ms)
-    frames = tuple(Image(pixels=pixels) for pixels in shown.frames)
+    noted = zip(shown.frames, shown.notes, strict=True)
+    frames = tuple(Image(pixels=pixels, caption=Text(text=note)) for pixels, note in noted)
     medium = Video(frames=frames, times_ms=shown.times_ms, sound=sound, caption=Text(text=shown.story))
     said = sound.transcript if sound and sound.transcript else "nothing is said"
     questions = [(question, answer) for _, question, answer in shown.questions]
     questions += [(pick(writer.rng, SAID), said)] * max(1, len(questions) // 4)
     _ask(writer, medium, questions, turns=int(writer.rng.integers(2, 6)))
+
+
+def _see_several(writer: Writer) -> None:
+    """Pictures side by side, and two to four questions about them."""
+    shown = several(writer.rng, split=writer.split)
+    parts = zip(shown.pictures, shown.captions, strict=True)
+    pictures = tuple(Image(pixels=pixels, caption=Text(text=caption)) for pixels, caption in parts)
+    for turn in range(int(writer.rng.integers(2, 5))):
+        _, question, answer = pick(writer.rng, shown.questions)
+        asked = writer.heard_or_typed(question, heard=0.15)
+        if turn:
+            writer.user(asked)
+        else:
+            writer.about(pictures, asked)
+        writer.assistant(Text(text=answer))
 
 
 def _draw(writer: Writer) -> None:
@@ -296,12 +313,11 @@ def _draw(writer: Writer) -> None:
 
 
 def _edit(writer: Writer) -> None:
-    """A picture, and what to change in it. What it will show then is said first: where a thing is to go, words tell
-    more surely than patches which one stays."""
+    """A picture, and what to change in it."""
     made = edit(writer.rng, split=writer.split)
     shown = Image(pixels=made.before.pixels, caption=Text(text=made.before.description))
     writer.about(shown, writer.heard_or_typed(made.order, heard=0.2))
-    writer.assistant(Text(text=made.after.plain_description), Image(pixels=made.after.pixels))
+    writer.assistant(Image(pixels=made.after.pixels))
 
 
 def _edit_followup(writer: Writer) -> None:
@@ -310,7 +326,7 @@ def _edit_followup(writer: Writer) -> None:
     writer.user(writer.typed(pick(writer.rng, DRAW).format(x=made.before.caption)))
     writer.assistant(Image(pixels=made.before.pixels))
     writer.user(writer.heard_or_typed(followed(writer.rng, made), heard=0.2))
-    writer.assistant(Text(text=made.after.plain_description), Image(pixels=made.after.pixels))
+    writer.assistant(Image(pixels=made.after.pixels))
 
 
 def _figure(writer: Writer) -> None:
@@ -362,6 +378,7 @@ _WRITERS: dict[str, Callable[[Writer], None]] = {
     "see": _see,
     "see-plain": partial(_see, noted=False),
     "see-film": _see_film,
+    "see-several": _see_several,
     "read": _read,
     "draw": _draw,
     "edit": _edit,

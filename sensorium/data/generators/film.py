@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from sensorium.data.generators.canvas import RGB, Split, in_split
+from sensorium.data.generators.canvas import Split, in_split
 from sensorium.data.generators.dialogues import pick
 from sensorium.data.generators.scenes import (
     COLOURS_ON,
@@ -68,6 +68,7 @@ class Film:
 
     frames: tuple[np.ndarray, ...]  # (size, size, 3) uint8 each
     times_ms: tuple[float, ...]
+    notes: tuple[str, ...]  # what each frame shows, and where
     happenings: tuple[Happening, ...]
     states: tuple[tuple[SceneObject, ...], ...]
     story: str  # all that a question may ask for
@@ -101,9 +102,13 @@ def film(rng: np.random.Generator, *, split: Split, frame_ms: float = 1000.0, le
     looks: dict[tuple[str, str], Look] = {}
     for item in (item for state in plan.states for item in state):
         looks.setdefault((item.shape, item.colour), look_of(rng, item))
+    shown = [_shown(plan, time_ms) for time_ms in times_ms]
     return Film(
-        frames=tuple(_frame(plan, time_ms, ground, looks) for time_ms in times_ms),
+        frames=tuple(
+            painted([(item, looks[item.shape, item.colour]) for item in items], ground, 64) for items in shown
+        ),
         times_ms=times_ms,
+        notes=tuple(map(_note, shown)),
         happenings=plan.happenings,
         states=plan.states,
         story=plan.story,
@@ -165,7 +170,7 @@ def _next(
     return shape, "moves", pick(rng, ways)[axis]
 
 
-def _frame(plan: _Plan, time_ms: float, ground: RGB, looks: dict[tuple[str, str], Look]) -> np.ndarray:
+def _shown(plan: _Plan, time_ms: float) -> tuple[SceneObject, ...]:
     """What is to be seen at a time: of what is happening, motion halfway, the rest from the middle on."""
     number = sum(happening.end_ms <= time_ms for happening in plan.happenings)
     shown = {item.shape: item for item in plan.states[number]}
@@ -179,8 +184,18 @@ def _frame(plan: _Plan, time_ms: float, ground: RGB, looks: dict[tuple[str, str]
             shown[now.shape] = replace(one, x=x, y=y)
         elif share >= 0.5:
             shown = after
-    items = [(item, looks[item.shape, item.colour]) for item in shown.values()]
-    return painted(items, ground, 64)
+    return tuple(shown.values())
+
+
+def _note(shown: Sequence[SceneObject]) -> str:
+    """Each thing with its place: the column and the row of five, from the left and from the top."""
+    items = sorted(shown, key=lambda item: item.shape)
+    return ", ".join(f"{item.phrase} {_fifth(item.x)} {_fifth(item.y)}" for item in items) or "nothing"
+
+
+def _fifth(place: float) -> int:
+    """1 and 5 are the outer lanes."""
+    return 1 + round(4 * (place - _LANES[0]) / (_LANES[-1] - _LANES[0]))
 
 
 def _there(state: Sequence[SceneObject]) -> str:

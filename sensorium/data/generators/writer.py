@@ -123,9 +123,10 @@ class Writer:
     def user(self, *parts: Part) -> None:
         self.messages.append(Message(role="user", parts=parts))
 
-    def about(self, medium: Part, question: Part) -> None:
-        """A user's turn of a clip, picture or film and a question about it, in either order."""
-        self.user(*((medium, question) if self.rng.random() < 0.5 else (question, medium)))
+    def about(self, media: Part | Sequence[Part], question: Part) -> None:
+        """A user's turn of a clip, picture or film, or of pictures, and a question about it, in either order."""
+        parts = media if isinstance(media, Sequence) else (media,)
+        self.user(*((*parts, question) if self.rng.random() < 0.5 else (question, *parts)))
 
     def assistant(self, *parts: Part) -> None:
         self.messages.append(Message(role="assistant", parts=parts))

@@ -21,6 +21,7 @@ from sensorium.evals.tasks.refusal import refusal
 from sensorium.evals.tasks.say import say
 from sensorium.evals.tasks.say_styled import say_styled
 from sensorium.evals.tasks.scene_qa import scene_qa
+from sensorium.evals.tasks.several import several
 from sensorium.evals.tasks.spoken_command import spoken_command
 from sensorium.evals.tasks.spoken_question import spoken_question
 from sensorium.evals.tasks.spoken_sums import spoken_sums
@@ -48,6 +49,7 @@ def every_task(transcribe: Transcriber, see: Viewer, manner: Listener) -> tuple[
         scene_qa(),
         figures(),
         film(),
+        several(),
         word_reading(),
         icons(),
         draw(see),

@@ -1,4 +1,4 @@
-"""Films that checkpoints are asked about."""
+"""Films, and pictures in a row, that checkpoints are asked about."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from recipes.asking import SEED, as_asked
 from sensorium.data.generators import dialogues
 from sensorium.data.generators.film import Film, Kind
 from sensorium.data.generators.film import film as drawn_film
+from sensorium.data.generators.several import KINDS
+from sensorium.data.generators.several import Kind as SeveralKind
+from sensorium.data.generators.several import several as drawn_row
 from sensorium.data.generators.speech import Synthesizer
 from sensorium.data.generators.wordings import SAID
 from sensorium.evals.task import Sample
@@ -71,3 +74,36 @@ def _usual_film_answers() -> dict[str, str]:
         for _, question, answer in drawn_film(rng, split="train", frame_ms=8000.0).questions:
             answers.setdefault(question, Counter())[answer] += 1
     return {question: counted.most_common(1)[0][0] for question, counted in answers.items()}
+
+
+def several(n: int) -> Iterator[Sample]:
+    """Two to four pictures in one message: what one of them shows, which shows what, how they differ."""
+    rng = np.random.default_rng((SEED, 18))
+    guesses = _usual_row_answers()
+    left = Counter(dict.fromkeys(KINDS, n))
+    while left.total():
+        shown = drawn_row(rng, split="heldout")
+        asked = [question for question in shown.questions if left[question.kind] > 0]
+        if asked:
+            kind, question, answer = dialogues.pick(rng, asked)
+            left[kind] -= 1
+            pictures = tuple(Image(pixels=pixels) for pixels in shown.pictures)
+            parts = (*pictures, Text(text=dialogues.typed(question, rng)))
+            yield Sample(
+                id=f"{kind} {left[kind]}",
+                messages=as_asked([Message(role="user", parts=parts)]),
+                target=answer,
+                condition=kind,
+                metadata={"guess": guesses[kind]},
+            )
+
+
+@cache
+def _usual_row_answers() -> dict[SeveralKind, str]:
+    """The commonest answer to each kind of question about pictures to train on."""
+    rng = np.random.default_rng((SEED, 19))
+    answers = {kind: Counter[str]() for kind in KINDS}
+    for _ in range(1000):
+        for kind, _, answer in drawn_row(rng, split="train").questions:
+            answers[kind][answer] += 1
+    return {kind: counted.most_common(1)[0][0] for kind, counted in answers.items()}
