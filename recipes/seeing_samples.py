@@ -102,7 +102,7 @@ def several(n: int) -> Iterator[Sample]:
 def _usual_row_answers() -> dict[SeveralKind, str]:
     """The commonest answer to each kind of question about pictures to train on."""
     rng = np.random.default_rng((SEED, 19))
-    answers = {kind: Counter[str]() for kind in KINDS}
+    answers: dict[SeveralKind, Counter[str]] = {kind: Counter() for kind in KINDS}
     for _ in range(1000):
         for kind, _, answer in drawn_row(rng, split="train").questions:
             answers[kind][answer] += 1
