@@ -1,13 +1,13 @@
 """When is a turn over: rules for `semantic_vad` compared on the same held-out sentences, without a clock.
 
-    python -m bench.turns [--checkpoint DIR] [--turns 60] [--line 0 1e-4 1e-3] [--traces FILE]
+    python -m bench.turns [--checkpoint DIR] [--turns 60] [--line 0 1e-4 1e-3] [--seed 77] [--traces FILE]
 
 Sentences in unseen voices, every second one with a pause or two, go through all that a call's sound goes through: 24
 kHz in 16 bits, the noise of the `--line`, 20 ms at a time, the detector of speech, comfort noise, the network. What was
 known after every 20 ms is a trace; each rule is then applied to all of them. Of sentences with and without pauses: the
 share cut before its end, the share not ended 1.5 s behind it, and the ms from the end to the decision (p50 / p95), in
-time of the sound: what the machine needs comes on top. `--traces` keeps the traces, or takes them up again. The last
-line is JSON.
+time of the sound: what the machine needs comes on top. A rule is to be chosen with one `--seed` and told with another:
+each has sentences and voices of its own. `--traces` keeps the traces, or takes them up again. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -160,12 +160,12 @@ def figures(traces: list[Trace], rule: Rule) -> dict[str, float]:
     return {**shares, "p50_ms": float(p50), "p95_ms": float(p95)}
 
 
-async def collect(checkpoint: Path, *, turns: int, lines: list[float]) -> list[Trace]:
+async def collect(checkpoint: Path, *, turns: int, lines: list[float], seed: int) -> list[Trace]:
     engine, traces = OmniEngine.load(checkpoint), list[Trace]()
     try:
         for line in lines:
             rng = np.random.default_rng(0)
-            for sentence, has_pauses in sentences(77, turns):
+            for sentence, has_pauses in sentences(seed, turns):
                 trace = await listen(engine, sentence, line=line, rng=rng)
                 traces.append(Trace(**{**asdict(trace), "has_pauses": has_pauses}))
     finally:
@@ -178,12 +178,13 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=SHIPPED)
     parser.add_argument("--turns", type=int, default=60, help="on each line")
     parser.add_argument("--line", type=float, nargs="+", default=[0.0, 1e-4, 1e-3], help="noise, of full scale")
+    parser.add_argument("--seed", type=int, default=77)
     parser.add_argument("--traces", type=Path)
     options = parser.parse_args()
     if options.traces is not None and options.traces.exists():
         traces = [Trace(**row) for row in json.loads(options.traces.read_text())]
     else:
-        traces = asyncio.run(collect(options.checkpoint, turns=options.turns, lines=options.line))
+        traces = asyncio.run(collect(options.checkpoint, turns=options.turns, lines=options.line, seed=options.seed))
         if options.traces is not None:
             options.traces.write_text(json.dumps([asdict(trace) for trace in traces]))
     parts = {
