@@ -27,6 +27,8 @@ def words(text: str) -> list[str]:
             ["it costs five point two zero dollars or one less", "call zero zero four nine thirty"],
         ),
         ("Wake me at 7:30", ["wake me at seven thirty"]),
+        ("The 1st, 12th, 20th and 103rd", ["the first twelfth twentieth and one hundred third"]),
+        ("999000000000017 of 2,000,040", ["nine hundred ninety nine trillion seventeen of two million forty"]),
         ("3.14 is pi. 50% of -4 = -2", ["three point one four is pi", "fifty percent of minus four equals minus two"]),
         ("sch\u00f6ne Gr\u00fc\u00dfe", ["sch\u00f6ne gr\u00fc\u00dfe"]),
         ("\u00b2 and \u0663", ["two and three"]),
