@@ -79,7 +79,8 @@ def heard_in(call: Phone, server: Live) -> Audio:
 @contextlib.contextmanager
 def phone(server: Live, *, session: dict[str, Any] | None = PUSH_TO_TALK, **options: Any) -> Iterator[Phone]:
     url = server.url.replace("http", "ws") + "/v1/realtime?model=gpt-realtime"
-    with connect(url, max_size=None, **options) as socket:
+    # by default a client that leaves 17 events unread stops reading, and then takes ten seconds to close
+    with connect(url, max_size=None, max_queue=None, **options) as socket:
         call = Phone(socket)
         assert call.next()["type"] == "session.created"
         if session is not None:
