@@ -278,7 +278,7 @@ def test_serve_names_a_wrong_setting(text: str, message: str, served_config: lis
     assert served_config == []
 
 
-def test_serve_says_who_may_use_it_and_what_it_keeps(fake_server: str, tmp_path: Path):
+def test_serve_says_who_may_use_it_and_what_it_keeps(tmp_path: Path):
     for options, told in (
         ([], "on this machine, without a key, may use it. What it is asked to store ends with the server"),
         (["--api-key", "sk-x", "--state", str(tmp_path)], "one of its keys, may use it. What it is asked to store is"),

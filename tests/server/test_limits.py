@@ -6,7 +6,6 @@ import asyncio
 import base64
 import re
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2
@@ -206,13 +205,18 @@ def test_a_call_is_told_its_limits():
 
 
 def test_servers_of_one_database_count_together(new_postgres: Callable[[], str], tmp_path: Path):
-    """Two servers in processes of their own."""
+    """One of them in a process of its own."""
     settings = tmp_path / "server.toml"
     settings.write_text('[[limits]]\nmodels = ["gpt-4o"]\nrequests_per_minute = 5\n[[limits]]\nsessions = 1\n')
-    options = ("--fake", "--config", str(settings), "--state", str(tmp_path), "--database", new_postgres())
+    database = new_postgres()
+    limits = (LimitRule(models=("gpt-4o",), requests_per_minute=5), LimitRule(sessions=1))
     hi = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
-    with ExitStack() as running, httpx2.Client(timeout=20) as http:
-        urls = [running.enter_context(serve(*options)) for _ in range(2)]
+    with (
+        serve("--fake", "--config", str(settings), "--state", str(tmp_path), "--database", database) as url,
+        live(limits=limits, state=tmp_path, database=database) as server,
+        httpx2.Client(timeout=20) as http,
+    ):
+        urls = [url, server.url]
         told = [http.post(f"{urls[number % 2]}/v1/chat/completions", json=hi) for number in range(5)]
         assert [response.status_code for response in told] == [200] * 5
         assert allowance(told[1])["remaining-requests"] == "3"

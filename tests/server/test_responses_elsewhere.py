@@ -107,7 +107,8 @@ def followed(url: str, asked: dict[str, Any]) -> Iterator[tuple[str, Iterator[di
 
 def test_a_response_is_cancelled_at_another_server(tmp_path: Path, database_url: str):
     asked = {"model": "gpt-4o", "input": "word " * 2000, "background": True, "stream": True}
-    with slow_process(tmp_path, database_url) as (url, _), slow_process(tmp_path, database_url) as (other_url, _):
+    with slow_process(tmp_path, database_url) as (url, _), live(state=tmp_path, database=database_url) as server:
+        other_url = f"{server.url}/v1/responses"
         with followed(url, asked) as (id, events):
             cancelled = HTTP.post(f"{other_url}/{id}/cancel").json()
             TypeAdapter(sdk.Response).validate_python(cancelled, strict=True)
@@ -123,9 +124,9 @@ def test_a_response_is_cancelled_at_another_server(tmp_path: Path, database_url:
 
 def test_a_response_is_deleted_at_another_server(tmp_path: Path, database_url: str):
     asked = {"model": "gpt-4o", "input": "word " * 2000, "background": True, "stream": True}
-    with slow_process(tmp_path, database_url) as (url, _), slow_process(tmp_path, database_url) as (other_url, _):
+    with slow_process(tmp_path, database_url) as (url, _), live(state=tmp_path, database=database_url) as server:
         with followed(url, asked) as (id, events):
-            assert HTTP.delete(f"{other_url}/{id}").status_code == 200
+            assert HTTP.delete(f"{server.url}/v1/responses/{id}").status_code == 200
             rest = list(events)
         assert not ENDINGS & set(kinds(rest))
         assert HTTP.get(f"{url}/{id}").status_code == 404, "its server does not bring it back"
