@@ -1,4 +1,4 @@
-"""What every test may rely on: no network, one CPU thread, a served fake where clients need a server, databases."""
+"""What every test may rely on: no network, one CPU thread, servers where clients need some, databases."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
+from sensorium.cli import RELEASED
 from tests.postgres import folder_of_programs, postgres
 from tests.serving import serve
 
@@ -45,6 +46,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def fake_server() -> Iterator[str]:
     """The URL of a server with scripted answers."""
     with serve("--fake") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def released_server() -> Iterator[str]:
+    """The URL of a server of the shipped weights."""
+    assert RELEASED.is_dir(), "no weights are shipped"
+    with serve(timeout_s=300) as url:  # the first start in a fresh clone compiles the kernels
         yield url
 
 

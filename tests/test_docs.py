@@ -17,7 +17,6 @@ import re
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +24,7 @@ import pytest
 
 from sensorium.cli import RELEASED
 from sensorium.cli import app as command_line
-from tests.serving import ROOT, serve
+from tests.serving import ROOT
 from tests.test_architecture import FRONT_DOOR, MAY_IMPORT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
@@ -66,20 +65,14 @@ def examples() -> list[Example]:
     return found
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The shipped weights where there are any, scripted answers otherwise."""
-    with serve(*([] if RELEASED.is_dir() else ["--fake"])) as url:
-        yield url
-
-
 @pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
 def test_examples_run(example: Example, request: pytest.FixtureRequest, tmp_path: Path):
     if example.skip_reason:
         pytest.skip(example.skip_reason)
     code = example.code
     if DOCUMENTED_URL in code:
-        code = code.replace(DOCUMENTED_URL, request.getfixturevalue("server"))
+        server = "released_server" if RELEASED.is_dir() else "fake_server"
+        code = code.replace(DOCUMENTED_URL, request.getfixturevalue(server))
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     shell = ["bash", "-euo", "pipefail", "-c", PRELUDE + code]
     done = subprocess.run(

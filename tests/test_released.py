@@ -18,15 +18,14 @@ import soxr
 from openai import OpenAI
 from PIL import Image
 
-from sensorium.cli import RELEASED
 from sensorium.data.generators import dialogues, pictures, speech
-from tests.serving import ROOT, serve
+from tests.serving import ROOT
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[OpenAI]:
-    assert RELEASED.is_dir(), "no weights are shipped"
-    with serve() as url, OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+@pytest.fixture
+def client(released_server: str) -> Iterator[OpenAI]:
+    url = f"{released_server}/v1"
+    with OpenAI(base_url=url, websocket_base_url=url.replace("http", "ws"), api_key="none", max_retries=0) as client:
         yield client
 
 
@@ -118,17 +117,13 @@ def test_it_draws(client: OpenAI) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:connect\\(\\) must be used:DeprecationWarning")  # in the official client
-def test_a_call_hears_a_question_and_answers_it_aloud():
+def test_a_call_hears_a_question_and_answers_it_aloud(client: OpenAI) -> None:
     """Over the socket as a client does it: sound as it comes from a microphone, and nobody says when the turn ends."""
     sound, rate_hz = soundfile.read(ROOT / "docs" / "media" / "question.wav", dtype="float32")
     quiet = np.zeros(24_000, np.float32)
     heard = np.concatenate((quiet[:12_000], soxr.resample(sound, rate_hz, 24_000), quiet))
     session: Any = {"type": "realtime", "audio": {"input": {"transcription": {"model": "whisper-1"}}}}
-    with (
-        serve() as url,
-        OpenAI(base_url=f"{url}/v1", websocket_base_url=f"{url.replace('http', 'ws')}/v1", api_key="none") as client,
-        client.realtime.connect(model="gpt-realtime") as connection,
-    ):
+    with client.realtime.connect(model="gpt-realtime") as connection:
         connection.session.update(session=session)
         for at in range(0, len(heard), 2400):
             data = (heard[at : at + 2400] * 32767).astype("<i2").tobytes()

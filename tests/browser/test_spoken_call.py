@@ -1,7 +1,6 @@
 """Spoken calls in a real browser with the shipped network: a person asks, is answered, and cuts in."""
 
 import re
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from playwright.sync_api import Page, expect
 
 from sensorium.data.generators.speech import PRESETS, Synthesizer
 from tests.browser.conftest import CHROMIUM, wav_file
-from tests.serving import serve
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
 
@@ -40,9 +38,8 @@ EARS = """() => {
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with serve(timeout_s=300) as url:  # the first start in a fresh clone compiles the kernels
-        yield url.replace("127.0.0.1", "localhost")
+def address(released_server: str) -> str:
+    return released_server.replace("127.0.0.1", "localhost")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 
 from sensorium.safety.provenance import read_credential
 from tests.server.samples import picture
-from tests.serving import ROOT, serve
+from tests.serving import ROOT
 
 SCENE = ROOT / "docs" / "media" / "scene.png"
 
@@ -79,10 +79,10 @@ def test_refusals_are_the_clients_own_errors(client: openai.OpenAI):
         client.images.generate(model="another", prompt="a square")
 
 
-@pytest.fixture(scope="module")
-def released() -> Iterator[openai.OpenAI]:
+@pytest.fixture
+def released(released_server: str) -> Iterator[openai.OpenAI]:
     """The shipped weights."""
-    with serve() as url, openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+    with openai.OpenAI(base_url=f"{released_server}/v1", api_key="none", max_retries=0) as client:
         yield client
 
 

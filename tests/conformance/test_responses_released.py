@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import openai
 import pytest
 from agents import Agent, OpenAIResponsesModel, RunConfig, Runner, function_tool
 
-from tests.serving import serve
-
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with serve() as running:
-        yield f"{running}/v1"
+@pytest.fixture
+def url(released_server: str) -> str:
+    return f"{released_server}/v1"
 
 
 def test_a_thread(url: str):
