@@ -51,7 +51,8 @@ _PLAIN_LEVELS = 8  # of 256: what a JPEG makes of one colour, and less than a pe
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Image:
-    """A picture. With `detail` "high" a user's is seen whole and then by its quarters, otherwise whole.
+    """A picture. With `detail` "high" a user's is seen whole and then by its quarters, otherwise whole: with "auto" by
+    its quarters too if `closer`, where a context has room for that.
 
     `caption` says in words what it shows, where that is known: of generated pictures. `given_size` is its width and
     height before it was scaled down, if it was.
@@ -61,12 +62,13 @@ class Image:
     detail: Literal["low", "high", "auto"] = "auto"
     caption: Text | None = None
     given_size: tuple[int, int] | None = None
+    closer: bool = False
 
     @property
     def quarters(self) -> tuple[Image, ...]:
         """What is looked at besides the whole, row by row: parts of half its width and height, but for plain ones: they
         show nothing, and what was seen last is what is spoken of."""
-        if self.detail != "high":
+        if self.detail != "high" and not self.closer:
             return ()
         height, width = self.pixels.shape[:2]
         rows = (slice(0, (height + 1) // 2), slice(height // 2, height))
@@ -139,3 +141,14 @@ class Message:
     def text(self) -> str:
         """The text parts, joined: what a reader without ears or eyes would get."""
         return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+
+def seen_less_closely(messages: Sequence[Message]) -> tuple[Message, ...] | None:
+    """The same conversation, but the oldest picture that need not be seen by its quarters is seen whole only. None if
+    there is no such picture."""
+    for index, message in enumerate(messages):
+        for at, part in enumerate(message.parts):
+            if isinstance(part, Image) and part.closer:
+                parts = (*message.parts[:at], replace(part, closer=False), *message.parts[at + 1 :])
+                return (*messages[:index], replace(message, parts=parts), *messages[index + 1 :])
+    return None

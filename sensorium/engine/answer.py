@@ -29,22 +29,25 @@ from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.render import Piece
 from sensorium.tokenizers.stream import Stream
 
+LEAST_ANSWER = 34  # positions that media leave for an answer: 32 of its words, and what opens and closes it
 HEARING = SamplingParams(top_logprobs=0)  # what was said or shown is not a matter of taste: greedy
 
 
-def read(network: Network, sequence: Sequence, pieces: list[Piece], *, reserved: int = 0) -> Steps:
+def read(network: Network, sequence: Sequence, pieces: list[Piece], *, reserved: int = LEAST_ANSWER) -> Steps:
     """Takes a prompt in, and writes what is heard and seen in it, so briefly that `reserved` positions are left."""
-    clip = heard = 0
+    clip = 0
+    wanted = _wanted(pieces)
     for index, piece in enumerate(pieces):
         sequence.append(piece.stream)
-        heard += len(piece.stream.heard)  # a film's sound may be in many pieces
         if piece.until is None:
             continue
         # but the closing symbol, and one of the answer
         room = sequence.num_free - num_positions(pieces[index + 1 :]) - 2 - reserved
         is_clip = sequence.stream.ids[-1] == vocab.TURN
-        most = heard + SPARE_TRANSCRIPT_TOKENS if is_clip else _most_words(piece)
-        grammar = Grammar.transcript(network.alphabet, max_tokens=min(room, most), until=piece.until)
+        kept = NOTE_TOKENS if piece.is_note else 0
+        length = kept + share(room - kept, wanted)
+        wanted.pop(0)
+        grammar = Grammar.transcript(network.alphabet, max_tokens=length, until=piece.until)
         writer = TranscriptWriter(network.release, clip=clip)
         sampler = Sampler(HEARING)
         while not grammar.done and sequence.num_free:
@@ -52,16 +55,35 @@ def read(network: Network, sequence: Sequence, pieces: list[Piece], *, reserved:
             if is_clip:
                 yield from writer.push(symbol.id, symbol.scores)
         clip += is_clip
-        heard = heard if piece.is_note else 0
     if sequence.num_pending:
         yield Pending((sequence,))
 
 
-def _most_words(piece: Piece) -> int:
-    """Tokens that the network may write of what is seen."""
-    if piece.is_note:
-        return MAX_NOTE_TOKENS
-    return MAX_STORY_TOKENS if piece.until == vocab.END_VIDEO else MAX_CAPTION_TOKENS
+def _wanted(pieces: list[Piece]) -> list[int]:
+    """How many tokens may be written down of each medium, of a film's frame besides those that are kept for it."""
+    wanted: list[int] = []
+    heard = 0  # frames, of a film in as many pieces as it has notes
+    for piece in pieces:
+        heard += len(piece.stream.heard)
+        if piece.is_note:
+            wanted.append(MAX_NOTE_TOKENS - NOTE_TOKENS)
+        elif piece.until is not None:
+            is_clip = bool(piece.stream.ids) and piece.stream.ids[-1] == vocab.TURN
+            seen = MAX_STORY_TOKENS if piece.until == vocab.END_VIDEO else MAX_CAPTION_TOKENS
+            wanted.append(heard + SPARE_TRANSCRIPT_TOKENS if is_clip else seen)
+            heard = 0
+    return wanted
+
+
+def share(room: int, wanted: list[int]) -> int:
+    """What the first of several gets of a room that may be too small for all: none gets more than another that wants as
+    much."""
+    for number, least in enumerate(sorted(wanted)):
+        share = room // (len(wanted) - number)
+        if least > share:
+            return max(0, min(wanted[0], share))
+        room -= least
+    return wanted[0]
 
 
 def num_positions(pieces: Iterable[Piece]) -> int:

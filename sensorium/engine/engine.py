@@ -10,13 +10,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
 
-from sensorium.engine.answer import num_positions, read, write
+from sensorium.engine.answer import LEAST_ANSWER, num_positions, read, write
 from sensorium.engine.choices import merged
 from sensorium.engine.duplex import Listener, LiveConversation
 from sensorium.engine.embedding import NUM_FRAMING, embed
@@ -37,12 +38,12 @@ from sensorium.engine.scheduler import Priority, Scheduler, Steps, alone
 from sensorium.engine.scoring import score
 from sensorium.engine.sequence import Sequence as LiveSequence
 from sensorium.engine.transcription import transcribe
-from sensorium.messages import Audio, Image, Message, Text, Video
+from sensorium.messages import Audio, Image, Message, Text, Video, seen_less_closely
 from sensorium.tokenizers.release import Release, taught_tasks
 from sensorium.tokenizers.render import FRAME_STRIDE, Piece, encode_message
 from sensorium.tokenizers.vocab import VOICES
 
-NUM_AROUND_IMAGE = 2  # <|image|> and <|/image|>
+NUM_AROUND_IMAGE = 2  # <|image|> and <|/image|>; around one that is seen there is <|caption|> too
 T = TypeVar("T")
 
 _QUICK_CHARS = 2000  # of text that is read without another thread: it takes less than a millisecond
@@ -78,6 +79,8 @@ class OmniEngine:
                 "image_tokens": config.image.num_patches,
                 "frame_tokens": config.image.num_patches // FRAME_STRIDE**2,
                 "audio_tokens_per_s": config.audio.frame_rate_hz,
+                "framing_tokens": NUM_AROUND_IMAGE + 1,
+                "answer_tokens": LEAST_ANSWER,
             },
             cached_positions=runner.pool.num_pages * PAGE_POSITIONS,
             memory_bytes={
@@ -118,7 +121,7 @@ class OmniEngine:
         """Raises what `generate` does."""
         pieces, grammars = await self._understood(tuple(messages), params)
         trunk = LiveSequence(self._network.runner)
-        reading = read(self._network, trunk, pieces, reserved=self._reserved(params))
+        reading = read(self._network, trunk, pieces, reserved=self._reserved(pieces, params))
         async with aclosing(self._scheduler.run(reading, priority=min(map(_priority, params)))) as heard:
             async for event in heard:
                 yield 0, event
@@ -169,7 +172,7 @@ class OmniEngine:
         message = Message(role="user", parts=(Text(text="hi"), clip, picture))
         for modality in ("text", "audio"):
             params = SamplingParams(modality=modality, max_tokens=16)
-            for _ in alone(self._answer(self._pieces((message,), 0), self._network.answer_grammar(params), params)):
+            for _ in alone(self._answer(self._pieces((message,)), self._network.answer_grammar(params), params)):
                 pass
         listener = Listener(self._network, LiveSequence(self._network.runner))
         for _ in (*alone(listener.push(clip.waveform)), *alone(listener.finish())):
@@ -178,8 +181,8 @@ class OmniEngine:
     async def _encode(self, messages: Sequence[Message], num_before: int) -> list[Piece]:
         """As in `_understood`, a little text does not wait: one call's long clip is nothing to another's words."""
         if _is_quick(messages):
-            return self._pieces(tuple(messages), num_before)
-        return await self._on_media_thread(self._pieces, tuple(messages), num_before)
+            return self._pieces(tuple(messages), num_before=num_before)
+        return await self._on_media_thread(partial(self._pieces, tuple(messages), num_before=num_before))
 
     async def _go_through(self, steps: Steps) -> None:
         """Work that has no events."""
@@ -204,22 +207,30 @@ class OmniEngine:
         self, messages: tuple[Message, ...], params: Sequence[SamplingParams]
     ) -> tuple[list[Piece], list[Grammar]]:
         """A prompt, and what may be answered to it, as often as it is answered."""
-        pieces = self._pieces(messages, self._reserved(params))
+        pieces = self._pieces(messages, params)
         canvases = {id(each.canvas): each.canvas for each in params if each.canvas is not None}
         given = {key: self._media.given_patches(canvas) for key, canvas in canvases.items()}
         return pieces, [self._network.answer_grammar(each, given.get(id(each.canvas))) for each in params]
 
-    def _reserved(self, params: Sequence[SamplingParams]) -> int:
-        """Positions that no prompt may take: of an answer that must be a picture, those of the picture."""
-        draws = any(each.modality == "image" for each in params)
-        return self._release.config.image.num_patches + NUM_AROUND_IMAGE if draws else 0
+    def _reserved(self, pieces: Sequence[Piece], params: Sequence[SamplingParams]) -> int:
+        """Positions that a prompt may not take: those of a picture if the answer must be one; else those of a few words
+        if anything is to be heard or seen. A text may be as long as the context."""
+        if any(each.modality == "image" for each in params):
+            return self._release.config.image.num_patches + NUM_AROUND_IMAGE
+        return LEAST_ANSWER if any(piece.until is not None for piece in pieces) else 0
 
-    def _pieces(self, messages: tuple[Message, ...], num_before: int) -> list[Piece]:
-        """Counts before it encodes: an over-long prompt costs nothing. `num_before` positions are taken already."""
+    def _pieces(
+        self, messages: tuple[Message, ...], params: Sequence[SamplingParams] | None = None, *, num_before: int = 0
+    ) -> list[Piece]:
+        """Counts before it encodes: an over-long prompt costs nothing. `num_before` positions are taken already; none
+        are kept free for an answer without `params`. Pictures are seen less closely where they may and must be."""
         blank = self._blank_pieces(messages)
-        num_tokens = num_before + num_positions(blank)
-        if num_tokens >= self.info.max_tokens:
-            raise ContextLengthExceeded(num_tokens, self.info.max_tokens)
+        reserved = self._reserved(blank, params) if params is not None else 0
+        while (num_tokens := num_before + num_positions(blank)) + reserved >= self.info.max_tokens:
+            shorter = seen_less_closely(messages)
+            if shorter is None:
+                raise ContextLengthExceeded(num_tokens, self.info.max_tokens, reserved)
+            messages, blank = shorter, self._blank_pieces(shorter)
         if not any(_has_media(message) for message in messages):
             return blank
         media = self._media
@@ -251,7 +262,7 @@ class OmniEngine:
 
     def _answer(self, pieces: list[Piece], grammar: Grammar, params: SamplingParams) -> Steps:
         sequence = LiveSequence(self._network.runner)
-        yield from read(self._network, sequence, pieces, reserved=self._reserved((params,)))
+        yield from read(self._network, sequence, pieces, reserved=self._reserved(pieces, (params,)))
         yield from write(self._network, sequence, grammar, params)
 
 

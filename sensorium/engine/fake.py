@@ -53,7 +53,7 @@ from sensorium.engine.request import (
     TranscriptDelta,
     Usage,
 )
-from sensorium.messages import Audio, Image, Message, Part, Text, ToolCall, Video, tool_list
+from sensorium.messages import Audio, Image, Message, Part, Text, ToolCall, Video, seen_less_closely, tool_list
 from sensorium.tokenizers.vocab import VOICES
 
 SAMPLE_RATE_HZ = 16_000
@@ -179,8 +179,11 @@ class FakeEngine:
 
     def _answer(self, messages: Sequence[Message], params: SamplingParams) -> Iterable[Event]:
         prompt = _count_input(messages)
-        if prompt.input_tokens > self.info.max_tokens:
-            raise ContextLengthExceeded(prompt.input_tokens, self.info.max_tokens)
+        while prompt.input_tokens > self.info.max_tokens:
+            shorter = seen_less_closely(messages)
+            if shorter is None:
+                raise ContextLengthExceeded(prompt.input_tokens, self.info.max_tokens)
+            messages, prompt = shorter, _count_input(shorter)
         asked = messages[-1].text
         if asked.startswith("draw") or params.modality == "image":
             for part in range(params.partial_images):

@@ -252,7 +252,9 @@ class Grammar:
 
     @property
     def _image(self) -> tuple[int, ...]:
-        return () if self._rules.document else (vocab.IMAGE,)
+        """A picture is not begun where there is no room to finish it."""
+        has_room = self._room is None or self._room >= self._alphabet.num_patches + 2
+        return (vocab.IMAGE,) if has_room and not self._rules.document else ()
 
     @property
     def _call(self) -> tuple[int, ...]:
@@ -260,7 +262,8 @@ class Grammar:
         return (vocab.CALL,) if may_call else ()
 
     def limit(self, room: int) -> None:
-        """The answer may take so many positions: a document or a call is brought to its end before."""
+        """The answer may take so many positions: a document or a call is brought to its end before, and a picture that
+        would have none is not begun."""
         self._room = room
 
     def follow(self, script: Script) -> None:
@@ -284,7 +287,7 @@ class Grammar:
             case State.WRITE:
                 if self._rule:
                     return self._legal_by_rule(self._rule, vocab.END)
-                return spans(*((vocab.END, vocab.IMAGE, *self._call) if self._num_text else ()), text=True)
+                return spans(*((vocab.END, *self._image, *self._call) if self._num_text else ()), text=True)
             case State.VOICE:
                 return spans(self._voice)
             case State.SPEAK:

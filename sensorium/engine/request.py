@@ -233,12 +233,15 @@ Event: TypeAlias = (
 
 
 class ContextLengthExceeded(ValueError):
-    """The prompt does not fit the network's context. A user can cause this."""
+    """The prompt does not fit the network's context, or leaves less than the `answer_tokens` that its answer takes at
+    the least. A user can cause this."""
 
-    def __init__(self, prompt_tokens: int, max_tokens: int) -> None:
-        super().__init__(f"the prompt takes {prompt_tokens} tokens, this model's context holds {max_tokens}")
+    def __init__(self, prompt_tokens: int, max_tokens: int, answer_tokens: int = 0) -> None:
+        answer = f" and its answer at least {answer_tokens}" if answer_tokens else ""
+        super().__init__(f"the prompt takes {prompt_tokens} tokens{answer}, this model's context holds {max_tokens}")
         self.prompt_tokens = prompt_tokens
         self.max_tokens = max_tokens
+        self.answer_tokens = answer_tokens
 
 
 class TextTooLong(ContextLengthExceeded):
@@ -262,7 +265,8 @@ class EngineInfo:
 
     `skills` are the tasks that its training names, such as `say-styled`; None if nobody wrote that down.
     `limits` says how many positions of the context media take, without the symbols that frame them: `image_tokens` a
-    picture, `audio_tokens_per_s` a second of sound. `memory_bytes` says what is held or may come to be, by what for.
+    picture, `audio_tokens_per_s` a second of sound; `framing_tokens` are the symbols around a picture, `answer_tokens`
+    what media leave for an answer. `memory_bytes` says what is held or may come to be, by what for.
     """
 
     model: str

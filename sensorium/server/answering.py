@@ -32,6 +32,7 @@ from sensorium.engine.request import (
 from sensorium.messages import Message
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import context_exceeded, too_slow
+from sensorium.server.image_tokens import what_fits
 from sensorium.server.metering import Charge, Meter, What, audio_s
 from sensorium.server.metrics import Metrics
 
@@ -224,7 +225,10 @@ class Answering:
         except TimeoutError:
             raise too_slow() from None
         except ContextLengthExceeded as error:
-            raise context_exceeded(str(error), question.prompt_param) from None
+            excess_tokens = error.prompt_tokens + error.answer_tokens - error.max_tokens + 1
+            fitting = what_fits(question.messages, excess_tokens, self.info.limits)
+            why = f"{error}: {fitting}" if fitting else str(error)
+            raise context_exceeded(why, question.prompt_param) from None
         except StopAsyncIteration:
             raise RuntimeError("the engine's answer has no End") from None
 

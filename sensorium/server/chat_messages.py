@@ -30,6 +30,7 @@ async def to_messages(
     """Raises APIError naming the part at fault."""
     messages = []
     call_ids: set[str] = set()
+    media.expect_images(sum(map(_num_images, said)))
     for index, message in enumerate(said):
         param = f"messages[{index}]"
         parts: list[Part] = []
@@ -50,6 +51,12 @@ async def to_messages(
             raise invalid("No earlier message calls a tool by this id.", f"{param}.tool_call_id")
         messages.append(Message(role="tool", parts=tuple(parts), tool_call_id=message.tool_call_id))
     return tell_tools(messages, tools)
+
+
+def _num_images(message: RequestMessage) -> int:
+    content = message.content if isinstance(message.content, list) else ()
+    drawn = message.images or () if isinstance(message, AssistantMessage) else ()
+    return sum(isinstance(part, ImagePart) for part in content) + len(drawn)
 
 
 async def _content(content: str | Sequence[ContentPart] | None, media: MediaReader, param: str) -> list[Part]:

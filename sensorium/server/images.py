@@ -24,6 +24,7 @@ from sensorium.server.config import ServerConfig
 from sensorium.server.errors import context_exceeded
 from sensorium.server.files import Files
 from sensorium.server.hangup import EventStream
+from sensorium.server.image_tokens import view_tokens
 from sensorium.server.images_reply import ImagesWriter, failed, response_body
 from sensorium.server.images_request import (
     MAX_INPUTS,
@@ -51,7 +52,6 @@ ROUTE = "/v1/images"
 
 _LOOK = "what is in the picture"  # as the network was asked when it learned to say what it sees
 _MAX_CAPTION_TOKENS = 48
-_FRAME_TOKENS = 3  # around a picture, and behind the words that it is described in
 _SQUARE, _WIDE, _HIGH = (1024, 1024), (1536, 1024), (1024, 1536)
 
 
@@ -137,8 +137,8 @@ class Images:
 
     def _check_they_fit(self, num_inputs: int, param: str) -> None:
         """Raises APIError for more pictures than the network's context holds beside the one that is drawn."""
-        image_tokens = self._info.limits.get("image_tokens", 0)
-        most = int((self._info.max_tokens - image_tokens) // (image_tokens + _FRAME_TOKENS))
+        drawn = seen = view_tokens(self._info.limits)
+        most = int((self._info.max_tokens - drawn) // seen)
         if num_inputs > most:
             raise context_exceeded(f"of {num_inputs} pictures {most} fit this model's context", param)
 

@@ -26,7 +26,7 @@ from sensorium.server.errors import APIError, context_exceeded, invalid, unsuppo
 from sensorium.server.fetch import FetchError, TooLarge, fetch
 from sensorium.server.files import FileReader, KeptFile
 from sensorium.server.film_in import FilmBounds, FilmTooLong, decode_film, is_film
-from sensorium.server.image_tokens import Detail, in_detail, picture_size, views_of
+from sensorium.server.image_tokens import FRAME_TOKENS, Detail, in_detail, picture_size, view_tokens
 from sensorium.server.pages_in import decode_pages
 from sensorium.server.picture_in import AnimatedPicture, decode_image, decode_whole, from_base64, image_from_data_url
 from sensorium.server.sound_file import SoundFile, SoundTooLong
@@ -37,9 +37,7 @@ T = TypeVar("T")
 _PICTURE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")  # of RIFF files, those that are no sound
 _MOST_TOKEN_BYTES = 64  # longer tokens no tokenizer has
 
-# The least that media take of a context, for engines that do not say it in `EngineInfo.limits`.
-_IMAGE_TOKENS, _FRAME_TOKENS = 64, 16
-_AUDIO_TOKENS_PER_S = 12.5
+_AUDIO_TOKENS_PER_S = 12.5  # for engines that do not say it in `EngineInfo.limits`
 
 # A film whose rate is left to us is looked at less often, down to so few frames, where it would leave less than such a
 # share of the context for what is said and shown besides and for the answer.
@@ -88,6 +86,7 @@ class MediaReader:
         self._prompt_param = prompt_param  # the request's field that all of it is in
         self._sample_rate_hz = info.sample_rate_hz
         self._threads = threads
+        self._num_expected = 0  # pictures
         self._num_images = 0
         self._num_views = 0  # of pictures: a whole, or a part that is looked at besides
         self._num_frames = 0
@@ -95,18 +94,23 @@ class MediaReader:
         self._audio_s = 0.0
         self._added_s = 0.0  # of noise around clips
         self._max_tokens = info.max_tokens
-        self._image_tokens = info.limits.get("image_tokens", _IMAGE_TOKENS)
-        self._frame_tokens = info.limits.get("frame_tokens", _FRAME_TOKENS)
+        self._answer_tokens = info.limits.get("answer_tokens", 0)
+        self._view_tokens = view_tokens(info.limits)
+        self._frame_tokens = info.limits.get("frame_tokens", FRAME_TOKENS)
         self._audio_tokens_per_s = info.limits.get("audio_tokens_per_s", _AUDIO_TOKENS_PER_S)
+
+    def expect_images(self, number: int) -> None:
+        """So many pictures come: who is told that not all of them fit is told of how many."""
+        self._num_expected = number
 
     async def image(self, url: str, detail: Detail, param: str) -> Image | Video:
         """The picture behind a data URL or an http(s) URL: a film if it is animated. Raises APIError naming `param`."""
-        self._count_image(param, detail)
+        self._count_image(param)
         return await self._decoded_image(await self.picture_file(url, param), detail, param)
 
     async def still(self, url: str, param: str) -> Image:
         """As `image`, but nothing that moves: what an assistant has drawn. Raises APIError naming `param`."""
-        self._count_image(param, "auto")
+        self._count_image(param)
         return await self._still(url, param)
 
     async def frame(self, url: str, param: str) -> Image:
@@ -128,26 +132,24 @@ class MediaReader:
         try:
             pixels = await self._in_thread(decode_image, data, param, self._config)
         except AnimatedPicture:
-            self._num_views -= views_of(detail)
+            self._num_views -= 1
             film = await self._in_thread(decode_animation, data, param, self._film_bounds(self._free_tokens))
             self._count_film(film)
             return film
         given = Image(pixels=pixels, detail=detail, given_size=picture_size(data))
-        picture = await self._in_thread(in_detail, given)
-        if picture.detail == detail:
-            return picture
-        if self._free_tokens < self._image_tokens:  # there is no room to look closer
-            return given
-        self._num_views += 1
-        return picture
+        if detail == "high":
+            self._num_views += len(await self._in_thread(lambda: given.quarters))
+            self._check_it_is_seen()
+        return await self._in_thread(in_detail, given)  # it need not be looked at closer: so that takes no room yet
 
     async def kept_image(self, file_id: str, detail: Detail, param: str) -> Image | Video:
         """The picture in an uploaded file. Raises APIError naming `param`."""
         return await self._image((await self._kept(file_id, param)).data, detail, param)
 
     async def picture(self, data: bytes, param: str) -> Image:
-        """The picture in a file that is here already, a still one. Raises APIError naming `param`."""
-        self._count_image(param, "auto")
+        """The picture in a file that is here already, a still one that is to be changed: its room is not counted here.
+        Raises APIError naming `param`."""
+        self._count_image(param, takes_room=False)
         return Image(pixels=await self._in_thread(decode_image, self._bounded(data, param), param, self._config))
 
     async def whole_picture(self, data: bytes, param: str) -> np.ndarray:
@@ -215,7 +217,9 @@ class MediaReader:
         self._num_frames += len(film.frames)
         self._audio_s += film.sound.duration_ms / 1000 if film.sound else 0.0
         if self._free_tokens < 0:
-            raise self._exceeded()
+            fitting = self._num_frames + int(self._free_tokens // self._frame_tokens)
+            told = f": of {self._num_frames} frames of film at most {fitting} fit"
+            raise self._exceeded(told if fitting > 0 else "")
 
     def _check_film_size(self, num_bytes: int, param: str) -> None:
         if num_bytes > self._config.max_film_bytes:
@@ -257,14 +261,15 @@ class MediaReader:
         def allow(num_pages: int) -> None:
             if num_pages > self._config.max_images - self._num_images:
                 raise self._too_many_images(param)
-            if num_pages * self._image_tokens > self._free_tokens:
-                raise self._exceeded()
+            self._num_expected = max(self._num_expected, self._num_images) + num_pages
+            if (most := int(self._free_tokens // self._view_tokens)) < num_pages:
+                raise self._too_many_to_see(self._num_images + most)
 
         max_chars = _MOST_TOKEN_BYTES * self._max_tokens
         pages = await self._in_thread(decode_pages, file.data, param, allow, max_chars)
         parts: list[Part] = []
         for number, page in enumerate(pages, start=1):
-            self._count_image(param, "auto")
+            self._count_image(param)
             heading = f"{file.filename or 'PDF'}, page {number}:\n"
             parts += [Text(text=f"{heading}{page.text}\n"), Image(pixels=page.pixels)]
         return parts
@@ -276,7 +281,7 @@ class MediaReader:
         return found
 
     async def _image(self, data: bytes, detail: Detail, param: str) -> Image | Video:
-        self._count_image(param, detail)
+        self._count_image(param)
         return await self._decoded_image(self._bounded(data, param), detail, param)
 
     def _bounded(self, data: bytes, param: str) -> bytes:
@@ -284,13 +289,17 @@ class MediaReader:
             raise invalid(f"The picture is larger than {most} bytes.", param, "image_file_too_large")
         return data
 
-    def _count_image(self, param: str, detail: Detail) -> None:
+    def _count_image(self, param: str, *, takes_room: bool = True) -> None:
         self._num_images += 1
-        self._num_views += views_of(detail)
+        self._num_views += takes_room
         if self._num_images > self._config.max_images:
             raise self._too_many_images(param)
+        self._check_it_is_seen()
+
+    def _check_it_is_seen(self) -> None:
+        """The picture that came last."""
         if self._free_tokens < 0:
-            raise self._exceeded()
+            raise self._too_many_to_see(self._num_images - 1)
 
     def _too_many_images(self, param: str) -> APIError:
         most = self._config.max_images
@@ -298,13 +307,26 @@ class MediaReader:
 
     @property
     def _free_tokens(self) -> float:
-        """What the media so far leave of the engine's context, at the most."""
-        images, sound = self._num_views * self._image_tokens, (self._audio_s + self._added_s) * self._audio_tokens_per_s
-        return self._max_tokens - images - sound - self._num_frames * self._frame_tokens - self._film_s
+        """What the media so far leave of the engine's context, at the most, but for what the answer takes."""
+        images, sound = self._num_views * self._view_tokens, (self._audio_s + self._added_s) * self._audio_tokens_per_s
+        return (
+            self._max_tokens
+            - self._answer_tokens
+            - images
+            - sound
+            - self._num_frames * self._frame_tokens
+            - self._film_s
+        )
 
-    def _exceeded(self) -> APIError:
+    def _exceeded(self, what_fits: str = "") -> APIError:
         limit = f"the {self._max_tokens} tokens that this model's context holds"
-        return context_exceeded(f"its pictures, clips and films alone take more than {limit}", self._prompt_param)
+        return context_exceeded(
+            f"its pictures, clips and films alone take more than {limit}{what_fits}", self._prompt_param
+        )
+
+    def _too_many_to_see(self, num_fitting: int) -> APIError:
+        num_images = max(self._num_expected, self._num_images)
+        return self._exceeded(f": of {num_images} pictures at most {num_fitting} fit")
 
     async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)

@@ -64,6 +64,7 @@ async def read_turns(items: Sequence[Placed], media: MediaReader, *, may_forget:
     forget (`may_forget`), they are left out, and so is all that came before.
     """
     _check_calls(items)
+    media.expect_images(sum(_num_images(placed.item) for placed in items))
     turns: list[Turn] = []
     spans = _split(items)
     for index in range(len(spans) - 1, -1, -1):
@@ -84,6 +85,15 @@ def forget(turns: Sequence[Turn]) -> list[Turn]:
     told = [message for message in oldest.messages if message.role == "system"]
     told_items = [placed for placed in oldest.items if _is_told(placed.item)]
     return [Turn([*told, *next.messages], [*told_items, *next.items]), *turns[2:]]
+
+
+def _num_images(item: Item) -> int:
+    match item:
+        case ImageGenerationCall(result=str()):
+            return 1
+        case FunctionCallOutput(output=list(parts)) | UserMessage(content=list(parts)):
+            return sum(isinstance(part, InputImage) for part in parts)
+    return 0
 
 
 def _check_calls(items: Sequence[Placed]) -> None:

@@ -169,7 +169,7 @@ def test_a_drawing_is_guided_away_from_the_same_conversation_without_the_users_w
         (whole, asked, Message(role="user", parts=(Text(text="draw a red circle"),))),
         (plain, Message(role="user", parts=()), Message(role="user", parts=())),
     ):
-        for piece in OmniEngine(network.release)._pieces((first, reply, last), 0):
+        for piece in OmniEngine(network.release)._pieces((first, reply, last)):
             stream.extend(piece.stream)
             if piece.until is not None:
                 stream.add_all((70, 71, piece.until))

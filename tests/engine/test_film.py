@@ -34,7 +34,7 @@ async def test_a_film_is_heard_and_then_told(release: Release):
     """What was said in it leaves as a clip's transcript does; what happens in it stays in the stream."""
     network, engine = Network.of(release), OmniEngine(release)
     sequence = Sequence(network.runner)
-    pieces = engine._pieces(tuple(user(CLIP, FILM, "and", replace(FILM, sound=None))), 0)
+    pieces = engine._pieces(tuple(user(CLIP, FILM, "and", replace(FILM, sound=None))))
     events = [event for event in read(network, sequence, pieces) if event]
     ids = sequence.stream.ids
     framing = [symbol for symbol in ids if symbol in (vocab.VIDEO, vocab.TURN, vocab.CAPTION, vocab.END_VIDEO)]
@@ -62,8 +62,8 @@ async def test_each_frame_is_noted_before_the_next(release: Release):
     noted = noting(release)
     network, engine = Network.of(noted), OmniEngine(noted)
     sequence = Sequence(network.runner)
-    pieces = engine._pieces(tuple(user(FILM)), 0)
-    assert num_positions(pieces) == num_positions(OmniEngine(release)._pieces(tuple(user(FILM)), 0)) + 2 * (
+    pieces = engine._pieces(tuple(user(FILM)))
+    assert num_positions(pieces) == num_positions(OmniEngine(release)._pieces(tuple(user(FILM)))) + 2 * (
         2 + NOTE_TOKENS
     )
     list(read(network, sequence, pieces))
@@ -87,11 +87,11 @@ async def test_notes_leave_room_for_the_answer(release: Release):
     network, engine = Network.of(noted), OmniEngine(noted)
     frames, most = (PICTURE,), noted.config.model.max_seq_len
     long = Video(frames=frames, times_ms=(0.0,))
-    while num_positions(engine._pieces(tuple(user(long)), 0)) + 40 < most:
+    while num_positions(engine._pieces(tuple(user(long)))) + 40 < most:
         frames += (PICTURE,)
         long = Video(frames=frames, times_ms=tuple(500.0 * at for at in range(len(frames))))
     sequence = Sequence(network.runner)
-    list(read(network, sequence, engine._pieces(tuple(user(long)), 0)))
+    list(read(network, sequence, engine._pieces(tuple(user(long)))))
     await engine.close()
     assert sequence.stream.ids.count(vocab.END_IMAGE) == len(frames)
     assert sequence.stream.ids.count(vocab.END_VIDEO) == 1

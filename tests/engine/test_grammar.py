@@ -164,6 +164,20 @@ def test_listening(alphabet: Alphabet, t: int, a: int):
     assert grammar.done
 
 
+def test_no_picture_is_begun_where_there_is_no_room_to_finish_it(alphabet: Alphabet, t: int):
+    needed = alphabet.num_patches + 2
+    for room, may_draw in ((needed, True), (needed - 1, False)):
+        grammar = answer(alphabet)
+        grammar.limit(room)
+        assert ("image" in kinds(alphabet, grammar)) == (vocab.IMAGE in grammar.forms) == may_draw
+        grammar = answer(alphabet, vocab.WRITE, t)
+        grammar.limit(room)
+        assert ("image" in kinds(alphabet, grammar)) == may_draw
+    must_draw = answer(alphabet, modality="image")
+    must_draw.limit(needed - 1)
+    assert kinds(alphabet, must_draw) == {"image"}
+
+
 def test_a_live_transcript_is_bounded_by_its_room(alphabet: Alphabet, t: int, a: int):
     grammar = Grammar.listening(alphabet)
     for symbol in (a, a, a):

@@ -191,6 +191,11 @@ def test_a_film_is_looked_at_as_often_as_the_context_lets_it():
         assert "a film of 12 frames" in server.chat([film_part(long, fps=1)]).text
     with live(FakeEngine(max_tokens=200)) as server:
         assert server.refusal([film_part(long)]) == ("messages", "context_length_exceeded")
+    silent = movie(seconds=12.0, fps=2, sound=False)
+    with live(FakeEngine(max_tokens=250)) as server:
+        refused = server.chat([film_part(silent, fps=2)])
+        assert envelope(refused) == ("messages", "context_length_exceeded")
+        assert "of 24 frames of film at most 14 fit" in refused.json()["error"]["message"]
 
 
 def test_limits_hold_for_all_films_together():

@@ -256,8 +256,8 @@ def test_more_pictures_than_the_context_holds_are_refused_with_how_many_it_does(
             ),
         ):
             assert envelope(refused) == (param, "context_length_exceeded")
-            assert "of 16 pictures 14 fit" in refused.text
-        assert edit(server, shown[:14], prompt="x").status_code == 200
+            assert "of 16 pictures 15 fit" in refused.text
+        assert edit(server, shown[:15], prompt="x").status_code == 200
 
 
 def test_a_photo_of_a_phone_is_scaled_down_with_its_mask(server: Live):

@@ -138,11 +138,50 @@ def test_auto_looks_closer_where_that_helps(server: Live, side: int, shown: list
     assert low["image_tokens"] == 64
 
 
-def test_high_detail_is_counted_before_it_is_decoded():
+def test_quarters_count_as_they_are_looked_at():
     with live(FakeEngine(max_tokens=300)) as server:
-        part = image_part(data_url(picture()), detail="high")
+        part = image_part(data_url(striped((40, 40))), detail="high")
         assert server.refusal([part]) == ("messages", "context_length_exceeded")
-        assert server.chat([image_part(data_url(picture()))] * 4).status_code == 200
+        plain = image_part(data_url(picture()), detail="high")
+        assert server.chat([plain] * 4).status_code == 200
+
+
+def test_what_is_too_much_to_see_is_refused_with_how_much_fits(server: Live):
+    """In a chat and in Responses; by the edge where it is so much that not all is decoded, else by the engine."""
+    still = data_url(picture())
+    quartered = data_url(striped((40, 40)))
+    book = {"type": "file", "file": {"file_data": b64(pdf(20)), "filename": "a.pdf"}}
+    with live(FakeEngine(max_tokens=1000)) as server:
+        for shown, told in (
+            ([image_part(still)] * 20, "of 20 pictures at most 15 fit"),
+            ([image_part(still)] * 15 + [{"type": "text", "text": "word " * 60}], "of 15 pictures 14 fit"),
+            ([book], "of 20 pictures at most 15 fit"),
+            ([image_part(still), book], "of 21 pictures at most 15 fit"),
+            ([image_part(quartered, detail="high")] * 5, "of 5 pictures at most 3 fit"),
+            (
+                [image_part(quartered, detail="high")] * 3 + [{"type": "text", "text": "word " * 60}],
+                "of 3 pictures 2 fit, in low detail 3",
+            ),
+        ):
+            refused = server.chat(shown)
+            assert envelope(refused) == ("messages", "context_length_exceeded")
+            assert told in refused.json()["error"]["message"]
+        shown = [{"type": "input_image", "image_url": still}] * 20
+        refused = server.respond([{"role": "user", "content": shown}])
+        assert envelope(refused) == ("input", "context_length_exceeded")
+        assert "of 20 pictures at most 15 fit" in refused.json()["error"]["message"]
+        assert server.chat([image_part(still)] * 15).status_code == 200
+
+
+def test_auto_does_not_look_closer_where_others_then_do_not_fit():
+    page = PIL.Image.new("RGB", (300, 300), "white")
+    page.paste((0, 0, 0), (200, 20, 240, 40))
+    file = io.BytesIO()
+    page.save(file, "PNG")
+    with live(FakeEngine(max_tokens=64 * 5)) as server:
+        for number, views in ((2, 4), (3, 5), (5, 5)):
+            answered = server.chat([image_part(data_url(file.getvalue()))] * number)
+            assert answered.json()["usage"]["prompt_tokens_details"]["image_tokens"] == 64 * views
 
 
 # --- animations
