@@ -79,9 +79,10 @@ async def read_form(
     max_bytes: int,
     max_files: int = 16,
     opens: Set[str] = frozenset(),
+    lists: Set[str] = frozenset(),
 ) -> dict[str, Any]:
     """The fields of a multipart form, texts and `Upload`s; of the official clients' `a[b]` becomes a mapping, of `a[]`,
-    which may be there several times, a list.
+    which may be there several times, a list; those in `lists` may be without their brackets too.
 
     `max_bytes` are for all of it. Files of fields in `opens` are `OpenUpload`s, for the caller to close. Raises
     APIError for a form that is too large or too slow, that a foreign page sends, and for what is no form.
@@ -105,7 +106,7 @@ async def read_form(
                 whole = await value.read()
                 await value.close()
                 value = Upload(value.filename or "", whole)
-            _put(fields, name, value)
+            _put(fields, f"{name}[]" if name in lists else name, value)
     except BaseException:
         await form.close()
         raise

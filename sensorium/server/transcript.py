@@ -56,20 +56,25 @@ def line_of(segment: Segment, deltas: Sequence[InputTranscriptDelta], *, speaker
 
 
 def _timed(segment: Segment, deltas: Sequence[InputTranscriptDelta]) -> list[Word]:
-    """The deltas say where each word ends. It begins where the one before it ends or, after a pause, behind that."""
-    said: list[tuple[str, float]] = []  # words and where in the segment they end
+    """The deltas say where each word ends; those that don't share what is left of the segment. A word begins where the
+    one before it ends or, after a pause, behind that."""
+    said: list[tuple[str, float | None]] = []  # words and where in the segment they end
     length_s = len(segment.waveform) / RATE_HZ
     for delta in deltas:
-        end_s = length_s if delta.end_ms is None else min(delta.end_ms / 1000, length_s)
+        end_s = None if delta.end_ms is None else min(delta.end_ms / 1000, length_s)
         if said and not delta.text.startswith(" "):  # more of the same word
             said[-1] = (said[-1][0] + delta.text, end_s)
         else:
             said.append((delta.text.strip(), end_s))
-    ends_s = [0.0, *(end_s for _, end_s in said)]
+    ends_s = [0.0]
+    for number, (_, end_s) in enumerate(said):
+        share_s = (length_s - ends_s[-1]) / (len(said) - number)
+        ends_s.append(ends_s[-1] + share_s if end_s is None else end_s)
     loud = _loud_blocks(segment.waveform)
     words: list[Word] = []
     for (word, _), (before_s, end_s) in zip(said, pairwise(ends_s), strict=True):
-        start_s, end_s = _without_pauses(loud, before_s, max(end_s, before_s + _SHORTEST_WORD_S))
+        end_s = min(max(end_s, before_s + _SHORTEST_WORD_S), length_s)
+        start_s, end_s = _without_pauses(loud, before_s, end_s)
         words.append(Word(word=word, start_s=segment.start_s + start_s, end_s=segment.start_s + end_s))
     return words
 

@@ -60,6 +60,7 @@ from sensorium.server.transcript import (
 )
 from sensorium.server.transcription_request import (
     LANGUAGES,
+    LISTS,
     TranscriptionForm,
     TranslationForm,
     form_fields,
@@ -153,7 +154,9 @@ class Transcriptions:
 
     async def _fields(self, http: Request, held: ExitStack) -> tuple[dict[str, Any], OpenUpload]:
         """The file is left where it lies, and closed with `held`."""
-        fields = await read_form(http, self._config, max_bytes=self._config.max_audio_bytes, opens={"file"})
+        fields = await read_form(
+            http, self._config, max_bytes=self._config.max_audio_bytes, opens={"file"}, lists=LISTS
+        )
         upload = held.enter_context(take_file(fields, OpenUpload))
         return form_fields(fields), upload
 
@@ -264,11 +267,11 @@ class Transcriptions:
             received_s=time.monotonic(),
             log=job.figures,
         )
-        params = replace(job.params, tool_choice="none", guidance_scale=1.0)
+        params = replace(job.params, tool_choice="none", guidance_scale=1.0, top_logprobs=0)
         async with aclosing(self._answering.answer(question, params)) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
-                    yield InputTranscriptDelta(clip=0, text=event.text)
+                    yield InputTranscriptDelta(clip=0, text=event.text, logprobs=event.logprobs)
                 elif isinstance(event, End):
                     job.usage = _sum(job.usage, event.usage)
 
@@ -308,14 +311,14 @@ class Transcriptions:
         lasted: Json = {"type": "duration", "seconds": round(job.heard_s, 2)}
         body: Json
         if format == "verbose_json":
-            language = "en" if job.translates else getattr(job.form, "language", None) or "en"
+            spoken = job.form.spoken_language if isinstance(job.form, TranscriptionForm) else LANGUAGES["en"]
             body = {"task": "translate" if job.translates else "transcribe"}
-            body |= {"language": LANGUAGES.get(language, language), "duration": round(job.heard_s, 2), "text": text}
+            body |= {"language": spoken, "duration": round(job.heard_s, 2), "text": text}
             if "word" in granularities:
                 body["words"] = words_body(lines)
             if "segment" in granularities:
-                temperature = job.form.temperature
-                body["segments"] = [segment_body(at, line, temperature) for at, line in enumerate(lines)]
+                temperature, said = job.form.temperature, [line for line in lines if line.text]
+                body["segments"] = [segment_body(at, line, temperature) for at, line in enumerate(said)]
             body["usage"] = lasted
         elif format == "diarized_json":
             segments = [diarized_body(at, line) for at, line in enumerate(lines) if line.text]
@@ -339,7 +342,10 @@ def _listed(segments: Iterator[Segment]) -> list[Segment]:
 
 def _reference(url: str, param: str) -> np.ndarray:
     """The sound of a known speaker, from a data URL."""
-    with SoundFile(bytes_of_data_url(url, param), "", rate_hz=RATE_HZ, max_s=_REFERENCE_S[1], param=param) as file:
+    if url[:4].lower() == "http":
+        raise unsupported(param, "a reference comes in a data URL")
+    data, most_s = bytes_of_data_url(url, param), _REFERENCE_S[1]
+    with SoundFile(data, "", rate_hz=RATE_HZ, max_s=most_s, param=param, noun="reference") as file:
         waveform = np.concatenate(list(file.pieces()))
     if len(waveform) < _REFERENCE_S[0] * RATE_HZ:
         raise invalid(f"A reference is {_REFERENCE_S[0]:g} to {_REFERENCE_S[1]:g} s long.", param)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
@@ -12,6 +13,10 @@ from sensorium.server.segments import Cutting
 from sensorium.server.wire import Wire
 
 LANGUAGES = {"en": "english", "de": "german", "fr": "french", "es": "spanish"}
+# Fields that may be there several times, with or without brackets behind their names.
+LISTS = frozenset(
+    {"languages", "keywords", "include", "timestamp_granularities", "known_speaker_names", "known_speaker_references"}
+)
 
 Format = Literal["json", "text", "srt", "verbose_json", "vtt", "diarized_json"]
 _Number: TypeAlias = Annotated[float, Field(strict=False)]  # a form holds texts
@@ -34,9 +39,20 @@ class VadConfig(Wire):
         )
 
 
+def _json_object(value: Any) -> Any:
+    """A form may hold an object as JSON, where the official clients send a field for each of its keys."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            return json.loads(value)
+        except ValueError:
+            pass
+    return value
+
+
 Chunking: TypeAlias = Annotated[
     Annotated[Literal["auto"], Tag("<text>")] | Annotated[VadConfig, Tag("<parts>")],
     Discriminator(lambda value: "<parts>" if isinstance(value, dict) else "<text>"),
+    BeforeValidator(_json_object),
 ]
 
 
@@ -63,6 +79,13 @@ class TranscriptionForm(AudioForm):
     chunking_strategy: Chunking | None = None
     known_speaker_names: Annotated[list[str], Field(default_factory=list, max_length=4)]
     known_speaker_references: Annotated[list[str], Field(default_factory=list, max_length=4)]
+
+    @property
+    def spoken_language(self) -> str:
+        """Its name: of what is said to be spoken, else English."""
+        told = self.language or (self.languages[0] if self.languages and len(self.languages) == 1 else "en")
+        code = _language_code(told)
+        return LANGUAGES.get(code, code)
 
     @property
     def cutting(self) -> Cutting:
@@ -104,8 +127,13 @@ def refuse_prompt(form: AudioForm) -> None:
 def check_language(language: str, info: EngineInfo, param: str) -> None:
     """Raises APIError for a language that the network was not taught."""
     known = ("en", *(("de", "fr", "es") if info.skills is None or "translate" in info.skills else ()))
-    if language.lower().partition("-")[0] not in (*known, *(LANGUAGES[code] for code in known)):
+    if _language_code(language) not in (*known, *(LANGUAGES[code] for code in known)):
         raise unsupported(param, f"this model hears {', '.join(known)}")
+
+
+def _language_code(language: str) -> str:
+    """Of a code with a region, as "en-US", what is before that."""
+    return language.lower().partition("-")[0]
 
 
 def form_fields(fields: dict[str, Any]) -> dict[str, Any]:

@@ -113,6 +113,83 @@ def test_verbose_json_has_words_and_segments(server: Live):
     assert transcribe(server, response_format="verbose_json").words is None
 
 
+class Saying(FakeEngine):
+    """Hears each text in one stretch of speech after the other; words that come last have no times."""
+
+    def __init__(self, *texts: str, timed: int = 0) -> None:
+        super().__init__()
+        self._texts, self._timed = list(texts), timed
+
+    async def transcribe(self, waveform: np.ndarray, params: SamplingParams) -> AsyncGenerator[Event, None]:
+        for number, word in enumerate(self._texts.pop(0).split()):
+            end_ms = 300.0 * (number + 1) if number < self._timed else None
+            yield InputTranscriptDelta(clip=0, text=" " * bool(number) + word, end_ms=end_ms)
+        yield Transcribed(usage=Usage(), voice=None)
+
+
+def test_what_is_no_speech_after_all_is_no_segment():
+    with live(Saying("", "a b")) as server:
+        told = transcribe(server, response_format="verbose_json")
+        assert [(segment.id, segment.text) for segment in told.segments] == [(0, "a b")]
+
+
+def test_words_without_a_time_share_what_is_left():
+    sound, file = speech(), io.BytesIO()
+    soundfile.write(file, sound, RATE_HZ, format="WAV")
+    lasts_s = len(sound) / RATE_HZ
+    with live(Saying("a b c d e f", timed=2)) as server:
+        told = transcribe(
+            server,
+            file=("a.wav", file.getvalue()),
+            response_format="verbose_json",
+            timestamp_granularities=["word", "segment"],
+        )
+    assert len(told.words) == 6
+    assert all(word.start < word.end <= lasts_s + 0.01 for word in told.words)
+    assert told.segments[-1].end <= lasts_s + 0.01
+    assert all(before.end <= after.start + 0.01 for before, after in pairwise(told.words))
+    assert told.words[1].end < 0.61
+    assert told.words[3].end < lasts_s - 0.2
+
+
+@pytest.mark.parametrize(
+    ("fields", "language"),
+    [
+        ({"language": "EN"}, "english"),
+        ({"language": "en-US"}, "english"),
+        ({"language": "de-AT"}, "german"),
+        ({"language": "French"}, "french"),
+        ({"languages": ["es"]}, "spanish"),
+        ({"languages": ["de", "fr"]}, "english"),
+    ],
+)
+def test_a_language_is_told_by_its_name(server: Live, fields: dict[str, Any], language: str):
+    assert transcribe(server, response_format="verbose_json", **fields).language == language
+
+
+def test_a_form_may_be_written_without_brackets(server: Live):
+    """As people do with curl."""
+    form: dict[str, Any] = {
+        "model": "whisper-1",
+        "response_format": "verbose_json",
+        "timestamp_granularities": ["word", "segment"],
+        "chunking_strategy": '{"type": "server_vad", "silence_duration_ms": 3000}',
+    }
+    response = server.http.post("/v1/audio/transcriptions", data=form, files={"file": ("a.wav", spoken(2))})
+    assert response.status_code == 200, response.text
+    assert len(response.json()["segments"]) == 1
+    assert response.json()["words"]
+    form = {"model": "whisper-1", "include": "logprobs"}
+    response = server.http.post("/v1/audio/transcriptions", data=form, files={"file": ("a.wav", spoken())})
+    assert response.json()["logprobs"]
+    assert refusal(server, chunking_strategy='{"type": "server_vad", "threshold": 2}') == (
+        "chunking_strategy.threshold",
+        "decimal_above_max_value",
+    )
+    assert refusal(server, chunking_strategy="{")[0] == "chunking_strategy"
+    assert refusal(server, model=["whisper-1", "whisper-1"])[0] == "model"
+
+
 def test_times_are_those_of_the_file_whatever_it_is_heard_with():
     """The engine hears one word, which ends where the sound does: in a file that is cut close, without any edge."""
 
@@ -256,6 +333,15 @@ def test_silence_is_no_text(server: Live):
             "decimal_above_max_value",
         ),
         ({"known_speaker_names[]": "Ada"}, "known_speaker_references", "invalid_value"),
+        (
+            {
+                "known_speaker_names[]": "Ada",
+                "known_speaker_references[]": "https://example.com/ada.wav",
+                "response_format": "diarized_json",
+            },
+            "known_speaker_references[0]",
+            "unsupported_value",
+        ),
         ({"colour": "red"}, "colour", "unknown_parameter"),
     ],
     ids=lambda value: str(value)[:40],
@@ -300,7 +386,9 @@ def test_translations_ask_for_english(server: Live):
         model="whisper-1", file=("a.wav", spoken()), response_format="verbose_json"
     )
     assert verbose.language == "english"
-    assert len(verbose.segments) == 1
+    (segment,) = verbose.segments
+    assert 0.0 < segment.start < segment.end < verbose.duration  # though nobody tells when it was said
+    assert server.engine.requests[-1].params.top_logprobs == 0
 
 
 def test_a_network_without_languages_does_not_translate():
