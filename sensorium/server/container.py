@@ -32,6 +32,7 @@ _CODECS = {
 _CODEC_FAMILIES = ("pcm_", "adpcm_")
 _WAV_SIZE_UNKNOWN = 0x7FFF0000  # writers that cannot seek back leave a size in this region
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # that an MP4 or a QuickTime file may begin with
+_STILL_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")  # pictures
 _SIGNATURES = (
     (b"fLaC", "flac"),
     (b"OggS", "ogg"),
@@ -49,7 +50,7 @@ def reader_of(data: bytes) -> str | None:
     if data[:4] in (b"RIFF", b"RIFX", b"RF64") and data[8:12] == b"WAVE":
         return "wav"
     if data[4:8] in _BOXES:
-        return "mov"  # mp4 is a kind of it
+        return None if data[8:12] in _STILL_BRANDS else "mov"  # mp4 is a kind of it
     for signature, reader in _SIGNATURES:
         if data.startswith(signature):
             return reader

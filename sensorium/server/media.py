@@ -251,7 +251,7 @@ class MediaReader:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise unsupported(
-                param, "only text in UTF-8, PNG, JPEG, WebP, GIF, WAV, MP3, MP4, MOV and WebM files are read"
+                param, "only text in UTF-8, PNG, JPEG, WebP, GIF, PDF, WAV, MP3, MP4, MOV and WebM files are read"
             ) from None
         return [Text(text=f"{name}:\n{text}\n" if name else text)]
 

@@ -40,7 +40,8 @@ def decode_pages(data: bytes, param: str, allow: Callable[[int], None], max_char
         except APIError:
             raise
         except pypdfium2.PdfiumError as error:
-            if "password" in str(error).lower():
+            # of a file without pages PDFium gives the error of the one before it
+            if "password" in str(error).lower() and b"/Encrypt" in data:
                 raise invalid("The PDF file is locked with a password.", param) from None
             raise _damaged(param) from error
         except Exception as error:
@@ -57,4 +58,4 @@ def _page(document: pypdfium2.PdfDocument, number: int) -> Page:
 
 
 def _damaged(param: str) -> APIError:
-    return invalid("The PDF file is damaged and cannot be read.", param)
+    return invalid("The PDF file is damaged, or has no pages, and cannot be read.", param)

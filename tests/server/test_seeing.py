@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 from collections.abc import Sequence
@@ -60,6 +61,38 @@ def said_pdf(text: str) -> bytes:
     ]
     numbered = b"".join(b"%d 0 obj\n%s\nendobj\n" % (index, body) for index, body in enumerate(objects, start=1))
     return b"%PDF-1.4\n" + numbered + b"trailer << /Root 1 0 R >>\n%%EOF"
+
+
+def locked_pdf(user: bytes) -> bytes:
+    """A page of nothing in a file that opens with a password (RC4, 40 bits: the oldest way)."""
+    filling = bytes.fromhex("28bf4e5e4e758a4164004e56fffa01082e2e00b6d0683e802f0ca9fe6453697a")
+
+    def rc4(key: bytes, data: bytes) -> bytes:
+        state, j, out = list(range(256)), 0, bytearray()
+        for i in range(256):
+            j = (j + state[i] + key[i % len(key)]) % 256
+            state[i], state[j] = state[j], state[i]
+        i = j = 0
+        for byte in data:
+            i = (i + 1) % 256
+            j = (j + state[i]) % 256
+            state[i], state[j] = state[j], state[i]
+            out.append(byte ^ state[(state[i] + state[j]) % 256])
+        return bytes(out)
+
+    owner = rc4(hashlib.md5((b"owner" + filling)[:32]).digest()[:5], (user + filling)[:32])
+    rights, name = -44, bytes(16)
+    key = hashlib.md5((user + filling)[:32] + owner + struct.pack("<i", rights) + name).digest()[:5]
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 200 100] >>",
+        b"<< /Filter /Standard /V 1 /R 2 /O <%s> /U <%s> /P %d >>"
+        % (owner.hex().encode(), rc4(key, filling).hex().encode(), rights),
+    ]
+    numbered = b"".join(b"%d 0 obj\n%s\nendobj\n" % (index, body) for index, body in enumerate(objects, start=1))
+    ids = b"[<%s> <%s>]" % (name.hex().encode(), name.hex().encode())
+    return b"%PDF-1.4\n" + numbered + b"trailer << /Root 1 0 R /Encrypt 4 0 R /ID " + ids + b" >>\n%%EOF"
 
 
 def content_of(server: Live, content: list[dict[str, Any]]) -> str:
@@ -258,6 +291,26 @@ def test_what_a_page_says_is_read():
     assert page.pixels.min() < 100
     with pytest.raises(APIError, match="more than the context"):
         decode_pages(said_pdf("the lamp is red"), "here", lambda _: None, 10)
+
+
+def test_a_locked_file_is_refused_and_so_is_one_without_pages(server: Live):
+    """In this order: what was wrong with one file is not said of the next."""
+    for data, said in ((locked_pdf(b"secret"), "locked with a password"), (pdf(0), "has no pages")):
+        refused = server.chat([{"type": "file", "file": {"file_data": b64(data)}}])
+        assert envelope(refused) == ("messages[0].content[0].file", "invalid_value")
+        assert said in refused.json()["error"]["message"]
+    assert (
+        len(decode_pages(locked_pdf(b""), "here", lambda _: None, 100)) == 1
+    )  # it only says what may not be done with it
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"avif"])
+def test_pictures_in_the_container_of_films_are_no_films(server: Live, brand: bytes):
+    data = b"\0\0\0\x18ftyp" + brand + bytes(4) + b"mif1" + brand + bytes(100) + b"\xff"
+    file = {"type": "file", "file": {"file_data": b64(data)}}
+    assert server.refusal([file]) == ("messages[0].content[0].file", "unsupported_value")
+    shown = image_part(data_url(data, "image/heic"))
+    assert server.refusal([shown]) == ("messages[0].content[0].image_url", "invalid_image_format")
 
 
 def test_a_page_of_any_size_takes_no_more_memory():
