@@ -11,21 +11,14 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypeAlias
 
+from num2words import num2words
+
 Manner: TypeAlias = Literal["whisper", "shout", "fast", "slow", "calm"]
 
 MOST_WORDS = 12  # in a piece: longer sentences were never read aloud in training
 _MOST_LETTERS = 24  # in a word: a longer one is no word
 _SENTENCE_PAUSE_MS, _CLAUSE_PAUSE_MS = 320, 160
 _MOST_DIGITS = 15  # of a number that is read as one; longer ones are read digit by digit
-
-_UNDER_TWENTY = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_SIZES = {"trillion": 10**12, "billion": 10**9, "million": 10**6, "thousand": 1000, "hundred": 100}
-_ORDINALS = {"one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth", "nine": "ninth"}
-_ORDINALS |= {"twelve": "twelfth"} | {tens: f"{tens[:-1]}ieth" for tens in _TENS}  # others end in "th"
 
 _SIGNS = {"&": " and ", "+": " plus ", "=": " equals ", "%": " percent ", "@": " at ", "\u00b0": " degrees "}
 _CURRENCIES = {"$": "dollar", "\u20ac": "euro", "\u00a3": "pound", "\u00a5": "yen"}
@@ -140,18 +133,11 @@ def _spelled_out(text: str) -> str:
     text = _NUMBER.sub(_number, text)
     for sign, words in _SIGNS.items():
         text = text.replace(sign, words)
-    return re.sub(r"\d", lambda digit: f" {_UNDER_TWENTY[unicodedata.digit(digit[0])]} ", text)
+    return re.sub(r"\d", lambda digit: f" {_in_words(unicodedata.digit(digit[0]))} ", text)
 
 
-def _cardinal(number: int) -> list[str]:
-    if number < 20:
-        return [_UNDER_TWENTY[number]]
-    if number < 100:
-        tens, ones = divmod(number, 10)
-        return [_TENS[tens - 2], *(_cardinal(ones) if ones else [])]
-    name, size = next((name, size) for name, size in _SIZES.items() if size <= number)
-    count, rest = divmod(number, size)
-    return [*_cardinal(count), name, *(_cardinal(rest) if rest else [])]
+def _in_words(number: int, *, to: Literal["cardinal", "ordinal"] = "cardinal") -> str:
+    return num2words(number, to=to).replace(",", "").replace(" and ", " ").replace("-", " ")
 
 
 def _number(match: re.Match[str]) -> str:
@@ -160,12 +146,9 @@ def _number(match: re.Match[str]) -> str:
     digits = whole.replace(",", "")
     if len(digits) > _MOST_DIGITS or (len(digits) > 1 and digits[0] == "0") or not digits.isascii():
         return " ".join(digits) + (fraction or "").replace(".", " point ") + (ordinal or "") + rest
-    words = _cardinal(int(digits))
-    if fraction:
-        words += ["point", *fraction[1:]]
-    elif ordinal:
-        words[-1] = _ORDINALS.get(words[-1], f"{words[-1]}th")
-    return (" minus " if minus else " ") + " ".join(words) + " " + rest
+    words = _in_words(int(digits), to="ordinal" if ordinal and not fraction else "cardinal")
+    words += f" point {' '.join(fraction[1:])}" if fraction else ""
+    return (" minus " if minus else " ") + words + " " + rest
 
 
 def _money(match: re.Match[str]) -> str:
