@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,20 +28,21 @@ REAL_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 RECORDED = ("real_word", "real_order", "photograph", "command")
 
 
-def made() -> dict[str, list[Sample]]:
-    """Three samples of each condition; those of real material only where that is beside the project."""
+NAMES = [name for name in recipe.SAMPLES if name not in RECORDED or REAL_DATA.is_dir()]  # else it is not beside us
+
+
+@cache
+def samples_of(name: str) -> list[Sample]:
+    """Three of each condition."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SENSORIUM_DATA", str(REAL_DATA))
-        makers = {name: make for name, make in recipe.SAMPLES.items() if name not in RECORDED or REAL_DATA.is_dir()}
-        return {name: list(make(3, None) if name == "say" else make(3)) for name, make in makers.items()}
+        make = recipe.SAMPLES[name]
+        return list(make(3, None) if name == "say" else make(3))
 
 
-SAMPLES = made()
-
-
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", NAMES)
 def test_samples_are_distinct_balanced_and_do_not_tell_the_answer(name: str):
-    samples = SAMPLES[name]
+    samples = samples_of(name)
     assert len({sample.id for sample in samples}) == len(samples)
     if name not in ("word_reading", "draw"):  # their conditions come as the generator draws them
         assert set(Counter(sample.condition for sample in samples).values()) == {3}
@@ -55,8 +57,8 @@ def test_every_task_has_samples_and_the_other_way_round():
 
 
 def test_what_is_said_was_never_trained_on():
-    assert all(is_heldout(sample.target) for sample in SAMPLES["spoken_command"] + SAMPLES["say"])
-    assert all(is_heldout(sample.metadata["said"]) for sample in SAMPLES["spoken_question"])
+    assert all(is_heldout(sample.target) for sample in samples_of("spoken_command") + samples_of("say"))
+    assert all(is_heldout(sample.metadata["said"]) for sample in samples_of("spoken_question"))
 
 
 def as_edited(edited: Edited) -> list[SeenObject]:
@@ -68,7 +70,7 @@ def as_edited(edited: Edited) -> list[SeenObject]:
     return [other, SeenObject(*edited.added, other.x + 0.4 * right, other.y + 0.4 * down, 0.1)]
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", NAMES)
 async def test_a_perfect_model_is_perfect_on_the_real_samples(name: str):
     gallery = Gallery()
 
@@ -93,7 +95,7 @@ async def test_a_perfect_model_is_perfect_on_the_real_samples(name: str):
         )
 
     task = next(task for task in every_task(transcribe, gallery.see, manner) if task.name == name)
-    record = report.task_record(await run(task, SAMPLES[name], ScriptedSampler(SAMPLES[name], perfect)))
+    record = report.task_record(await run(task, samples_of(name), ScriptedSampler(samples_of(name), perfect)))
     assert [row["mean"] for row in record["rows"] if row["metric"] == task.metric and row["unscored"]] == []
     assert all(goal["is_met"] for goal in record["goals"])
 
@@ -147,7 +149,7 @@ def test_a_whole_run_against_the_scripted_engine(tmp_path: Path):
     assert (tmp_path / "out" / "evals.md").read_text().count("\n") > 4
     assert (tmp_path / "out" / "evals.png").exists()
     lines = (tmp_path / "out" / "say.jsonl").read_text().splitlines()
-    assert [json.loads(line)["target"] for line in lines] == [sample.target for sample in SAMPLES["say"][:2]]
+    assert [json.loads(line)["target"] for line in lines] == [sample.target for sample in samples_of("say")[:2]]
     assert measure()["tasks"] == measured["tasks"]
     with pytest.raises(ValueError, match="another checkpoint"):
         measure(weights="other")
