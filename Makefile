@@ -28,8 +28,8 @@ run: $(VENV)/.run ## start the server with the shipped weights (PORT=8000)
 chat: $(VENV)/.run ## talk to the shipped weights in the terminal
 	@$(BIN)/sensorium chat $(ARGS)
 
-test: check ## lint, types and tests (ARGS="-k chat" picks some)
-	$(BIN)/python -m pytest $(ARGS)
+test: check ## lint, types and tests, in two processes (ARGS="-k chat" picks some, ARGS="-n 0" runs them in one)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.test ## lint and types only
 	$(BIN)/ruff check .

@@ -1,4 +1,7 @@
-"""What every test may rely on: no network, one CPU thread, servers where clients need some, databases."""
+"""What every test may rely on: no network, one CPU thread, servers where clients need some, databases.
+
+`make test` runs the files in two processes (pytest-xdist): what a fixture of the session starts, each has of its own.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,21 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", connect_here)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where two processes compile the kernels at once, numba may mix up what it keeps: one keeps it in the tree."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    if worker != "gw0" and config.cache is not None:
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(config.cache.mkdir(f"kernels-{worker}")))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What a test has to tell, whichever process it ran in."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "told":
+                terminalreporter.line(value)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,6 +7,7 @@ import re
 import sys
 import tomllib
 from collections import Counter
+from collections.abc import Callable
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -211,8 +212,8 @@ def test_functions_stay_short():
     assert long.keys() == LONG_FUNCTIONS.keys(), f"over {MAX_FUNCTION_LINES} lines: {long}"
 
 
-def test_lines_per_package(capsys: pytest.CaptureFixture[str]):
-    """Prints the size of every room, so that growth is seen by whoever causes it."""
+def test_lines_per_package(record_property: Callable[[str, object], None]):
+    """Tells the size of every room, so that growth is seen by whoever causes it."""
     lines: Counter[str] = Counter()
     for path in python_files("sensorium"):
         lines[room_of(path)] += len(path.read_text().splitlines())
@@ -221,6 +222,5 @@ def test_lines_per_package(capsys: pytest.CaptureFixture[str]):
             lines["playground"] += len(path.read_text().splitlines())
     for folder in ("recipes", "bench", "tests"):
         lines[f"({folder})"] = sum(len(path.read_text().splitlines()) for path in python_files(folder))
-    with capsys.disabled():
-        print("\n" + "  ".join(f"{room} {count}" for room, count in sorted(lines.items())))
+    record_property("told", "  ".join(f"{room} {count}" for room, count in sorted(lines.items())))
     assert lines["messages"] > 0

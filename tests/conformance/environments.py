@@ -6,10 +6,13 @@ runs this: `.venv/clients/NAME`.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _LISTS = Path(__file__).parent / "clients"
@@ -22,18 +25,28 @@ class Unreachable(Exception):
     """The packages cannot be fetched from here."""
 
 
+@contextmanager
+def installing(folder: Path) -> Iterator[None]:
+    """Tests run in several processes: where one of them installs into a folder, the others wait."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def environment(name: str) -> Path:
     """The Python of a client's environment, made if it is not there. Raises Unreachable."""
     wanted = _LISTS / f"{name}.txt"
     digest = hashlib.sha256(wanted.read_bytes()).hexdigest()
     folder = Path(sys.prefix) / "clients" / name
     python, installed = folder / "bin" / "python", folder / "installed"
-    if installed.exists() and installed.read_text() == digest:  # written last: one that was broken off is none
-        return python
-    subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", folder], check=True)
-    pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "--retries", "1"]
-    install(*pip, "install", "-q", "--no-deps", "--no-compile", "-r", wanted)
-    installed.write_text(digest)
+    with installing(folder):
+        if installed.exists() and installed.read_text() == digest:  # written last: one that was broken off is none
+            return python
+        subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", folder], check=True)
+        pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "--retries", "1"]
+        install(*pip, "install", "-q", "--no-deps", "--no-compile", "-r", wanted)
+        installed.write_text(digest)
     return python
 
 

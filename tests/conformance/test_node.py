@@ -21,6 +21,7 @@ import pytest
 
 from sensorium.server.tls import Identity, self_signed
 from tests.conformance.dialogue import HEARD_S, RESULTS, SESSION, check, slow_server, write_spoken
+from tests.conformance.environments import installing
 from tests.server.live import Live
 
 DRIVERS = Path(__file__).parent / "node"
@@ -34,17 +35,20 @@ def installed_drivers(request: pytest.FixtureRequest) -> Path:
     assert request.config.cache is not None
     wanted = hashlib.sha256((DRIVERS / "package-lock.json").read_bytes()).hexdigest()
     folder = request.config.cache.mkdir("node-clients")
-    for file in DRIVERS.iterdir():
-        shutil.copyfile(file, folder / file.name)
-    installed = folder / "installed"  # is written last: an installation that was broken off is none
-    if not installed.exists() or installed.read_text() != wanted:
-        installed.unlink(missing_ok=True)
-        quick = ["--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-timeout=20000"]
-        done = subprocess.run([NODE, NPM, "ci", *quick], cwd=folder, capture_output=True, text=True, timeout=180)
-        if done.returncode and _UNREACHABLE.search(done.stderr):
-            pytest.skip("npm cannot reach the packages of the JavaScript clients")
-        assert done.returncode == 0, done.stderr
-        installed.write_text(wanted)
+    with installing(folder):
+        for file in DRIVERS.iterdir():
+            copied = folder / file.name
+            if not copied.exists() or copied.read_bytes() != file.read_bytes():  # another process may be reading it
+                shutil.copyfile(file, copied)
+        installed = folder / "installed"  # is written last: an installation that was broken off is none
+        if not installed.exists() or installed.read_text() != wanted:
+            installed.unlink(missing_ok=True)
+            quick = ["--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-timeout=20000"]
+            done = subprocess.run([NODE, NPM, "ci", *quick], cwd=folder, capture_output=True, text=True, timeout=180)
+            if done.returncode and _UNREACHABLE.search(done.stderr):
+                pytest.skip("npm cannot reach the packages of the JavaScript clients")
+            assert done.returncode == 0, done.stderr
+            installed.write_text(wanted)
     return folder
 
 
