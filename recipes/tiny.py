@@ -121,7 +121,7 @@ TINY = replace(
         },
         render=RenderConfig(cuts=True, listened=3.0, waited=1.0, over=1.0, noted_frames=True),
         num_shards=40,
-        num_steps=600,
+        num_steps=480,
         warmdown_share=1.0,
         matrix_lr=0.006,  # half of what the weights grew with, for all parameters: what is known should stay
         embedding_lr=0.05,
