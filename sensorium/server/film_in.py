@@ -22,7 +22,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from sensorium.messages import Audio, Image, Video
-from sensorium.server.container import SoundTrack, opened, reader_of
+from sensorium.server.container import DAMAGE, SoundTrack, opened, reader_of
 from sensorium.server.errors import APIError, invalid
 
 MAX_FRAME_SIDE = 256  # frames are scaled down to fit: an engine sees less
@@ -55,6 +55,17 @@ class FilmTooLong(APIError):
 def is_film(data: bytes) -> bool:
     """By its first bytes: whether it is an MP4, MOV or WebM file, though there may only be sound in it."""
     return reader_of(data) in _READERS
+
+
+def has_pictures(data: bytes) -> bool:
+    """Whether there is a picture track in a film, or may be: where it is damaged, that is for `decode_film` to say."""
+    reader = reader_of(data)
+    assert reader is not None
+    try:
+        with opened(io.BytesIO(data), reader) as container:
+            return _picture_track(container) is not None
+    except DAMAGE:
+        return True
 
 
 def decode_film(data: bytes, param: str, bounds: FilmBounds, *, fps: float | None, sample_rate_hz: int) -> Video:
@@ -102,10 +113,14 @@ def _damaged(param: str) -> APIError:
     return invalid("The film is damaged and cannot be decoded.", param, "video_parse_error")
 
 
+def _picture_track(container: InputContainer) -> VideoStream | None:
+    covers = Disposition.attached_pic  # a picture on the box, not in the film
+    return next((stream for stream in container.streams.video if not stream.disposition & covers), None)
+
+
 def _pictures(container: InputContainer, param: str, bounds: FilmBounds) -> VideoStream:
     """The first picture track, ready to decode within bounds."""
-    covers = Disposition.attached_pic  # a picture on the box, not in the film
-    shown = next((stream for stream in container.streams.video if not stream.disposition & covers), None)
+    shown = _picture_track(container)
     if shown is None:
         raise invalid("The file has no picture track: send sound as a clip.", param, "invalid_video_format")
     context = shown.codec_context

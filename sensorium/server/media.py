@@ -25,7 +25,7 @@ from sensorium.server.container import reader_of
 from sensorium.server.errors import APIError, context_exceeded, invalid, unsupported
 from sensorium.server.fetch import FetchError, TooLarge, fetch
 from sensorium.server.files import FileReader, KeptFile
-from sensorium.server.film_in import FilmBounds, FilmTooLong, decode_film, is_film
+from sensorium.server.film_in import FilmBounds, FilmTooLong, decode_film, has_pictures, is_film
 from sensorium.server.image_tokens import FRAME_TOKENS, Detail, in_detail, picture_size, view_tokens
 from sensorium.server.pages_in import decode_pages
 from sensorium.server.picture_in import AnimatedPicture, decode_image, decode_whole, from_base64, image_from_data_url
@@ -34,7 +34,7 @@ from sensorium.server.sound_file import SoundFile, SoundTooLong
 AudioFormat = Literal["wav", "mp3"]
 T = TypeVar("T")
 
-_PICTURE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")  # of RIFF files, those that are no sound
+_PICTURE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
 _MOST_TOKEN_BYTES = 64  # longer tokens no tokenizer has
 
 _AUDIO_TOKENS_PER_S = 12.5  # for engines that do not say it in `EngineInfo.limits`
@@ -218,7 +218,7 @@ class MediaReader:
         self._audio_s += film.sound.duration_ms / 1000 if film.sound else 0.0
         if self._free_tokens < 0:
             fitting = self._num_frames + int(self._free_tokens // self._frame_tokens)
-            told = f": of {self._num_frames} frames of film at most {fitting} fit"
+            told = f": of its first {self._num_frames} frames of film at most {fitting} fit"
             raise self._exceeded(told if fitting > 0 else "")
 
     def _check_film_size(self, num_bytes: int, param: str) -> None:
@@ -226,7 +226,7 @@ class MediaReader:
             raise invalid(f"The film is larger than {self._config.max_film_bytes} bytes.", param, "video_too_large")
 
     async def file(self, given: GivenFile, param: str) -> list[Part]:
-        """What a file holds, by its bytes: UTF-8 text, a picture, a clip, a film, or the pages of a PDF file.
+        """What a file holds, by its bytes: text in UTF-8, a picture, sound, a film, or the pages of a PDF file.
 
         Raises APIError naming `param`.
         """
@@ -236,12 +236,11 @@ class MediaReader:
             name, data = await self._kept(given.id, f"{param}.file_id")
         else:
             name, data = given.name or "", await self._in_thread(bytes_of_data_url, given.data, f"{param}.file_data")
-        reader = reader_of(data)
-        if reader == "wav" or reader == "mp3":
-            return [await self._clip(data, reader, param)]
-        if is_film(data):
+        if is_film(data) and await self._in_thread(has_pictures, data):
             return [await self._film(data, None, param)]
-        if data.startswith(_PICTURE_SIGNATURES):
+        if reader_of(data) is not None:
+            return [await self._clip(data, None, param)]
+        if data.startswith(_PICTURE_SIGNATURES) or data[8:12] == b"WEBP":
             return [await self._image(data, "auto", param)]
         if data.startswith(b"%PDF-"):
             return await self._pages(KeptFile(name, data), param)
@@ -251,7 +250,7 @@ class MediaReader:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise unsupported(
-                param, "only text in UTF-8, PNG, JPEG, WebP, GIF, PDF, WAV, MP3, MP4, MOV and WebM files are read"
+                param, "only text in UTF-8, PNG, JPEG, WebP, GIF, PDF, MP4, MOV and WebM files and sound are read"
             ) from None
         return [Text(text=f"{name}:\n{text}\n" if name else text)]
 
@@ -358,7 +357,8 @@ class MediaReader:
     def _too_large(self, param: str) -> APIError:
         return invalid(f"The clip is larger than {self._config.max_audio_bytes} bytes.", param, "audio_too_large")
 
-    async def _clip(self, data: bytes, format: AudioFormat, param: str) -> Audio:
+    async def _clip(self, data: bytes, format: AudioFormat | None, param: str) -> Audio:
+        """Without a format, whatever holds sound."""
         config = self._config
         if len(data) > config.max_audio_bytes:
             raise self._too_large(param)
@@ -396,8 +396,9 @@ def bytes_of_data_url(text: str, param: str) -> bytes:
         raise invalid("The file is not valid base64.", param) from None
 
 
-def decode_clip(data: bytes, format: AudioFormat, param: str, max_s: float, rate_hz: int) -> Audio:
-    """A WAV or MP3 file, mono and at the rate asked for. Raises APIError naming `param`, SoundTooLong if it is that."""
-    name = f"clip.{format}"
+def decode_clip(data: bytes, format: AudioFormat | None, param: str, max_s: float, rate_hz: int) -> Audio:
+    """A file of sound, mono and at the rate asked for; it is refused if it is in another format than it is said to be.
+    Raises APIError naming `param`, SoundTooLong if it is that."""
+    name = f"clip.{format}" if format else ""
     with SoundFile(data, name, rate_hz=rate_hz, max_s=max_s, param=param, noun="clip", code="invalid_value") as file:
         return Audio(waveform=np.concatenate(list(file.pieces())), sample_rate_hz=rate_hz)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from functools import cache
 from http.server import BaseHTTPRequestHandler
 
 import numpy as np
 import pytest
+import soundfile
 
 from sensorium.engine.fake import FakeEngine
-from sensorium.messages import Video
+from sensorium.messages import Audio, Video
 from sensorium.server import film_in
 from sensorium.server.errors import APIError
 from sensorium.server.film_in import MAX_FRAME_SIDE, FilmBounds, decode_film
 from tests.server.film_samples import CODECS, RED_A_SECOND, film_part, movie
 from tests.server.live import Live, envelope, live
-from tests.server.samples import b64, data_url, mp3, picture, wav
+from tests.server.samples import b64, data_url, mp3, picture, tone, wav
 from tests.server.test_fetch import reply, web
 
 BOUNDS = FilmBounds(max_pixels=200_000, max_s=20.0, max_frames=16)
@@ -195,7 +197,7 @@ def test_a_film_is_looked_at_as_often_as_the_context_lets_it():
     with live(FakeEngine(max_tokens=250)) as server:
         refused = server.chat([film_part(silent, fps=2)])
         assert envelope(refused) == ("messages", "context_length_exceeded")
-        assert "of 24 frames of film at most 14 fit" in refused.json()["error"]["message"]
+        assert "of its first 24 frames of film at most 14 fit" in refused.json()["error"]["message"]
 
 
 def test_limits_hold_for_all_films_together():
@@ -207,3 +209,27 @@ def test_limits_hold_for_all_films_together():
     with live(FakeEngine(max_tokens=100)) as server:  # 87 of them are one film
         assert server.refusal(films) == ("messages", "context_length_exceeded")
         assert server.chat(films[:1]).status_code == 200
+
+
+@pytest.mark.parametrize("format", ["M4A", "WEBM", "MOV", "FLAC", "OGG", "WAV", "MP3"])
+def test_a_file_of_sound_alone_is_a_clip(server: Live, format: str):
+    kinds = {"M4A": "mp4", "WEBM": "webm", "MOV": "mov"}
+    if format in kinds:
+        data = movie(kinds[format], picture=False, seconds=2.0)
+    else:
+        file = io.BytesIO()
+        soundfile.write(file, tone(2.0), RATE_HZ, format=format)
+        data = file.getvalue()
+    part = {"type": "file", "file": {"file_data": b64(data), "filename": f"memo.{format.lower()}"}}
+    answered = server.chat([part])
+    assert answered.status_code == 200, answered.text
+    (clip,) = server.engine.requests[-1].messages[-1].parts
+    assert isinstance(clip, Audio)
+    assert clip.duration_ms == pytest.approx(2000, abs=600)  # with the quiet around it
+    broken = {"type": "file", "file": {"file_data": b64(data[:60])}}
+    assert server.refusal([broken])[0] == "messages[0].content[0].file"
+
+
+def test_a_file_in_the_container_of_wav_and_webp_is_neither(server: Live):
+    part = {"type": "file", "file": {"file_data": b64(b"RIFF\x40\0\0\0AVI LIST" + bytes(range(200)))}}
+    assert server.refusal([part]) == ("messages[0].content[0].file", "unsupported_value")
