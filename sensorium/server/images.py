@@ -161,7 +161,7 @@ class Images:
             SamplingParams(
                 modality="image",
                 seed=secrets.randbits(62),
-                guidance_scale=guidance(plan.quality),
+                guidance_scale=guidance(plan.quality, is_natural=request.is_natural),
                 canvas=canvas,
                 drawings=num_drawings(plan.quality),
                 caption=caption(told) if kind == "generation" else None,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 from pydantic import Field
 
 from sensorium.server.body import Upload
-from sensorium.server.errors import APIError, invalid, missing, unsupported, validated
+from sensorium.server.errors import invalid, missing, unknown, unsupported, validated
 from sensorium.server.picture_request import ImageRef, PictureFields
 
 Kind: TypeAlias = Literal["generation", "edit", "variation"]
@@ -17,6 +17,7 @@ Kind: TypeAlias = Literal["generation", "edit", "variation"]
 MAX_INPUTS = 16
 DEFAULT_MODEL = "gpt-image-1"
 
+_WITHOUT_OLD_FIELDS = ("gpt-image", "chatgpt-image")  # models that have no fields of the DALL-E models
 _OLD_QUALITIES = {"standard": "medium", "hd": "high"}  # of the DALL-E models
 _NUMBERS, _FLAGS = ("n", "output_compression", "partial_images"), {"true": True, "false": False}
 
@@ -34,14 +35,23 @@ class ImagesRequest(PictureFields):
     safety_identifier: str | None = None
 
     @property
+    def is_natural(self) -> bool:
+        """Whether what is drawn may be less like the words of the prompt."""
+        return False
+
+    @property
+    def named(self) -> str:
+        """The model that the request itself names."""
+        return self.model if "model" in self.model_fields_set else ""
+
+    @property
     def as_urls(self) -> bool:
         return (self.response_format or ("url" if self.model.startswith("dall-e") else "b64_json")) == "url"
 
     def check_all(self) -> None:
         """Raises APIError for the first field that can't be obeyed, or contradicts another."""
-        named = self.model if "model" in self.model_fields_set else ""
-        if self.response_format and named.startswith(("gpt-image", "chatgpt-image")):
-            raise APIError("Unknown parameter: 'response_format'.", param="response_format", code="unknown_parameter")
+        if self.response_format and self.named.startswith(_WITHOUT_OLD_FIELDS):
+            raise unknown("response_format")
         if self.stream and self.n > 1:
             raise invalid("A stream shows one picture: 'n' must be 1.", "n")
         if self.stream and self.as_urls:
@@ -53,9 +63,13 @@ class GenerationRequest(ImagesRequest):
     prompt: Annotated[str, Field(min_length=1, max_length=32_000)]
     style: Literal["vivid", "natural"] | None = None
 
+    @property
+    def is_natural(self) -> bool:
+        return self.style == "natural"
+
     def check_all(self) -> None:
-        if self.style:
-            raise unsupported("style", "the network has one")
+        if self.style and self.named.startswith(_WITHOUT_OLD_FIELDS):
+            raise unknown("style")
         _refuse_fidelity(self)
         super().check_all()
 
@@ -98,7 +112,7 @@ def read(model: type[M], fields: Any) -> M:
 
 def _refuse_fidelity(request: ImagesRequest) -> None:
     if request.input_fidelity:
-        raise APIError("Unknown parameter: 'input_fidelity'.", param="input_fidelity", code="unknown_parameter")
+        raise unknown("input_fidelity")
 
 
 def read_form_fields(model: type[M], fields: Mapping[str, Any]) -> M:

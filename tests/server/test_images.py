@@ -123,6 +123,14 @@ def test_quality_is_guidance(server: Live):
     assert scales == [1.0, 2.0, 2.0]
 
 
+def test_a_natural_style_is_guided_half_as_far(server: Live):
+    for style, scale in (("vivid", 2.0), ("natural", 1.5), (None, 2.0)):
+        assert generate(server, model="dall-e-3", style=style, response_format="b64_json").status_code == 200
+        assert asked(server).params.guidance_scale == scale
+    assert generate(server, model="sensorium-fake", style="natural", quality="low").status_code == 200
+    assert asked(server).params.guidance_scale == 1.0
+
+
 def test_high_quality_is_the_best_of_several_drawings(server: Live):
     body = generate(server, "Please draw 2 squares!", quality="high").json()
     params = asked(server).params
@@ -387,7 +395,8 @@ def test_a_variation_is_described_then_drawn(server: Live):
         ({"response_format": "url"}, "response_format", "unknown_parameter"),
         ({"model": "sensorium-fake", "response_format": "url", "stream": True}, "response_format", "unsupported_value"),
         ({"input_fidelity": "high"}, "input_fidelity", "unknown_parameter"),
-        ({"model": "dall-e-3", "style": "vivid"}, "style", "unsupported_value"),
+        ({"model": "dall-e-3", "style": "loud"}, "style", "invalid_value"),
+        ({"model": "gpt-image-1", "style": "vivid"}, "style", "unknown_parameter"),
         ({"seed": 1}, "seed", "unknown_parameter"),
     ],
 )
