@@ -21,7 +21,7 @@ from sensorium.engine.answer import LEAST_ANSWER, num_positions, read, write
 from sensorium.engine.choices import merged
 from sensorium.engine.duplex import Listener, LiveConversation
 from sensorium.engine.embedding import NUM_FRAMING, embed
-from sensorium.engine.grammar import Grammar
+from sensorium.engine.grammar import NOTE_TOKENS, Grammar
 from sensorium.engine.media_encoder import MediaEncoder
 from sensorium.engine.network import Network
 from sensorium.engine.pages import PAGE_POSITIONS
@@ -44,6 +44,7 @@ from sensorium.tokenizers.render import FRAME_STRIDE, Piece, encode_message
 from sensorium.tokenizers.vocab import VOICES
 
 NUM_AROUND_IMAGE = 2  # <|image|> and <|/image|>; around one that is seen there is <|caption|> too
+NUM_AROUND_NOTE = 2  # <|caption|> and <|/image|>
 T = TypeVar("T")
 
 _QUICK_CHARS = 2000  # of text that is read without another thread: it takes less than a millisecond
@@ -65,6 +66,7 @@ class OmniEngine:
         self._network = Network.of(release, cached_positions=cached_positions, threads=threads)
         release = self._network.release
         runner, parts = self._network.runner, (release.model, release.audio_tokenizer, release.image_tokenizer)
+        note_tokens = NUM_AROUND_NOTE + NOTE_TOKENS if release.renderer.are_frames_noted else 0
         self.info = EngineInfo(
             model=config.name,
             max_tokens=config.model.max_seq_len,
@@ -77,7 +79,7 @@ class OmniEngine:
             knows_speakers=release.speakers is not None,
             limits={
                 "image_tokens": config.image.num_patches,
-                "frame_tokens": config.image.num_patches // FRAME_STRIDE**2,
+                "frame_tokens": config.image.num_patches // FRAME_STRIDE**2 + note_tokens,
                 "audio_tokens_per_s": config.audio.frame_rate_hz,
                 "framing_tokens": NUM_AROUND_IMAGE + 1,
                 "answer_tokens": LEAST_ANSWER,

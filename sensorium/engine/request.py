@@ -265,8 +265,9 @@ class EngineInfo:
 
     `skills` are the tasks that its training names, such as `say-styled`; None if nobody wrote that down.
     `limits` says how many positions of the context media take, without the symbols that frame them: `image_tokens` a
-    picture, `audio_tokens_per_s` a second of sound; `framing_tokens` are the symbols around a picture, `answer_tokens`
-    what media leave for an answer. `memory_bytes` says what is held or may come to be, by what for.
+    picture, `frame_tokens` a frame of a film with its note, `audio_tokens_per_s` a second of sound; `framing_tokens`
+    are the symbols around a picture, `answer_tokens` what media leave for an answer. `memory_bytes` says what is held
+    or may come to be, by what for.
     """
 
     model: str

@@ -251,11 +251,12 @@ class Renderer:
     def _is_described(self, film: EncodedFilm) -> bool:
         """Whether all the words that a film should have are known."""
         said, words = self._said(film), [film.caption] if self.config.captions else []
-        words += [frame.caption for frame in film.frames] if self._are_noted else []
+        words += [frame.caption for frame in film.frames] if self.are_frames_noted else []
         return (said is None or said.transcript is not None) and None not in words
 
     @property
-    def _are_noted(self) -> bool:
+    def are_frames_noted(self) -> bool:
+        """Whether what each frame of a film shows is written behind it."""
         return self.config.noted_frames and self.config.captions
 
     def _film(self, stream: Stream, film: EncodedFilm) -> None:
@@ -289,12 +290,12 @@ class Renderer:
             elif kind == 1:
                 self._grid(stream, film.frames[index], own=False, stride=FRAME_STRIDE)
                 note = film.frames[index].caption
-                if self._are_noted and (note is not None or asked):
+                if self.are_frames_noted and (note is not None or asked):
                     stream.add(vocab.CAPTION)
-                if self._are_noted and note is not None:
+                if self.are_frames_noted and note is not None:
                     self._words(stream, note, weight=self.config.reply)
                     stream.add(vocab.END_IMAGE, weight=self.config.end)
-                elif self._are_noted and asked:
+                elif self.are_frames_noted and asked:
                     due.append(len(stream))
             elif film.sound is not None:
                 self._heard_frame(stream, film.sound, index)

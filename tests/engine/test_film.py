@@ -68,6 +68,7 @@ async def test_each_frame_is_noted_before_the_next(release: Release):
     )
     list(read(network, sequence, pieces))
     await engine.close()
+    assert engine.info.limits["frame_tokens"] == 16 + 2 + NOTE_TOKENS
     ids = sequence.stream.ids
     marks = (vocab.SECOND, vocab.CAPTION, vocab.END_IMAGE, vocab.TURN, vocab.END_VIDEO)
     framing = [symbol for symbol in ids if symbol in marks]
