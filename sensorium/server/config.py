@@ -53,6 +53,8 @@ GPT_4O_FAMILY = (
     "gpt-image-1",
     "gpt-image-1-mini",
     "gpt-image-1.5",
+    "gpt-image-2",
+    "gpt-image-2-2026-04-21",
     "chatgpt-image-latest",
     "dall-e-2",
     "dall-e-3",

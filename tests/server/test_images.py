@@ -115,6 +115,13 @@ def test_sizes(server: Live, size: str, layout: str):
     assert shown[0, 0].tolist() == WHITE
 
 
+@pytest.mark.parametrize(
+    "model", ["gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "gpt-image-2", "dall-e-2", "dall-e-3"]
+)
+def test_every_model_of_the_contract_draws(server: Live, model: str):
+    assert generate(server, model=model).status_code == 200
+
+
 def test_quality_is_guidance(server: Live):
     scales = []
     for quality in ("low", "medium", "auto"):
