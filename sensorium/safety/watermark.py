@@ -32,7 +32,7 @@ _FIRST_BIN, _NUM_BINS = 20, 426  # 313 .. 6953 Hz
 _GAIN = 0.12  # nepers: 1 dB
 _STEPS = 8  # places in a cell where it is tried whether the pattern begins: each 16 ms
 _QUIET = 1e-8  # of the loudest cell's power: in what is softer there is nothing to find
-_CERTAIN = 2.0  # deviations, of each bit
+_MOST_DOUBT = 1e-3  # of a payload that is told: so likely it may be wrong
 _MOST = 3.0  # of a cell's loudness over its surroundings, in nepers, counts no more than this
 _WINDOW = np.sin(np.pi * (np.arange(_SIZE) + 0.5) / _SIZE)  # its square at half overlap sums to 1
 
@@ -56,9 +56,20 @@ class Found:
         return self.score >= FOUND
 
     @property
+    def payload_doubt(self) -> float:
+        """How likely any bit of the payload is wrong.
+
+        A bit has a sixteenth of the cells that the score has, so the mark moves it a quarter as far, to e or -e, and
+        chance moves both by a deviation. What was found at b is then wrong at odds of exp(-2 e |b|), by Bayes' rule.
+        """
+        expected = max(0.0, self.score) / np.sqrt(PAYLOAD_BITS)
+        right = 1.0 / (1.0 + np.exp(-2.0 * expected * np.abs(self.bits)))
+        return float(1.0 - np.prod(right))
+
+    @property
     def payload(self) -> int | None:
-        """None where a bit is not certain."""
-        is_certain = self.is_marked and min(map(abs, self.bits)) >= _CERTAIN
+        """None where it is not certain as a whole."""
+        is_certain = self.is_marked and self.payload_doubt <= _MOST_DOUBT
         return sum(1 << number for number, bit in enumerate(self.bits) if bit > 0) if is_certain else None
 
 

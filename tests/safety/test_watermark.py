@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensorium.data.generators.speech import PRESETS, Synthesizer
-from sensorium.safety.watermark import RATE_HZ, Watermarker, find, marked
+from sensorium.safety.watermark import PAYLOAD_BITS, RATE_HZ, Found, Watermarker, find, marked
 from sensorium.server.audio_out import encode_speech
 
 KEY, PAYLOAD = "a key", 0xBEEF
@@ -36,6 +36,25 @@ def test_a_mark_is_found_with_its_payload(speech: np.ndarray):
     found = find(marked(np.concatenate([speech] * 2), KEY, PAYLOAD), KEY)
     assert found.is_marked
     assert found.payload == PAYLOAD
+
+
+def test_a_payload_is_told_where_it_is_certain_as_a_whole():
+    sure = tuple(4.0 if PAYLOAD >> bit & 1 else -4.0 for bit in range(PAYLOAD_BITS))
+    for weakest, score, told in ((1.5, 16.0, PAYLOAD), (0.5, 16.0, None), (1.5, 8.0, None), (4.0, 5.4, None)):
+        found = Found(score=score, bits=(weakest, *sure[1:]))
+        assert found.payload == told
+        assert 0.0 <= found.payload_doubt <= 1.0
+    # the weakest bit is wrong at odds of exp(-2 * 4 * 0.5); the others add next to nothing
+    assert Found(score=16.0, bits=(0.5, *sure[1:])).payload_doubt == pytest.approx(1 / (1 + np.exp(4.0)), rel=1e-3)
+
+
+def test_payloads_are_told_of_short_sounds_and_none_wrong(speech: np.ndarray):
+    told = [
+        find(marked(speech[: 6 * RATE_HZ], f"{KEY} {number}", PAYLOAD), f"{KEY} {number}").payload
+        for number in range(40)
+    ]
+    assert set(told) <= {PAYLOAD, None}
+    assert told.count(PAYLOAD) >= 20
 
 
 def test_nothing_is_found_where_nothing_is(speech: np.ndarray):
