@@ -1,17 +1,19 @@
-"""`tiny`: the network to talk to, with every skill there is material for, grown from nano. Four runs, in this order:
+"""`tiny`: the network to talk to, with every skill there is material for, grown from nano. Five runs, in this order:
 
     export SENSORIUM_DATA=../shared/data
     python -m recipes.tiny --stage grown --keep-tokenizers --seed 91 --start sensorium/checkpoints/nano
     python -m recipes.tiny --stage broader --keep-tokenizers --seed 97 --start runs/grown/release
     python -m recipes.tiny --stage firmer --keep-tokenizers --seed 101 --start runs/broader/release
-    python -m recipes.tiny --keep-tokenizers --seed 107 --start runs/firmer/release
+    python -m recipes.tiny --stage noting --keep-tokenizers --seed 107 --start runs/firmer/release
+    python -m recipes.tiny --keep-tokenizers --seed 109 --start runs/noting/release
 
 It begins as nano, wider and deeper, with nano's codes; its eye has twice the blocks and learns from photographs and
 forms too. A little text comes first: orders in many languages, tools, refusals, which nano never read. The second run
-adds films, quiet lines and pauses, the third has more of what was found wanting after it. The last one has lessons
-(sums to a hundred, units, what a thing is, and what to say where it does not know), takes notes of films, compares
-pictures and hears more pauses; then it trains the decoders on what the network says. All train on CPU cores, over days
-and as many stops as they like, or on one GPU. `--seed` must differ, or the material is not fresh.
+adds films, quiet lines and pauses, the third has more of what was found wanting after it. The fourth has lessons (sums
+to a hundred, units, what a thing is, and what to say where it does not know), takes notes of films, compares pictures
+and hears more pauses. The last has more of all that, and then trains the decoders on what the network says. All train
+on CPU cores, over days and as many stops as they like, or on one GPU. `--seed` must differ, or the material is not
+fresh.
 """
 
 from __future__ import annotations
@@ -105,11 +107,9 @@ FIRMER = replace(
     ),
 )
 
-TINY = replace(
+NOTING = replace(
     FIRMER,
-    name="tiny",
-    audio=replace(NANO.audio, decoder_steps=2000, adversarial_steps=1500),
-    image=replace(FIRMER.image, decoder_steps=1200),
+    name="noting",
     network=replace(
         FIRMER.network,
         weights={
@@ -130,5 +130,22 @@ TINY = replace(
     ),
 )
 
+TINY = replace(
+    NOTING,
+    name="tiny",
+    audio=replace(NANO.audio, decoder_steps=2000, adversarial_steps=1500),
+    image=replace(FIRMER.image, decoder_steps=1200),
+    network=replace(
+        NOTING.network,
+        weights={
+            **NOTING.network.weights,
+            **{"hear": 0.3, "talk": 0.35, "transcribe": 0.3, "hear-pausing": 0.6, "see-film": 0.9, "see-several": 0.5},
+        },
+        num_shards=60,
+        num_steps=1200,
+        matrix_lr=0.008,
+    ),
+)
+
 if __name__ == "__main__":
-    train(TINY, GROWN, BROADER, FIRMER)
+    train(TINY, GROWN, BROADER, FIRMER, NOTING)

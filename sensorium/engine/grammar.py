@@ -39,8 +39,8 @@ MAX_LIVE_RUN = 8  # transcript tokens in a row behind one heard frame: those of 
 SPARE_TRANSCRIPT_TOKENS = 8  # a clip's transcript may have as many tokens as the clip has frames, and these
 MAX_CAPTION_TOKENS = 48
 MAX_STORY_TOKENS = 96  # what happens in a film
-MAX_NOTE_TOKENS = 24  # what a frame of it shows
-NOTE_TOKENS = 12  # of each of a film's notes, so much room is kept
+MAX_NOTE_TOKENS = 40  # what a frame of it shows, and what has happened since the one before
+NOTE_TOKENS = 14  # of each of a film's notes, so much room is kept
 
 
 class State(Enum):

@@ -63,7 +63,8 @@ def test_notes_say_what_a_frame_shows_and_where(films: list[Film]) -> None:
     seen, moved = set[str](), 0
     for made in films:
         for pixels, note in zip(made.frames, made.notes, strict=True):
-            for item in note.split(", ") if note != "nothing" else ():
+            there = note.split(". ")[0]
+            for item in there.split(", ") if there != "nothing" else ():
                 colour, shape, column, row = item.split()
                 x, y = (int(64 * (0.2 + 0.15 * (int(fifth) - 1))) for fifth in (column, row))
                 around = pixels[y - 5 : y + 6, x - 5 : x + 6].reshape(-1, 3)
@@ -72,11 +73,24 @@ def test_notes_say_what_a_frame_shows_and_where(films: list[Film]) -> None:
         told = [happening for happening in made.happenings if happening.verb == "moves"]
         for happening in told:
             first, last = (made.notes[made.times_ms.index(at)] for at in (happening.start_ms, happening.end_ms))
-            places = [[item for item in note.split(", ") if happening.shape in item] for note in (first, last)]
+            places = [
+                [item for item in note.split(". ")[0].split(", ") if happening.shape in item] for note in (first, last)
+            ]
             assert places[0] != places[1]
             moved += 1
     assert len(seen) > 12
     assert moved > 50
+
+
+def test_notes_tell_what_has_happened_since_the_one_before(films: list[Film]) -> None:
+    """Put together, without what is told twice of one motion, they tell the story."""
+    for made in films:
+        told = [clause for note in made.notes for clause in note.split(". ")[1:]]
+        once = [clause for at, clause in enumerate(told) if at == 0 or told[at - 1] != clause]
+        clauses = [happening.clause for happening in made.happenings]
+        twice = [clause for at, clause in enumerate(clauses) if at == 0 or clauses[at - 1] != clause]
+        assert once == twice, (made.story, made.notes)
+        assert ". " not in made.notes[0]
 
 
 def test_answers_are_true(films: list[Film]) -> None:

@@ -68,7 +68,7 @@ class Film:
 
     frames: tuple[np.ndarray, ...]  # (size, size, 3) uint8 each
     times_ms: tuple[float, ...]
-    notes: tuple[str, ...]  # what each frame shows, and where
+    notes: tuple[str, ...]  # what each frame shows, where, and what has happened since the one before
     happenings: tuple[Happening, ...]
     states: tuple[tuple[SceneObject, ...], ...]
     story: str  # all that a question may ask for
@@ -108,7 +108,7 @@ def film(rng: np.random.Generator, *, split: Split, frame_ms: float = 1000.0, le
             painted([(item, looks[item.shape, item.colour]) for item in items], ground, 64) for items in shown
         ),
         times_ms=times_ms,
-        notes=tuple(map(_note, shown)),
+        notes=tuple(_note(items, before) for before, items in zip((None, *shown), shown, strict=False)),
         happenings=plan.happenings,
         states=plan.states,
         story=plan.story,
@@ -187,10 +187,32 @@ def _shown(plan: _Plan, time_ms: float) -> tuple[SceneObject, ...]:
     return tuple(shown.values())
 
 
-def _note(shown: Sequence[SceneObject]) -> str:
-    """Each thing with its place: the column and the row of five, from the left and from the top."""
+def _note(shown: Sequence[SceneObject], before: Sequence[SceneObject] | None) -> str:
+    """Each thing with its place (the column and the row of five, from the left and from the top), and what has happened
+    since the frame before."""
     items = sorted(shown, key=lambda item: item.shape)
-    return ", ".join(f"{item.phrase} {_fifth(item.x)} {_fifth(item.y)}" for item in items) or "nothing"
+    there = ", ".join(f"{item.phrase} {_fifth(item.x)} {_fifth(item.y)}" for item in items) or "nothing"
+    happened = _happened(before, shown) if before is not None else []
+    return ". ".join((there, *happened))
+
+
+def _happened(before: Sequence[SceneObject], after: Sequence[SceneObject]) -> list[str]:
+    """What has come to be different, in the words of `Happening.clause`."""
+    old, new = ({item.shape: item for item in state} for state in (before, after))
+    told: list[str] = []
+    for shape in sorted({*old, *new}):
+        if shape not in old:
+            told.append(f"{with_article(new[shape].phrase)} appears")
+        elif shape not in new:
+            told.append(f"the {shape} vanishes")
+        else:
+            one, other = old[shape], new[shape]
+            for axis, ahead in (("x", other.x - one.x), ("y", other.y - one.y)):
+                if ahead:
+                    told.append(f"the {shape} moves {(_AHEAD if ahead > 0 else _BACK)[axis]}")
+            if one.colour != other.colour:
+                told.append(f"the {shape} turns {other.colour}")
+    return told
 
 
 def _fifth(place: float) -> int:
