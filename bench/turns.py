@@ -2,12 +2,13 @@
 
     python -m bench.turns [--checkpoint DIR] [--turns 60] [--line 0 1e-4 1e-3] [--seed 77] [--traces FILE]
 
-Sentences in unseen voices, every second one with a pause or two, go through all that a call's sound goes through: 24
-kHz in 16 bits, the noise of the `--line`, 20 ms at a time, the detector of speech, comfort noise, the network. What was
-known after every 20 ms is a trace; each rule is then applied to all of them. Of sentences with and without pauses: the
-share cut before its end, the share not ended 1.5 s behind it, and the ms from the end to the decision (p50 / p95), in
-time of the sound: what the machine needs comes on top. A rule is to be chosen with one `--seed` and told with another:
-each has sentences and voices of its own. `--traces` keeps the traces, or takes them up again. The last line is JSON.
+Sentences in unseen voices, every second one with a pause or two, each on one of the lines, go through all that a call's
+sound goes through: 24 kHz in 16 bits, the noise of the `--line`, 20 ms at a time, the detector of speech, comfort
+noise, the network. What was known after every 20 ms is a trace; each rule is then applied to all of them. Of sentences
+with and without pauses: the share cut before its end with its standard error, the share not ended 1.5 s behind it, and
+the ms from the end to the decision (p50 / p95), in time of the sound: what the machine needs comes on top. A rule is to
+be chosen with one `--seed` and told with another: each has sentences and voices of its own. `--turns` are for each
+line. `--traces` keeps the traces, or takes them up again. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -157,17 +158,17 @@ def figures(traces: list[Trace], rule: Rule) -> dict[str, float]:
     cut = sum(at is not None and at < end - STEP_MS for at, end in ends)
     counts = {"cut": cut, "missed": sum(at is None for at, _ in ends)}
     shares = {name: round(count / len(ends), 4) if ends else float("nan") for name, count in counts.items()}
-    return {**shares, "p50_ms": float(p50), "p95_ms": float(p95)}
+    error = (shares["cut"] * (1 - shares["cut"]) / len(ends)) ** 0.5 if ends else float("nan")
+    return {**shares, "cut_stderr": round(error, 4), "p50_ms": float(p50), "p95_ms": float(p95)}
 
 
 async def collect(checkpoint: Path, *, turns: int, lines: list[float], seed: int) -> list[Trace]:
     engine, traces = OmniEngine.load(checkpoint), list[Trace]()
     try:
-        for line in lines:
-            rng = np.random.default_rng(0)
-            for sentence, has_pauses in sentences(seed, turns):
-                trace = await listen(engine, sentence, line=line, rng=rng)
-                traces.append(Trace(**{**asdict(trace), "has_pauses": has_pauses}))
+        rng = np.random.default_rng(0)
+        for index, (sentence, has_pauses) in enumerate(sentences(seed, turns * len(lines))):
+            trace = await listen(engine, sentence, line=lines[index // 2 % len(lines)], rng=rng)
+            traces.append(Trace(**{**asdict(trace), "has_pauses": has_pauses}))
     finally:
         await engine.close()
     return traces
@@ -194,7 +195,7 @@ def main() -> None:
     print(f"\n{options.checkpoint}: {len(parts['pauses'])} sentences with pauses, {len(parts['none'])} without")
     for name, row in results.items():
         cells = "".join(
-            f" |{100 * part['cut']:6.1f} % cut{100 * part['missed']:6.1f} % missed"
+            f" |{100 * part['cut']:6.1f} +-{100 * part['cut_stderr']:4.1f} % cut{100 * part['missed']:6.1f} % missed"
             f"{part['p50_ms']:6.0f} /{part['p95_ms']:5.0f} ms"
             for part in row.values()
         )
