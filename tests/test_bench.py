@@ -18,6 +18,7 @@ from bench.json_line import json_line
 from bench.untrained import untrained
 from sensorium.data.generators.dialogues import sentence
 from sensorium.data.generators.speech import PRESETS, Synthesizer
+from sensorium.messages import Audio
 
 LLAMA_CPP = {f"llama.cpp {name}" for name in decode.LLAMA_CPP_TYPES}
 
@@ -183,9 +184,36 @@ def test_a_figure_that_there_is_not_is_null():
     trace = turns.Trace(has_pauses=True, end_ms=100.0, at_ms=[20], silence_ms=[0], probabilities=[[0.1]])
     never = {name: turns.figures(traces, lambda *_: False) for name, traces in (("one", [trace]), ("none", []))}
     told = json.loads(json_line({"rows": [never]}), parse_constant=pytest.fail)["rows"][0]
-    assert told["one"] == {"cut": 0.0, "missed": 1.0, "p50_ms": None, "p95_ms": None}
+    assert told["one"] == {"cut": 0.0, "missed": 1.0, "cut_stderr": 0.0, "p50_ms": None, "p95_ms": None}
     assert set(told["none"].values()) == {None}
     assert json_line({"a": [float("inf"), 1, "x", True]}) == '{"a": [null, 1, "x", true]}'
+
+
+def test_the_share_of_turns_that_are_cut_has_a_standard_error():
+    at_ms = [turns.STEP_MS * step for step in range(1, 40)]
+    silent = [0] * len(at_ms)
+    traces = [
+        turns.Trace(has_pauses=True, end_ms=400.0, at_ms=at_ms, silence_ms=silent, probabilities=[[share]] * len(at_ms))
+        for share in (0.9, 0.1, 0.1, 0.1)
+    ]
+    told = turns.figures(traces, lambda _, thought: thought[-1] > 0.5 or len(thought) > 25)
+    assert (told["cut"], told["missed"], told["p50_ms"]) == (0.25, 0.0, 120.0)
+    assert told["cut_stderr"] == pytest.approx((0.25 * 0.75 / 4) ** 0.5, abs=1e-4)
+
+
+async def test_every_sentence_is_heard_on_one_line(monkeypatch: pytest.MonkeyPatch):
+    """As many as there are turns for all lines, with and without pauses on each."""
+    heard: list[tuple[str, bool, float]] = []
+
+    async def listen(_: object, sentence: Audio, *, line: float, rng: object) -> turns.Trace:
+        heard.append((sentence.transcript or "", bool(len(heard) % 2), line))
+        return turns.Trace(has_pauses=False, end_ms=0.0, at_ms=[], silence_ms=[], probabilities=[])
+
+    monkeypatch.setattr(turns, "listen", listen)
+    traces = await turns.collect(turns.SHIPPED, turns=4, lines=[0.0, 1e-3], seed=5)
+    assert [trace.has_pauses for trace in traces] == [has_pauses for _, has_pauses, _ in heard] == [False, True] * 4
+    assert {(has_pauses, line) for _, has_pauses, line in heard} == {(a, b) for a in (True, False) for b in (0.0, 1e-3)}
+    assert len({words for words, _, _ in heard}) > 6
 
 
 def test_every_attack_on_a_mark_is_rated():
