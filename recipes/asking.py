@@ -1,13 +1,16 @@
-"""What all samples share: the seed, and a conversation as a user brings it."""
+"""What all samples share: the seed, a conversation as a user brings it, what is usually answered."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from sensorium.messages import Audio, Image, Message, Part, Video
 
 SEED = 1
+Asked = TypeVar("Asked")
 
 
 def as_asked(messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -27,3 +30,11 @@ def as_asked(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 def _unheard(clip: Audio) -> Audio:
     return Audio(waveform=clip.waveform, sample_rate_hz=clip.sample_rate_hz)
+
+
+def usual(answers: Iterable[tuple[Asked, str]]) -> dict[Asked, str]:
+    """The commonest answer to each question: what a guesser says that has not perceived it."""
+    counts: dict[Asked, Counter[str]] = {}
+    for asked, answer in answers:
+        counts.setdefault(asked, Counter())[answer] += 1
+    return {asked: counted.most_common(1)[0][0] for asked, counted in counts.items()}

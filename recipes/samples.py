@@ -12,7 +12,7 @@ from itertools import count, islice
 
 import numpy as np
 
-from recipes.asking import SEED, as_asked
+from recipes.asking import SEED, as_asked, usual
 from recipes.seeing_samples import film, several
 from recipes.sentence_samples import VOICES, lesson, spoken_sums, transcription
 from sensorium.data.generators import dialogues, documents, pictures, refusals, world
@@ -164,11 +164,8 @@ def scene_qa(n: int) -> Iterator[Sample]:
 def _usual_answers() -> dict[str, str]:
     """The commonest answer to each question about a training scene."""
     rng = np.random.default_rng((SEED, 4))
-    answers: dict[str, Counter[str]] = {}
-    for _ in range(3000):
-        for question, answer in pictures.scene(rng, split="train").questions:
-            answers.setdefault(question, Counter())[answer] += 1
-    return {question: counted.most_common(1)[0][0] for question, counted in answers.items()}
+    scenes = (pictures.scene(rng, split="train") for _ in range(3000))
+    return usual(asked for shown in scenes for asked in shown.questions)
 
 
 def _about(rng: np.random.Generator, pixels: np.ndarray, question: str) -> tuple[Message, ...]:

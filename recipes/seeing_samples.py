@@ -9,7 +9,7 @@ from typing import get_args
 
 import numpy as np
 
-from recipes.asking import SEED, as_asked
+from recipes.asking import SEED, as_asked, usual
 from sensorium.data.generators import dialogues
 from sensorium.data.generators.film import Film, Kind
 from sensorium.data.generators.film import film as drawn_film
@@ -69,11 +69,8 @@ def _about_film(shown: Film, sound: Audio | None, question: Text) -> tuple[Messa
 def _usual_film_answers() -> dict[str, str]:
     """The commonest answer to each question about a training film."""
     rng = np.random.default_rng((SEED, 17))
-    answers: dict[str, Counter[str]] = {}
-    for _ in range(1000):
-        for _, question, answer in drawn_film(rng, split="train", frame_ms=8000.0).questions:
-            answers.setdefault(question, Counter())[answer] += 1
-    return {question: counted.most_common(1)[0][0] for question, counted in answers.items()}
+    films = (drawn_film(rng, split="train", frame_ms=8000.0) for _ in range(1000))
+    return usual((question, answer) for shown in films for _, question, answer in shown.questions)
 
 
 def several(n: int) -> Iterator[Sample]:
@@ -102,8 +99,5 @@ def several(n: int) -> Iterator[Sample]:
 def _usual_row_answers() -> dict[SeveralKind, str]:
     """The commonest answer to each kind of question about pictures to train on."""
     rng = np.random.default_rng((SEED, 19))
-    answers: dict[SeveralKind, Counter[str]] = {kind: Counter() for kind in KINDS}
-    for _ in range(1000):
-        for kind, _, answer in drawn_row(rng, split="train").questions:
-            answers[kind][answer] += 1
-    return {kind: counted.most_common(1)[0][0] for kind, counted in answers.items()}
+    rows = (drawn_row(rng, split="train") for _ in range(1000))
+    return usual((kind, answer) for shown in rows for kind, _, answer in shown.questions)

@@ -79,9 +79,9 @@ def share(room: int, wanted: list[int]) -> int:
     """What the first of several gets of a room that may be too small for all: none gets more than another that wants as
     much."""
     for number, least in enumerate(sorted(wanted)):
-        share = room // (len(wanted) - number)
-        if least > share:
-            return max(0, min(wanted[0], share))
+        even = room // (len(wanted) - number)
+        if least > even:
+            return max(0, min(wanted[0], even))
         room -= least
     return wanted[0]
 

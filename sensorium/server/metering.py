@@ -31,11 +31,11 @@ from sensorium.platform.limits import (
 from sensorium.platform.usage import Record, UsageKind, UsageLog, Used
 from sensorium.server.access import ANYONE, Access
 from sensorium.server.errors import APIError
+from sensorium.server.image_tokens import FRAME_TOKENS, IMAGE_TOKENS
 
 UNLIMITED = 2**31 - 1  # what is told where there is no limit: clients expect a number
 
 _CHARS_PER_TOKEN = 4
-_IMAGE_TOKENS, _FRAME_TOKENS = 64, 16
 _AUDIO_TOKENS_PER_S = 12.5
 
 
@@ -98,8 +98,8 @@ class Meter:
     def __init__(self, limits: Limits, usage: UsageLog, info: EngineInfo) -> None:
         self._limits = limits
         self._usage = usage
-        self._image_tokens = info.limits.get("image_tokens", _IMAGE_TOKENS)
-        self._frame_tokens = info.limits.get("frame_tokens", _FRAME_TOKENS)
+        self._image_tokens = info.limits.get("image_tokens", IMAGE_TOKENS)
+        self._frame_tokens = info.limits.get("frame_tokens", FRAME_TOKENS)
         self._audio_tokens_per_s = info.limits.get("audio_tokens_per_s", _AUDIO_TOKENS_PER_S)
 
     async def begin(self, state: Any, model: str, *, tokens: int, **what: Unpack[What]) -> Charge:

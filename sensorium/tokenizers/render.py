@@ -290,13 +290,14 @@ class Renderer:
             elif kind == 1:
                 self._grid(stream, film.frames[index], own=False, stride=FRAME_STRIDE)
                 note = film.frames[index].caption
-                if self.are_frames_noted and (note is not None or asked):
-                    stream.add(vocab.CAPTION)
-                if self.are_frames_noted and note is not None:
-                    self._words(stream, note, weight=self.config.reply)
-                    stream.add(vocab.END_IMAGE, weight=self.config.end)
-                elif self.are_frames_noted and asked:
+                if not self.are_frames_noted or (note is None and not asked):
+                    continue
+                stream.add(vocab.CAPTION)
+                if note is None:
                     due.append(len(stream))
+                    continue
+                self._words(stream, note, weight=self.config.reply)
+                stream.add(vocab.END_IMAGE, weight=self.config.end)
             elif film.sound is not None:
                 self._heard_frame(stream, film.sound, index)
         return due

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from sensorium.engine.answer import num_positions, read
 from sensorium.engine.engine import OmniEngine
 from sensorium.engine.grammar import MAX_NOTE_TOKENS, MAX_STORY_TOKENS, NOTE_TOKENS, SPARE_TRANSCRIPT_TOKENS
 from sensorium.engine.network import Network
 from sensorium.engine.request import End, InputTranscriptDelta, SamplingParams
 from sensorium.engine.sequence import Sequence
-from sensorium.messages import Audio, Image, Message, Part, Text, Video
+from sensorium.messages import Video
 from sensorium.tokenizers import vocab
 from sensorium.tokenizers.release import Release
-
-CLIP = Audio(waveform=np.sin(np.arange(12_000) / 9).astype(np.float32), sample_rate_hz=24_000)  # 7 frames
-PICTURE = Image(pixels=np.full((20, 30, 3), 200, dtype=np.uint8))
-FILM = Video(frames=(PICTURE, PICTURE), times_ms=(0.0, 500.0), sound=CLIP)
-
-
-def user(*parts: Part | str) -> list[Message]:
-    return [Message(role="user", parts=tuple(Text(text=part) if isinstance(part, str) else part for part in parts))]
+from tests.engine.test_engine import CLIP, FILM, PICTURE, user
 
 
 def noting(release: Release) -> Release:

@@ -19,6 +19,7 @@ from sensorium.tokenizers.render import (
     EncodedImage,
     EncodedMessage,
     EncodedPart,
+    Piece,
     RenderConfig,
     Renderer,
     SpelledText,
@@ -376,6 +377,17 @@ def test_the_words_of_a_film_are_asked_for(renderer: Renderer, text: TextTokeniz
     assert (weights[vocab.CAPTION], weights[vocab.END_VIDEO]) == (0.0, CONFIG.end)
 
 
+def heard_out(pieces: list[Piece], words: list[int]) -> Stream:
+    """A prompt with what a network writes of it, to the last of the words."""
+    stream = Stream()
+    for piece in pieces:
+        stream.extend(piece.stream)
+        while piece.until is not None and stream.ids[-1] != piece.until:
+            stream.add(words.pop(0))
+    assert words == []
+    return stream
+
+
 @pytest.mark.parametrize("heard", [True, False])
 def test_a_prompt_with_a_film_is_what_its_document_asks_for(renderer: Renderer, text: TextTokenizer, heard: bool):
     """What the network is asked to write in a document is what it writes at its prompt, symbol by symbol."""
@@ -385,12 +397,7 @@ def test_a_prompt_with_a_film_is_what_its_document_asks_for(renderer: Renderer, 
         *([*map(text_id, text.encode("two")), vocab.CAPTION] if heard else []),
         *[*map(text_id, text.encode("a red circle")), vocab.END_VIDEO],
     ]
-    stream = Stream()
-    for piece in renderer.prompt([says("user", Text(text="ten"), asked)], (vocab.WRITE,)):
-        stream.extend(piece.stream)
-        while piece.until is not None and stream.ids[-1] != piece.until:
-            stream.add(words.pop(0))
-    assert words == []
+    stream = heard_out(renderer.prompt([says("user", Text(text="ten"), asked)], (vocab.WRITE,)), words)
     whole = renderer.document([says("user", Text(text="ten"), known), says("assistant", Text(text="five"))])
     assert whole.ids[: len(stream)] == stream.ids
     for mine, theirs in zip(stream._content(), whole._content(), strict=True):
@@ -420,11 +427,7 @@ def test_each_frame_of_a_film_is_noted_where_its_network_was_taught_that(text: T
         *[*map(text_id, text.encode("two")), vocab.CAPTION],
         *[*map(text_id, text.encode("a red circle")), vocab.END_VIDEO],
     ]
-    heard = Stream()
-    for piece in pieces:
-        heard.extend(piece.stream)
-        while piece.until is not None and heard.ids[-1] != piece.until:
-            heard.add(words.pop(0))
+    heard = heard_out(pieces, words)
     assert heard.ids[: len(stream)] == stream.ids
     for mine, theirs in zip(heard._content(), stream._content(), strict=True):
         assert [at for at, _ in mine] == [at for at, _ in theirs]

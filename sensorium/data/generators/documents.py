@@ -248,9 +248,14 @@ def _see(writer: Writer, *, noted: bool = True) -> None:
 
 
 def _ask(
-    writer: Writer, shown: Image | Video, questions: Sequence[tuple[str, str]], *, turns: int, words: type[Text] = Text
+    writer: Writer,
+    shown: Image | Video | Sequence[Image],
+    questions: Sequence[tuple[str, str]],
+    *,
+    turns: int,
+    words: type[Text] = Text,
 ) -> None:
-    """A picture or film and questions about it, one in a turn; `words` are how the answers are written."""
+    """A picture, a film or pictures, and questions about it, one in a turn; `words` are how the answers are written."""
     for turn in range(turns):
         question, answer = pick(writer.rng, questions)
         is_silent = turn == 0 and isinstance(shown, Video)  # beside a film that speaks itself, a question is typed
@@ -296,14 +301,8 @@ def _see_several(writer: Writer) -> None:
     shown = several(writer.rng, split=writer.split)
     parts = zip(shown.pictures, shown.captions, strict=True)
     pictures = tuple(Image(pixels=pixels, caption=Text(text=caption)) for pixels, caption in parts)
-    for turn in range(int(writer.rng.integers(2, 5))):
-        _, question, answer = pick(writer.rng, shown.questions)
-        asked = writer.heard_or_typed(question, heard=0.15)
-        if turn:
-            writer.user(asked)
-        else:
-            writer.about(pictures, asked)
-        writer.assistant(Text(text=answer))
+    questions = [(question, answer) for _, question, answer in shown.questions]
+    _ask(writer, pictures, questions, turns=int(writer.rng.integers(2, 5)))
 
 
 def _draw(writer: Writer) -> None:

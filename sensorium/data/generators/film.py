@@ -28,6 +28,7 @@ from sensorium.data.generators.scenes import (
 )
 
 Kind: TypeAlias = Literal["story", "order", "direction", "motion", "change", "presence", "count"]
+Verb: TypeAlias = Literal["moves", "turns", "appears", "vanishes"]
 
 _LANES = (0.2, 0.5, 0.8)  # where things are across their motion, and where they stop along it
 _RADIUS = 0.13
@@ -40,20 +41,24 @@ class Happening(NamedTuple):
     """One thing that happens, from `start_ms` until `end_ms`."""
 
     shape: str
-    verb: Literal["moves", "turns", "appears", "vanishes"]
+    verb: Verb
     how: str  # where it moves to, the colour it turns; of what appears, its colour
     start_ms: float
     end_ms: float
 
     @property
     def clause(self) -> str:
-        match self.verb:
-            case "appears":
-                return f"{with_article(f'{self.how} {self.shape}')} appears"
-            case "vanishes":
-                return f"the {self.shape} vanishes"
-            case _:
-                return f"the {self.shape} {self.verb} {self.how}"
+        return _clause(self.shape, self.verb, self.how)
+
+
+def _clause(shape: str, verb: Verb, how: str) -> str:
+    match verb:
+        case "appears":
+            return f"{with_article(f'{how} {shape}')} appears"
+        case "vanishes":
+            return f"the {shape} vanishes"
+        case _:
+            return f"the {shape} {verb} {how}"
 
 
 class FilmQuestion(NamedTuple):
@@ -155,7 +160,7 @@ def _object(rng: np.random.Generator, shape: str, lane: float, axis: str, backgr
 
 def _next(
     rng: np.random.Generator, state: dict[str, SceneObject], unseen: Sequence[str], axis: str, background: str
-) -> tuple[str, Literal["moves", "turns", "appears", "vanishes"], str]:
+) -> tuple[str, Verb, str]:
     """What may happen now: a shape, what it does, and how. What has vanished does not come back."""
     draw = rng.random()
     if unseen and (not state or draw < 0.2):
@@ -197,21 +202,21 @@ def _note(shown: Sequence[SceneObject], before: Sequence[SceneObject] | None) ->
 
 
 def _happened(before: Sequence[SceneObject], after: Sequence[SceneObject]) -> list[str]:
-    """What has come to be different, in the words of `Happening.clause`."""
+    """What has come to be different, in the words of the story."""
     old, new = ({item.shape: item for item in state} for state in (before, after))
     told: list[str] = []
     for shape in sorted({*old, *new}):
         if shape not in old:
-            told.append(f"{with_article(new[shape].phrase)} appears")
+            told.append(_clause(shape, "appears", new[shape].colour))
         elif shape not in new:
-            told.append(f"the {shape} vanishes")
+            told.append(_clause(shape, "vanishes", ""))
         else:
             one, other = old[shape], new[shape]
             for axis, ahead in (("x", other.x - one.x), ("y", other.y - one.y)):
                 if ahead:
-                    told.append(f"the {shape} moves {(_AHEAD if ahead > 0 else _BACK)[axis]}")
+                    told.append(_clause(shape, "moves", (_AHEAD if ahead > 0 else _BACK)[axis]))
             if one.colour != other.colour:
-                told.append(f"the {shape} turns {other.colour}")
+                told.append(_clause(shape, "turns", other.colour))
     return told
 
 

@@ -5,6 +5,7 @@ Every picture comes from a generator of single ones, so what is held out there i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -100,6 +101,11 @@ def _of_scene(made: Scene) -> _Shown:
     return _Shown(made.pixels, made.description, made.caption, things, details)
 
 
+def _things(shown: Iterable[_Shown]) -> frozenset[str]:
+    """Of all of them."""
+    return frozenset[str]().union(*(each.things for each in shown))
+
+
 def _difference(rng: np.random.Generator, made: Edit, *, is_turned: bool) -> list[SeveralQuestion]:
     """What was changed, of the pictures in the order in which they are shown."""
     before, after = made.before.objects, made.after.objects
@@ -127,7 +133,7 @@ def _of_one(rng: np.random.Generator, shown: list[_Shown]) -> list[SeveralQuesti
         question, answer = pick(rng, shown[other].details)
         asked.append(SeveralQuestion("what", f"{question} in the {ORDINALS[other]} picture", answer))
     for number in rng.permutation(len(shown)).tolist():
-        others = frozenset[str]().union(*(each.things for place, each in enumerate(shown) if place != number))
+        others = _things(each for place, each in enumerate(shown) if place != number)
         alone = sorted(shown[number].things - others)
         if alone:
             question = pick(rng, _WHICH).format(thing=pick(rng, alone))
@@ -137,9 +143,7 @@ def _of_one(rng: np.random.Generator, shown: list[_Shown]) -> list[SeveralQuesti
 
 def _of_all(rng: np.random.Generator, shown: list[_Shown]) -> list[SeveralQuestion]:
     """In how many there is a shape: one that is there, or now and then any."""
-    there = sorted(
-        thing for thing in frozenset[str]().union(*(each.things for each in shown)) if len(thing.split()) == 2
-    )
+    there = sorted(thing for thing in _things(shown) if len(thing.split()) == 2)
     if not there:
         return []
     thing = pick(rng, there) if rng.random() < 0.8 else with_article(pick(rng, tuple(SHAPES)))
