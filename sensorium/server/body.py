@@ -77,6 +77,7 @@ async def read_form(
     config: ServerConfig,
     *,
     max_bytes: int,
+    max_text_bytes: int = _FORM_BYTES,
     max_files: int = 16,
     opens: Set[str] = frozenset(),
     lists: Set[str] = frozenset(),
@@ -84,14 +85,15 @@ async def read_form(
     """The fields of a multipart form, texts and `Upload`s; of the official clients' `a[b]` becomes a mapping, of `a[]`,
     which may be there several times, a list; those in `lists` may be without their brackets too.
 
-    `max_bytes` are for all of it. Files of fields in `opens` are `OpenUpload`s, for the caller to close. Raises
-    APIError for a form that is too large or too slow, that a foreign page sends, and for what is no form.
+    `max_bytes` are for its files, `max_text_bytes` for all else. Files of fields in `opens` are `OpenUpload`s, for the
+    caller to close. Raises APIError for a form that is too large or too slow, that a foreign page sends, and for what
+    is no form.
     """
     check_origin(request.headers.get("origin"), config)  # a page may send a form without asking the browser first
     _check_media_type(request, "multipart/form-data", "a form")
-    parser = MultiPartParser(
-        request.headers, _read(request, config, max_bytes=max_bytes + _FORM_BYTES), max_files=max_files, max_fields=64
-    )
+    sent = _read(request, config, max_bytes=max_bytes + max_text_bytes)
+    bounds = {"max_files": max_files, "max_fields": 64, "max_part_size": max_text_bytes}
+    parser = MultiPartParser(request.headers, sent, **bounds)
     try:
         form = await parser.parse()
     except (MultiPartException, ValueError, KeyError) as error:
@@ -99,6 +101,8 @@ async def read_form(
         raise APIError(f"The body of the request is not a valid form: {message}.", code="invalid_form") from None
     fields: dict[str, Any] = {}
     try:
+        if sum(value.size or 0 for _, value in form.multi_items() if isinstance(value, UploadFile)) > max_bytes:
+            raise _too_large(max_bytes)
         for name, value in form.multi_items():
             if isinstance(value, UploadFile) and name in opens:
                 value = OpenUpload(filename=value.filename or "", file=value.file, num_bytes=value.size or 0)
@@ -142,22 +146,25 @@ def _put(fields: dict[str, Any], name: str, value: str | Upload | OpenUpload) ->
 
 
 async def _read(request: Request, config: ServerConfig, *, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    too_large = APIError(
-        f"The body of the request is larger than {max_bytes} bytes.",
-        status=413,
-        code="request_too_large",
-        headers={"connection": "close"},  # what is still on its way is not worth reading
-    )
     declared = request.headers.get("content-length", "0")
     if declared.isdigit() and int(declared) > max_bytes:
-        raise too_large
+        raise _too_large(max_bytes)
     size = 0
     try:
         async with asyncio.timeout(config.body_timeout_s):
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > max_bytes:
-                    raise too_large
+                    raise _too_large(max_bytes)
                 yield chunk
     except TimeoutError:
         raise APIError("The body of the request took too long to arrive.", status=408) from None
+
+
+def _too_large(max_bytes: int) -> APIError:
+    return APIError(
+        f"The body of the request is larger than {max_bytes} bytes.",
+        status=413,
+        code="request_too_large",
+        headers={"connection": "close"},  # what is still on its way is not worth reading
+    )

@@ -40,7 +40,7 @@ class Kept:
 class Finish:
     size: Size | None = None  # that of the drawing, or of what is kept
     is_transparent: bool = False
-    is_flat: bool = False  # the file will hold no transparency
+    is_flat: bool = False  # the file is to hold no transparency
     kept: Kept | None = None
     shape_of: Size | None = None  # the drawing is of a picture of this size
 

@@ -113,7 +113,8 @@ class PicturePlan:
 
 def plan_of(fields: PictureFields, finish: Finish) -> PicturePlan:
     """How the drawings for a request, already checked, become files."""
-    is_transparent, is_flat = fields.background == "transparent", fields.output_format == "jpeg"
+    is_transparent = fields.background == "transparent"
+    is_flat = fields.output_format == "jpeg" or fields.background == "opaque"
     return PicturePlan(
         finish=replace(finish, is_transparent=is_transparent, is_flat=is_flat),
         format=fields.output_format,

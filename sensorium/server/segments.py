@@ -40,6 +40,7 @@ class Segmenter:
 
     def __init__(self, cutting: Cutting) -> None:
         self._cutting = cutting
+        self._release = max(cutting.threshold - _RELEASE, cutting.threshold / 2)
         self._activity = VoiceActivity()
         self._sound = np.zeros(0, np.float32)  # what may still be of a segment, from `_start` on
         self._start = 0  # in samples of the whole
@@ -72,8 +73,8 @@ class Segmenter:
     def _speech(self, probability: float) -> Iterator[Segment]:
         assert self._onset is not None
         self._probabilities.append(probability)
-        self._run = 0 if probability >= self._cutting.threshold - _RELEASE else self._run + 1
-        if self._run * WINDOW >= self._cutting.silence_duration_ms * RATE_HZ / 1000:
+        self._run = 0 if probability >= self._release else self._run + 1
+        if self._run and self._run * WINDOW >= self._cutting.silence_duration_ms * RATE_HZ / 1000:
             yield self._cut(min(self._num_seen, self._start + len(self._sound)))
         elif self._num_seen - self._onset >= self._cutting.longest_s * RATE_HZ:
             at = self._quietest()

@@ -61,6 +61,7 @@ from sensorium.server.transcript import (
 from sensorium.server.transcription_request import (
     LANGUAGES,
     LISTS,
+    MAX_TEXT_BYTES,
     TranscriptionForm,
     TranslationForm,
     form_fields,
@@ -154,9 +155,8 @@ class Transcriptions:
 
     async def _fields(self, http: Request, held: ExitStack) -> tuple[dict[str, Any], OpenUpload]:
         """The file is left where it lies, and closed with `held`."""
-        fields = await read_form(
-            http, self._config, max_bytes=self._config.max_audio_bytes, opens={"file"}, lists=LISTS
-        )
+        bounds = {"max_bytes": self._config.max_audio_bytes, "max_text_bytes": MAX_TEXT_BYTES}
+        fields = await read_form(http, self._config, **bounds, opens={"file"}, lists=LISTS)
         upload = held.enter_context(take_file(fields, OpenUpload))
         return form_fields(fields), upload
 

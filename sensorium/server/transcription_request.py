@@ -18,10 +18,15 @@ LISTS = frozenset(
     {"languages", "keywords", "include", "timestamp_granularities", "known_speaker_names", "known_speaker_references"}
 )
 
+# Besides the file: four speakers' references of ten seconds, as data URLs of 48 kHz in stereo.
+MAX_TEXT_BYTES = 12 * 2**20
+
 Format = Literal["json", "text", "srt", "verbose_json", "vtt", "diarized_json"]
 _Number: TypeAlias = Annotated[float, Field(strict=False)]  # a form holds texts
 _Whole: TypeAlias = Annotated[int, Field(strict=False, ge=0, le=60_000)]
-_Truth: TypeAlias = Annotated[bool, BeforeValidator(lambda text: {"true": True, "false": False}.get(text, text))]
+_Truth: TypeAlias = Annotated[
+    bool, BeforeValidator(lambda text: {"true": True, "false": False}.get(str(text).lower(), text))
+]
 
 
 class VadConfig(Wire):

@@ -136,7 +136,7 @@ class TurnDetector:
 
     def _silence(self, probability: float) -> list[TurnEvent]:
         self._run = 0 if probability >= self._release else self._run + 1
-        if self._run * _WINDOW_MS < self._config.silence_duration_ms:
+        if not self._run or self._run * _WINDOW_MS < self._config.silence_duration_ms:
             return []
         return [self.stop()]
 

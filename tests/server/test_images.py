@@ -305,6 +305,18 @@ def test_a_mask_keeps_what_shows_through(server: Live):
     assert (shown[~outside, 3] == 255).all()
 
 
+def test_an_opaque_background_is_white_where_a_kept_picture_shows_through(server: Live):
+    original = noise(64, 64, 4)
+    mask = png(mask_with_hole(64, 64, 20, 20, 40, 40))
+    told = edit(server, png(original), mask=mask, background="opaque")
+    assert told.json()["background"] == "opaque"
+    shown = pixels_of(told)
+    assert shown.shape == (64, 64, 3)
+    unseen = (original[:, :, 3] < 8) & (mask_with_hole(64, 64, 20, 20, 40, 40)[:, :, 3] > 0)
+    assert unseen.any()
+    assert (shown[unseen] > 240).all()
+
+
 def test_the_drawing_in_a_hole_lies_where_the_network_saw_it(server: Live):
     original = np.zeros((128, 256, 3), np.uint8)  # seen with bars above and below
     shown = pixels_of(edit(server, png(original), mask=png(mask_with_hole(128, 256, 0, 0, 128, 256))))

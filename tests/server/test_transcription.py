@@ -73,6 +73,14 @@ def test_sound_is_cut_at_pauses_however_it_comes():
     assert cut(sound, 777) == cut(sound, 16_000) == found
 
 
+def test_a_low_threshold_and_no_patience_cut_at_pauses_too():
+    sound, _ = soundfile.read(io.BytesIO(spoken(3)), dtype="float32")
+    assert len(cut(sound, 16_000, threshold=0.1)) == 3  # 0.15 below it any silence would be speech
+    hasty = cut(sound, 16_000, silence_duration_ms=0, prefix_padding_ms=0)
+    assert sum(end_s - start_s for start_s, end_s in hasty) > 1.5  # not every window of speech ends its stretch
+    assert len(hasty) < 30
+
+
 def test_speech_without_a_pause_is_cut_all_the_same():
     sound = np.concatenate([speech()] * 12)
     found = cut(sound, 16_000, longest_s=4.0, silence_duration_ms=5000)
@@ -272,6 +280,19 @@ def test_speakers_are_told_apart_in_json_and_in_a_stream(server: Live):
     assert {segment.speaker for segment in known.segments} == {"Ada"}
 
 
+def test_a_reference_may_be_ten_seconds_of_studio_sound(server: Live):
+    sound, _ = soundfile.read(io.BytesIO(spoken(3)), dtype="float32")
+    file = io.BytesIO()
+    studio = np.resize(np.repeat(sound, 3), 48_000 * 10)
+    soundfile.write(file, np.stack((studio, studio), axis=1), 48_000, "PCM_16", format="WAV")
+    references = ["data:audio/wav;base64," + b64(file.getvalue())] * 4
+    names = ["Ada", "Bo", "Cy", "Di"]
+    known = transcribe(
+        server, response_format="diarized_json", known_speaker_names=names, known_speaker_references=references
+    )
+    assert {segment.speaker for segment in known.segments} <= set(names)
+
+
 def test_the_reference_of_a_speaker_is_heard_with_as_much_quiet_around_it_as_what_it_is_compared_with():
     heard: list[np.ndarray] = []
 
@@ -399,6 +420,13 @@ def test_a_network_without_languages_does_not_translate():
         response = server.http.post("/v1/audio/translations", data=form, files={"file": ("a.wav", wav())})
         assert envelope(response) == ("model", "unsupported_value")
         assert refusal(server, language="de") == ("language", "unsupported_value")
+
+
+@pytest.mark.parametrize("stream", ["true", "True"])  # as Python writes it in a form
+def test_a_form_asks_for_events(server: Live, stream: str):
+    data = {"model": "gpt-4o-transcribe", "stream": stream}
+    told = server.http.post("/v1/audio/transcriptions", data=data, files={"file": ("a.wav", wav())})
+    assert told.headers["content-type"].startswith("text/event-stream")
 
 
 def test_events_after_an_error_say_so():
