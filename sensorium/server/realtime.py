@@ -11,9 +11,8 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
-from concurrent.futures import Executor
 from contextlib import AsyncExitStack, aclosing, suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 from pydantic import ValidationError
@@ -75,16 +74,11 @@ from sensorium.server.realtime_session import (
     retention,
     session_body,
 )
-from sensorium.server.realtime_tasks import Tasks
+from sensorium.server.realtime_tasks import Tasks, Threads
 from sensorium.server.realtime_thread import Thread, answer_apart
 from sensorium.server.realtime_tools import Calls
 
 log = structlog.get_logger()
-
-
-class Threads(NamedTuple):
-    decoders: Executor
-    listening: Executor
 
 
 class Call:
@@ -143,6 +137,8 @@ class Call:
         """Nobody is on line: an answer that was under way ends with what was sent of it, and what the engine has read
         is read again when the call goes on."""
         self._goes_on = True
+        for reply in list(self._replies.values()):  # whose task was cancelled before its first step
+            self._end_reply(reply)
         self.conversation.cut_short(self._rate_hz)
         self.thread = Thread(self._engine)
         self._microphone.park()
@@ -178,6 +174,7 @@ class Call:
         try:
             with suppress(WebSocketDisconnect):
                 await self._tell_session()
+                self._microphone.read_rest()
             while (received := await self._socket.receive())["type"] != "websocket.disconnect":
                 with suppress(WebSocketDisconnect):  # what was said before is taken in all the same
                     async with self.obeying:
@@ -265,7 +262,7 @@ class Call:
                 await self._create_item(event)
             case ItemRetrieve():
                 item = self.conversation.find(event.item_id)
-                body = await item.with_sound(self.session.audio.output.format.type, self._playback)
+                body = await item.with_sound(self.session.audio.format_of(item.role), self._playback)
                 await self.send("conversation.item.retrieved", item=body)
             case ItemDelete():
                 self.conversation.remove(self.conversation.find(event.item_id))
@@ -316,6 +313,7 @@ class Call:
         for reply in [reply for reply in self._replies.values() if item in reply.items]:
             reply.cancel("client_cancelled")  # what is not heard any more need not be said
             await reply.told.wait()
+        self._microphone.silenced()
         known = item.key
         after_ms = item.truncate(event.audio_end_ms, self._rate_hz)
         if after_ms is not None and not self.thread.lock.locked():
@@ -369,7 +367,11 @@ class Call:
         self._replies[reply.id] = reply
         if in_conversation:
             self._microphone.answering()
-        await reply.begin()
+        try:
+            await reply.begin()
+        except BaseException:  # the line has dropped: the call may go on on another
+            self._end_reply(reply)
+            raise
         task = self.spawn(self._run_reply(reply, items, options, charge))
         reply.stop = task.cancel
 
@@ -379,8 +381,11 @@ class Call:
         except WebSocketDisconnect:
             pass  # nobody is left to tell
         finally:
-            self._replies.pop(reply.id, None)
-            reply.told.set()
+            self._end_reply(reply)
+
+    def _end_reply(self, reply: Reply) -> None:
+        self._replies.pop(reply.id, None)
+        reply.told.set()
 
     async def _make_reply(self, reply: Reply, items: Sequence[Item], options: ResponseOptions, charge: Charge) -> None:
         """The engine's events, told as they come. However it ends, every part that was begun is told to be done."""
@@ -476,6 +481,7 @@ class Call:
         for reply in self._replies.values():
             if reply.id == response_id or (response_id is None and reply.in_conversation):
                 reply.cancel("client_cancelled")
+                self._microphone.silenced()
                 return
         param = "response_id" if response_id is not None else None
         raise invalid("No response is under way that could be cancelled.", param, "response_cancel_not_active")
@@ -485,7 +491,7 @@ class Call:
         for reply in [reply for reply in self._replies.values() if reply.in_conversation]:
             reply.cancel(reason)
             await reply.told.wait()
-        self._microphone.loudspeaker.stop()
+        self._microphone.silenced()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._tasks.spawn(work)

@@ -1,14 +1,14 @@
 """What a Realtime client may say, and the session it shapes: strict models of the GA contract's client events.
 
 A field is obeyed, or refused with an error naming it, and then the whole event has no effect. Ignored is only what
-changes nothing that a client could notice (`tracing`).
+changes nothing that a client could notice (`tracing`, and `reasoning` of a network that does none).
 """
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal, TypeAlias
 
+import pydantic_core
 from pydantic import Field, Tag, TypeAdapter
 
 from sensorium.server.errors import invalid
@@ -45,6 +45,7 @@ AudioFormat: TypeAlias = Annotated[
 class Transcription(Wire):
     model: str | None = None
     language: str | None = None
+    languages: Annotated[list[str], Field(min_length=1)] | None = None  # that may be spoken
     prompt: str | None = None
 
 
@@ -95,6 +96,10 @@ class SessionAudio(Wire):
     input: AudioInput = AudioInput()
     output: AudioOutput = AudioOutput()
 
+    def format_of(self, role: str) -> Literal["audio/pcm", "audio/pcmu", "audio/pcma"]:
+        """That in which a message's sound is on the wire."""
+        return (self.input if role == "user" else self.output).format.type
+
 
 class FunctionTool(Wire):
     type: Literal["function"]
@@ -136,6 +141,7 @@ class SessionConfig(Wire):
     temperature: Temperature | None = None
     truncation: Literal["auto", "disabled"] | RetentionRatio = "auto"
     tracing: Any = None
+    reasoning: Any = None
     prompt: Any = None
     include: list[Literal["item.input_audio_transcription.logprobs"]] | None = None
 
@@ -286,6 +292,7 @@ class ResponseOptions(Wire):
     temperature: Temperature | None = None
     conversation: Literal["auto", "none"] = "auto"
     metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
+    reasoning: Any = None
     prompt: Any = None
     input: list[ResponseInput] | None = None
 
@@ -372,8 +379,8 @@ def parsed(text: str | None) -> dict[str, Any]:
         message = f"An event of so many characters may hold at most {MAX_LARGE_EVENT_VALUES} values."
         raise invalid(message, None, "invalid_event")
     try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
+        body = pydantic_core.from_json(text, allow_inf_nan=False)
+    except ValueError:
         raise invalid("The event is not valid JSON.", None, "invalid_json") from None
     if not isinstance(body, dict):
         raise invalid("An event is a JSON object.", None, "invalid_event")

@@ -28,7 +28,7 @@ from sensorium.server.logs import describe
 from sensorium.server.realtime_audio import Pace, pieces
 from sensorium.server.realtime_events import ResponseOptions, SemanticVad, ServerVad, SessionConfig
 from sensorium.server.realtime_reply import CancelReason, answer_params
-from sensorium.server.realtime_session import chosen_voice
+from sensorium.server.realtime_session import chosen_voice, retention
 from sensorium.server.realtime_thread import Thread
 from sensorium.server.realtime_transcript import Scribe
 from sensorium.server.turn_end import LIKELY, PATIENCE
@@ -85,9 +85,19 @@ class Microphone:
         self._begin_turn()
 
     def answered(self, played_at_s: float) -> None:
-        """The last answer will have been played then (`time.monotonic`): from there on nobody speaks."""
+        """The last answer will have been played then (`time.monotonic`): from there on nobody speaks, if the user does
+        not already."""
+        if self._buffer.turns is not None and self._buffer.turns.speaking:
+            return
         self._silent_since_s = played_at_s
         self._line.spawn(self._watch_the_clock())
+
+    def silenced(self) -> None:
+        """Of what was sent the client plays no more."""
+        self.loudspeaker.stop()
+        if self._silent_since_s is not None and self._silent_since_s > (now_s := monotonic()):
+            self._silent_since_s = now_s
+            self._line.spawn(self._watch_the_clock())
 
     def answering(self) -> None:
         """An answer begins: nobody waits for the user."""
@@ -209,7 +219,9 @@ class Microphone:
         async with thread.lock:
             try:
                 if not self._listening:
-                    await thread.catch_up(self._line.head(), list(self._line.conversation))
+                    # where nothing is answered each turn is heard by itself, or the context would soon be full for good
+                    items = [] if self._line.transcribes else list(self._line.conversation)
+                    await thread.catch_up(self._line.head(), items)
                     self._listening = True
                 await thread.listen(waveform)
             except ContextLengthExceeded:  # the answer makes room
@@ -342,17 +354,38 @@ class Microphone:
         heard = self._line.thread.heard
         transcript, part.text = part.text, None  # an item is told before its transcript is
         before = self._line.conversation.add(item)
-        await self._line.send("input_audio_buffer.committed", previous_item_id=before, item_id=item.id)
-        for told in ("added", "done"):
-            await self._line.send(f"conversation.item.{told}", previous_item_id=before, item=item.wire())
-        part.text = transcript
+        if self._writes:
+            self._scribe.owes(item)
+        try:
+            await self._line.send("input_audio_buffer.committed", previous_item_id=before, item_id=item.id)
+            for told in ("added", "done"):
+                await self._line.send(f"conversation.item.{told}", previous_item_id=before, item=item.wire())
+        finally:
+            part.text = transcript
         self._line.spawn(self._line.conversation.pack([item]))  # an answer does not wait for it
+        self._make_room()
         if not self._writes:
             return
         if transcript is None:
             self._line.spawn(self._scribe.read(item))
         else:
             await self._scribe.complete(item, heard)
+
+    def _make_room(self) -> None:
+        """Where an answer would, and none is made."""
+        session = self._line.session
+        detection = session.audio.input.turn_detection
+        if self._line.transcribes or detection is None or detection.create_response or session.truncation == "disabled":
+            return
+        items = list(self._line.conversation)
+        self._line.spawn(self._line.thread.make_room_ahead(self._line.head(), items, *retention(session)))
+
+    def read_rest(self) -> None:
+        """The call goes on on another line: what the last one dropped before it was written down is written down."""
+        items = list(self._line.conversation)
+        for item in self._scribe.owed:
+            if item in items:
+                self._line.spawn(self._scribe.read(item))
 
     async def _hear_out(self, item: Item, rest: np.ndarray) -> None:
         """The end of the turn; after it the transcript is known, if the turn was listened to."""

@@ -19,11 +19,12 @@ from sensorium.server.errors import APIError, invalid, missing
 from sensorium.server.metering import Meter
 from sensorium.server.metrics import Metrics
 from sensorium.server.picture_out import PictureWriter
-from sensorium.server.realtime import Call, Threads
+from sensorium.server.realtime import Call
 from sensorium.server.realtime_ending import DROPPED, Ending
 from sensorium.server.realtime_events import SessionConfig, TranscriptionConfig
 from sensorium.server.realtime_kept import PARAM, KeptCalls, Owner, owner_of
 from sensorium.server.realtime_session import check_session, session_body
+from sensorium.server.realtime_tasks import Threads
 
 ROUTE = "/v1/realtime"
 SUBPROTOCOL = "realtime"

@@ -22,9 +22,11 @@ def check_session(session: SessionConfig, info: EngineInfo, config: ServerConfig
     for asked_for, param, what in refusals:
         if asked_for:
             raise unsupported(f"session.{param}", what)
-    language = heard.transcription.language if heard.transcription else None
-    if language is not None and language.lower().split("-")[0] != "en":
-        raise unsupported("session.audio.input.transcription.language", "only 'en' and 'en-..' are understood")
+    asked = heard.transcription
+    spoken = {"language": asked.language and [asked.language], "languages": asked.languages} if asked else {}
+    for field, languages in spoken.items():
+        if languages and not any(language.lower().split("-")[0] == "en" for language in languages):
+            raise unsupported(f"session.audio.input.transcription.{field}", "only 'en' and 'en-..' are understood")
     if session.model is not None:  # every name of the served model is as good: the session keeps the one it began with
         check_model(session.model, info, config, param="session.model")
     known_voice(said.voice, info, config, "session.audio.output.voice")
@@ -53,7 +55,7 @@ def retention(session: SessionConfig) -> tuple[float, int | None]:
 def session_body(session: SessionConfig, head: Json, *, model: str, transcribes: bool) -> Json:
     """A session as clients are told of it, every setting included. `head` says which one it is, and until when."""
     gone = {"temperature"} if session.temperature is None else set[str]()  # today's shape has none
-    body = session.model_dump(exclude={"parallel_tool_calls", *gone})
+    body = session.model_dump(exclude={"parallel_tool_calls", "reasoning", *gone})
     if transcribes:
         settings = {"audio": {"input": body["audio"]["input"]}, "include": body["include"]}
         return {"type": "transcription", "object": "realtime.transcription_session", **head, **settings}

@@ -1,10 +1,13 @@
-"""What a call does beside taking events: tasks that end with it, and that end it where one fails as nobody foresaw."""
+"""What a call does beside taking events: tasks that end with it, and that end it where one fails as nobody foresaw.
+
+And where the work is done that would hold up the event loop."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from concurrent.futures import Executor
+from typing import Any, NamedTuple
 
 import structlog
 from starlette.websockets import WebSocketDisconnect
@@ -12,6 +15,13 @@ from starlette.websockets import WebSocketDisconnect
 from sensorium.server.logs import describe
 
 log = structlog.get_logger()
+
+
+class Threads(NamedTuple):
+    """Of all calls together."""
+
+    decoders: Executor
+    listening: Executor
 
 
 class Tasks:

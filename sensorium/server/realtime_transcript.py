@@ -4,21 +4,34 @@ A delta cannot be taken back, so what is told of an item stays: put together, it
 turn is heard once more, behind something that changed, or read as a clip after all, the network may write it
 differently: then what was told stands, and goes on behind as many words. Log probabilities are those of the hearing
 that the words beside them are told of.
+
+Turns that are read as clips are read one after the other, and one that is longer than the network can hear at once
+stretch by stretch, as a file is.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import structlog
 from starlette.websockets import WebSocketDisconnect
 
-from sensorium.engine.request import InputTranscriptDelta, LiveEngine, SamplingParams, TokenLogprob
+from sensorium.engine.request import (
+    ContextLengthExceeded,
+    InputTranscriptDelta,
+    LiveEngine,
+    SamplingParams,
+    TokenLogprob,
+)
+from sensorium.server.comfort_noise import with_quiet_edges
 from sensorium.server.conversation import Item, Json, load_sounds
 from sensorium.server.logs import describe
+from sensorium.server.segments import RATE_HZ, Cutting, Segmenter
 from sensorium.server.transcript import logprobs_body
 
 log = structlog.get_logger()
@@ -44,6 +57,8 @@ class Scribe:
         self._send = send
         self._tells_logprobs = tells_logprobs
         self._told: dict[str, _Told] = {}  # by item
+        self._owed: dict[str, Item] = {}  # whose transcript is to be told
+        self._reading = asyncio.Lock()
 
     async def tell(self, item_id: str, heard: Sequence[InputTranscriptDelta]) -> None:
         """What is new of all that was heard in an item up to now, if anything is."""
@@ -57,6 +72,14 @@ class Scribe:
 
     def _scored(self, tokens: Sequence[TokenLogprob]) -> Json:
         return {"logprobs": logprobs_body(tokens)} if self._tells_logprobs() else {}
+
+    def owes(self, item: Item) -> None:
+        """Its transcript is to be told, on this line or the next one."""
+        self._owed[item.id] = item
+
+    @property
+    def owed(self) -> list[Item]:
+        return list(self._owed.values())
 
     def forget(self, item_id: str | None) -> None:
         """There will be no such item."""
@@ -73,20 +96,16 @@ class Scribe:
         where = {"item_id": item.id, "content_index": 0}
         scored = self._scored(told.tokens)
         await self._send(f"{_EVENT}.completed", **where, transcript=part.text, usage=usage, **scored)
+        self._owed.pop(item.id, None)
 
     async def read(self, item: Item) -> None:
         """Of an item that was not listened to, told apart from any answer: the same words that an answer rests on."""
-        messages = item.messages(await load_sounds([item]))
-        events = self._engine.generate(messages, SamplingParams(max_tokens=1, tool_choice="none"))
-        assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
-        heard: list[InputTranscriptDelta] = []
         try:
-            async with aclosing(events):
-                async for event in events:
-                    if not isinstance(event, InputTranscriptDelta):
-                        break
-                    heard.append(event)
-                    await self.tell(item.id, heard)
+            async with self._reading:
+                try:
+                    heard = await self._told_of(item, self._whole(item))
+                except ContextLengthExceeded:
+                    heard = await self._told_of(item, self._in_stretches(item))
         except WebSocketDisconnect:
             return
         except Exception as failure:
@@ -94,8 +113,44 @@ class Scribe:
             self.forget(item.id)
             error = {"type": "server_error", "code": None, "message": "The turn could not be written down."}
             await self._send(f"{_EVENT}.failed", item_id=item.id, content_index=0, error=error)
+            self._owed.pop(item.id, None)
             return
         await self.complete(item, heard)
+
+    async def _told_of(
+        self, item: Item, deltas: AsyncGenerator[InputTranscriptDelta, None]
+    ) -> list[InputTranscriptDelta]:
+        heard: list[InputTranscriptDelta] = []
+        async with aclosing(deltas):
+            async for delta in deltas:
+                heard.append(delta)
+                await self.tell(item.id, heard)
+        return heard
+
+    async def _whole(self, item: Item) -> AsyncGenerator[InputTranscriptDelta, None]:
+        messages = item.messages(await load_sounds([item]))
+        events = self._engine.generate(messages, SamplingParams(max_tokens=1, tool_choice="none"))
+        assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
+        async with aclosing(events):
+            async for event in events:
+                if not isinstance(event, InputTranscriptDelta):
+                    return
+                yield event
+
+    async def _in_stretches(self, item: Item) -> AsyncGenerator[InputTranscriptDelta, None]:
+        [waveform] = (await load_sounds([item])).values()
+        stretches = await asyncio.to_thread(lambda: list(Segmenter(Cutting()).push(waveform, last=True)))
+        space = ""
+        for stretch in stretches:
+            clip = with_quiet_edges(stretch.waveform, RATE_HZ)
+            events = self._engine.transcribe(clip.waveform, SamplingParams(top_logprobs=0))
+            assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
+            async with aclosing(events):
+                async for event in events:
+                    if isinstance(event, InputTranscriptDelta):
+                        yield replace(event, text=space + event.text)
+                        space = ""
+            space = " "
 
 
 def _behind(known: int, heard: Iterable[InputTranscriptDelta]) -> tuple[TokenLogprob, ...]:

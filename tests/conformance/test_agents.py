@@ -26,7 +26,6 @@ async def test_a_spoken_conversation_with_a_tool_that_is_interrupted():
             "api_key": "sk-x",
             "url": f"{server.url.replace('http', 'ws')}/v1/realtime?model=gpt-realtime",
             "initial_model_settings": {
-                "model_name": "gpt-realtime",
                 "voice": "echo",
                 "tool_choice": "required",
                 "input_audio_transcription": {"model": "gpt-4o-mini-transcribe"},

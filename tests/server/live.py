@@ -73,7 +73,8 @@ def live(
     files: dict[str, Any] = {"ssl_certfile": shown.certificate, "ssl_keyfile": shown.key} if shown else {}
     app: ASGIApp = build_app(engine, config)
     served = around(app) if around else app
-    server = uvicorn.Server(uvicorn.Config(served, port=0, log_config=None, **files))
+    settings = {"port": 0, "log_config": None, "ws_max_size": config.max_event_bytes, **files}
+    server = uvicorn.Server(uvicorn.Config(served, **settings))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:

@@ -20,6 +20,7 @@ from sensorium.server.realtime_audio import WireFormat, encoded
 from tests.server.calls import PUSH_TO_TALK, Phone, heard_in, hum, pcm, phone, types
 from tests.server.live import Live, eventually, live
 from tests.server.samples import data_url, picture
+from tests.server.test_turns import spoken
 
 
 def test_a_session_begins_with_the_contracts_defaults(server: Live):
@@ -171,6 +172,26 @@ def test_a_telephone_is_heard(server: Live, format: WireFormat):
     assert np.abs(heard.waveform[1000:-1000]).max() == pytest.approx(0.3, abs=0.02)
 
 
+def test_the_users_sound_comes_back_as_it_was_sent(server: Live):
+    with phone(server) as call:
+        audio = {"input": {"format": {"type": "audio/pcmu"}, "turn_detection": None}}
+        call.ask("session.update", "session.updated", session={"type": "realtime", "audio": audio})
+        call.say("input_audio_buffer.append", audio=base64.b64encode(b"\x55" * 3200).decode())
+        item_id = call.ask("input_audio_buffer.commit", "input_audio_buffer.committed")["item_id"]
+        call.until("conversation.item.done")
+        item = call.ask("conversation.item.retrieve", "conversation.item.retrieved", item_id=item_id)["item"]
+    assert len(base64.b64decode(item["content"][0]["audio"])) == 3200  # 400 ms, a byte for each sample at 8 kHz
+
+
+def test_settings_of_a_network_that_reasons_are_taken_and_change_nothing(server: Live):
+    with phone(server) as call:
+        session = {"type": "realtime", "model": "gpt-realtime-2.1", "reasoning": {"effort": "low"}, "tools": []}
+        told = call.ask("session.update", "session.updated", session=session)["session"]
+        assert "reasoning" not in told
+        call.say("response.create", response={"reasoning": {"effort": "low"}, "output_modalities": ["text"]})
+        assert call.until("response.done")[-1]["response"]["status"] == "completed"
+
+
 def test_too_little_sound_is_no_turn(server: Live):
     with phone(server) as call:
         assert call.refused("input_audio_buffer.commit") == (None, "input_audio_buffer_commit_empty")
@@ -246,6 +267,14 @@ def test_what_no_client_should_send_is_answered_and_the_call_goes_on(server: Liv
             assert call.next()["type"] == "error"
         call.socket.send(b"\x00\x01")
         assert call.next()["type"] == "error"
+        # half an emoji, as a string is that was cut inside it; and what is a number for Python alone
+        for raw in (
+            r'{"type": "response.cancel", "event_id": "\ud83d"}',
+            r'{"type": "session.update", "session": {"type": "realtime", "instructions": "\ud83d"}}',
+            '{"type": "response.create", "response": {"metadata": NaN}}',
+        ):
+            call.socket.send(raw)
+            assert call.next()["error"]["code"] == "invalid_json"
         assert call.refused("input_audio_buffer.append", audio="", extra=1) == ("extra", "unknown_parameter")
         call.user("still there")
 
@@ -406,6 +435,33 @@ def test_a_turn_during_an_answer_is_written_down_as_a_clip():
         events = call.until(f"{WRITTEN}.completed")
         assert types(events).count(f"{WRITTEN}.delta") == 2
         assert events[-1]["transcript"] == "turn on the light"
+
+
+def test_turns_that_nobody_listened_to_are_read_one_after_the_other():
+    with live(HearingEngine(delay_ms=30)) as server, phone(server, session=LISTED) as call:
+        call.user("a rather long sentence to repeat, which goes on and on and on and on and on and on")
+        call.say("response.create")
+        call.until("response.output_audio.delta")
+        for _ in range(6):
+            call.say("input_audio_buffer.append", audio=pcm(hum(200)))
+            call.say("input_audio_buffer.commit")
+        busiest = 0
+        for _ in range(6):
+            events = [call.next()]
+            while events[-1]["type"] != f"{WRITTEN}.completed":
+                busiest = max(busiest, server.engine.num_active)
+                events.append(call.next())
+        assert busiest == 2  # the answer, and one of them
+
+
+def test_a_turn_that_is_longer_than_the_network_hears_at_once_is_written_down_all_the_same():
+    said = np.concatenate([np.pad(speech, (0, 24_000)) for speech in [spoken(silence_ms=0)] * 4])
+    with live(FakeEngine(max_tokens=60)) as server, phone(server, session=LISTED) as call:
+        call.say("input_audio_buffer.append", audio=pcm(said))
+        call.say("input_audio_buffer.commit")
+        told = call.until(f"{WRITTEN}.completed")[-1]["transcript"]
+    assert len(told.split()) > 12
+    assert "word1 " in told
 
 
 def test_a_turn_that_cannot_be_written_down_is_told():

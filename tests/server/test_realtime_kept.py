@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from sensorium.engine.fake import FakeEngine
 from sensorium.messages import Audio
+from sensorium.server.realtime_reply import Reply
 from tests.server.calls import PUSH_TO_TALK, Phone, hum, pcm, types
 from tests.server.live import Live, eventually, live
 from tests.server.test_turns import spoken
@@ -33,6 +35,11 @@ def again(server: Live, session: dict[str, Any], **options: Any) -> tuple[Phone,
     created = call.next()
     assert created["type"] == "conversation.created"
     return call, created["conversation"]
+
+
+def _committed(call: Phone) -> str:
+    call.say("input_audio_buffer.commit")
+    return call.until("input_audio_buffer.committed")[-1]["item_id"]
 
 
 def drop(call: Phone) -> None:
@@ -123,6 +130,43 @@ def test_a_turn_that_a_dropped_line_cut_goes_on(detection: dict[str, Any] | None
     assert isinstance(heard, Audio)
     said_ms = 1000 * len(said) / 24_000  # behind which some silence is heard, before that is known to be one
     assert said_ms - 50 < heard.duration_ms < said_ms + (50 if detection is None else 2050)
+
+
+def test_a_transcript_that_a_dropped_line_cut_is_told_over_the_next():
+    with live(FakeEngine(delay_ms=200)) as server:
+        call, session = ring(server)
+        audio = {"input": {"turn_detection": None, "transcription": {"model": "whisper-1"}}}
+        call.ask("session.update", "session.updated", session={"type": "realtime", "audio": audio})
+        call.user("a rather long sentence to repeat")
+        call.say("response.create")
+        call.until("response.output_audio.delta")  # so that the turn is read as a clip
+        call.say("input_audio_buffer.append", audio=pcm(hum(1000)))
+        item_id = _committed(call)
+        drop(call)
+        call, _ = again(server, session)
+        written = call.until("conversation.item.input_audio_transcription.completed")[-1]
+        assert written["item_id"] == item_id
+        item = call.ask("conversation.item.retrieve", "conversation.item.retrieved", item_id=item_id)["item"]
+        assert item["content"][0]["transcript"] == written["transcript"]
+        call.socket.close()
+
+
+def test_a_line_that_drops_as_an_answer_begins_leaves_the_call_free_for_the_next(monkeypatch: pytest.MonkeyPatch):
+    async def dropped(_: Reply) -> None:
+        raise WebSocketDisconnect
+
+    with live() as server:
+        call, session = ring(server)
+        call.ask("session.update", "session.updated", session=PUSH_TO_TALK)
+        with monkeypatch.context() as patch:
+            patch.setattr(Reply, "begin", dropped)
+            call.say("response.create")
+            call.user("are you there")
+        drop(call)
+        call, _ = again(server, session)
+        call.say("response.create")
+        assert call.until("response.done")[-1]["response"]["status"] == "completed"
+        call.socket.close()
 
 
 def test_a_client_that_closes_its_socket_has_hung_up():

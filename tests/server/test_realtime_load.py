@@ -26,10 +26,11 @@ from sensorium.server.conversation import Content, Conversation, Item, from_base
 from sensorium.server.errors import APIError
 from sensorium.server.media import MediaReader
 from sensorium.server.metrics import Metrics
-from sensorium.server.realtime import Call, Threads
+from sensorium.server.realtime import Call
 from sensorium.server.realtime_audio import LEAD_MS, PIECE_MS, SPEED, Pace, Playback
 from sensorium.server.realtime_events import ResponseOptions, SessionConfig, UserItem, parsed
-from sensorium.server.realtime_input import Microphone
+from sensorium.server.realtime_input import MAX_APPEND_BYTES, Microphone
+from sensorium.server.realtime_tasks import Threads
 from sensorium.server.realtime_thread import Thread
 from sensorium.server.recording import Recording
 from sensorium.server.turns import TurnDetector
@@ -190,6 +191,19 @@ async def test_others_have_their_turn_between_small_events(event: str):
         await new_call().run(socket, beta=False)
     assert len(socket.told) == 101  # and the session's beginning
     assert turns[0] >= 100
+
+
+def test_frames_beyond_what_may_be_appended_are_refused_and_larger_ones_end_their_own_call_alone():
+    with live() as server, phone(server) as call, phone(server) as other:
+        too_much = "A" * (MAX_APPEND_BYTES * 4 // 3 + 4)
+        assert call.refused("input_audio_buffer.append", audio=too_much) == ("audio", "audio_too_large")
+        call.user("still there")
+        call.say("input_audio_buffer.append", audio="A" * ServerConfig().max_event_bytes)
+        with pytest.raises(ConnectionClosed) as closed:
+            call.next()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1009
+        other.user("still there")
 
 
 def test_an_event_of_too_many_values_is_not_even_parsed():

@@ -11,6 +11,7 @@ from openai.types.realtime import ClientSecretCreateResponse
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from sensorium.engine.fake import FakeEngine
 from sensorium.server import client_secrets
 from tests.server.calls import Phone, hum, pcm, phone
 from tests.server.live import Live, live
@@ -85,6 +86,19 @@ def test_a_transcription_session_writes_down_and_answers_nothing(server: Live):
         assert param == "session.instructions"
 
 
+def test_a_transcription_session_hears_however_much_was_said_before():
+    with live(FakeEngine(max_tokens=40)) as server, phone(server, session=None) as call:
+        change = {"type": "transcription", "audio": {"input": {"turn_detection": None}}}
+        call.ask("session.update", "session.updated", session=change)
+        begun = len(server.engine.requests)
+        for _ in range(8):
+            call.say("input_audio_buffer.append", audio=pcm(hum(1000)))
+            call.until(f"{WRITTEN}.delta")  # while it is said
+            call.say("input_audio_buffer.commit")
+            call.until(f"{WRITTEN}.completed")
+        assert len(server.engine.requests) == begun  # none was read as a clip
+
+
 def test_a_realtime_session_may_become_a_transcription_session(server: Live):
     with phone(server, session=None) as call:
         change = {"type": "transcription", "audio": {"input": {"transcription": {"model": "whisper-1"}}}}
@@ -104,3 +118,7 @@ def test_english_of_any_country_is_english(server: Live):
         for language in ("de", "enm"):
             param, _ = call.refused("session.update", session=spoken(language))
             assert param == "session.audio.input.transcription.language"
+        several = {"type": "realtime", "audio": {"input": {"transcription": {"languages": ["de", "en"]}}}}
+        call.ask("session.update", "session.updated", session=several)
+        several["audio"]["input"]["transcription"]["languages"] = ["de", "fr"]
+        assert call.refused("session.update", session=several)[0] == "session.audio.input.transcription.languages"

@@ -14,6 +14,7 @@ import soxr
 from sensorium.engine.fake import FRAME_SIZE, SILENCE, FakeConversation, FakeEngine
 from sensorium.messages import Audio
 from sensorium.server import realtime_input
+from sensorium.server.echo import Loudspeaker
 from sensorium.server.realtime_events import ServerVad
 from sensorium.server.turns import SpeechStarted, SpeechStopped, TurnDetector, TurnEvent
 from tests.server.calls import Phone, hum, pcm, phone, types
@@ -303,6 +304,34 @@ def test_nobody_is_asked_to_go_on_while_an_answer_is_made(monkeypatch: pytest.Mo
         events = call.until("response.done")
         assert "input_audio_buffer.timeout_triggered" not in types(events)
         assert "error" not in types(events)
+
+
+def test_nobody_is_asked_to_go_on_who_speaks_already(monkeypatch: pytest.MonkeyPatch):
+    detection = {"type": "server_vad", "idle_timeout_ms": 5000, "create_response": False}
+    session = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}
+    with live(FakeEngine(delay_ms=100)) as server, phone(server, session=session) as call:
+        speak_into_the_answer(call, "a rather long sentence to repeat, and to be interrupted in")
+        monkeypatch.setattr(realtime_input, "monotonic", lambda: time.monotonic() + 10_000)
+        stream(call, np.zeros(24 * 2000, np.float32))
+        call.say("conversation.item.retrieve", item_id="nowhere")  # behind all of it
+        events = call.until("error")
+        assert "input_audio_buffer.committed" in types(events)
+        assert "input_audio_buffer.timeout_triggered" not in types(events)
+
+
+@pytest.mark.parametrize("how", ["response.cancel", "conversation.item.truncate"])
+def test_what_the_client_stops_is_not_taken_for_played(how: str, monkeypatch: pytest.MonkeyPatch):
+    stopped: list[Loudspeaker] = []
+    monkeypatch.setattr(Loudspeaker, "stop", lambda loudspeaker: stopped.append(loudspeaker))
+    with live(FakeEngine(delay_ms=50)) as server, phone(server) as call:
+        call.user("a rather long sentence to repeat")
+        call.say("response.create")
+        item_id = call.until("response.output_audio.delta")[-1]["item_id"]
+        assert not stopped
+        of = {} if how == "response.cancel" else {"item_id": item_id, "content_index": 0, "audio_end_ms": 80}
+        call.say(how, **of)
+        call.until("response.done")
+        eventually(lambda: len(stopped) == 1)
 
 
 def detected(**settings: Any) -> list[TurnEvent]:

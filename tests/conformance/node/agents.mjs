@@ -17,7 +17,6 @@ const weather = tool({
 });
 const session = new RealtimeSession(new RealtimeAgent({ name: "forecaster", instructions: "Be brief.", tools: [weather] }), {
   transport: "websocket",
-  model: "gpt-realtime",
   config: {
     toolChoice: "required",
     audio: {
