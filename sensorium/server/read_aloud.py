@@ -22,9 +22,13 @@ _MOST_DIGITS = 15  # of a number that is read as one; longer ones are read digit
 
 _SIGNS = {"&": " and ", "+": " plus ", "=": " equals ", "%": " percent ", "@": " at ", "\u00b0": " degrees "}
 _CURRENCIES = {"$": "dollar", "\u20ac": "euro", "\u00a3": "pound", "\u00a5": "yen"}
-_MONEY = re.compile(r"([$\u20ac\u00a3\u00a5])\s?(\d[\d,]*(?:\.\d+)?)")
+_SCALES = {"k": "thousand", "m": "million", "bn": "billion", "b": "billion"}
+_MONEY = re.compile(
+    r"([$\u20ac\u00a3\u00a5])\s?(\d(?:[\d,]*\d)?(?:\.\d+)?)(?:\s?(thousand|million|billion|trillion|k|m|bn|b)\b)?"
+)
 _NUMBER = re.compile(r"(?<![\w.])(-?)(\d[\d,]*)(\.\d+)?(st|nd|rd|th)?(?![a-z\d])")
-_TIME = re.compile(r"\b(\d{1,2}):(\d{2})\b")
+_TIME = re.compile(r"(?<![\d:])(\d{1,2}):(\d{2})(?![\d:])")
+_UNIT = re.compile(r"(?<=\d)(?!(?:st|nd|rd|th)\b)(?=[a-z])")  # between a figure and what is written right behind it
 _SENTENCE = re.compile(r"[.!?;:\u2026\u3002\n]+(?=\s|$|[\"')\]])|\n")
 _CLAUSE = re.compile(r"[,()\[\]\u2013\u2014\u3001]+|\s-+\s")
 _BEGINS_A_CLAUSE = frozenset("and but or so that which who because when where while if".split())
@@ -130,6 +134,7 @@ def _spelled_out(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).lower().replace("\u2019", "'")
     text = _MONEY.sub(_money, text)
     text = _TIME.sub(r"\1 \2", text)
+    text = _UNIT.sub(" ", text)
     text = _NUMBER.sub(_number, text)
     for sign, words in _SIGNS.items():
         text = text.replace(sign, words)
@@ -152,5 +157,6 @@ def _number(match: re.Match[str]) -> str:
 
 
 def _money(match: re.Match[str]) -> str:
-    name = _CURRENCIES[match[1]]
-    return f"{match[2]} {name if match[2] == '1' or name == 'yen' else f'{name}s'}"
+    name, scale = _CURRENCIES[match[1]], match[3] or ""
+    one = name == "yen" or (match[2] == "1" and not scale)
+    return f" {match[2]} {_SCALES.get(scale, scale)} {name if one else f'{name}s'} "

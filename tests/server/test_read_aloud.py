@@ -27,6 +27,13 @@ def words(text: str) -> list[str]:
             ["it costs five point two zero dollars or one less", "call zero zero four nine thirty"],
         ),
         ("Wake me at 7:30", ["wake me at seven thirty"]),
+        ("Wake me at 7:30am, not at 10pm", ["wake me at seven thirty am not at ten pm"]),
+        ("10km, 16GB", ["ten km sixteen gb"]),
+        (
+            "$1, please; $3M or \u20ac2.5 billion",
+            ["one dollar please", "three million dollars or two point five billion euros"],
+        ),
+        ("$5k now", ["five thousand dollars now"]),
         ("The 1st, 12th, 20th and 103rd", ["the first twelfth twentieth and one hundred third"]),
         ("999000000000017 of 2,000,040", ["nine hundred ninety nine trillion seventeen of two million forty"]),
         ("3.14 is pi. 50% of -4 = -2", ["three point one four is pi", "fifty percent of minus four equals minus two"]),
