@@ -133,8 +133,9 @@ NOTING = replace(
 TINY = replace(
     NOTING,
     name="tiny",
-    audio=replace(NANO.audio, decoder_steps=2000, adversarial_steps=1500),
-    image=replace(FIRMER.image, decoder_steps=1200),
+    audio=replace(NANO.audio, decoder_steps=2450, adversarial_steps=0),
+    image=replace(FIRMER.image, decoder_steps=350),
+    retelling=replace(NANO.retelling, num_shards=14),
     network=replace(
         NOTING.network,
         weights={
@@ -142,7 +143,7 @@ TINY = replace(
             **{"hear": 0.3, "talk": 0.35, "transcribe": 0.3, "hear-pausing": 0.6, "see-film": 0.9, "see-several": 0.5},
         },
         num_shards=60,
-        num_steps=1200,
+        num_steps=800,
         matrix_lr=0.008,
     ),
 )
