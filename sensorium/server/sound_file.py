@@ -17,6 +17,7 @@ from sensorium.server.container import DAMAGE, HEAD_BYTES, SoundTrack, opened, r
 from sensorium.server.errors import APIError, invalid
 
 PIECE_S = 5.0  # decoded at a time
+_LATE_S = 0.1  # what codecs and containers disagree by is less
 _SHORTFALL_S = 0.5  # less sound than a header says, from which on a file counts as cut short
 
 # What a name may end with, by the reader for it.
@@ -118,13 +119,22 @@ class SoundFile:
             raise self._damaged() from error
         if not num_decoded:
             raise invalid(f"The {self._noun} holds no sound.", self._param)
-        if self.duration_s is not None and num_decoded < (self.duration_s - _SHORTFALL_S) * self._rate_hz:
+        # where only the file tells its length, a film's picture may go on behind the sound
+        is_told = self.duration_s is not None and (self._stream.duration or not self._container.streams.video)
+        if is_told and num_decoded < (self.duration_s - _SHORTFALL_S) * self._rate_hz:
             raise self._damaged()
         if waiting:
             yield np.concatenate(waiting)
 
     def _blocks(self) -> Iterator[np.ndarray]:
+        """On the file's clock: where a film's sound begins late, it is silent before."""
+        is_first = True
         for frame in self._container.decode(self._stream):
+            if is_first and frame.time is not None:
+                late_s = frame.time - (self._container.start_time or 0) / av.time_base
+                if late_s > _LATE_S:
+                    yield np.zeros(round(min(late_s, self._max_s + 1) * self._rate_hz), np.float32)
+            is_first = False
             yield from self._track.push(frame)
         yield from self._track.push(None)
 

@@ -26,6 +26,7 @@ def movie(
     size: tuple[int, int] = (64, 48),
     sound: bool = True,
     sound_from_s: float = 0.0,
+    sound_s: float | None = None,
     volume: float = 1.0,
     picture: bool = True,
 ) -> bytes:
@@ -44,7 +45,8 @@ def movie(
                 container.mux(seen.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
             container.mux(seen.encode())
         if isinstance(heard, AudioStream):
-            _sound(container, heard, volume * tone(seconds - sound_from_s, 48_000), round(48_000 * sound_from_s))
+            samples = volume * tone(sound_s or seconds - sound_from_s, 48_000)
+            _sound(container, heard, samples, round(48_000 * sound_from_s))
     return file.getvalue()
 
 

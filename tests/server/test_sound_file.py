@@ -14,6 +14,7 @@ from av.audio.stream import AudioStream
 
 from sensorium.server.errors import APIError
 from sensorium.server.sound_file import PIECE_S, SoundFile
+from tests.server.film_samples import movie
 from tests.server.samples import picture, tone, wav
 
 CONTAINERS = {
@@ -80,6 +81,13 @@ def test_the_way_down_to_the_networks_rate_leaves_speech_and_takes_what_is_above
         file = io.BytesIO()
         soundfile.write(file, 0.5 * np.sin(2 * np.pi * tone_hz * at), rate_hz, format="WAV")
         assert least <= np.abs(decoded(file.getvalue())[2000:-2000]).max() <= most, tone_hz
+
+
+@pytest.mark.parametrize("format", ["mp4", "webm"])
+def test_the_sound_of_a_film_is_on_the_films_clock_and_may_end_before_the_picture(format: str):
+    sound = decoded(movie(format, seconds=4.0, sound_from_s=1.5, sound_s=1.0), f"a.{format}")
+    assert abs(np.flatnonzero(np.abs(sound) > 0.05)[0] / 16_000 - 1.5) < 0.1
+    assert abs(len(sound) / 16_000 - 2.5) < 0.2
 
 
 def test_rare_codecs_are_not_decoded():
