@@ -203,6 +203,7 @@ class Responses:
         messages = await self._messages(request, conversation, media, request.max_output_tokens)
         drawing = await drawing_of(request, conversation.items, media)
         messages, params = drawing.changing(messages, params)
+        drawing = drawing.about(messages)
         params = replace(params, caption=wanted_caption(messages), canvas=drawing.canvas)
         question = Question(
             route=ROUTE,

@@ -40,6 +40,23 @@ class Drawing:
         told = [replace(part, text=edit_order(part.text)) if isinstance(part, Text) else part for part in last.parts]
         return [*messages[:-1], replace(last, parts=(self.changes, *told))], params
 
+    def about(self, messages: Sequence[Message]) -> Drawing:
+        """With what the last message shows, once that is known: a drawing of it has its shape. One of nothing that is
+        shown is new, and keeps nothing of an earlier picture, unless that was asked for."""
+        last = messages[-1].parts if messages and messages[-1].role == "user" else ()
+        finish = self.plan.finish
+        if seen := [part for part in last if isinstance(part, Image)]:
+            height, width, _ = seen[0].pixels.shape
+            return replace(self, plan=replace(self.plan, finish=replace(finish, shape_of=(width, height))))
+        if (
+            self.action != "edit"
+            or self.changes is not None
+            or (finish.kept is not None and finish.kept.hole is not None)
+        ):
+            return self
+        plan = replace(self.plan, finish=replace(finish, kept=None))
+        return replace(self, plan=plan, action="generate", canvas=None)
+
 
 def wanted_caption(messages: Sequence[Message]) -> str | None:
     """What a drawing should show, if the last message says so. An order about a picture tells of a change only."""

@@ -77,6 +77,29 @@ def test_what_was_drawn_is_edited_in_a_later_turn(server: Live):
     assert asked.text == "make the square blue"
 
 
+def test_what_is_edited_again_and_again_stays_as_large_as_it_was(server: Live):
+    """The network sees a wide picture with bars above and below, and draws what lies between them."""
+    wide = {**DRAW, "size": "512x256"}
+    answer = respond(server, "draw a square", tools=[wide])
+    for _ in range(2):
+        answer = respond(server, "now make it red", previous_response_id=answer["id"], tools=[wide])
+        (item,) = answer["output"]
+        assert (item["action"], item["size"]) == ("edit", "512x256")
+        shown = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(item["result"])))).astype(int)
+        columns = np.flatnonzero(((shown[:, :, 0] > 127) & (shown[:, :, 1] < 128)).any(axis=0))
+        assert columns.max() - columns.min() + 1 == pytest.approx(256, abs=4)  # half of the square that is 512 wide
+
+
+def test_a_new_drawing_keeps_nothing_of_an_earlier_picture(server: Live):
+    file = io.BytesIO()
+    PIL.Image.fromarray(np.full((96, 128, 3), 255, np.uint8)).save(file, "PNG")
+    seen = {"role": "user", "content": [{"type": "input_image", "image_url": data_url(file.getvalue())}]}
+    tool = {**DRAW, "input_fidelity": "high"}
+    (item,) = respond(server, [seen, {"role": "user", "content": "draw a square"}], tools=[tool])["output"]
+    assert (item["action"], item["size"]) == ("generate", "64x64")
+    assert server.engine.requests[-1].params.canvas is None
+
+
 def test_a_mask_keeps_the_rest_of_the_newest_picture(server: Live):
     original = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
     mask = np.full((96, 128, 4), 255, np.uint8)
