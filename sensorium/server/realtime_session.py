@@ -56,6 +56,9 @@ def session_body(session: SessionConfig, head: Json, *, model: str, transcribes:
     """A session as clients are told of it, every setting included. `head` says which one it is, and until when."""
     gone = {"temperature"} if session.temperature is None else set[str]()  # today's shape has none
     body = session.model_dump(exclude={"parallel_tool_calls", "reasoning", *gone})
+    asked = body["audio"]["input"]["transcription"]
+    if asked is not None and asked["languages"] is None:
+        del asked["languages"]  # which only some clients know
     if transcribes:
         settings = {"audio": {"input": body["audio"]["input"]}, "include": body["include"]}
         return {"type": "transcription", "object": "realtime.transcription_session", **head, **settings}
