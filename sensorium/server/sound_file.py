@@ -120,8 +120,8 @@ class SoundFile:
         if not num_decoded:
             raise invalid(f"The {self._noun} holds no sound.", self._param)
         # where only the file tells its length, a film's picture may go on behind the sound
-        is_told = self.duration_s is not None and (self._stream.duration or not self._container.streams.video)
-        if is_told and num_decoded < (self.duration_s - _SHORTFALL_S) * self._rate_hz:
+        told_s = self.duration_s if self._stream.duration or not self._container.streams.video else None
+        if told_s is not None and num_decoded < (told_s - _SHORTFALL_S) * self._rate_hz:
             raise self._damaged()
         if waiting:
             yield np.concatenate(waiting)
