@@ -11,6 +11,7 @@ from pydantic import Field
 from sensorium.server.body import Upload
 from sensorium.server.errors import invalid, missing, unknown, unsupported, validated
 from sensorium.server.picture_request import ImageRef, PictureFields
+from sensorium.server.wire import truth
 
 Kind: TypeAlias = Literal["generation", "edit", "variation"]
 
@@ -19,7 +20,7 @@ DEFAULT_MODEL = "gpt-image-1"
 
 _WITHOUT_OLD_FIELDS = ("gpt-image", "chatgpt-image")  # models that have no fields of the DALL-E models
 _OLD_QUALITIES = {"standard": "medium", "hd": "high"}  # of the DALL-E models
-_NUMBERS, _FLAGS = ("n", "output_compression", "partial_images"), {"true": True, "false": False}
+_NUMBERS = ("n", "output_compression", "partial_images")
 
 
 class ImagesRequest(PictureFields):
@@ -121,8 +122,8 @@ def read_form_fields(model: type[M], fields: Mapping[str, Any]) -> M:
     for name in _NUMBERS:
         if isinstance(said.get(name), str) and re.fullmatch(r"[+-]?\d{1,9}", said[name], re.ASCII):
             said[name] = int(said[name])
-    if isinstance(said.get("stream"), str):
-        said["stream"] = _FLAGS.get(said["stream"].lower(), said["stream"])
+    if "stream" in said:
+        said["stream"] = truth(said["stream"])
     return read(model, said)
 
 

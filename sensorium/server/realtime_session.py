@@ -10,6 +10,7 @@ from sensorium.server.errors import invalid, unsupported
 from sensorium.server.realtime_events import ResponseOptions, SessionConfig
 from sensorium.server.realtime_thread import KEPT_SHARE
 from sensorium.server.realtime_tools import chosen
+from sensorium.server.transcription_request import language_code
 
 
 def check_session(session: SessionConfig, info: EngineInfo, config: ServerConfig) -> None:
@@ -25,7 +26,7 @@ def check_session(session: SessionConfig, info: EngineInfo, config: ServerConfig
     asked = heard.transcription
     spoken = {"language": asked.language and [asked.language], "languages": asked.languages} if asked else {}
     for field, languages in spoken.items():
-        if languages and not any(language.lower().split("-")[0] == "en" for language in languages):
+        if languages and "en" not in map(language_code, languages):
             raise unsupported(f"session.audio.input.transcription.{field}", "only 'en' and 'en-..' are understood")
     if session.model is not None:  # every name of the served model is as good: the session keeps the one it began with
         check_model(session.model, info, config, param="session.model")

@@ -33,7 +33,7 @@ class Drawing:
         if not messages or messages[-1].role != "user":
             return messages, params
         last = messages[-1]
-        if any(isinstance(part, Image) for part in last.parts):
+        if _seen(messages):
             return messages, params
         if again := shown_again(messages):
             return again, params
@@ -43,9 +43,8 @@ class Drawing:
     def about(self, messages: Sequence[Message]) -> Drawing:
         """With what the last message shows, once that is known: a drawing of it has its shape. One of nothing that is
         shown is new, and keeps nothing of an earlier picture, unless that was asked for."""
-        last = messages[-1].parts if messages and messages[-1].role == "user" else ()
         finish = self.plan.finish
-        if seen := [part for part in last if isinstance(part, Image)]:
+        if seen := _seen(messages):
             height, width, _ = seen[0].pixels.shape
             return replace(self, plan=replace(self.plan, finish=replace(finish, shape_of=(width, height))))
         if (
@@ -58,9 +57,15 @@ class Drawing:
         return replace(self, plan=plan, action="generate", canvas=None)
 
 
+def _seen(messages: Sequence[Message]) -> list[Image]:
+    """The pictures in the last message, if it is the user's."""
+    last = messages[-1].parts if messages and messages[-1].role == "user" else ()
+    return [part for part in last if isinstance(part, Image)]
+
+
 def wanted_caption(messages: Sequence[Message]) -> str | None:
     """What a drawing should show, if the last message says so. An order about a picture tells of a change only."""
-    if not messages or messages[-1].role != "user" or any(isinstance(part, Image) for part in messages[-1].parts):
+    if not messages or messages[-1].role != "user" or _seen(messages):
         return None
     return caption(messages[-1].text)
 

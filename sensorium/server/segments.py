@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sensorium.server.turns import RATE_HZ, WINDOW, VoiceActivity
+from sensorium.server.turns import RATE_HZ, WINDOW, VoiceActivity, release_of
 
 WINDOW_S = WINDOW / RATE_HZ
-_RELEASE = 0.15  # speech goes on until the probability falls this far below the threshold
 _ONSET_WINDOWS = 2  # so many in a row must hold speech: a click is none
 
 
@@ -40,7 +39,7 @@ class Segmenter:
 
     def __init__(self, cutting: Cutting) -> None:
         self._cutting = cutting
-        self._release = max(cutting.threshold - _RELEASE, cutting.threshold / 2)
+        self._release = release_of(cutting.threshold)
         self._activity = VoiceActivity()
         self._sound = np.zeros(0, np.float32)  # what may still be of a segment, from `_start` on
         self._start = 0  # in samples of the whole

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from sensorium.engine.request import EngineInfo
 from sensorium.server.errors import invalid, unsupported
 from sensorium.server.segments import Cutting
-from sensorium.server.wire import Wire
+from sensorium.server.wire import Wire, truth
 
 LANGUAGES = {"en": "english", "de": "german", "fr": "french", "es": "spanish"}
 # Fields that may be there several times, with or without brackets behind their names.
@@ -24,9 +24,7 @@ MAX_TEXT_BYTES = 12 * 2**20
 Format = Literal["json", "text", "srt", "verbose_json", "vtt", "diarized_json"]
 _Number: TypeAlias = Annotated[float, Field(strict=False)]  # a form holds texts
 _Whole: TypeAlias = Annotated[int, Field(strict=False, ge=0, le=60_000)]
-_Truth: TypeAlias = Annotated[
-    bool, BeforeValidator(lambda text: {"true": True, "false": False}.get(str(text).lower(), text))
-]
+_Truth: TypeAlias = Annotated[bool, BeforeValidator(truth)]
 
 
 class VadConfig(Wire):
@@ -89,7 +87,7 @@ class TranscriptionForm(AudioForm):
     def spoken_language(self) -> str:
         """Its name: of what is said to be spoken, else English."""
         told = self.language or (self.languages[0] if self.languages and len(self.languages) == 1 else "en")
-        code = _language_code(told)
+        code = language_code(told)
         return LANGUAGES.get(code, code)
 
     @property
@@ -132,11 +130,11 @@ def refuse_prompt(form: AudioForm) -> None:
 def check_language(language: str, info: EngineInfo, param: str) -> None:
     """Raises APIError for a language that the network was not taught."""
     known = ("en", *(("de", "fr", "es") if info.skills is None or "translate" in info.skills else ()))
-    if _language_code(language) not in (*known, *(LANGUAGES[code] for code in known)):
+    if language_code(language) not in (*known, *(LANGUAGES[code] for code in known)):
         raise unsupported(param, f"this model hears {', '.join(known)}")
 
 
-def _language_code(language: str) -> str:
+def language_code(language: str) -> str:
     """Of a code with a region, as "en-US", what is before that."""
     return language.lower().partition("-")[0]
 

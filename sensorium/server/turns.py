@@ -84,6 +84,11 @@ class VoiceActivity:
         return float(np.asarray(probability)[0, 0])
 
 
+def release_of(threshold: float) -> float:
+    """The probability below which nobody speaks any more, of speech that begins at a threshold."""
+    return max(threshold - _RELEASE, threshold / 2)
+
+
 class TurnDetector:
     """Sound in, turns out. `speaking` says whether one is under way, `silence_ms` how long nobody has spoken in it."""
 
@@ -91,7 +96,7 @@ class TurnDetector:
         if isinstance(config, SemanticVad):  # the same, but for who ends a turn: silence does so only after long
             config = ServerVad(type="server_vad", silence_duration_ms=_WAITS_MS[config.eagerness])
         self._config = config
-        self._release = max(config.threshold - _RELEASE, config.threshold / 2)
+        self._release = release_of(config.threshold)
         self._activity = VoiceActivity()
         self._start_ms = start_ms  # of the clock
         self._num_windows = 0

@@ -28,6 +28,11 @@ def tagged_by(key: str, *, or_text: bool = False) -> Discriminator:
     return Discriminator(tag)
 
 
+def truth(text: Any) -> Any:
+    """What a form's text says of yes and no, however it is written; anything else as it is."""
+    return {"true": True, "false": False}.get(text.lower(), text) if isinstance(text, str) else text
+
+
 # A text or a list, of parts as a rule.
 TEXT_OR_PARTS = Discriminator(lambda value: "<parts>" if isinstance(value, list) else "<text>")
 TaggedStr: TypeAlias = Annotated[str, Tag("<text>")]
