@@ -1,19 +1,21 @@
-"""`tiny`: the network to talk to, with every skill there is material for, grown from nano. Five runs, in this order:
+"""`tiny`: the network to talk to, with every skill there is material for, grown from nano. Six runs, in this order:
 
     export SENSORIUM_DATA=../shared/data
     python -m recipes.tiny --stage grown --keep-tokenizers --seed 91 --start sensorium/checkpoints/nano
     python -m recipes.tiny --stage broader --keep-tokenizers --seed 97 --start runs/grown/release
     python -m recipes.tiny --stage firmer --keep-tokenizers --seed 101 --start runs/broader/release
     python -m recipes.tiny --stage noting --keep-tokenizers --seed 107 --start runs/firmer/release
-    python -m recipes.tiny --keep-tokenizers --seed 109 --start runs/noting/release
+    python -m recipes.tiny --stage retold --keep-tokenizers --seed 109 --start runs/noting/release
+    python -m recipes.tiny --keep-tokenizers --seed 113 --start runs/retold/release
 
 It begins as nano, wider and deeper, with nano's codes; its eye has twice the blocks and learns from photographs and
 forms too. A little text comes first: orders in many languages, tools, refusals, which nano never read. The second run
 adds films, quiet lines and pauses, the third has more of what was found wanting after it. The fourth has lessons (sums
 to a hundred, units, what a thing is, and what to say where it does not know), takes notes of films, compares pictures
-and hears more pauses. The last has more of all that, and then trains the decoders on what the network says. All train
-on CPU cores, over days and as many stops as they like, or on one GPU. `--seed` must differ, or the material is not
-fresh.
+and hears more pauses. The fifth has more of all that, and then trains the decoders on what the network says. The last
+brings back what had faded meanwhile (words in pictures, orders, refusals, recorded words) and has much of how a thing
+was said. All train on CPU cores, over days and as many stops as they like, or on one GPU. `--seed` must differ, or the
+material is not fresh.
 """
 
 from __future__ import annotations
@@ -130,9 +132,9 @@ NOTING = replace(
     ),
 )
 
-TINY = replace(
+RETOLD = replace(
     NOTING,
-    name="tiny",
+    name="retold",
     audio=replace(NANO.audio, decoder_steps=2450, adversarial_steps=0),
     image=replace(FIRMER.image, decoder_steps=350),
     retelling=replace(NANO.retelling, num_shards=14),
@@ -148,5 +150,23 @@ TINY = replace(
     ),
 )
 
+TINY = replace(
+    RETOLD,
+    name="tiny",
+    audio=replace(NANO.audio, decoder_steps=0),
+    image=FIRMER.image,
+    network=replace(
+        RETOLD.network,
+        weights={
+            **RETOLD.network.weights,
+            **{"hear-styled": 1.5, "say-styled": 0.4, "read": 1.3, "command": 0.7, "refuse": 0.4, "translate": 0.4},
+            **{"real-word": 0.8, "real-order": 0.6, "icon": 0.2, "transcribe": 0.4, "read-aloud": 0.2},
+            **{"lesson": 0.5, "lesson-spoken": 0.5, "tool": 0.3, "see-film": 0.8, "hear-pausing": 0.5},
+        },
+        num_shards=45,
+        num_steps=600,
+    ),
+)
+
 if __name__ == "__main__":
-    train(TINY, GROWN, BROADER, FIRMER, NOTING)
+    train(TINY, GROWN, BROADER, FIRMER, NOTING, RETOLD)
