@@ -163,7 +163,7 @@ TINY = replace(
             **{"real-word": 0.8, "real-order": 0.6, "icon": 0.2, "transcribe": 0.4, "read-aloud": 0.2},
             **{"lesson": 0.5, "lesson-spoken": 0.5, "tool": 0.3, "see-film": 0.8, "hear-pausing": 0.5},
         },
-        num_shards=45,
+        num_shards=80,
         num_steps=600,
     ),
 )
