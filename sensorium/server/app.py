@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 
 import prometheus_client
@@ -33,6 +32,7 @@ from sensorium.server.errors import APIError, from_validation
 from sensorium.server.files import Files
 from sensorium.server.images import Images
 from sensorium.server.logs import configure_logging
+from sensorium.server.media import Decoders
 from sensorium.server.metering import Meter
 from sensorium.server.metrics import Metrics
 from sensorium.server.models import model_routes
@@ -58,8 +58,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
     """
     state, doorkeeper, credentials = _open(config, engine.info.model)
     metrics, pictures, speech = Metrics(), PictureWriter(credentials), SpeechWriter(config, credentials)
-    # of its own: the threads that asyncio shares out are many, and a decode may take a quarter of a gigabyte
-    decoders = ThreadPoolExecutor(config.max_concurrent_decodes, thread_name_prefix="sensorium-decode")
+    decoders = Decoders.of(config)
     meter = Meter(_limits(config, state, engine.info.model), state.usage, engine.info)
     answering = Answering(engine, config, metrics, meter)
     files = Files(config, state.store, state.objects)
@@ -76,7 +75,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
         app.state.ready = False
         realtime.close()
         await responses.close()
-        decoders.shutdown(wait=False, cancel_futures=True)
+        decoders.close()
         await engine.close()
         await meter.close()
         await state.aclose()
@@ -94,7 +93,7 @@ def build_app(engine: LiveEngine, config: ServerConfig) -> FastAPI:
         Completions(answering, config, pictures).routes(),
         Embeddings(engine, config, metrics, meter).routes(),
         Speech(answering, config, meter, speech).routes(),
-        Transcriptions(engine, answering, config, metrics, meter, decoders).routes(),
+        Transcriptions(engine, answering, config, metrics, meter, decoders.media).routes(),
         realtime.routes(),
         model_routes(engine.info, config),
         UsageReports(state.usage, config.prices).routes(),

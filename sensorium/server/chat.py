@@ -6,7 +6,6 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Sequence
-from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -40,7 +39,7 @@ from sensorium.server.errors import validated
 from sensorium.server.files import Files
 from sensorium.server.hangup import EventStream
 from sensorium.server.image_tokens import gpt_4o_image_tokens
-from sensorium.server.media import MediaReader
+from sensorium.server.media import Decoders, MediaReader
 from sensorium.server.picture_order import changing
 from sensorium.server.picture_out import PictureWriter
 from sensorium.server.spoken_replies import SpokenReplies, let_sound_go
@@ -71,7 +70,7 @@ class Chat:
         self,
         answering: Answering,
         config: ServerConfig,
-        decoders: Executor,
+        decoders: Decoders,
         store: Store,
         objects: ObjectStorage,
         files: Files,

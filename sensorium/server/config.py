@@ -136,11 +136,15 @@ class ServerConfig:
     max_project_bytes: int = 1024 * _MIB  # of all files that a project keeps
     max_choices: int = 8
 
-    max_concurrent_decodes: int = 2  # pictures and clips of all requests: each may take a quarter of a gigabyte
+    max_concurrent_decodes: int = (
+        2  # of all requests, and as many PDF files besides: each may take a quarter of a gigabyte
+    )
     max_images: int = 500  # of a request; as many as the model's context holds, if those are fewer
     max_image_bytes: int = 20 * _MIB
     max_image_pixels: int = 4096 * 4096  # up to 16 bytes each while they are decoded
     max_photo_pixels: int = 64_000_000  # of a JPEG in one scan, as cameras write it: decoded small, never held whole
+    max_document_s: float = 30.0  # of computing, to draw a PDF file: a page of text takes 0.05, a dense map seconds
+    max_document_memory_bytes: int = 512 * _MIB  # to draw it, besides the file itself
     max_film_bytes: int = 40 * _MIB
     max_film_pixels: int = 4096 * 2304  # of a frame
     max_film_s: float = 300.0  # all films of a request together; what the model's context holds, if that is less

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
-from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,7 +37,7 @@ from sensorium.server.images_request import (
     read_form_fields,
     uploads,
 )
-from sensorium.server.media import MediaReader
+from sensorium.server.media import Decoders, MediaReader
 from sensorium.server.metering import What
 from sensorium.server.picture_finish import Finish, Size
 from sensorium.server.picture_input import PictureInput, canvas_of, kept_of, referred
@@ -74,7 +73,7 @@ class Images:
         self,
         answering: Answering,
         config: ServerConfig,
-        decoders: Executor,
+        decoders: Decoders,
         files: Files,
         pictures: PictureWriter,
         links: PictureLinks,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Literal, NamedTuple, TypeVar
@@ -27,7 +27,7 @@ from sensorium.server.fetch import FetchError, TooLarge, fetch
 from sensorium.server.files import FileReader, KeptFile
 from sensorium.server.film_in import FilmBounds, FilmTooLong, decode_film, has_pictures, is_film
 from sensorium.server.image_tokens import FRAME_TOKENS, Detail, in_detail, picture_size, view_tokens
-from sensorium.server.pages_in import decode_pages
+from sensorium.server.pages_in import DocumentBounds, decode_pages
 from sensorium.server.picture_in import AnimatedPicture, decode_image, decode_whole, from_base64, image_from_data_url
 from sensorium.server.sound_file import SoundFile, SoundTooLong
 
@@ -65,6 +65,27 @@ class GivenFile(NamedTuple):
     name: str | None
 
 
+class Decoders(NamedTuple):
+    """The threads in which files are decoded, of all requests together."""
+
+    media: Executor
+    documents: Executor  # of their own: one waits for as long as a PDF file may take to draw
+
+    @classmethod
+    def of(cls, config: ServerConfig) -> Decoders:
+        """Of their own too: the threads that asyncio shares out are many, and a decode may take a quarter of a
+        gigabyte."""
+        media, documents = (
+            ThreadPoolExecutor(config.max_concurrent_decodes, thread_name_prefix=f"sensorium-{name}")
+            for name in ("decode", "documents")
+        )
+        return cls(media, documents)
+
+    def close(self) -> None:
+        for threads in self:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+
 class MediaReader:
     """Reads the media of one request, and keeps count: the limits are for all of its parts together.
 
@@ -75,7 +96,7 @@ class MediaReader:
         self,
         config: ServerConfig,
         info: EngineInfo,
-        threads: Executor,
+        decoders: Decoders,
         *,
         prompt_param: str = "messages",
         files: FileReader | None = None,
@@ -85,7 +106,7 @@ class MediaReader:
         self._files = files
         self._prompt_param = prompt_param  # the request's field that all of it is in
         self._sample_rate_hz = info.sample_rate_hz
-        self._threads = threads
+        self._decoders = decoders
         self._num_expected = 0  # pictures
         self._num_images = 0
         self._num_views = 0  # of pictures: a whole, or a part that is looked at besides
@@ -264,8 +285,10 @@ class MediaReader:
             if (most := int(self._free_tokens // self._view_tokens)) < num_pages:
                 raise self._too_many_to_see(self._num_images + most)
 
-        max_chars = _MOST_TOKEN_BYTES * self._max_tokens
-        pages = await self._in_thread(decode_pages, file.data, param, allow, max_chars)
+        config, max_chars = self._config, _MOST_TOKEN_BYTES * self._max_tokens
+        bounds = DocumentBounds(max_s=config.max_document_s, max_memory_bytes=config.max_document_memory_bytes)
+        work = partial(decode_pages, file.data, param, allow, max_chars, bounds)
+        pages = await asyncio.get_running_loop().run_in_executor(self._decoders.documents, work)
         parts: list[Part] = []
         for number, page in enumerate(pages, start=1):
             self._count_image(param)
@@ -328,7 +351,7 @@ class MediaReader:
         return self._exceeded(f": of {num_images} pictures at most {num_fitting} fit")
 
     async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._decoders.media, work, *args)
 
     async def _fetch(self, url: str, param: str, kind: _Kind) -> bytes:
         try:

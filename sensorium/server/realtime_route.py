@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter
@@ -16,6 +16,7 @@ from sensorium.server.client_secrets import ClientSecrets, Granted
 from sensorium.server.config import ServerConfig
 from sensorium.server.conversation import Json, new_id
 from sensorium.server.errors import APIError, invalid, missing
+from sensorium.server.media import Decoders
 from sensorium.server.metering import Meter
 from sensorium.server.metrics import Metrics
 from sensorium.server.picture_out import PictureWriter
@@ -36,7 +37,7 @@ class Realtime:
         engine: LiveEngine,
         config: ServerConfig,
         metrics: Metrics,
-        decoders: Executor,
+        decoders: Decoders,
         meter: Meter,
         pictures: PictureWriter,
     ) -> None:

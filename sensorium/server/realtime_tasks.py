@@ -13,6 +13,7 @@ import structlog
 from starlette.websockets import WebSocketDisconnect
 
 from sensorium.server.logs import describe
+from sensorium.server.media import Decoders
 
 log = structlog.get_logger()
 
@@ -20,7 +21,7 @@ log = structlog.get_logger()
 class Threads(NamedTuple):
     """Of all calls together."""
 
-    decoders: Executor
+    decoders: Decoders
     listening: Executor
 
 

@@ -7,7 +7,6 @@ import copy
 import math
 import time
 from collections.abc import AsyncGenerator, Sequence
-from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -30,7 +29,7 @@ from sensorium.server.hangup import EventStream
 from sensorium.server.image_tokens import gpt_4o_image_tokens
 from sensorium.server.listing import not_found
 from sensorium.server.logs import describe
-from sensorium.server.media import MediaReader
+from sensorium.server.media import Decoders, MediaReader
 from sensorium.server.picture_out import PictureWriter
 from sensorium.server.responses_background import Background, BackgroundConfig, Running
 from sensorium.server.responses_compact import Compactions, CompactRequest
@@ -107,7 +106,7 @@ class Responses:
         self,
         answering: Answering,
         config: ServerConfig,
-        decoders: Executor,
+        decoders: Decoders,
         store: Store,
         presence: Presence,
         files: Files,

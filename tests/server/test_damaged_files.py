@@ -23,7 +23,7 @@ from sensorium.server.sound_file import SoundFile
 from tests.damage import read_damaged
 from tests.server.film_samples import CODECS, movie
 from tests.server.samples import mp3, picture, striped, wav
-from tests.server.test_seeing import animation, pdf, said_pdf
+from tests.server.test_seeing import DOCUMENT_BOUNDS, animation, pdf, said_pdf
 from tests.server.test_sound_file import CONTAINERS, encoded
 
 MAX_PIXELS = 10_000
@@ -78,7 +78,7 @@ def documents() -> dict[str, bytes]:
 
 
 def see_pages(_: str, data: bytes) -> None:
-    for page in decode_pages(data, "here", lambda _: None, MAX_PIXELS):
+    for page in decode_pages(data, "here", lambda _: None, MAX_PIXELS, DOCUMENT_BOUNDS):
         assert page.pixels.size <= 3 * (PAGE_SIDE + 1) ** 2
         assert len(page.text) <= MAX_PIXELS
 

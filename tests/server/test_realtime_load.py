@@ -24,7 +24,7 @@ from sensorium.messages import Message
 from sensorium.server.config import ServerConfig
 from sensorium.server.conversation import Content, Conversation, Item, from_base64, read_item
 from sensorium.server.errors import APIError
-from sensorium.server.media import MediaReader
+from sensorium.server.media import Decoders, MediaReader
 from sensorium.server.metrics import Metrics
 from sensorium.server.realtime import Call
 from sensorium.server.realtime_audio import LEAD_MS, PIECE_MS, SPEED, Pace, Playback
@@ -118,7 +118,7 @@ async def test_others_have_their_turn_while_a_long_clip_is_read():
         engine = FakeEngine()
         part = {"type": "input_audio", "audio": pcm(hum(FLOOD_MS))}
         new = UserItem.model_validate({"type": "message", "role": "user", "content": [part]})
-        media = MediaReader(ServerConfig(), engine.info, decoders)
+        media = MediaReader(ServerConfig(), engine.info, Decoders(decoders, decoders))
         async with turns_of_others() as turns:
             item = await read_item(new, media, format="audio/pcm", rate_hz=16_000, param="item")
         assert turns[0] >= FLOOD_MS // PIECE_MS

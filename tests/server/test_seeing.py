@@ -19,11 +19,12 @@ from sensorium.server.animation_in import decode_animation
 from sensorium.server.errors import APIError
 from sensorium.server.film_in import FilmBounds
 from sensorium.server.image_tokens import gpt_4o_image_tokens
-from sensorium.server.pages_in import PAGE_SIDE, decode_pages
+from sensorium.server.pages_in import PAGE_SIDE, DocumentBounds, decode_pages
 from tests.server.live import Live, envelope, live
 from tests.server.samples import b64, data_url, image_part, picture, striped
 
 BOUNDS = FilmBounds(max_pixels=100_000, max_s=30.0, max_frames=16)
+DOCUMENT_BOUNDS = DocumentBounds(max_s=30.0, max_memory_bytes=512 * 2**20)
 
 
 def animation(format: str, durations_ms: Sequence[int], size: tuple[int, int] = (8, 6)) -> bytes:
@@ -59,6 +60,11 @@ def said_pdf(text: str) -> bytes:
         b"/Resources << /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >> >>",
         b"<< /Length %d >>\nstream\n%s\nendstream" % (len(content), content),
     ]
+    return written_pdf(*objects)
+
+
+def written_pdf(*objects: bytes) -> bytes:
+    """Pages as whoever means harm writes them by hand."""
     numbered = b"".join(b"%d 0 obj\n%s\nendobj\n" % (index, body) for index, body in enumerate(objects, start=1))
     return b"%PDF-1.4\n" + numbered + b"trailer << /Root 1 0 R >>\n%%EOF"
 
@@ -286,11 +292,11 @@ def test_a_pdf_file_is_its_pages(server: Live):
 
 
 def test_what_a_page_says_is_read():
-    (page,) = decode_pages(said_pdf("the lamp is red"), "here", lambda _: None, 100)
+    (page,) = decode_pages(said_pdf("the lamp is red"), "here", lambda _: None, 100, DOCUMENT_BOUNDS)
     assert page.text == "the lamp is red"
     assert page.pixels.min() < 100
     with pytest.raises(APIError, match="more than the context"):
-        decode_pages(said_pdf("the lamp is red"), "here", lambda _: None, 10)
+        decode_pages(said_pdf("the lamp is red"), "here", lambda _: None, 10, DOCUMENT_BOUNDS)
 
 
 def test_a_locked_file_is_refused_and_so_is_one_without_pages(server: Live):
@@ -299,9 +305,8 @@ def test_a_locked_file_is_refused_and_so_is_one_without_pages(server: Live):
         refused = server.chat([{"type": "file", "file": {"file_data": b64(data)}}])
         assert envelope(refused) == ("messages[0].content[0].file", "invalid_value")
         assert said in refused.json()["error"]["message"]
-    assert (
-        len(decode_pages(locked_pdf(b""), "here", lambda _: None, 100)) == 1
-    )  # it only says what may not be done with it
+    # it only says what may not be done with it
+    assert len(decode_pages(locked_pdf(b""), "here", lambda _: None, 100, DOCUMENT_BOUNDS)) == 1
 
 
 @pytest.mark.parametrize("brand", [b"heic", b"avif"])
@@ -314,7 +319,7 @@ def test_pictures_in_the_container_of_films_are_no_films(server: Live, brand: by
 
 
 def test_a_page_of_any_size_takes_no_more_memory():
-    (page,) = decode_pages(pdf(1, (200_000, 10)), "here", lambda _: None, 100)
+    (page,) = decode_pages(pdf(1, (200_000, 10)), "here", lambda _: None, 100, DOCUMENT_BOUNDS)
     assert page.pixels.shape[1] <= PAGE_SIDE + 1
 
 
