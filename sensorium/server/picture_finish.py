@@ -5,7 +5,8 @@ square's own border is continued to both sides, unless the drawing is of a pictu
 shown it with bars around it, and these are cut off.
 
 A transparent background is the ground taken away: all pixels that have nearly the colour of the drawing's border and
-are joined to it by such pixels. What a mask keeps is put on top at the size of the original, untouched.
+are joined to it by such pixels. What a mask keeps is put on top at the size of the original, untouched: it is
+the drawing that is put into the original's colours.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import TypeAlias
 
 import numpy as np
 import PIL.Image
+
+from sensorium.server.colour_profile import ColourProfile
 
 Size: TypeAlias = tuple[int, int]  # (width, height)
 
@@ -30,6 +33,13 @@ class Kept:
 
     original: np.ndarray  # (H, W, 4) uint8
     hole: np.ndarray | None = None  # (H, W) bool: what is drawn anew
+    profile: ColourProfile | None = None  # what the original's colours mean; sRGB without
+
+    @property
+    def shown(self) -> np.ndarray:
+        """(H, W, 3) uint8: the original as the network sees it. Blocks: use a thread."""
+        opaque = on_white(self.original)
+        return self.profile.to_srgb(opaque) if self.profile else opaque
 
     @property
     def size(self) -> Size:
@@ -120,9 +130,11 @@ def _laid_out(drawn: np.ndarray, size: Size, *, is_cut: bool) -> np.ndarray:
 
 
 def _composed(pixels: np.ndarray, drawn: np.ndarray, kept: Kept, size: Size) -> np.ndarray:
-    """The drawing where the original is not kept, (height, width, 4)."""
+    """The drawing where the original is not kept, (height, width, 4) in the original's colours."""
     original = kept.original
-    hole = kept.hole if kept.hole is not None else _changed(pixels, original)
+    hole = kept.hole if kept.hole is not None else _changed(pixels, kept.shown)
+    if kept.profile is not None:
+        drawn = kept.profile.from_srgb(drawn)
     if size != kept.size:
         original = _scaled(original, size, _LANCZOS)
         hole = _scaled(hole.astype(np.uint8), size, _NEAREST).astype(bool)
@@ -133,12 +145,12 @@ def _composed(pixels: np.ndarray, drawn: np.ndarray, kept: Kept, size: Size) -> 
 
 
 def _changed(pixels: np.ndarray, original: np.ndarray) -> np.ndarray:
-    """(H, W) bool: where a drawing (N, N, 3) of the original (H, W, 4) is not like it, with a margin."""
+    """(H, W) bool: where a drawing (N, N, 3) of the original (H, W, 3) is not like it, with a margin."""
     height, width, _ = original.shape
     # compared as small as it was drawn, where the network had to leave out what is smaller still
     scale = len(pixels) / max(height, width)
     small = max(1, round(width * scale)), max(1, round(height * scale))
-    before = _scaled(on_white(original), small, _LANCZOS).astype(np.int16)
+    before = _scaled(original, small, _LANCZOS).astype(np.int16)
     after = _laid_out(pixels, small, is_cut=True).astype(np.int16)
     changed = np.abs(after - before).max(axis=2) > _CHANGE_DISTANCE
     for _ in range(_CHANGE_MARGIN):

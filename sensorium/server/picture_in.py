@@ -16,6 +16,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
+from sensorium.server.colour_profile import ColourProfile, profile_of
 from sensorium.server.config import ServerConfig
 from sensorium.server.errors import APIError, invalid
 
@@ -57,7 +58,7 @@ def from_base64(text: str) -> bytes:
 
 
 def decode_image(data: bytes, param: str, config: ServerConfig) -> np.ndarray:
-    """A PNG, JPEG, WebP or still GIF as (H, W, 3) uint8 RGB: upright, on white, at most MAX_SIDE on a side.
+    """A PNG, JPEG, WebP or still GIF as (H, W, 3) uint8 sRGB: upright, on white, at most MAX_SIDE on a side.
 
     Raises APIError naming `param`.
     """
@@ -66,7 +67,7 @@ def decode_image(data: bytes, param: str, config: ServerConfig) -> np.ndarray:
 
 def decode_whole(data: bytes, param: str, config: ServerConfig) -> np.ndarray:
     """As `decode_image`, but with what shows through and at its own size, or at MAX_WHOLE_PIXELS if it has more:
-    (H, W, 4) uint8 RGBA, upright. Pictures of one size come out in one size."""
+    (H, W, 4) uint8 RGBA, upright, its colours what `colour_profile` says. Pictures of one size come out in one size."""
     return _decoded(data, param, _to_rgba, _max_pixels(data, config))
 
 
@@ -75,6 +76,12 @@ def upright_size(data: bytes) -> tuple[int, int]:
     with PIL.Image.open(io.BytesIO(data)) as image:
         is_on_its_side = image.getexif().get(_ORIENTATION) in _ON_THE_SIDE
         return (image.height, image.width) if is_on_its_side else image.size
+
+
+def colour_profile(data: bytes) -> ColourProfile | None:
+    """That of a picture that was decoded already. Blocks: use a thread."""
+    with PIL.Image.open(io.BytesIO(data)) as image:
+        return profile_of(image)
 
 
 def _max_pixels(data: bytes, config: ServerConfig) -> int:
@@ -136,7 +143,9 @@ def _is_one_scan_jpeg(data: bytes) -> bool:
 def _to_rgb(image: PIL.Image.Image) -> np.ndarray:
     scale = min(1.0, MAX_SIDE / max(image.size))
     fitting = max(1, round(scale * image.width)), max(1, round(scale * image.height))
-    return np.array(_fitted(image, fitting, "RGB", _on_white))  # (H, W, 3)
+    profile = profile_of(image)
+    pixels = np.array(_fitted(image, fitting, "RGB", _on_white))  # (H, W, 3)
+    return profile.to_srgb(pixels) if profile else pixels
 
 
 def _to_rgba(image: PIL.Image.Image) -> np.ndarray:

@@ -9,8 +9,8 @@ from sensorium.engine.request import Canvas
 from sensorium.messages import Image
 from sensorium.server.errors import APIError, missing
 from sensorium.server.media import MediaReader
-from sensorium.server.picture_finish import Kept, Size, hole_of, on_white
-from sensorium.server.picture_in import upright_size
+from sensorium.server.picture_finish import Kept, Size, hole_of
+from sensorium.server.picture_in import colour_profile, upright_size
 from sensorium.server.picture_request import ImageRef, PictureFields, check_mask_fits, nothing_to_change
 
 
@@ -38,14 +38,14 @@ async def kept_of(
     check_mask_fits(hole_size, size, fields.asked_size(prefix), mask=mask_param, size_param=f"{prefix}size")
     if hole is not None and not hole.any():
         raise nothing_to_change(mask_param)
-    return Kept(original=original, hole=hole)
+    return Kept(original=original, hole=hole, profile=await asyncio.to_thread(colour_profile, picture.data))
 
 
 async def canvas_of(kept: Kept | None) -> Canvas | None:
     """What is drawn into, where a mask says where."""
     if kept is None or kept.hole is None:
         return None
-    return Canvas(picture=Image(pixels=await asyncio.to_thread(on_white, kept.original)), hole=kept.hole)
+    return Canvas(picture=Image(pixels=await asyncio.to_thread(lambda: kept.shown)), hole=kept.hole)
 
 
 async def referred(media: MediaReader, ref: ImageRef, param: str) -> PictureInput:

@@ -125,9 +125,9 @@ def plan_of(fields: PictureFields, finish: Finish) -> PicturePlan:
 
 def drawing_file(pixels: np.ndarray, plan: PicturePlan, pictures: PictureWriter) -> bytes:
     """A drawing, (N, N, 3) uint8, as the file that was asked for. Blocks: use a thread."""
-    is_composed = plan.finish.kept is not None
-    shown = finished(pixels, plan.finish)
-    return pictures.file(shown, plan.format, quality=plan.compression, is_composed=is_composed)
+    kept, shown = plan.finish.kept, finished(pixels, plan.finish)
+    profile = kept.profile if kept else None
+    return pictures.file(shown, plan.format, quality=plan.compression, is_composed=kept is not None, profile=profile)
 
 
 def guidance(quality: Quality, *, is_natural: bool = False) -> float:
