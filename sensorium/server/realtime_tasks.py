@@ -50,7 +50,7 @@ class Tasks:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is None or isinstance(error, WebSocketDisconnect | TimeoutError):  # nobody is left to tell
+        if error is None or isinstance(error, WebSocketDisconnect):  # nobody is left to tell
             return
         log.error("realtime call failed", **describe(error))
         if self._if_one_fails is not None:

@@ -247,8 +247,11 @@ def test_a_mistake_in_an_event_or_beside_it_ends_that_call_and_no_other(monkeypa
     async def broken_beside(*_: object) -> None:
         raise RuntimeError("secret")
 
+    async def late_beside(*_: object) -> None:
+        raise TimeoutError("secret")
+
     with live() as server, phone(server) as other:
-        for name, mistake in (("find", broken), ("pack", broken_beside)):
+        for name, mistake in (("find", broken), ("pack", broken_beside), ("pack", late_beside)):
             with monkeypatch.context() as patch, phone(server) as call:
                 patch.setattr(Conversation, name, mistake)
                 if name == "find":
