@@ -141,6 +141,7 @@ usage = Table(
         for name in (
             *("requests", "input_text", "input_audio", "input_image", "cached"),
             *("output_text", "output_audio", "output_image", "characters", "audio_ms", "images"),
+            *("cached_audio", "cached_image"),
         )
     ),
     Index(None, "kind", "minute"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import calendar
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -33,20 +33,28 @@ log = structlog.get_logger()
 
 UsageKind = Literal["completions", "embeddings", "audio_speeches", "audio_transcriptions", "images"]
 Group = Literal["project", "api_key", "model", "size", "source", "batch"]
+Modality = Literal["text", "audio", "image"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Used(Usage):
-    """Stream positions (tokens) by modality, and what else is counted. `cached` are among the input's text."""
+    """Stream positions (tokens) by modality, and what else is counted. `cached` are among the input."""
 
     requests: int = 0
     characters: int = 0  # spoken by /v1/audio/speech
     audio_ms: int = 0  # written down by /v1/audio/transcriptions
     images: int = 0
 
+    @property
+    def cached_text(self) -> int:
+        return self.cached - self.cached_audio - self.cached_image
 
-_NOT_KEPT = ("cached_audio", "cached_image")
-COUNTERS = tuple(counter.name for counter in fields(Used) if counter.name not in _NOT_KEPT)
+    def uncached(self, modality: Modality) -> int:
+        """Of the input, what had to be computed."""
+        return max(0, getattr(self, f"input_{modality}") - getattr(self, f"cached_{modality}"))
+
+
+COUNTERS = tuple(counter.name for counter in fields(Used))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,18 +214,20 @@ def _sum(row: Mapping[Any, Any], group_by: Sequence[Group]) -> Sum:
     return Sum(start_time=int(row["start_time"]), used=_used(row), **grouped)
 
 
-# the counters that cost something, by the name that a price list has for them
-LINE_ITEMS = {
-    "input_tokens": "input_text",
-    "cached_input_tokens": "cached",
-    "input_audio_tokens": "input_audio",
-    "input_image_tokens": "input_image",
-    "output_tokens": "output_text",
-    "output_audio_tokens": "output_audio",
-    "output_image_tokens": "output_image",
-    "characters": "characters",
-    "seconds": "audio_ms",
-    "images": "images",
+# what costs something, by the name that a price list has for it
+LINE_ITEMS: Mapping[str, Callable[[Used], float]] = {
+    "input_tokens": lambda used: used.uncached("text"),
+    "cached_input_tokens": lambda used: used.cached_text,
+    "input_audio_tokens": lambda used: used.uncached("audio"),
+    "cached_input_audio_tokens": lambda used: used.cached_audio,
+    "input_image_tokens": lambda used: used.uncached("image"),
+    "cached_input_image_tokens": lambda used: used.cached_image,
+    "output_tokens": lambda used: used.output_text,
+    "output_audio_tokens": lambda used: used.output_audio,
+    "output_image_tokens": lambda used: used.output_image,
+    "characters": lambda used: used.characters,
+    "seconds": lambda used: used.audio_ms / 1000,
+    "images": lambda used: used.images,
 }
 
 
@@ -255,14 +265,9 @@ class PriceList:
         """Quantity and cost by line item, of those of which something was used."""
         prices = next((of for pattern, of in self.models.items() if fnmatchcase(model, pattern)), {})
         found: dict[str, tuple[float, float]] = {}
-        for item, counter in LINE_ITEMS.items():
-            quantity = float(getattr(used, counter))
-            if item == "input_tokens":
-                quantity = max(0.0, quantity - used.cached)
-            if item == "seconds":
-                quantity /= 1000
-            if quantity > 0:
-                fallback = prices.get("input_tokens", 0.0) if item == "cached_input_tokens" else 0.0
+        for item, counted in LINE_ITEMS.items():
+            if (quantity := float(counted(used))) > 0:
+                fallback = prices.get(item.removeprefix("cached_"), 0.0)
                 per = 1 if item in ("seconds", "images") else 1_000_000
                 found[item] = quantity, quantity / per * prices.get(item, fallback)
         return found

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from sensorium.platform.usage import Filter, Group, PriceList, Sum, UsageKind, UsageLog
+from sensorium.platform.usage import Filter, Group, Modality, PriceList, Sum, UsageKind, UsageLog
 from sensorium.server.errors import invalid, unsupported
 from sensorium.server.query import Query, read_query
 
@@ -37,6 +37,7 @@ _COLUMNS: Mapping[str, Group] = {
     "source": "source",
 }
 _CONSTANT = {"user_id": None, "service_tier": "default", "api_source": "unlabeled"}
+_MODALITIES: tuple[Modality, ...] = ("text", "audio", "image")
 _UNITS = {"characters": "characters", "seconds": "duration_seconds", "images": "images"}
 
 
@@ -289,9 +290,12 @@ def _result(used: Sum, kind: UsageKind, group_by: Sequence[str]) -> Json:
             return body | {
                 "input_tokens": figures.input_tokens,
                 "input_cached_tokens": figures.cached,
-                "input_text_tokens": figures.input_text,
-                "input_audio_tokens": figures.input_audio,
-                "input_image_tokens": figures.input_image,
+                "input_uncached_tokens": sum(map(figures.uncached, _MODALITIES)),
+                **{f"input_{modality}_tokens": figures.uncached(modality) for modality in _MODALITIES},
+                **{
+                    f"input_cached_{modality}_tokens": getattr(figures, f"cached_{modality}")
+                    for modality in _MODALITIES
+                },
                 "output_tokens": figures.output_tokens,
                 "output_text_tokens": figures.output_text,
                 "output_audio_tokens": figures.output_audio,

@@ -48,6 +48,8 @@ async def test_files_of_an_older_version_are_counted(database_url: str):
 
     def as_before(connection):
         connection.execute(text("ALTER TABLE objects DROP COLUMN num_bytes"))
+        for later in ("cached_audio", "cached_image"):
+            connection.execute(text(f"ALTER TABLE usage DROP COLUMN {later}"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
 
     await database.write(as_before)

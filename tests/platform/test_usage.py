@@ -120,6 +120,26 @@ def test_prices():
     assert prices.costs("gpt-4o", Used()) == {}
 
 
+def test_cached_sound_and_pictures_have_prices_of_their_own():
+    sound = {"input_audio_tokens": 40.0, "cached_input_audio_tokens": 0.5}
+    prices = PriceList(models={"*": {"input_tokens": 2.0, "input_image_tokens": 3.0, **sound}})
+    heard = Used(input_text=10, input_audio=1000, input_image=100, cached=906, cached_audio=800, cached_image=100)
+    assert prices.costs("m", heard) == {
+        "input_tokens": (4, pytest.approx(8e-6)),
+        "cached_input_tokens": (6, pytest.approx(12e-6)),
+        "input_audio_tokens": (200, pytest.approx(8e-3)),
+        "cached_input_audio_tokens": (800, pytest.approx(4e-4)),
+        "cached_input_image_tokens": (100, pytest.approx(3e-4)),
+    }
+
+
+async def test_what_was_cached_is_kept_by_modality(log: UsageLog):
+    used = Used(requests=1, input_audio=9, input_image=8, cached=7, cached_audio=4, cached_image=3)
+    log.record(record(used=used), at_s=60)
+    (found,) = await log.sums(None, 0, 100, 60)
+    assert found.used == used
+
+
 async def test_counts_are_written_soon_and_when_the_log_closes(database_url: str):
     database, other = Database.open(database_url), Database.open(database_url)
     log, reader = UsageLog(database), UsageLog(other)

@@ -13,7 +13,7 @@ import pytest
 
 from sensorium.platform.state import State
 from sensorium.platform.usage import PriceList, Record, Used
-from tests.server.calls import phone
+from tests.server.calls import hum, pcm, phone
 from tests.server.live import Live, eventually, live
 
 SPOKEN_AUDIO = {"voice": "alloy", "format": "pcm16"}
@@ -95,6 +95,27 @@ def test_answers_of_a_call_are_written_down(reports: tuple[Live, Any]):
     (result,) = results(usage.completions(**now_range(), group_by=["model"]))
     assert result.model == "gpt-realtime"
     assert (result.input_tokens, result.output_tokens) == (done["input_tokens"], done["output_tokens"])
+
+
+def test_what_a_call_has_heard_before_is_told_as_cached_sound(reports: tuple[Live, Any]):
+    server, usage = reports
+    with phone(server) as call:
+        told: list[Any] = []
+        for _ in range(2):
+            call.say("input_audio_buffer.append", audio=pcm(hum(800)))
+            call.say("input_audio_buffer.commit")
+            call.say("response.create", response={"output_modalities": ["text"]})
+            told.append(call.until("response.done")[-1]["response"]["usage"]["input_token_details"])
+        call.until("rate_limits.updated")
+    (result,) = results(usage.completions(**now_range()))
+    cached = [details["cached_tokens_details"] for details in told]
+    for modality in ("text", "audio", "image"):
+        known = sum(details[f"{modality}_tokens"] for details in cached)
+        assert getattr(result, f"input_cached_{modality}_tokens") == known
+        read = sum(details[f"{modality}_tokens"] for details in told)
+        assert getattr(result, f"input_{modality}_tokens") == read - known
+    assert result.input_cached_audio_tokens > 0
+    assert result.input_uncached_tokens == result.input_tokens - result.input_cached_tokens
 
 
 @pytest.mark.parametrize(
