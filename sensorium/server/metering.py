@@ -107,14 +107,8 @@ class Meter:
 
         Raises APIError 429 where a limit is reached.
         """
-        caller = _caller(state)
-        audio_s = what.get("audio_s", 0.0)
-        try:
-            reservation = await self._limits.reserve(caller, model, tokens=tokens, audio_s=audio_s)
-        except LimitReached as reached:
-            state.limit_headers = _headers(reached.allowances)
-            raise _refusal(reached) from None
-        state.limit_headers = _headers(reservation.allowances())
+        caller, audio_s = _caller(state), what.get("audio_s", 0.0)
+        reservation = await self._reserve(state, model, tokens=tokens, audio_s=audio_s)
         record = Record(
             kind=what.get("kind", "completions"),
             project=caller.project,
@@ -125,6 +119,20 @@ class Meter:
             used=Used(requests=1),
         )
         return Charge(reservation, self._usage, record, audio_s=audio_s, audio_tokens_per_s=self._audio_tokens_per_s)
+
+    async def check(self, state: Any, model: str) -> None:
+        """Raises APIError 429 where the smallest request would be refused now."""
+        reservation = await self._reserve(state, model, tokens=0, audio_s=0.0)
+        reservation.settle(requests=0, tokens=0)
+
+    async def _reserve(self, state: Any, model: str, *, tokens: int, audio_s: float) -> Reservation:
+        try:
+            reservation = await self._limits.reserve(_caller(state), model, tokens=tokens, audio_s=audio_s)
+        except LimitReached as reached:
+            state.limit_headers = _headers(reached.allowances)
+            raise _refusal(reached) from None
+        state.limit_headers = _headers(reservation.allowances())
+        return reservation
 
     async def open_session(self, state: Any, model: str) -> Callable[[], None]:
         """Counts a call until the function that it returns is called. Raises APIError 429."""
@@ -143,9 +151,12 @@ class Meter:
         num_chars += sum(len(part.name) + len(part.arguments) for part in parts if isinstance(part, ToolCall))
         num_images = sum(1 + len(part.quarters) for part in parts if isinstance(part, Image))
         num_frames = sum(len(part.frames) for part in parts if isinstance(part, Video))
-        sound_tokens = audio_s(messages) * self._audio_tokens_per_s
+        sound_tokens = self.audio_tokens(audio_s(messages))
         picture_tokens = num_images * self._image_tokens + num_frames * self._frame_tokens
         return math.ceil(num_chars / _CHARS_PER_TOKEN + sound_tokens + picture_tokens)
+
+    def audio_tokens(self, sound_s: float) -> float:
+        return sound_s * self._audio_tokens_per_s
 
 
 def _caller(state: Any) -> Caller:

@@ -43,6 +43,7 @@ from sensorium.server.media import MediaReader
 from sensorium.server.metering import Charge, Meter
 from sensorium.server.metrics import Metrics
 from sensorium.server.picture_out import PictureWriter
+from sensorium.server.realtime_account import Account
 from sensorium.server.realtime_audio import Playback
 from sensorium.server.realtime_ending import BROKEN, DROPPED, EXPIRED, HUNG_UP, UNREAD, Ending, is_goodbye
 from sensorium.server.realtime_events import (
@@ -97,18 +98,15 @@ class Call:
     ) -> None:
         self._engine = engine
         self._config = config
-        self._metrics = metrics
         self._threads = threads
-        self._meter = meter
         self._pictures = pictures
-        self._prompt_tokens = 0  # of the last answer: the next one reads more
-        self._heard: set[str] = set()  # items whose sound has been charged for
         self._rate_hz = engine.info.sample_rate_hz
         self._playback = Playback(
             self._rate_hz, watermark_key=config.watermark_key, watermark_payload=config.watermark_payload
         )
         self.id = new_id("sess")
         self.model = model
+        self.account = Account(meter, metrics, config, model=model, rate_hz=self._rate_hz)
         self.expires_at = time.time() + config.call_s
         self._goes_on = False
         self.session = SessionConfig(type="realtime")
@@ -154,6 +152,7 @@ class Call:
     async def run(self, socket: WebSocket, *, beta: bool) -> Ending:
         """Until it is over. `beta`: the client speaks the retired shape."""
         self._socket, self._beta, self._ended = socket, beta, asyncio.get_running_loop().create_future()
+        self.account.payer = socket.state
         self._tasks.begin(if_one_fails=self._break)
         self.spawn(self._listen())
         try:
@@ -166,7 +165,7 @@ class Call:
         finally:
             await self._tasks.close()
             await self.thread.close()
-            del self._socket
+            del self._socket, self.account.payer
 
     async def _listen(self) -> None:
         """Obeys the client until it is gone."""
@@ -331,9 +330,7 @@ class Call:
         check_response(options, self._engine.info, self._config)
         calls = await realtime_tools.held(self.session, options)
         self._check_free(options)
-        limit = chosen_limit(options, self.session)
-        estimate = self._prompt_tokens + (0 if limit == "inf" else limit)
-        charge = await self._meter.begin(self._socket.state, self.model, tokens=estimate)
+        charge = await self.account.begin_answer(chosen_limit(options, self.session))
         async with AsyncExitStack() as unless_begun:
             await unless_begun.enter_async_context(charge)
             await self._begin_reply(options, calls, charge)
@@ -395,9 +392,9 @@ class Call:
                 try:
                     await self._generate(reply, list(items), options)
                 except (asyncio.CancelledError, WebSocketDisconnect):
-                    self._count(reply, items, charge)  # what it came to before it was given up
+                    self.account.count_answer(charge, reply.usage, items)  # what it came to before it was given up
                     raise
-                self._count(reply, items, charge)
+                self.account.count_answer(charge, reply.usage, items)
         except asyncio.CancelledError:
             if reply.cancelled is None:
                 raise  # the call is over: nobody is left to tell
@@ -417,14 +414,6 @@ class Call:
             await self.conversation.pack(reply.items)
             if self.session.truncation != "disabled":
                 await self.thread.make_room_ahead(self.head(), list(self.conversation), *retention(self.session))
-
-    def _count(self, reply: Reply, items: Sequence[Item], charge: Charge) -> None:
-        self._metrics.count_tokens(reply.usage)
-        self._prompt_tokens = reply.usage.input_tokens or self._prompt_tokens
-        new = [item for item in items if item.role == "user" and item.id not in self._heard]
-        self._heard.update(item.id for item in new)
-        sounds = [sound for item in new for sound in item.sounds]
-        charge.add(reply.usage, heard_s=sum(map(len, sounds)) / self._rate_hz)
 
     async def _generate(self, reply: Reply, items: list[Item], options: ResponseOptions) -> None:
         """Answers from the call's own thread if it is about the conversation as it stands, else from nothing.

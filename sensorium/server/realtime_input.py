@@ -25,6 +25,7 @@ from sensorium.server.conversation import Content, Conversation, Item, from_base
 from sensorium.server.echo import PLAYED, Loudspeaker
 from sensorium.server.errors import APIError, invalid
 from sensorium.server.logs import describe
+from sensorium.server.realtime_account import Account
 from sensorium.server.realtime_audio import Pace, pieces
 from sensorium.server.realtime_events import ResponseOptions, SemanticVad, ServerVad, SessionConfig
 from sensorium.server.realtime_reply import CancelReason, answer_params
@@ -50,6 +51,7 @@ class Line(Protocol):
     transcribes: bool
     conversation: Conversation
     thread: Thread
+    account: Account
     obeying: asyncio.Lock  # held by whoever does something that the client might have asked for
 
     async def refuse(self, error: APIError) -> None: ...
@@ -69,7 +71,7 @@ class Microphone:
         self._buffer = InputBuffer(line.session, self._rate_hz)
         self._pace = Pace(monotonic())
         self.loudspeaker = Loudspeaker()  # whose echo it may hear
-        self._scribe = Scribe(engine, line.send, tells_logprobs=lambda: bool(line.session.include))
+        self._scribe = Scribe(engine, line)
         self._silent_since_s: float | None = None  # by the clock: when the last answer had been played
         self._begin_turn()
 
@@ -369,7 +371,7 @@ class Microphone:
         if transcript is None:
             self._line.spawn(self._scribe.read(item))
         else:
-            await self._scribe.complete(item, heard)
+            await self._scribe.complete(item, heard, apart=self._line.transcribes)
 
     def _make_room(self) -> None:
         """Where an answer would, and none is made."""

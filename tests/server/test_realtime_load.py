@@ -53,6 +53,7 @@ class Wire:
         self.conversation = Conversation(max_sound_bytes=2**20, max_bytes=2**30)
         self.thread = Thread(engine)
         self.obeying = asyncio.Lock()
+        self.account: Any = None  # nothing is written down
         self.microphone = Microphone(self, engine, ServerConfig(), detecting)
 
     async def send(self, type: str, **fields: Any) -> None: ...
@@ -163,6 +164,7 @@ class Flood:
     """A socket whose client has sent all its events already."""
 
     application_state = WebSocketState.CONNECTED
+    state = None
 
     def __init__(self, *events: str) -> None:
         self.told: list[str] = []
