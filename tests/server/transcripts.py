@@ -5,16 +5,20 @@
 
 The first line says what is shown and how to call; every other line is one of those below it:
 
-    {"about": "...", "query": "model=...", "headers": {...}, "hold_after": 5}
-    {"client": {...}}           an event; "@speech", "@hum MS" and "@silence MS" in it stand for sound
+    {"about": "...", "query": "model=...", "headers": {...}, "hold_after": 5, "call_s": 2}
+    {"client": {...}}           an event; "@speech", "@hum MS", "@silence MS" and "@pcmu MS" in it stand for sound,
+                                "@red" for a picture
     {"client_raw": "..."}       a text that is no event
     {"clock_s": 60}             so much time passes, for whoever waits for silence: else none does
+    {"dropped": true}           the line drops, and the client goes on over another one
+    {"closed": 1001}            the server hangs up, with this code
     {"server": {...}}           an event; ids are numbered in the order in which they come, times and sound left out
 
 To make a new one, write its first line and what the client says, with ids as they will be numbered, and let the
 server's lines be written. `hold_after` stops the first answer behind so many of the engine's events until it is
 cancelled: what happens during an answer happens there. Before time passes, say something that is answered: by then all
-that was said before has been taken in. Read what was written: the test (test_golden.py) only says that it stays so.
+that was said before has been taken in. After `call_s`, if that is given, the call is over.
+Read what was written: the test (test_golden.py) only says that it stays so.
 """
 
 from __future__ import annotations
@@ -25,12 +29,14 @@ import json
 import re
 import sys
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from pathlib import Path
+from socket import SHUT_RDWR
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
@@ -38,8 +44,10 @@ from sensorium.engine.fake import FakeEngine
 from sensorium.engine.request import Event, SamplingParams
 from sensorium.messages import Message
 from sensorium.server import realtime_input, realtime_reply
+from sensorium.server.realtime_audio import encoded
 from tests.server.calls import SERVER_EVENT, hum, pcm
 from tests.server.live import live
+from tests.server.samples import data_url, picture
 from tests.server.test_turns import spoken
 
 FOLDER = Path(__file__).parent / "golden"
@@ -51,6 +59,7 @@ _NAME = re.compile(r"\b(?:item|resp|sess|conv|call)_\d+\b")
 _TIMES = {"expires_at": "<time>", "audio_start_ms": "<ms>", "audio_end_ms": "<ms>", "seconds": "<s>"}
 _DURATION = re.compile(r"\b\d{3,5}(?:\.\d+)?\b")  # the fake engine says how long a clip is
 _SAID = ("delta", "text", "transcript")
+_RED = data_url(picture(color=(200, 0, 0)))
 _QUIET_S = 0.7  # after which nothing more is coming
 
 
@@ -105,29 +114,37 @@ def play(lines: Sequence[Line], *, anew: bool = False) -> list[Line]:
     clock_s = 0.0
     is_beta = "OpenAI-Beta" in set_up.get("headers", {})
     with (
-        live(engine) as server,
+        ExitStack() as lines_held,
+        live(engine, **{name: set_up[name] for name in ("call_s",) if name in set_up}) as server,
         patch.object(realtime_input, "monotonic", lambda: clock_s),
         patch.object(realtime_reply, "monotonic", lambda: clock_s),
     ):
         engine.hold_after = set_up.get("hold_after")
-        url = server.url.replace("http", "ws") + "/v1/realtime?" + set_up["query"]
-        with connect(url, max_size=None, additional_headers=set_up.get("headers")) as socket:
-            if anew:
-                now += _told(socket, names, is_beta=is_beta)
-            for line in lines[1:]:
-                match line:
-                    case {"client": event}:
-                        socket.send(_as_sent(event, names))
-                    case {"client_raw": text}:
-                        socket.send(text)
-                    case {"clock_s": passed_s}:
-                        clock_s += passed_s
-                    case {"server": _}:
-                        now += [] if anew else _told(socket, names, is_beta=is_beta, only_next=True)
-                        continue
-                now.append(line)
-                now += _told(socket, names, is_beta=is_beta) if anew else []
-            return now if anew else now + _told(socket, names, is_beta=is_beta)
+
+        def call(query: str) -> Connection:
+            url = server.url.replace("http", "ws") + "/v1/realtime?" + query
+            return lines_held.enter_context(connect(url, max_size=None, additional_headers=set_up.get("headers")))
+
+        socket = call(set_up["query"])
+        if anew:
+            now += _told(socket, names, is_beta=is_beta)
+        for line in lines[1:]:
+            match line:
+                case {"client": event}:
+                    socket.send(_as_sent(event, names))
+                case {"client_raw": text}:
+                    socket.send(text)
+                case {"clock_s": passed_s}:
+                    clock_s += passed_s
+                case {"dropped": _}:
+                    socket.socket.shutdown(SHUT_RDWR)
+                    socket = call("session_id=" + names.meant("sess_1"))
+                case {"server": _} | {"closed": _}:
+                    now += [] if anew else _told(socket, names, is_beta=is_beta, only_next=True)
+                    continue
+            now.append(line)
+            now += _told(socket, names, is_beta=is_beta) if anew else []
+        return now if anew or "closed" in now[-1] else now + _told(socket, names, is_beta=is_beta)
 
 
 def _told(socket: Connection, names: Names, *, is_beta: bool, only_next: bool = False) -> list[Line]:
@@ -137,6 +154,8 @@ def _told(socket: Connection, names: Names, *, is_beta: bool, only_next: bool = 
             text = socket.recv(timeout=10 if only_next else _QUIET_S)
         except TimeoutError:
             break
+        except ConnectionClosed as over:
+            return [*told, {"closed": over.rcvd and over.rcvd.code}]
         if not is_beta:
             SERVER_EVENT.validate_json(text, strict=True)
         event = json.loads(text)
@@ -161,6 +180,11 @@ def _with_sound(value: Any) -> Any:
             return pcm(hum(int(value.split()[1])))
         case str() if value.startswith("@silence "):
             return pcm(np.zeros(24 * int(value.split()[1]), np.float32))
+        case str() if value.startswith("@pcmu "):
+            sound = hum(int(value.split()[1]), rate_hz=8000)
+            return base64.b64encode(encoded(sound, "audio/pcmu")).decode()
+        case "@red":
+            return _RED
         case _:
             return value
 
@@ -181,6 +205,8 @@ def _without_times(event: Any) -> Any:
 
 
 def _shown(key: str, value: Any) -> Any:
+    if value == _RED:
+        return "@red"
     if key in _TIMES:
         return _TIMES[key]
     if key in _SAID and isinstance(value, str):
@@ -192,7 +218,7 @@ def _shown(key: str, value: Any) -> Any:
 
 if __name__ == "__main__":
     for file in [FOLDER / f"{name}.jsonl" for name in sys.argv[1:]] or sorted(FOLDER.glob("*.jsonl")):
-        said = [line for line in read(file) if "server" not in line]
+        said = [line for line in read(file) if "server" not in line and "closed" not in line]
         written = play(said, anew=True)
         write(file, written)
         print(f"{file.name}: {len(said) - 1} lines said, {len(written) - len(said)} told")
