@@ -114,8 +114,10 @@ def from_validation(error: ValidationError | RequestValidationError) -> APIError
         param = f"{param}.{key}" if param else key
     if param and kind in ("missing", "union_tag_not_found"):
         return missing(param)
-    if param and kind == "extra_forbidden":
-        return unknown(param)
+    if kind == "extra_forbidden":
+        *around, name = first["loc"]  # which may be empty, or look like a tag
+        inside = path(around)
+        return unknown(f"{inside}.{name}" if inside else str(name))
     if kind == "union_tag_invalid":
         expected = context["expected_tags"].replace("'<>', ", "").replace("<", "").replace(">", "")
         message = f"Invalid value for '{param}': supported values are {expected}."

@@ -146,6 +146,32 @@ _FLAT: dict[str, Any] = {
     "temperature": 0.8,
     "client_secret": {"expires_after": {"anchor": "created_at", "seconds": 60}},
 }
+_SAID = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}
+_SEEN = {"type": "input_image", "image_url": data_url(picture()), "detail": "low", "time_ms": 40.0}
+_CLIP = {"type": "input_audio", "audio": b64(bytes(9600)), "transcript": "hi"}
+_ITEM_EVENT: dict[str, Any] = {"type": "conversation.item.create", "previous_item_id": "root", "event_id": "mine"}
+_ANSWER: dict[str, Any] = {
+    **{"conversation": "none", "output_modalities": ["text"], "instructions": "Be brief.", "max_output_tokens": 9},
+    **{"metadata": {"a": "b"}, "tools": _SESSION["tools"], "tool_choice": "auto"},
+    "audio": {"output": {"voice": "alloy", "format": {"type": "audio/pcmu"}}},
+    "input": [_SAID, {"type": "item_reference", "id": "known"}],
+}
+# What a client may say in a call, in which there is an item `known`.
+CLIENT_EVENTS: list[dict[str, Any]] = [
+    {"type": "session.update", "session": _SESSION},
+    {"type": "input_audio_buffer.append", "audio": b64(bytes(9600))},
+    {"type": "input_audio_buffer.commit"},
+    {"type": "input_audio_buffer.clear"},
+    {**_ITEM_EVENT, "item": {**_SAID, "id": "own", "status": "completed"}},
+    {**_ITEM_EVENT, "item": {**_SAID, "content": [_CLIP, _SEEN]}},
+    {**_ITEM_EVENT, "item": {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}},
+    {**_ITEM_EVENT, "item": {"type": "function_call_output", "call_id": "c", "output": "3"}},
+    {"type": "conversation.item.retrieve", "item_id": "known"},
+    {"type": "conversation.item.delete", "item_id": "known"},
+    {"type": "conversation.item.truncate", "item_id": "known", "content_index": 0, "audio_end_ms": 0},
+    {"type": "response.create", "response": _ANSWER},
+    {"type": "response.cancel", "response_id": "resp_1"},
+]
 _HEARD: dict[str, Any] = {
     "input_audio_format": "pcm16",
     "input_audio_transcription": {"model": "gpt-4o-transcribe", "language": "en"},

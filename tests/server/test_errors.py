@@ -22,6 +22,13 @@ def test_paths_name_fields_not_union_members(location: tuple[str | int, ...], te
     assert path(location) == text
 
 
+@pytest.mark.parametrize("name", ["", "<n>", "colour"])
+def test_whatever_an_unknown_parameter_is_called_it_is_named(server: Live, name: str):
+    refused = server.chat("hi", **{name: 1}).json()["error"]
+    assert (refused["param"], refused["code"]) == (name, "unknown_parameter")
+    assert server.refusal([{"type": "text", "text": "hi", name: 1}])[0] == f"messages[0].content[0].{name}"
+
+
 def test_the_envelope_always_has_its_four_keys():
     error = APIError("No.", status=418, headers={"retry-after": "1"})
     assert error.envelope() == {
