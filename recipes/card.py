@@ -28,20 +28,21 @@ def training_record(run: Path, checkpoint: Path, *, machine: str) -> TrainingRec
     """How the weights of `checkpoint` were made, from the metrics of each stage, and of the runs that this one went on
     from. Raises ValueError without any metrics."""
     release = Release.load(checkpoint)
-    stages: list[Stage] = metrics.stages(run)  # pyright: ignore[reportAssignmentType] - rooms apart, the same keys
-    if not stages:
+    facts = json.loads((run / "release" / "training.json").read_text("utf-8"))
+    own: list[Stage] = metrics.stages(run)  # pyright: ignore[reportAssignmentType] - rooms apart, the same keys
+    stages: list[Stage] = [*facts.get("before", []), *own]
+    if not (own or "averaged" in facts):
         raise ValueError(f"{run} holds no metrics of a training run")
     parts = {
         "network": release.model,
         "audio tokenizer": release.audio_tokenizer,
         "image tokenizer": release.image_tokenizer,
     }
-    facts = json.loads((run / "release" / "training.json").read_text("utf-8"))
     return {
         "name": release.config.name,
         "recipe": _command(facts),
         "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
-        "stages": [*facts.get("before", []), *stages],
+        "stages": stages,
         "machine": machine,
         "settings": facts.get("settings", {}),
         "data": recorded_sets(facts.get("settings", {}).get("network", {}).get("weights", {})),
@@ -65,6 +66,8 @@ def _command(facts: dict[str, Any]) -> str:
         words.append("--keep-tokenizers")
     if settings.get("seed", 1) != 1:
         words.append(f"--seed {settings['seed']}")
+    if shares := facts.get("averaged"):
+        words += ["&&", "python -m recipes.average", *(f"--part {share} RELEASE" for share in shares)]
     return " ".join(words)
 
 

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from recipes import card, evals, judges, sheet, speakers
+from recipes.average import same_weights
 from sensorium.evals import report
 from sensorium.evals.report import Report, Row
 from sensorium.tokenizers.release import SPEAKERS, Release
@@ -49,8 +49,7 @@ def shrunk(release: Path, out: Path, shipped: Path) -> None:
     are known of the shipped one, if both hear alike."""
     loaded, known = Release.load(release), Release.load(shipped)
     loaded.save(out, int8=True)
-    ours, theirs = (each.audio_tokenizer.encoder.state_dict() for each in (loaded, known))
-    hears_alike = ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    hears_alike = same_weights(loaded.audio_tokenizer.encoder, known.audio_tokenizer.encoder)
     if hears_alike and known.speakers is not None:
         known.speakers.save(out / SPEAKERS)
     elif loaded.speakers is None:

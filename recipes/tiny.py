@@ -1,4 +1,4 @@
-"""`tiny`: the network to talk to, with every skill there is material for, grown from nano. Six runs, in this order:
+"""`tiny`: the network to talk to, with every skill there is material for, grown from nano. Six runs, one after another:
 
     export SENSORIUM_DATA=../shared/data
     python -m recipes.tiny --stage grown --keep-tokenizers --seed 91 --start sensorium/checkpoints/nano
@@ -7,6 +7,8 @@
     python -m recipes.tiny --stage noting --keep-tokenizers --seed 107 --start runs/firmer/release
     python -m recipes.tiny --stage retold --keep-tokenizers --seed 109 --start runs/noting/release
     python -m recipes.tiny --keep-tokenizers --seed 113 --start runs/retold/release
+    python -m recipes.average --out runs/averaged --part 0.1 runs/firmer/release --part 0.45 runs/retold/release \\
+        --part 0.45 runs/tiny/release
 
 It begins as nano, wider and deeper, with nano's codes; its eye has twice the blocks and learns from photographs and
 forms too. A little text comes first: orders in many languages, tools, refusals, which nano never read. The second run
@@ -14,8 +16,8 @@ adds films, quiet lines and pauses, the third has more of what was found wanting
 to a hundred, units, what a thing is, and what to say where it does not know), takes notes of films, compares pictures
 and hears more pauses. The fifth has more of all that, and then trains the decoders on what the network says. The last
 brings back what had faded meanwhile (words in pictures, orders, refusals, recorded words) and has much of how a thing
-was said. All train on CPU cores, over days and as many stops as they like, or on one GPU. `--seed` must differ, or the
-material is not fresh.
+was said; what is shipped lies between the third run and the last two. All train on CPU cores, over days and as many
+stops as they like, or on one GPU. `--seed` must differ, or the material is not fresh.
 """
 
 from __future__ import annotations

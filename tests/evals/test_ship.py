@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
-from recipes import ship
+from recipes import card, ship
+from recipes.average import Part, average
 from sensorium.data.generators.scenes import COLOURS, SHAPES
 from sensorium.evals import judges
 from sensorium.evals.judges import SceneJudge, SpeechJudge, StyleJudge
@@ -16,6 +18,7 @@ from sensorium.evals.report import Report, Row
 from sensorium.tokenizers.release import Release
 
 NANO = Path(__file__).parents[2] / "sensorium" / "checkpoints" / "nano"
+TINY = NANO.parent / "tiny"
 FIGURE = {"mean": 0.0, "stderr": 0.0, "n": 1}
 KNOWN_NOTHING = {"parameters": 1, "num_steps": 0, "heldout": {"wer_presets": FIGURE, "right_clean": FIGURE}}
 
@@ -86,3 +89,27 @@ def test_what_was_not_trained_or_not_measured_is_not_shipped(run: Path, tmp_path
         ship.measure(tmp_path, NANO, tmp_path, n=1)
     with pytest.raises(ValueError, match="leave --release out first"):
         ship.release(run, tmp_path, tmp_path, None, page=tmp_path / "page.md", samples=tmp_path / "samples.html")
+
+
+def test_weights_between_two_runs_are_shipped_as_such(run: Path, tmp_path: Path):
+    other = tmp_path / "other"
+    release = Release.load(NANO)
+    with torch.no_grad():
+        release.model.state_dict()["embed.symbol.weight"].add_(0.5)
+    release.save(other)
+    average([Part(0.25, other), Part(0.75, run / "release")], tmp_path / "averaged")
+    averaged, known = (Release.load(folder).model.state_dict() for folder in (tmp_path / "averaged" / "release", NANO))
+    moved = {name: value - known[name] for name, value in averaged.items()}
+    assert moved.pop("embed.symbol.weight").mean() == pytest.approx(0.125, abs=1e-3)
+    assert max(float(each.abs().max()) for each in moved.values()) < 1e-2
+
+    record = card.training_record(tmp_path / "averaged", tmp_path / "averaged" / "release", machine="a machine")
+    assert record["recipe"].endswith("&& python -m recipes.average --part 0.25 RELEASE --part 0.75 RELEASE")
+    assert [stage["num_steps"] for stage in record["stages"]] == [7]  # the run's
+
+
+def test_what_does_not_fit_is_not_averaged(run: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match="come to 1"):
+        average([Part(0.5, NANO), Part(0.6, run / "release")], tmp_path / "averaged")
+    with pytest.raises(ValueError, match="another network or other tokenizers"):
+        average([Part(0.5, TINY), Part(0.5, run / "release")], tmp_path / "averaged")
