@@ -37,8 +37,9 @@ def average(parts: Sequence[Part], out: Path) -> None:
         if not _read_the_same(release, last):
             raise ValueError(f"{part.release} has another network or other tokenizers than {parts[-1].release}")
     weights = [release.model.state_dict() for release in releases]
+    shares = torch.tensor([part.share for part in parts])
     averaged = {
-        name: sum(part.share * each[name].float() for part, each in zip(parts, weights, strict=True)).to(value.dtype)
+        name: torch.tensordot(shares, torch.stack([each[name].float() for each in weights]), 1).to(value.dtype)
         for name, value in weights[-1].items()
     }
     last.model.load_state_dict(averaged)
