@@ -1,24 +1,25 @@
 """Whether the user has finished, by what the network thought of it frame by frame.
 
 The network gives the probability of `<|turn|>` after every 80 ms. At a pause it is high for a frame now and then, at an
-end it stays high: so its log odds are smoothed, seven tenths of them new with each frame. (Smoothed probabilities cut
+end it stays high: so its log odds are smoothed, eight tenths of them new with each frame. (Smoothed probabilities cut
 twice as many pauses for the same haste: between 0.9 and 0.99 lies as much as between 0.5 and 0.9.) One or two pauses
-between 0.2 and 1.2 s in 150 held-out sentences of unseen voices, and 150 without, with the noise of the line at none,
+between 0.2 and 1.2 s in 180 held-out sentences of unseen voices, and 180 without, with the noise of the line at none,
 -80 and -60 dB, heard by tiny (`python -m bench.turns`, on the sentences that the rule was chosen with; ms from the end
 of speech, p50 / p95 of sentences with / without pauses):
 
     over when                         cut at a pause   not ended within 1.5 s   found after
-    the last frame >= 0.8, 80 ms            44.0 %            0.0 %             172 / 398, 161 / 228
-    the last two >= 0.9                     11.3              1.0               229 / 844, 202 / 366
-    smoothed >= 0.8                         24.7              0.0               168 / 563, 145 / 278
-    smoothed >= 0.9                         12.0              0.3               219 / 750, 181 / 293
-    smoothed >= 0.92                         8.7              0.3               227 / 847, 183 / 298
-    smoothed >= 0.95                         5.3              1.0               267 / 874, 211 / 430
-    smoothed >= 0.97                         4.0              4.0               378 / 1208, 259 / 1176
+    the last frame >= 0.8, 80 ms             8.3 %            1.7 %             168 / 310, 161 / 246
+    the last two >= 0.9                      2.2              5.6               212 / 893, 210 / 466
+    smoothed >= 0.8                          5.6              0.3               137 / 1033, 139 / 977
+    smoothed >= 0.9                          4.4              0.3               156 / 1253, 151 / 1293
+    smoothed >= 0.92                         2.8              0.3               159 / 1264, 157 / 1304
+    smoothed >= 0.93                         2.2              0.3            196 / 1280, 184 / 1321
+    smoothed >= 0.95                         1.7              0.3               208 / 1328, 202 / 1323
+    smoothed >= 0.97                         1.1              0.3               240 / 1334, 219 / 1342
 
 What the detector calls silence costs nothing more than one window: 32 ms for 80 changes no cut, and saves 40 ms. An end
-that was not seen for one is taken for it after a longer silence, if it was at least likely: then none is left open at
-0.92. How sure a network is, is its own: nano is seldom sure over comfort noise, and ends its turns after 1.3 s.
+that was not seen for one is taken for it after a longer silence, if it was at least likely: then few are left open. How
+sure a network is, is its own: nano is seldom sure over comfort noise, and ends its turns after 1.3 s.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 Eagerness: TypeAlias = Literal["low", "medium", "high", "auto"]
 
-SMOOTHING = 0.3  # of what was thought before, so much stays at each frame
+SMOOTHING = 0.2  # of what was thought before, so much stays at each frame
 LIKELY = 0.3  # what a long silence takes for an end, if it was thought so at any time in it
 _FRAMES_IN_SILENCE = 16  # that are looked back on: 1.28 s
 _AT_FIRST = -4.0  # log odds at the beginning of a turn: nobody ends at once
@@ -44,8 +45,8 @@ class Patience(NamedTuple):
 
 PATIENCE: dict[Eagerness, Patience] = {
     "high": Patience(32, 0.8, 1280),
-    "medium": Patience(32, 0.92, 1280),
-    "auto": Patience(32, 0.92, 1280),
+    "medium": Patience(32, 0.93, 1280),
+    "auto": Patience(32, 0.93, 1280),
     "low": Patience(160, 0.95, 2560),
 }
 
