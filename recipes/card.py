@@ -28,7 +28,8 @@ def training_record(run: Path, checkpoint: Path, *, machine: str) -> TrainingRec
     """How the weights of `checkpoint` were made, from the metrics of each stage, and of the runs that this one went on
     from. Raises ValueError without any metrics."""
     release = Release.load(checkpoint)
-    facts = json.loads((run / "release" / "training.json").read_text("utf-8"))
+    written = run / "release" / "training.json"
+    facts = json.loads(written.read_text("utf-8")) if written.exists() else {}
     own: list[Stage] = metrics.stages(run)  # pyright: ignore[reportAssignmentType] - rooms apart, the same keys
     stages: list[Stage] = [*facts.get("before", []), *own]
     if not (own or "averaged" in facts):

@@ -22,7 +22,7 @@ def thought(*probabilities: float) -> TurnEnd:
 def test_one_frame_does_not_end_a_turn_and_more_of_them_do():
     assert not thought(0.0, 1.0).is_over(96, AUTO)
     assert thought(0.0, 1.0, 1.0).is_over(96, AUTO)
-    assert not thought(0.0, 1.0, 0.0, 1.0, 0.0, 1.0).is_over(96, AUTO)
+    assert not thought(0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0).is_over(96, AUTO)
     assert not thought(0.0, 1.0, 1.0).is_over(0, AUTO)  # somebody speaks
 
 
@@ -36,7 +36,7 @@ def test_a_long_silence_ends_what_was_likely_over():
 
 
 def test_the_eager_wait_less():
-    for silence_ms, expected in ((2000, (1, 1, 1, 4)), (200, (2, 3, 3, 4))):
+    for silence_ms, expected in ((2000, (1, 1, 1, 3)), (200, (1, 2, 2, 3))):
         steps = [
             next(count for count in range(1, 9) if thought(*[0.955] * count).is_over(silence_ms, PATIENCE[name]))
             for name in ("high", "medium", "auto", "low")
