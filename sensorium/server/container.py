@@ -30,6 +30,9 @@ _CODECS = {
     *("flac", "alac", "ac3", "eac3", "gsm_ms", "speex", "libspeex"),
 }
 _CODEC_FAMILIES = ("pcm_", "adpcm_")
+_OFF_S = 0.1  # the sound's times may be so far from how much of it there is, before it is put right
+_MOST_OVERLAP_S = 1.0  # farther back no sound is there twice: the file's clock begins anew
+_SILENCE_S = 1.0  # made at a time: whoever takes it may have enough
 _WAV_SIZE_UNKNOWN = 0x7FFF0000  # writers that cannot seek back leave a size in this region
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # that an MP4 or a QuickTime file may begin with
 _STILL_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")  # pictures
@@ -85,31 +88,60 @@ def _check_wav_is_whole(file: BinaryIO) -> None:
 
 
 class SoundTrack:
-    """The sound of an open file, as its frames are decoded: mono float32 in [-1, 1], at the rate asked for."""
+    """The sound of an open file, as its frames are decoded: mono float32 in [-1, 1], at the rate asked for.
 
-    def __init__(self, stream: AudioStream, *, rate_hz: int, param: str, code: str) -> None:
+    `on_clock` is for the sound of films, whose frames have times that mean something: where they leave a gap it is
+    silent, and what is there twice is heard once.
+    """
+
+    def __init__(self, stream: AudioStream, *, rate_hz: int, param: str, code: str, on_clock: bool = False) -> None:
         """Raises APIError naming `param` for sound that is not read, with `code` if it is for what it is encoded in."""
         context = stream.codec_context
         if context is None:
             raise ValueError("nothing decodes it")
         if context.name not in _CODECS and not context.name.startswith(_CODEC_FAMILIES):
             raise invalid(f"Sound in {context.name} is not read.", param, code)
-        self._param = param
+        self._param, self._rate_hz, self._on_clock = param, rate_hz, on_clock
         self._check(context.sample_rate, context.channels)
         context.options = {"max_samples": str(_MAX_BLOCK_SAMPLES)}
         # Its own way to mono is 3 dB louder and clips; and PyAV 18 crashes on planar blocks of eight channels.
         self._resampler = av.AudioResampler(format="flt", rate=rate_hz)
+        self._next_s: float | None = None  # when the next frame should begin, by the file's clock
+        self._num_twice = 0  # samples that are to come once more
 
     def push(self, frame: AudioFrame | None) -> Iterator[np.ndarray]:
-        """(N,) blocks; with no frame, what is left at the end."""
+        """(N,) blocks, to be taken one by one: a time that lies makes hours of silence. With no frame, what is left at
+        the end."""
         if frame is not None:
             self._check(frame.sample_rate, frame.layout.nb_channels)  # it may change on the way
+            if self._on_clock:
+                yield from self._silence_before(frame)
         for unified in self._resampler.resample(frame):
             interleaved = unified.to_ndarray().reshape(-1, unified.layout.nb_channels)
             block = interleaved.mean(axis=1)  # (N, C) -> (N,)
             if not np.isfinite(block).all():
                 raise invalid("The file holds samples that are not numbers.", self._param)
-            yield np.clip(block, -1.0, 1.0)
+            num_twice = min(self._num_twice, len(block))
+            self._num_twice -= num_twice
+            yield np.clip(block[num_twice:], -1.0, 1.0)
+
+    def _silence_before(self, frame: AudioFrame) -> Iterator[np.ndarray]:
+        """What the file's clock leaves between the frame before and this one; nothing of a frame without a time."""
+        expected_s = frame.time if self._next_s is None else self._next_s
+        begins_s = expected_s if frame.time is None else frame.time
+        if begins_s is None or expected_s is None:
+            return
+        late_s = float(begins_s - expected_s)
+        if -_MOST_OVERLAP_S <= late_s < -_OFF_S:
+            self._num_twice += round(-late_s * self._rate_hz)
+        # up to _OFF_S the times only waver, but that may not add up
+        is_in_step = abs(late_s) <= _OFF_S
+        self._next_s = float(expected_s if is_in_step else begins_s) + frame.samples / frame.sample_rate
+        num_silent = 0 if is_in_step else max(0, round(late_s * self._rate_hz))
+        while num_silent > 0:
+            num_samples = min(num_silent, round(_SILENCE_S * self._rate_hz))
+            yield np.zeros(num_samples, np.float32)
+            num_silent -= num_samples
 
     def _check(self, rate_hz: int, num_channels: int) -> None:
         if not _MIN_RATE_HZ <= rate_hz <= _MAX_RATE_HZ:

@@ -217,7 +217,8 @@ class _Heard:
 
     def __init__(self, stream: AudioStream, sample_rate_hz: int, param: str, bounds: FilmBounds) -> None:
         self._rate_hz, self._param, self._bounds = sample_rate_hz, param, bounds
-        self._track = SoundTrack(stream, rate_hz=sample_rate_hz, param=param, code="invalid_video_format")
+        about = {"param": param, "code": "invalid_video_format"}
+        self._track = SoundTrack(stream, rate_hz=sample_rate_hz, on_clock=True, **about)
         self._blocks: list[np.ndarray] = []
         self._start_s: float | None = None
         self._num_samples = 0
@@ -231,8 +232,8 @@ class _Heard:
         for block in blocks:
             self._blocks.append(block)
             self._num_samples += len(block)
-        if self._num_samples > (self._bounds.max_s + _SLACK_S) * self._rate_hz:
-            raise FilmTooLong(self._param, self._bounds.max_s)
+            if self._num_samples > (self._bounds.max_s + _SLACK_S) * self._rate_hz:
+                raise FilmTooLong(self._param, self._bounds.max_s)
 
     def finish(self, start_s: float) -> np.ndarray | None:
         """(N,) from where the picture begins, silent until the sound does; None if it is never more than silence."""

@@ -31,6 +31,7 @@ _ENDINGS = {
     "mpeg": ("mpeg", "mpg"),
     "aac": ("aac",),
 }
+_ON_CLOCK = ("mov", "matroska")  # films: in the others times only count the samples, or guess
 _KNOWN = frozenset(ending for endings in _ENDINGS.values() for ending in endings)
 FORMATS = ("flac", "m4a", "mp3", "mp4", "mpeg", "mpga", "oga", "ogg", "wav", "webm")
 
@@ -80,7 +81,8 @@ class SoundFile:
             if not self._container.streams.audio:
                 raise invalid(f"The {noun} holds no sound.", param)
             self._stream = self._container.streams.audio[0]
-            self._track = SoundTrack(self._stream, rate_hz=rate_hz, param=param, code=code)
+            on_clock = reader in _ON_CLOCK
+            self._track = SoundTrack(self._stream, rate_hz=rate_hz, param=param, code=code, on_clock=on_clock)
             self.duration_s = self._told_s()
             if self.duration_s is not None and self.duration_s > max_s:
                 raise self._too_long()
@@ -127,7 +129,7 @@ class SoundFile:
             yield np.concatenate(waiting)
 
     def _blocks(self) -> Iterator[np.ndarray]:
-        """On the file's clock: where a film's sound begins late, it is silent before."""
+        """On the file's clock: where a film's sound begins late, it is silent before, and so it is in a gap."""
         is_first = True
         for frame in self._container.decode(self._stream):
             if is_first and frame.time is not None:

@@ -27,10 +27,12 @@ def movie(
     sound: bool = True,
     sound_from_s: float = 0.0,
     sound_s: float | None = None,
+    pause: tuple[float, float] = (0.0, 0.0),
     volume: float = 1.0,
     picture: bool = True,
 ) -> bytes:
-    """Whole seconds are told apart by their red; the sound is a tone."""
+    """Whole seconds are told apart by their red; the sound is a tone. Its `pause` begins at and lasts so many seconds, of
+    which the file has nothing: its times jump."""
     file = io.BytesIO()
     video_codec, audio_codec = CODECS[format]
     with av.open(file, "w", format=format) as container:
@@ -46,16 +48,21 @@ def movie(
             container.mux(seen.encode())
         if isinstance(heard, AudioStream):
             samples = volume * tone(sound_s or seconds - sound_from_s, 48_000)
-            _sound(container, heard, samples, round(48_000 * sound_from_s))
+            _sound(container, heard, samples, round(48_000 * sound_from_s), pause)
     return file.getvalue()
 
 
-def _sound(container: OutputContainer, heard: AudioStream, samples: np.ndarray, start: int) -> None:
+def _sound(
+    container: OutputContainer, heard: AudioStream, samples: np.ndarray, start: int, pause: tuple[float, float]
+) -> None:
     whole = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
     whole.sample_rate, whole.time_base, whole.pts = 48_000, Fraction(1, 48_000), 0
+    pause_at, num_paused = (round(48_000 * seconds) for seconds in pause)
     blocks = av.AudioFifo()
     blocks.write(whole)
     while block := blocks.read(heard.codec_context.frame_size or 960, partial=True):
+        if num_paused and start >= pause_at:
+            start, num_paused = start + num_paused, 0
         block.pts, block.time_base = start, Fraction(1, 48_000)
         start += block.samples
         container.mux(heard.encode(block))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 from functools import cache
 from http.server import BaseHTTPRequestHandler
 
@@ -16,6 +17,7 @@ from sensorium.messages import Audio, Video
 from sensorium.server import film_in
 from sensorium.server.errors import APIError
 from sensorium.server.film_in import MAX_FRAME_SIDE, FilmBounds, decode_film
+from sensorium.server.sound_file import SoundFile
 from tests.server.film_samples import CODECS, RED_A_SECOND, film_part, movie
 from tests.server.live import Live, envelope, live
 from tests.server.samples import b64, data_url, mp3, picture, tone, wav
@@ -79,6 +81,39 @@ def test_sound_that_begins_later_is_heard_later():
     assert film.sound is not None
     loud = np.flatnonzero(np.abs(film.sound.waveform) > 0.1)
     assert loud[0] / RATE_HZ == pytest.approx(1.5, abs=0.05)
+
+
+def loud_s(sound: np.ndarray) -> np.ndarray:
+    """Which twentieths of a second are loud, as their beginnings."""
+    steps = sound[: len(sound) // 800 * 800].reshape(-1, 800)
+    return np.flatnonzero(np.abs(steps).max(axis=1) > 0.1) / 20
+
+
+@pytest.mark.parametrize("format", CODECS)
+def test_sound_behind_a_gap_is_heard_when_it_was(format: str):
+    film = decoded(movie(format, seconds=5.0, sound_s=3.0, pause=(1.0, 2.0)))
+    assert film.sound is not None
+    assert film.sound.duration_ms == pytest.approx(5000, abs=100)
+    loud = loud_s(film.sound.waveform)
+    assert loud[loud < 2.0].max() == pytest.approx(0.95, abs=0.1)
+    assert loud[loud > 2.0].min() == pytest.approx(3.0, abs=0.1)
+    assert len(loud) == pytest.approx(60, abs=4)
+
+
+def test_a_time_that_lies_makes_no_hours_of_silence():
+    data = movie("webm", seconds=3.0, sound_s=2.0, pause=(1.0, 36_000.0), picture=False)
+    film = bytearray(movie("webm", seconds=3.0, sound_s=2.0, pause=(1.0, 36_000.0)))
+    duration = film.index(b"\x44\x89\x88") + 3  # it says that it is short
+    film[duration : duration + 8] = struct.pack(">d", 3000.0)
+    tracemalloc.start()
+    try:
+        assert refused(bytes(film)) in ("video_too_long", "video_parse_error")
+        with pytest.raises(APIError) as caught, SoundFile(data, "a.webm", rate_hz=RATE_HZ, max_s=60.0) as file:
+            list(file.pieces())
+        assert caught.value.code == "audio_too_large"
+        assert tracemalloc.get_traced_memory()[1] < 30 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_telephones_film_is_upright():

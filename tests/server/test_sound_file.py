@@ -4,6 +4,7 @@ import io
 import struct
 import tracemalloc
 import wave
+from fractions import Fraction
 from typing import cast
 
 import av
@@ -12,6 +13,7 @@ import pytest
 import soundfile
 from av.audio.stream import AudioStream
 
+from sensorium.server.container import SoundTrack, opened
 from sensorium.server.errors import APIError
 from sensorium.server.sound_file import PIECE_S, SoundFile
 from tests.server.film_samples import movie
@@ -88,6 +90,40 @@ def test_the_sound_of_a_film_is_on_the_films_clock_and_may_end_before_the_pictur
     sound = decoded(movie(format, seconds=4.0, sound_from_s=1.5, sound_s=1.0), f"a.{format}")
     assert abs(np.flatnonzero(np.abs(sound) > 0.05)[0] / 16_000 - 1.5) < 0.1
     assert abs(len(sound) / 16_000 - 2.5) < 0.2
+
+
+@pytest.mark.parametrize("format", ["mp4", "webm"])
+def test_a_gap_in_the_sound_of_a_film_is_silence(format: str):
+    sound = decoded(movie(format, seconds=5.0, sound_s=3.0, pause=(1.0, 2.0)), f"a.{format}")
+    assert abs(len(sound) / 16_000 - 5.0) < 0.1
+    assert np.abs(sound[round(1.2 * 16_000) : round(2.8 * 16_000)]).max() < 0.01
+    assert np.abs(sound[round(3.2 * 16_000) : round(4.8 * 16_000)]).max() > 0.3
+
+
+@pytest.mark.parametrize(
+    ("times_s", "num_loud"),
+    [
+        ([0.0, 1.0, 2.0], 48_000),
+        ([0.0, 1.05, 2.0], 48_000),  # times waver
+        ([0.0, 0.5, 1.5], 40_000),  # half a second is there twice
+        ([0.0, 0.0, 1.0], 32_000),  # a second is
+        ([0.0, 1.0, -30.0], 48_000),  # the clock begins anew
+        ([0.0, 1.0, None], 48_000),
+        ([None, 1.0, 2.0], 48_000),
+    ],
+)
+def test_what_is_there_twice_by_the_clock_is_heard_once(times_s: list[float | None], num_loud: int):
+    with opened(io.BytesIO(movie("mp4", seconds=1.0)), "mov") as container:
+        track = SoundTrack(container.streams.audio[0], rate_hz=16_000, param="file", code="", on_clock=True)
+        blocks: list[np.ndarray] = []
+        for time_s in times_s:
+            frame = av.AudioFrame.from_ndarray(np.full((1, 16_000), 0.5, np.float32), format="flt", layout="mono")
+            frame.sample_rate, frame.time_base = 16_000, Fraction(1, 1000)
+            frame.pts = None if time_s is None else round(1000 * time_s)
+            blocks += track.push(frame)
+        sound = np.concatenate([*blocks, *track.push(None)])
+    assert len(sound) == num_loud
+    assert sound.min() == 0.5
 
 
 def test_rare_codecs_are_not_decoded():
