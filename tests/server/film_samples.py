@@ -31,8 +31,8 @@ def movie(
     volume: float = 1.0,
     picture: bool = True,
 ) -> bytes:
-    """Whole seconds are told apart by their red; the sound is a tone. Its `pause` begins at and lasts so many seconds, of
-    which the file has nothing: its times jump."""
+    """Whole seconds are told apart by their red; the sound is a tone. Its `pause` begins at
+    and lasts so many seconds, of which the file has nothing: its times jump."""
     file = io.BytesIO()
     video_codec, audio_codec = CODECS[format]
     with av.open(file, "w", format=format) as container:
