@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from sensorium.tokenizers.release import Release
-from sensorium.training import metrics
+from sensorium.training.pipeline import stages_of
 
 
 class Part(NamedTuple):
@@ -45,7 +45,7 @@ def average(parts: Sequence[Part], out: Path) -> None:
     last.model.load_state_dict(averaged)
     last.save(out / "release")
     facts = json.loads((parts[-1].release / "training.json").read_text("utf-8"))
-    facts["before"] = [*facts.get("before", []), *metrics.stages(parts[-1].release.parent)]
+    facts["before"] = stages_of(parts[-1].release)
     facts["averaged"] = [part.share for part in parts]
     (out / "release" / "training.json").write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
 

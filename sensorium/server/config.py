@@ -136,9 +136,7 @@ class ServerConfig:
     max_project_bytes: int = 1024 * _MIB  # of all files that a project keeps
     max_choices: int = 8
 
-    max_concurrent_decodes: int = (
-        2  # of all requests, and as many PDF files besides: each may take a quarter of a gigabyte
-    )
+    max_concurrent_decodes: int = 2  # of all requests, and as many PDF files: each may take a quarter of a gigabyte
     max_images: int = 500  # of a request; as many as the model's context holds, if those are fewer
     max_image_bytes: int = 20 * _MIB
     max_image_pixels: int = 4096 * 4096  # up to 16 bytes each while they are decoded

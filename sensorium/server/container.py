@@ -131,13 +131,14 @@ class SoundTrack:
         begins_s = expected_s if frame.time is None else frame.time
         if begins_s is None or expected_s is None:
             return
-        late_s = float(begins_s - expected_s)
-        if -_MOST_OVERLAP_S <= late_s < -_OFF_S:
+        late_s, length_s = float(begins_s - expected_s), frame.samples / frame.sample_rate
+        if abs(late_s) <= _OFF_S:  # the times only waver, but that may not add up
+            self._next_s = float(expected_s) + length_s
+            return
+        self._next_s = float(begins_s) + length_s
+        if -_MOST_OVERLAP_S <= late_s < 0:
             self._num_twice += round(-late_s * self._rate_hz)
-        # up to _OFF_S the times only waver, but that may not add up
-        is_in_step = abs(late_s) <= _OFF_S
-        self._next_s = float(expected_s if is_in_step else begins_s) + frame.samples / frame.sample_rate
-        num_silent = 0 if is_in_step else max(0, round(late_s * self._rate_hz))
+        num_silent = round(late_s * self._rate_hz)
         while num_silent > 0:
             num_samples = min(num_silent, round(_SILENCE_S * self._rate_hz))
             yield np.zeros(num_samples, np.float32)

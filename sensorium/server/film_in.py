@@ -217,8 +217,9 @@ class _Heard:
 
     def __init__(self, stream: AudioStream, sample_rate_hz: int, param: str, bounds: FilmBounds) -> None:
         self._rate_hz, self._param, self._bounds = sample_rate_hz, param, bounds
-        about = {"param": param, "code": "invalid_video_format"}
-        self._track = SoundTrack(stream, rate_hz=sample_rate_hz, on_clock=True, **about)
+        self._track = SoundTrack(
+            stream, rate_hz=sample_rate_hz, param=param, code="invalid_video_format", on_clock=True
+        )
         self._blocks: list[np.ndarray] = []
         self._start_s: float | None = None
         self._num_samples = 0

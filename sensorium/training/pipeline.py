@@ -204,7 +204,7 @@ def train_network(
         "parameters": model.num_parameters(),
         "documents": len(documents),
         "positions_per_epoch": packing.num_positions,
-        "before": _stages_of(recipe.start),
+        "before": stages_of(recipe.start),
     }
     (out / "release" / "training.json").write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
     return release
@@ -231,7 +231,7 @@ def can_compile(device: str) -> bool:
     return True
 
 
-def _stages_of(start: Path | None) -> list[dict[str, object]]:
+def stages_of(start: Path | None) -> list[dict[str, object]]:
     """How the weights came about that a run goes on from: the `stages` of their training.json or, in the folder of a
     run, what came before it and its own."""
     if start is None or not (start / "training.json").exists():
