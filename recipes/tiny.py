@@ -1,4 +1,4 @@
-"""`tiny`: the network to talk to, with every skill there is material for, grown from nano. Six runs, one after another:
+"""`tiny`: the network to talk to, with every skill there is material for, grown from nano in seven runs:
 
     export SENSORIUM_DATA=../shared/data
     python -m recipes.tiny --stage grown --keep-tokenizers --seed 91 --start sensorium/checkpoints/nano
@@ -6,18 +6,20 @@
     python -m recipes.tiny --stage firmer --keep-tokenizers --seed 101 --start runs/broader/release
     python -m recipes.tiny --stage noting --keep-tokenizers --seed 107 --start runs/firmer/release
     python -m recipes.tiny --stage retold --keep-tokenizers --seed 109 --start runs/noting/release
-    python -m recipes.tiny --keep-tokenizers --seed 113 --start runs/retold/release
+    python -m recipes.tiny --stage restored --keep-tokenizers --seed 113 --start runs/retold/release
     python -m recipes.average --out runs/averaged --part 0.1 runs/firmer/release --part 0.45 runs/retold/release \\
-        --part 0.45 runs/tiny/release
+        --part 0.45 runs/restored/release
+    python -m recipes.tiny --keep-tokenizers --seed 127 --start runs/averaged/release
 
 It begins as nano, wider and deeper, with nano's codes; its eye has twice the blocks and learns from photographs and
 forms too. A little text comes first: orders in many languages, tools, refusals, which nano never read. The second run
 adds films, quiet lines and pauses, the third has more of what was found wanting after it. The fourth has lessons (sums
 to a hundred, units, what a thing is, and what to say where it does not know), takes notes of films, compares pictures
-and hears more pauses. The fifth has more of all that, and then trains the decoders on what the network says. The last
+and hears more pauses. The fifth has more of all that, and then trains the decoders on what the network says. The sixth
 brings back what had faded meanwhile (words in pictures, orders, refusals, recorded words) and has much of how a thing
-was said; what is shipped lies between the third run and the last two. All train on CPU cores, over days and as many
-stops as they like, or on one GPU. `--seed` must differ, or the material is not fresh.
+was said. The last begins between the third run and those two, and has much of drawing and changing pictures, of what is
+there and what is not, of several speakers, and of lines that stay open behind a turn. All train on CPU cores, over days
+and as many stops as they like, or on one GPU. `--seed` must differ, or the material is not fresh.
 """
 
 from __future__ import annotations
@@ -152,9 +154,9 @@ RETOLD = replace(
     ),
 )
 
-TINY = replace(
+RESTORED = replace(
     RETOLD,
-    name="tiny",
+    name="restored",
     audio=replace(NANO.audio, decoder_steps=0),
     image=FIRMER.image,
     network=replace(
@@ -170,5 +172,24 @@ TINY = replace(
     ),
 )
 
+TINY = replace(
+    RESTORED,
+    name="tiny",
+    network=replace(
+        RESTORED.network,
+        weights={
+            **{"chat": 0.06, "hear": 0.3, "hear-pausing": 1.0, "talk": 0.35, "answer-aloud": 0.12, "mixed": 0.06},
+            **{"interrupted": 0.04, "say": 0.2, "say-styled": 0.3, "transcribe": 0.35, "translate": 0.4},
+            **{"read-aloud": 0.2, "dictation": 0.15, "hear-styled": 1.1, "hear-background": 0.1, "hear-people": 0.6},
+            **{"tool": 0.5, "tool-spoken": 0.15, "command": 0.4, "refuse": 0.3, "recall": 0.35},
+            **{"see-plain": 0.02, "see": 0.5, "read": 1.0, "figure": 0.25, "icon": 0.6},
+            **{"draw": 0.9, "edit": 1.0, "edit-followup": 0.45},
+            **{"lesson": 0.5, "lesson-spoken": 0.4, "see-film": 1.1, "see-several": 0.7},
+            **{"real-word": 0.9, "english-word": 0.3, "real-order": 0.4, "grocery": 0.35, "clothing": 0.3},
+        },
+        num_steps=680,
+    ),
+)
+
 if __name__ == "__main__":
-    train(TINY, GROWN, BROADER, FIRMER, NOTING, RETOLD)
+    train(TINY, GROWN, BROADER, FIRMER, NOTING, RETOLD, RESTORED)

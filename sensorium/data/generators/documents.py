@@ -79,7 +79,7 @@ def _hear_turn(writer: Writer) -> None:
 def _pausing_turn(writer: Writer) -> None:
     """Someone who stops to think: a turn is over when the sentence is, not at the first silence."""
     turn = writer.exchange()
-    writer.user(writer.heard_pausing(turn.question, pauses=int(writer.rng.integers(1, 3))))
+    writer.user(writer.heard_pausing(turn.question, pauses=int(writer.rng.integers(3))))
     writer.assistant(Text(text=turn.answer))
 
 

@@ -53,10 +53,14 @@ class Writer:
         return self._recorded(_said(text, speaking(self.speaker, language), style))
 
     def heard_pausing(self, text: str, *, pauses: int) -> Audio:
-        """The text with pauses; the microphone may stay on behind it, and the line may be a quiet one."""
+        """The text with pauses; the microphone mostly stays on behind it, and the line may be a quiet one.
+
+        In a call it always stays on: were it to stay on less often or for less time than a pause takes, a network would
+        learn that whoever is silent for long goes on.
+        """
         utterance = with_pauses(_said(text, self.speaker, None), self.rng, pauses=pauses)
-        if self.rng.random() < 0.5:
-            utterance = with_silence(utterance, before_ms=0.0, after_ms=self.rng.uniform(0.0, 1200.0))
+        if self.rng.random() < 0.85:
+            utterance = with_silence(utterance, before_ms=0.0, after_ms=self.rng.uniform(300.0, 1600.0))
         return self._recorded(utterance, quiet=self.rng.random() < 0.5)
 
     def heard_before(self, text: str, background: Background | None) -> Audio:
