@@ -24,6 +24,7 @@ from sensorium.data.generators.refusals import MATTERS, Matter
 from sensorium.data.generators.scenes import OPPOSITES, Scene
 from sensorium.data.generators.speech import PRESETS, Split, Synthesizer
 from sensorium.data.generators.styles import STYLES
+from sensorium.data.generators.wordings import MANNERS
 from sensorium.data.recorded import MEANING, recorded_document
 from sensorium.data.sources import Source, data_root
 from sensorium.evals.scorers import Drawing, Edited, SeenObject
@@ -31,6 +32,7 @@ from sensorium.evals.task import Modality, Sample
 from sensorium.messages import Audio, Image, Message, Part, Text, ToolCall
 
 _TYPED = "the same questions, typed"
+_UNMARKED = tuple(MANNERS[style] for style in (None, "slow", "calm"))
 
 
 def _first_turn(made: Document) -> tuple[tuple[Message, ...], Part]:
@@ -253,8 +255,13 @@ def listening(n: int) -> Iterator[Sample]:
         turns = ((made.seed, *_first_turn(made)) for made in _heldout(task))
         asked = (turn for turn in turns if any(isinstance(part, Text) for part in turn[1][-1].parts))
         for seed, prompt, answer in islice(asked, n):
-            sample_id = f"{condition} {seed}"
-            yield Sample(id=sample_id, messages=as_asked(prompt), target=_words(answer), condition=condition)
+            yield Sample(
+                id=f"{condition} {seed}",
+                messages=as_asked(prompt),
+                target=_words(answer),
+                condition=condition,
+                metadata={"unmarked": _UNMARKED} if condition == "style" else {},
+            )
 
 
 def translation(n: int) -> Iterator[Sample]:

@@ -13,7 +13,7 @@ from sensorium.evals import tasks
 from sensorium.evals.report import TaskRecord, task_record
 from sensorium.evals.run import run
 from sensorium.evals.scorers import Drawing, Edited, SeenObject, SeenScene
-from sensorium.evals.task import Reply, Sample, Task
+from sensorium.evals.task import Reply, Sample, Task, Unscored
 from sensorium.evals.tasks import every_task
 from sensorium.messages import ToolCall
 from tests.evals.scripted import Gallery, ScriptedSampler, clip, manner, transcribe, typed_sample
@@ -45,6 +45,7 @@ def _metadata(sample: Sample, index: int) -> dict[str, Any]:
         "edited": Edited((SeenObject("blue", f"shape {index}", 0.5, 0.5, 0.2),), (look,)),
         "offered": 2,
         "style": f"style {index}",
+        "unmarked": WORDS[2:],
     }
 
 
@@ -105,6 +106,25 @@ async def test_every_headline_has_a_chance_level_far_from_perfect(name: str):
     assert len(chances) == len({row["condition"] for row in record["rows"]})
     assert all(chance > 0.3 if record["is_error"] else chance < 0.5 for chance in chances)
     assert record["chance"]
+
+
+@pytest.mark.parametrize(
+    ("target", "reply", "exact", "marked"),
+    [
+        ("you speak calmly", "you speak slowly", 0.0, 1.0),
+        ("you speak calmly", "You speak calmly.", 1.0, 1.0),
+        ("you speak calmly", "you whisper", 0.0, 0.0),
+        ("you whisper", "you whisper", 1.0, 1.0),
+        ("you whisper", "you speak slowly", 0.0, 0.0),
+        ("you whisper", "you shout", 0.0, 0.0),
+    ],
+)
+def test_slow_for_calm_is_wrong_but_not_marked(target: str, reply: str, exact: float, marked: float):
+    unmarked = ("you speak as usual", "you speak slowly", "you speak calmly")
+    asked = replace(typed_sample("style 0", target, condition="style"), metadata={"unmarked": unmarked})
+    scores = TASKS["listening"].score(asked, Reply(text=reply))
+    assert not isinstance(scores, Unscored)
+    assert {name: score.value for name, score in scores.items()} == {"exact": exact, "marked": marked}
 
 
 def test_a_task_is_one_short_file_of_its_name():

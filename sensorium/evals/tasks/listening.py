@@ -1,15 +1,29 @@
 """Hearing more than words: how something is said, what is behind it, how many say it."""
 
 from sensorium.evals import scorers
-from sensorium.evals.task import Goal, Task, most_frequent
+from sensorium.evals.task import Goal, Reply, Sample, Score, Scores, Task, most_frequent
 
 
 def listening() -> Task:
     return Task(
         name="listening",
-        title="how a sentence is said (6 ways), what is behind it (8), how many speak (3), in voices never trained on",
-        score=scorers.answer,
+        title="how a sentence is said (6 ways; marked: whispered, shouted, fast or none of them), what is behind it "
+        "(8), how many speak (3), in voices never trained on",
+        score=told,
         metric="exact",
         chance=most_frequent,
-        goals=(Goal("exact", 0.90, "style"),),
+        goals=(Goal("exact", 0.90, "style"), Goal("marked", 0.90, "style")),
     )
+
+
+def told(sample: Sample, reply: Reply) -> Scores:
+    """The reply must be the target; `marked` is whether a style was told as whispered, shouted, fast or none of them.
+
+    Between people usual, calm and slow overlap. `metadata["unmarked"]` holds their replies.
+    """
+    scores = scorers.answer(sample, reply)
+    if "unmarked" in sample.metadata:
+        unmarked = [scorers.normalized(words) for words in sample.metadata["unmarked"]]
+        target, given = scorers.normalized(sample.target), scorers.normalized(reply.words)
+        scores["marked"] = Score(float(given in unmarked if target in unmarked else given == target))
+    return scores
