@@ -191,8 +191,8 @@ TINY = replace(
             **{"real-word": 4.0, "english-word": 0.5, "real-order": 0.5},
         },
         render=replace(NOTING.network.render, looked=5.0, listened=5.0),  # an answer is a word or two
-        num_shards=110,
-        num_steps=620,
+        num_shards=60,
+        num_steps=340,
     ),
 )
 
