@@ -49,7 +49,7 @@ train-nano: $(VENV)/.train ## train the nano model from nothing (OUT=runs/nano; 
 eval: $(VENV)/.train ## measure a checkpoint on held-out data (CHECKPOINT=, OUT=runs/evals)
 	$(BIN)/sensorium eval --checkpoint $(CHECKPOINT) --out $(or $(OUT),runs/evals) $(ARGS)
 
-bench: $(VENV)/.bench ## measure decoding against a peer of the same size, and first text and sound over HTTP
+bench: $(VENV)/.bench ## measure decoding against a peer of the same size, first text and sound over HTTP, pictures and calls
 	$(BIN)/python -m bench $(ARGS)
 
 card: $(VENV)/.train ## write the card of a checkpoint, and its table into the README (CHECKPOINT=)

@@ -14,13 +14,12 @@ import argparse
 import base64
 import http.client
 import json
-import os
 import select
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,11 +38,11 @@ WARM_UP = 2  # requests that are not counted
 
 
 @contextmanager
-def serving(checkpoint: Path, *, threads: int, settings: Mapping[str, str] | None = None) -> Iterator[str]:
-    """`host:port` of a server that is ready. `settings` are variables of its environment."""
+def serving(checkpoint: Path, *, threads: int, config: Path | None = None) -> Iterator[str]:
+    """`host:port` of a server that is ready. `config` are its settings, in TOML."""
     command = [sys.executable, "-m", "sensorium.cli", "serve", "--port", "0", "--checkpoint", str(checkpoint)]
+    command += ["--config", str(config)] if config is not None else []
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}  # its log is not for this table
-    options["env"] = {**os.environ, **(settings or {})}
     with subprocess.Popen([*command, "--threads", str(threads)], **options) as process:
         assert process.stdout is not None
         try:

@@ -4,7 +4,7 @@
 
 Each client streams one chat after the other: a system message that all share, a question of its own, an answer of
 half to one and a half times so many tokens: were all equally long, all clients would ask at the same moment. Weights
-are random, of the size of the shipped ones: they write until they are told to stop, and as fast as trained ones. The
+are random, of a preset's size: they write until they are told to stop, and as fast as trained ones. The
 clients run in a process of their own, on the same cores as the server. `edge` is the same with answers of one token:
 what a request costs besides its tokens. The last line is JSON.
 """

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import av
@@ -173,12 +174,20 @@ class Clip(NamedTuple):
     payload: int
 
 
+def _unmarked(folder: Path) -> Path:
+    """Settings of a server that marks nothing."""
+    file = folder / "settings.toml"
+    file.write_text('watermark_key = ""\n', "utf-8")
+    return file
+
+
 def read_aloud(checkpoint: Path) -> Voices:
     """What the network of a checkpoint says: held-out sentences, as many in each voice, without a mark."""
     rng = np.random.default_rng(3)
     said: dict[str, list[np.ndarray]] = {}
     with (
-        serving(checkpoint, threads=1, settings={"SENSORIUM_WATERMARK_KEY": ""}) as address,
+        TemporaryDirectory() as folder,
+        serving(checkpoint, threads=1, config=_unmarked(Path(folder))) as address,
         closing(HTTPConnection(address, timeout=300)) as connection,
     ):
         for voice in _VOICES:

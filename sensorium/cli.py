@@ -297,7 +297,7 @@ def shrink(
     out: Annotated[Path, typer.Option(help="The folder to write; it must not exist.")],
     checkpoint: Checkpoint = RELEASED,
 ) -> None:
-    """Write a checkpoint again with the network's weights in 8 bits: half the size, nearly the same answers."""
+    """Write a checkpoint again with the network's weights in 8 bits: half the size of 16, nearly the same answers."""
     from sensorium.tokenizers.release import Release
 
     if out.exists():

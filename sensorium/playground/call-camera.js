@@ -3,7 +3,7 @@
 
 import { canvasOf } from "./picture.js";
 
-const MAX_FRAMES = 12; // of a turn, the newest: 192 positions of the network's 1,024
+const MAX_FRAMES = 12; // of a turn, the newest: with their notes 384 positions of the network's 1,024
 const MAX_FRAME_PX = 256; // the network sees less
 const JPEG_QUALITY = 0.85;
 

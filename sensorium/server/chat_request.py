@@ -30,7 +30,7 @@ class RefusalPart(Wire):
 
 class ImageURL(Wire):
     url: str
-    detail: Literal["auto", "low", "high"] = "auto"  # high is refused where the messages are read
+    detail: Literal["auto", "low", "high"] = "auto"
 
 
 class ImagePart(Wire):
