@@ -26,7 +26,7 @@ from sensorium.server.container import DAMAGE, SoundTrack, opened, reader_of
 from sensorium.server.errors import APIError, invalid
 
 MAX_FRAME_SIDE = 256  # frames are scaled down to fit: an engine sees less
-DEFAULT_FPS = 1.0  # a second's frame, its note, its mark and its sound take 46 positions of a stream; two frames would take 78
+DEFAULT_FPS = 1.0  # a second's frame, note, mark and sound take 46 positions of a stream; two frames would take 78
 MIN_FPS, MAX_FPS = 0.05, 4.0
 
 _MAX_FILE_FPS = 240  # of a file, on average: what slow motion is recorded at
