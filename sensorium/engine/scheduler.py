@@ -5,6 +5,8 @@ Then the positions that answers wait for, the next one of each and stretches of 
 one call (continuous batching: Orca, OSDI 2022). The event loop never computes; what it gets goes through a bounded box
 per answer, and an answer whose reader is slow is passed over.
 
+Sound is made by a thread of its own, meanwhile: for eight calls that takes as long as their step of the network.
+
 Calls come before chats, these before what is in no hurry, then the earlier before the later. Where memory is short,
 streams that nobody is computing lose theirs first, then the latest; they go on later, with the same figures.
 """
@@ -19,7 +21,9 @@ from collections import deque
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
 from enum import IntEnum
 from itertools import count
+from queue import SimpleQueue
 
+from sensorium.engine.events import Unheard
 from sensorium.engine.pages import OutOfPages, PagedCache
 from sensorium.engine.request import AudioDelta, Event, InputTranscriptDelta, TextDelta, ToolCallDelta, TranscriptDelta
 from sensorium.engine.runner import Piece
@@ -37,7 +41,7 @@ FIRST_IN_A_ROW = 4  # after so many of them everybody has one
 LEAD_S = 0.5  # of sound that is not played yet: who has less is in a hurry too
 FLEX_ROWS = 4  # of a step that others wait for, those in no hurry get so many: they are not forgotten
 
-Steps = Generator[Event | Pending | None, None, None]
+Steps = Generator[Event | Unheard | Pending | None, None, None]
 
 
 class Priority(IntEnum):
@@ -63,7 +67,9 @@ class Job:
         self._has_begun = False
         self._plays_until_s = math.inf  # when a player that began with its first sound runs dry
         self._events: deque[Event] = deque()
+        self._unheard: deque[Event | Unheard] = deque()  # and the events behind it; what is told has left it
         self._error: BaseException | None = None
+        self._sound_error: Exception | None = None
         self._pending: tuple[LiveSequence, ...] = ()
         self._finished = False
         self._cancelled = False
@@ -72,9 +78,9 @@ class Job:
         """The next event, or None after the last one. Raises what the answer raised. Text that has come together is
         handed over together: the more there is to do, the less is done for every symbol."""
         while not self._events:
-            if self._error is not None:
-                raise self._error
-            if self._finished:
+            if self._finished and not self._unheard:
+                if self._error is not None:
+                    raise self._error
                 return None
             self.filled.clear()
             await self.filled.wait()
@@ -118,11 +124,11 @@ class Job:
 
     @property
     def is_full(self) -> bool:
-        return len(self._events) >= MAX_WAITING
+        return len(self._events) + len(self._unheard) >= MAX_WAITING
 
     @property
     def is_ready(self) -> bool:
-        return self._cancelled or bool(self.waits_for) or not self.is_full
+        return self._cancelled or self._sound_error is not None or bool(self.waits_for) or not self.is_full
 
     def may_wait(self, now_s: float) -> bool:
         """Whether its text may be told with what follows soon: there is more to come, and it was told a moment ago."""
@@ -131,6 +137,8 @@ class Job:
     def advance(self) -> bool:
         """Goes on until something must be computed, or others have their turn; says whether there is more to do."""
         while not self._cancelled:
+            if self._sound_error is not None:
+                return self.end(self._sound_error)
             if self.waits_for or self.is_full:
                 return True
             try:
@@ -143,15 +151,46 @@ class Job:
                 return True
             if isinstance(item, Pending):
                 self._pending = item.sequences
+            elif isinstance(item, Unheard) or self._unheard:
+                self._unheard.append(item)
+                self._scheduler.unheard.put(self)
             else:
-                self._events.append(item)
-                self.has_news = True
-                if isinstance(item, AudioDelta):
-                    self._play(item, time.monotonic())
-                self._has_begun |= not isinstance(item, TranscriptDelta | InputTranscriptDelta)
+                self._tell(item)
                 if not isinstance(item, TextDelta | ToolCallDelta):  # sound waits for nothing that others are doing
                     announce([self])
         return self.end(None)
+
+    def _tell(self, event: Event) -> None:
+        self._events.append(event)
+        self.has_news = True
+        if isinstance(event, AudioDelta):
+            self._play(event, time.monotonic())
+        self._has_begun |= not isinstance(event, TranscriptDelta | InputTranscriptDelta)
+
+    def sound(self) -> None:
+        """Makes the sound that is still to be made, and tells it and what comes behind it. On the thread for sound; the
+        worker leaves events to it until all of that is told."""
+        was_full = self.is_full
+        while self._unheard and not self._cancelled and self._sound_error is None:
+            item, length = self._unheard[0], 1
+            if isinstance(item, Unheard):
+                while length < len(self._unheard) and (longer := item.joined(self._unheard[length])) is not None:
+                    item, length = longer, length + 1
+            try:
+                for event in item.made() if isinstance(item, Unheard) else (item,):
+                    self._tell(event)
+            except Exception as error:  # handed to whoever reads the answer, by the worker
+                self._sound_error = error
+            for _ in range(length):  # only now: what the worker has next comes behind it
+                self._unheard.popleft()
+            self.has_news = True
+            announce([self])
+        if self._unheard:  # of an answer that is given up
+            self._unheard.clear()
+            self.has_news = True
+            announce([self])
+        if was_full or self._sound_error is not None:
+            self._scheduler.wake()
 
     def _play(self, sound: AudioDelta, now_s: float) -> None:
         start_s = now_s if math.isinf(self._plays_until_s) else max(now_s, self._plays_until_s)
@@ -204,8 +243,13 @@ class Scheduler:
         self._arrivals = count()
         self._prompts_were_first = False
         self._num_first = 0  # steps in a row that not everybody had part in
-        self._thread = threading.Thread(target=self._run, name="sensorium-engine", daemon=True)
-        self._thread.start()
+        self.unheard: SimpleQueue[Job | None] = SimpleQueue()  # whose sound is to be made
+        self._threads = (
+            threading.Thread(target=self._run, name="sensorium-engine", daemon=True),
+            threading.Thread(target=self._sound, name="sensorium-sound", daemon=True),
+        )
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, steps: Steps, *, priority: Priority = Priority.CHAT) -> Job:
         """Starts an answer, to be read in the running event loop. Raises RuntimeError after `close`."""
@@ -231,11 +275,12 @@ class Scheduler:
             self._changed.notify()
 
     def close(self) -> None:
-        """Ends all answers and the thread."""
+        """Ends all answers and the threads."""
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
         while jobs := self._ready_jobs():
@@ -251,6 +296,11 @@ class Scheduler:
         for job in self._jobs:
             job.end(RuntimeError("the engine was closed"))
         announce(self._jobs)
+        self.unheard.put(None)
+
+    def _sound(self) -> None:
+        while (job := self.unheard.get()) is not None:
+            job.sound()
 
     def _first(self, jobs: list[Job]) -> list[Job]:
         """Those whose step is now. The first words of new answers come before the next ones of others, who are held up
@@ -340,5 +390,7 @@ def alone(steps: Steps) -> Iterator[Event]:
         if isinstance(item, Pending):
             for sequence in item.sequences:
                 sequence.settle()
+        elif isinstance(item, Unheard):
+            yield from item.made()
         elif item is not None:
             yield item
