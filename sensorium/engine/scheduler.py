@@ -170,7 +170,6 @@ class Job:
     def sound(self) -> None:
         """Makes the sound that is still to be made, and tells it and what comes behind it. On the thread for sound; the
         worker leaves events to it until all of that is told."""
-        was_full = self.is_full
         while self._unheard and not self._cancelled and self._sound_error is None:
             item, length = self._unheard[0], 1
             if isinstance(item, Unheard):
@@ -189,8 +188,7 @@ class Job:
             self._unheard.clear()
             self.has_news = True
             announce([self])
-        if was_full or self._sound_error is not None:
-            self._scheduler.wake()
+        self._scheduler.wake()  # which may have stopped because there was too much of it
 
     def _play(self, sound: AudioDelta, now_s: float) -> None:
         start_s = now_s if math.isinf(self._plays_until_s) else max(now_s, self._plays_until_s)
@@ -244,12 +242,10 @@ class Scheduler:
         self._prompts_were_first = False
         self._num_first = 0  # steps in a row that not everybody had part in
         self.unheard: SimpleQueue[Job | None] = SimpleQueue()  # whose sound is to be made
-        self._threads = (
-            threading.Thread(target=self._run, name="sensorium-engine", daemon=True),
-            threading.Thread(target=self._sound, name="sensorium-sound", daemon=True),
-        )
-        for thread in self._threads:
-            thread.start()
+        self._worker = threading.Thread(target=self._run, name="sensorium-engine", daemon=True)
+        self._sounder = threading.Thread(target=self._sound, name="sensorium-sound", daemon=True)
+        self._worker.start()
+        self._sounder.start()
 
     def submit(self, steps: Steps, *, priority: Priority = Priority.CHAT) -> Job:
         """Starts an answer, to be read in the running event loop. Raises RuntimeError after `close`."""
@@ -279,8 +275,9 @@ class Scheduler:
         with self._changed:
             self._closed = True
             self._changed.notify()
-        for thread in self._threads:
-            thread.join()
+        self._worker.join()
+        self.unheard.put(None)
+        self._sounder.join()
 
     def _run(self) -> None:
         while jobs := self._ready_jobs():
@@ -296,7 +293,6 @@ class Scheduler:
         for job in self._jobs:
             job.end(RuntimeError("the engine was closed"))
         announce(self._jobs)
-        self.unheard.put(None)
 
     def _sound(self) -> None:
         while (job := self.unheard.get()) is not None:

@@ -341,6 +341,17 @@ async def test_sound_is_made_while_the_worker_goes_on_and_keeps_its_place(schedu
     assert max(decoder.lengths) == FRAMES_TOGETHER, "what waits is made together"
 
 
+async def test_an_answer_that_waited_for_its_sound_goes_on(scheduler: Scheduler):
+    """It is ahead of it by no more than a reader may be behind."""
+    decoder, length = Decoder(), 5 * MAX_WAITING
+    job = scheduler.submit(decoder.frame(number) for number in range(length))
+    await eventually(lambda: len(job._unheard) == MAX_WAITING)
+    decoder.may_go_on.set()
+    heard = [event for event in await asyncio.wait_for(drain(job), 10.0) if isinstance(event, AudioDelta)]
+    waveform = np.concatenate([sound.waveform for sound in heard])
+    np.testing.assert_allclose(100 * waveform, np.minimum(range(length), 100), rtol=1e-5)
+
+
 async def test_sound_that_fails_ends_its_own_answer(scheduler: Scheduler):
     decoder = Decoder()
 
