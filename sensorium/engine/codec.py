@@ -54,8 +54,7 @@ class CompiledAudioTokenizer(AudioTokenizer):
         x = self._strided(x.reshape(len(x) // SUBFRAMES, -1))
         features, coarse = self._coarse(x, state.coarse if state is not None else None)
         even = features.copy()
-        for row in even:
-            kernels.centre(row, *self._even)
+        kernels.centre_rows(even, *self._even)
         codes = torch.from_numpy(self._grid.codes(self._digits(even)))
         samples = torch.from_numpy(whole[-hop:].copy()).unsqueeze(0)
         return AudioFrames(codes[None], torch.from_numpy(features)[None]), EncoderState(samples, fine, coarse)
@@ -70,8 +69,7 @@ class CompiledAudioTokenizer(AudioTokenizer):
         x, coarse = self._decoder_coarse(self._read(windows), state.coarse if state is not None else None)
         x = self._spread(x).reshape(len(x) * SUBFRAMES, -1)
         x, fine = self._decoder_fine(x, state.fine if state is not None else None)
-        for row in x:
-            kernels.centre(row, *self._norm)
+        kernels.centre_rows(x, *self._norm)
         log_magnitude, phase = np.split(self._spectrum(x), 2, axis=1)  # (T, hop + 1) both
         magnitude = np.exp(np.minimum(log_magnitude, np.float32(6.0)))
         spectrum = magnitude * (np.cos(phase) + np.complex64(1j) * np.sin(phase))

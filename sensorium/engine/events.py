@@ -43,6 +43,7 @@ class Unheard:
 
     sound: AudioDecoderStream
     sample_rate_hz: int
+    frame_size: int  # samples
     codes: tuple[np.ndarray, ...] = ()  # (1 + R,) of each
     ends: bool = False  # with what the decoder has held back until then
 
@@ -56,13 +57,15 @@ class Unheard:
     def made(self) -> Iterator[AudioDelta]:
         """The sound, if there is any yet: the decoder looks ahead."""
         if self.codes:
-            yield from self._delta(self.sound.push(torch.from_numpy(np.stack(self.codes))))
+            yield from self._deltas(self.sound.push(torch.from_numpy(np.stack(self.codes))))
         if self.ends:
-            yield from self._delta(self.sound.flush())
+            yield from self._deltas(self.sound.flush())
 
-    def _delta(self, waveform: torch.Tensor) -> Iterator[AudioDelta]:
-        if len(waveform):
-            yield AudioDelta(waveform=waveform.clamp(-1.0, 1.0).numpy(), sample_rate_hz=self.sample_rate_hz)
+    def _deltas(self, waveform: torch.Tensor) -> Iterator[AudioDelta]:
+        """Frame by frame: how many were made together is nobody's business."""
+        for frame in waveform.clamp(-1.0, 1.0).split(self.frame_size):
+            if len(frame):
+                yield AudioDelta(waveform=frame.numpy(), sample_rate_hz=self.sample_rate_hz)
 
 
 class EventWriter:
@@ -174,8 +177,9 @@ class EventWriter:
 
     def _sounding(self) -> Unheard:
         if self._sound is None:
-            rate_hz = self._release.config.audio.sample_rate_hz
-            self._sound = Unheard(sound=AudioDecoderStream(self._release.audio_tokenizer), sample_rate_hz=rate_hz)
+            codec, config = self._release.audio_tokenizer, self._release.config.audio
+            sound = AudioDecoderStream(codec)
+            self._sound = Unheard(sound=sound, sample_rate_hz=config.sample_rate_hz, frame_size=config.frame_size)
         return self._sound
 
     def _silenced(self) -> Iterator[Unheard]:

@@ -77,19 +77,22 @@ class Job:
     async def next(self) -> Event | None:
         """The next event, or None after the last one. Raises what the answer raised. Text that has come together is
         handed over together: the more there is to do, the less is done for every symbol."""
-        while not self._events:
-            if self._finished and not self._unheard:
-                if self._error is not None:
-                    raise self._error
+        while True:
+            is_over = self._finished and not self._unheard  # looked at first: the last events come from there
+            if self._events:
+                break
+            if is_over:
+                if (error := self._error or self._sound_error) is not None:
+                    raise error
                 return None
             self.filled.clear()
             await self.filled.wait()
-        was_full = self.is_full
+        may_wait_for_room = self._num_waiting > MAX_WAITING // 2  # not exactly full: both threads count, and miscount
         event = self._events.popleft()
         while self._events and (longer := _joined(event, self._events[0])) is not None:
             self._events.popleft()
             event = longer
-        if was_full:
+        if may_wait_for_room:
             self._scheduler.wake()
         return event
 
@@ -123,8 +126,12 @@ class Job:
         return any(sequence.num_pending > FEW_POSITIONS for sequence in self._pending)
 
     @property
+    def _num_waiting(self) -> int:
+        return len(self._events) + len(self._unheard)
+
+    @property
     def is_full(self) -> bool:
-        return len(self._events) + len(self._unheard) >= MAX_WAITING
+        return self._num_waiting >= MAX_WAITING
 
     @property
     def is_ready(self) -> bool:
@@ -143,51 +150,53 @@ class Job:
                 return True
             try:
                 item = next(self._steps)
+                if item is None:
+                    return True
+                self._take(item)
             except StopIteration:
                 return self.end(None)
             except Exception as error:  # handed to whoever reads the answer; other answers go on
                 return self.end(error)
-            if item is None:
-                return True
-            if isinstance(item, Pending):
-                self._pending = item.sequences
-            elif isinstance(item, Unheard) or self._unheard:
-                self._unheard.append(item)
-                self._scheduler.unheard.put(self)
-            else:
-                self._tell(item)
-                if not isinstance(item, TextDelta | ToolCallDelta):  # sound waits for nothing that others are doing
-                    announce([self])
         return self.end(None)
 
-    def _tell(self, event: Event) -> None:
-        self._events.append(event)
-        self.has_news = True
-        if isinstance(event, AudioDelta):
-            self._play(event, time.monotonic())
-        self._has_begun |= not isinstance(event, TranscriptDelta | InputTranscriptDelta)
+    def _take(self, item: Event | Unheard | Pending) -> None:
+        """Its first sound an answer makes itself: nothing shall keep that waiting."""
+        if isinstance(item, Pending):
+            self._pending = item.sequences
+        elif self._unheard or (isinstance(item, Unheard) and self._has_begun):
+            self._unheard.append(item)
+            self._scheduler.unheard.put(self)
+        elif self._sound_error is None:
+            self._tell(item)
+            if not isinstance(item, TextDelta | ToolCallDelta):  # sound waits for nothing that others are doing
+                announce([self])
+
+    def _tell(self, item: Event | Unheard) -> None:
+        for event in item.made() if isinstance(item, Unheard) else (item,):
+            self._events.append(event)
+            self.has_news = True
+            if isinstance(event, AudioDelta):
+                self._play(event, time.monotonic())
+            self._has_begun |= not isinstance(event, TranscriptDelta | InputTranscriptDelta)
 
     def sound(self) -> None:
-        """Makes the sound that is still to be made, and tells it and what comes behind it. On the thread for sound; the
-        worker leaves events to it until all of that is told."""
-        while self._unheard and not self._cancelled and self._sound_error is None:
+        """Tells what is still to be made, or comes behind that. On the thread for sound, once for each item; the worker
+        leaves events to it until all of that is told."""
+        if self._cancelled or self._sound_error is not None:
+            self._unheard.clear()
+        if self._unheard:
             item, length = self._unheard[0], 1
             if isinstance(item, Unheard):
                 while length < len(self._unheard) and (longer := item.joined(self._unheard[length])) is not None:
                     item, length = longer, length + 1
             try:
-                for event in item.made() if isinstance(item, Unheard) else (item,):
-                    self._tell(event)
-            except Exception as error:  # handed to whoever reads the answer, by the worker
+                self._tell(item)
+            except Exception as error:  # handed to whoever reads the answer
                 self._sound_error = error
             for _ in range(length):  # only now: what the worker has next comes behind it
                 self._unheard.popleft()
-            self.has_news = True
-            announce([self])
-        if self._unheard:  # of an answer that is given up
-            self._unheard.clear()
-            self.has_news = True
-            announce([self])
+        self.has_news = True
+        announce([self])
         self._scheduler.wake()  # which may have stopped because there was too much of it
 
     def _play(self, sound: AudioDelta, now_s: float) -> None:
@@ -291,12 +300,14 @@ class Scheduler:
                 with self._changed:
                     self._jobs = [job for job in self._jobs if job not in ended]
         for job in self._jobs:
+            job.give_up()
             job.end(RuntimeError("the engine was closed"))
         announce(self._jobs)
 
     def _sound(self) -> None:
         while (job := self.unheard.get()) is not None:
             job.sound()
+            del job  # which would live until the next one
 
     def _first(self, jobs: list[Job]) -> list[Job]:
         """Those whose step is now. The first words of new answers come before the next ones of others, who are held up
