@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -65,15 +64,12 @@ def randomise(model: nn.Module) -> None:
 
 
 def values(events: Iterable[Event]) -> list[Any]:
-    """Events as values that compare, whatever else the engine did meanwhile: text and sound are joined, which come in
-    pieces of any length, and what of a prompt other streams had computed is left out."""
+    """Events as values that compare, whatever else the engine did meanwhile: text is joined, for it comes in pieces of
+    any length, and what of a prompt other streams had computed is left out."""
     joined: list[Event] = []
     for event in events:
-        last = joined[-1] if joined else None
-        if isinstance(event, TextDelta) and isinstance(last, TextDelta):
+        if isinstance(event, TextDelta) and joined and isinstance(last := joined[-1], TextDelta):
             joined[-1] = last.joined(event)
-        elif isinstance(event, AudioDelta) and isinstance(last, AudioDelta):
-            joined[-1] = replace(last, waveform=np.concatenate((last.waveform, event.waveform)))
         else:
             joined.append(event)
     return [_value(event) for event in joined]

@@ -1,13 +1,9 @@
-"""Symbols -> events: text as its characters become whole, sound frame by frame, a picture when it is drawn.
-
-Sound leaves as codes (`Unheard`): making it takes as long as the network takes for its frame, so others may do that.
-"""
+"""Symbols -> events: text as its characters become whole, sound frame by frame, a picture when it is drawn."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -34,38 +30,6 @@ from sensorium.tokenizers.text import TextDecoderStream
 from sensorium.tokenizers.vocab import NUM_SPECIALS
 
 GREY = 128  # patches not drawn yet
-FRAMES_TOGETHER = 4  # that are made into sound at once, where so many wait: each then takes two thirds of the time
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Unheard:
-    """Frames of an answer whose sound is still to be made, by any thread, but in their order."""
-
-    sound: AudioDecoderStream
-    sample_rate_hz: int
-    frame_size: int  # samples
-    codes: tuple[np.ndarray, ...] = ()  # (1 + R,) of each
-    ends: bool = False  # with what the decoder has held back until then
-
-    def joined(self, more: object) -> Unheard | None:
-        """With those that follow, if that is not too much at once."""
-        if not isinstance(more, Unheard) or more.sound is not self.sound:
-            return None
-        codes = self.codes + more.codes
-        return replace(self, codes=codes, ends=more.ends) if len(codes) <= FRAMES_TOGETHER else None
-
-    def made(self) -> Iterator[AudioDelta]:
-        """The sound, if there is any yet: the decoder looks ahead."""
-        if self.codes:
-            yield from self._deltas(self.sound.push(torch.from_numpy(np.stack(self.codes))))
-        if self.ends:
-            yield from self._deltas(self.sound.flush())
-
-    def _deltas(self, waveform: torch.Tensor) -> Iterator[AudioDelta]:
-        """Frame by frame: how many were made together is nobody's business."""
-        for frame in waveform.clamp(-1.0, 1.0).split(self.frame_size):
-            if len(frame):
-                yield AudioDelta(waveform=frame.numpy(), sample_rate_hz=self.sample_rate_hz)
 
 
 class EventWriter:
@@ -80,7 +44,7 @@ class EventWriter:
         self._release = release
         self._stop = StopFilter(stop)
         self._shown = shown_after(release.config.image.grid, partial_images)
-        self._sound: Unheard | None = None  # of the part that is open
+        self._sound = AudioDecoderStream(release.audio_tokenizer)
         self._scored = ScoredText(release)
         self._open()
 
@@ -89,7 +53,7 @@ class EventWriter:
         """Tokens of the answer so far, all modalities together; the symbols that frame them are not counted."""
         return self.num_text + self.num_frames + self.num_patches
 
-    def push(self, symbol: Symbol) -> Iterator[Event | Unheard]:
+    def push(self, symbol: Symbol) -> Iterator[Event]:
         table = self._release.vocabulary
         if table.is_text(symbol.id):
             self.num_text += 1
@@ -100,7 +64,8 @@ class EventWriter:
             yield from self._say(symbol.state, self._text.push(symbol.id - table.text_start))
         elif table.is_audio(symbol.id):
             self.num_frames += 1
-            yield replace(self._sounding(), codes=(codes_of(symbol, table.audio_start),))
+            codes = torch.from_numpy(codes_of(symbol, table.audio_start)).unsqueeze(0)
+            yield from self._sounds(self._sound.push(codes))
         elif table.is_image(symbol.id):
             self.num_patches += 1
             self._codes.append(codes_of(symbol, table.image_start))
@@ -110,10 +75,10 @@ class EventWriter:
             yield from self._close(symbol)
             self._open()
 
-    def finish(self) -> Iterator[Event | Unheard]:
+    def finish(self) -> Iterator[Event]:
         """What is still held back when an answer is cut short."""
         yield from self._written(self._stop.flush())
-        yield from self._silenced()
+        yield from self._sounds(self._sound.flush())
 
     def _open(self) -> None:
         self._text = TextDecoderStream(self._release.text)
@@ -161,13 +126,14 @@ class EventWriter:
         if newline:
             yield ToolCallDelta(name=name, arguments=text if is_named else arguments)
 
-    def _close(self, symbol: Symbol) -> Iterator[Event | Unheard]:
+    def _close(self, symbol: Symbol) -> Iterator[Event]:
         """A symbol that frames a part: what was open before it is complete."""
         yield from self._say(symbol.state, self._text.flush())
         if symbol.state is State.WRITE:
             yield from self._written(self._stop.flush())
         if symbol.id == vocab.END_SPEAK:
-            yield from self._silenced()
+            yield from self._sounds(self._sound.flush())
+            self._sound = AudioDecoderStream(self._release.audio_tokenizer)
         if symbol.id == vocab.END_CALL:
             self.num_calls += 1
             name, newline, arguments = self._call.partition("\n")
@@ -175,17 +141,10 @@ class EventWriter:
                 yield ToolCallDelta(name=name, arguments="")
             yield ToolCallEvent(name=name, arguments=arguments)
 
-    def _sounding(self) -> Unheard:
-        if self._sound is None:
-            codec, config = self._release.audio_tokenizer, self._release.config.audio
-            sound = AudioDecoderStream(codec)
-            self._sound = Unheard(sound=sound, sample_rate_hz=config.sample_rate_hz, frame_size=config.frame_size)
-        return self._sound
-
-    def _silenced(self) -> Iterator[Unheard]:
-        if self._sound is not None:
-            yield replace(self._sound, ends=True)
-            self._sound = None
+    def _sounds(self, waveform: torch.Tensor) -> Iterator[AudioDelta]:
+        if len(waveform):
+            sample_rate_hz = self._release.config.audio.sample_rate_hz
+            yield AudioDelta(waveform=waveform.clamp(-1.0, 1.0).numpy(), sample_rate_hz=sample_rate_hz)
 
 
 class ScoredText:

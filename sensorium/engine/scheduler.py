@@ -5,8 +5,6 @@ Then the positions that answers wait for, the next one of each and stretches of 
 one call (continuous batching: Orca, OSDI 2022). The event loop never computes; what it gets goes through a bounded box
 per answer, and an answer whose reader is slow is passed over.
 
-Sound is made by a thread of its own, meanwhile: for eight calls that takes as long as their step of the network.
-
 Calls come before chats, these before what is in no hurry, then the earlier before the later. Where memory is short,
 streams that nobody is computing lose theirs first, then the latest; they go on later, with the same figures.
 """
@@ -21,9 +19,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
 from enum import IntEnum
 from itertools import count
-from queue import SimpleQueue
 
-from sensorium.engine.events import Unheard
 from sensorium.engine.pages import OutOfPages, PagedCache
 from sensorium.engine.request import AudioDelta, Event, InputTranscriptDelta, TextDelta, ToolCallDelta, TranscriptDelta
 from sensorium.engine.runner import Piece
@@ -41,7 +37,7 @@ FIRST_IN_A_ROW = 4  # after so many of them everybody has one
 LEAD_S = 0.5  # of sound that is not played yet: who has less is in a hurry too
 FLEX_ROWS = 4  # of a step that others wait for, those in no hurry get so many: they are not forgotten
 
-Steps = Generator[Event | Unheard | Pending | None, None, None]
+Steps = Generator[Event | Pending | None, None, None]
 
 
 class Priority(IntEnum):
@@ -67,9 +63,7 @@ class Job:
         self._has_begun = False
         self._plays_until_s = math.inf  # when a player that began with its first sound runs dry
         self._events: deque[Event] = deque()
-        self._unheard: deque[Event | Unheard] = deque()  # and the events behind it; what is told has left it
         self._error: BaseException | None = None
-        self._sound_error: Exception | None = None
         self._pending: tuple[LiveSequence, ...] = ()
         self._finished = False
         self._cancelled = False
@@ -77,22 +71,21 @@ class Job:
     async def next(self) -> Event | None:
         """The next event, or None after the last one. Raises what the answer raised. Text that has come together is
         handed over together: the more there is to do, the less is done for every symbol."""
-        while True:
-            is_over = self._finished and not self._unheard  # looked at first: the last events come from there
-            if self._events:
-                break
-            if is_over:
-                if (error := self._error or self._sound_error) is not None:
-                    raise error
+        while not self._events:
+            if self._error is not None:
+                raise self._error
+            if self._finished:
                 return None
             self.filled.clear()
             await self.filled.wait()
-        may_wait_for_room = self._num_waiting > MAX_WAITING // 2  # not exactly full: both threads count, and miscount
         event = self._events.popleft()
+        was_full = (
+            len(self._events) >= MAX_WAITING - 1
+        )  # not looked at before: one may have come between, and then none
         while self._events and (longer := _joined(event, self._events[0])) is not None:
             self._events.popleft()
             event = longer
-        if may_wait_for_room:
+        if was_full:
             self._scheduler.wake()
         return event
 
@@ -126,16 +119,12 @@ class Job:
         return any(sequence.num_pending > FEW_POSITIONS for sequence in self._pending)
 
     @property
-    def _num_waiting(self) -> int:
-        return len(self._events) + len(self._unheard)
-
-    @property
     def is_full(self) -> bool:
-        return self._num_waiting >= MAX_WAITING
+        return len(self._events) >= MAX_WAITING
 
     @property
     def is_ready(self) -> bool:
-        return self._cancelled or self._sound_error is not None or bool(self.waits_for) or not self.is_full
+        return self._cancelled or bool(self.waits_for) or not self.is_full
 
     def may_wait(self, now_s: float) -> bool:
         """Whether its text may be told with what follows soon: there is more to come, and it was told a moment ago."""
@@ -144,60 +133,27 @@ class Job:
     def advance(self) -> bool:
         """Goes on until something must be computed, or others have their turn; says whether there is more to do."""
         while not self._cancelled:
-            if self._sound_error is not None:
-                return self.end(self._sound_error)
             if self.waits_for or self.is_full:
                 return True
             try:
                 item = next(self._steps)
-                if item is None:
-                    return True
-                self._take(item)
             except StopIteration:
                 return self.end(None)
             except Exception as error:  # handed to whoever reads the answer; other answers go on
                 return self.end(error)
+            if item is None:
+                return True
+            if isinstance(item, Pending):
+                self._pending = item.sequences
+            else:
+                self._events.append(item)
+                self.has_news = True
+                if isinstance(item, AudioDelta):
+                    self._play(item, time.monotonic())
+                self._has_begun |= not isinstance(item, TranscriptDelta | InputTranscriptDelta)
+                if not isinstance(item, TextDelta | ToolCallDelta):  # sound waits for nothing that others are doing
+                    announce([self])
         return self.end(None)
-
-    def _take(self, item: Event | Unheard | Pending) -> None:
-        """Its first sound an answer makes itself: nothing shall keep that waiting."""
-        if isinstance(item, Pending):
-            self._pending = item.sequences
-        elif self._unheard or (isinstance(item, Unheard) and self._has_begun):
-            self._unheard.append(item)
-            self._scheduler.unheard.put(self)
-        elif self._sound_error is None:
-            self._tell(item)
-            if not isinstance(item, TextDelta | ToolCallDelta):  # sound waits for nothing that others are doing
-                announce([self])
-
-    def _tell(self, item: Event | Unheard) -> None:
-        for event in item.made() if isinstance(item, Unheard) else (item,):
-            self._events.append(event)
-            self.has_news = True
-            if isinstance(event, AudioDelta):
-                self._play(event, time.monotonic())
-            self._has_begun |= not isinstance(event, TranscriptDelta | InputTranscriptDelta)
-
-    def sound(self) -> None:
-        """Tells what is still to be made, or comes behind that. On the thread for sound, once for each item; the worker
-        leaves events to it until all of that is told."""
-        if self._cancelled or self._sound_error is not None:
-            self._unheard.clear()
-        if self._unheard:
-            item, length = self._unheard[0], 1
-            if isinstance(item, Unheard):
-                while length < len(self._unheard) and (longer := item.joined(self._unheard[length])) is not None:
-                    item, length = longer, length + 1
-            try:
-                self._tell(item)
-            except Exception as error:  # handed to whoever reads the answer
-                self._sound_error = error
-            for _ in range(length):  # only now: what the worker has next comes behind it
-                self._unheard.popleft()
-        self.has_news = True
-        announce([self])
-        self._scheduler.wake()  # which may have stopped because there was too much of it
 
     def _play(self, sound: AudioDelta, now_s: float) -> None:
         start_s = now_s if math.isinf(self._plays_until_s) else max(now_s, self._plays_until_s)
@@ -250,11 +206,8 @@ class Scheduler:
         self._arrivals = count()
         self._prompts_were_first = False
         self._num_first = 0  # steps in a row that not everybody had part in
-        self.unheard: SimpleQueue[Job | None] = SimpleQueue()  # whose sound is to be made
-        self._worker = threading.Thread(target=self._run, name="sensorium-engine", daemon=True)
-        self._sounder = threading.Thread(target=self._sound, name="sensorium-sound", daemon=True)
-        self._worker.start()
-        self._sounder.start()
+        self._thread = threading.Thread(target=self._run, name="sensorium-engine", daemon=True)
+        self._thread.start()
 
     def submit(self, steps: Steps, *, priority: Priority = Priority.CHAT) -> Job:
         """Starts an answer, to be read in the running event loop. Raises RuntimeError after `close`."""
@@ -280,13 +233,11 @@ class Scheduler:
             self._changed.notify()
 
     def close(self) -> None:
-        """Ends all answers and the threads."""
+        """Ends all answers and the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._worker.join()
-        self.unheard.put(None)
-        self._sounder.join()
+        self._thread.join()
 
     def _run(self) -> None:
         while jobs := self._ready_jobs():
@@ -300,14 +251,8 @@ class Scheduler:
                 with self._changed:
                     self._jobs = [job for job in self._jobs if job not in ended]
         for job in self._jobs:
-            job.give_up()
             job.end(RuntimeError("the engine was closed"))
         announce(self._jobs)
-
-    def _sound(self) -> None:
-        while (job := self.unheard.get()) is not None:
-            job.sound()
-            del job  # which would live until the next one
 
     def _first(self, jobs: list[Job]) -> list[Job]:
         """Those whose step is now. The first words of new answers come before the next ones of others, who are held up
@@ -397,7 +342,5 @@ def alone(steps: Steps) -> Iterator[Event]:
         if isinstance(item, Pending):
             for sequence in item.sequences:
                 sequence.settle()
-        elif isinstance(item, Unheard):
-            yield from item.made()
         elif item is not None:
             yield item

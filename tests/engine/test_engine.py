@@ -103,9 +103,9 @@ async def test_a_spoken_answer(engine: OmniEngine, opens_with):
     assert kinds.index(TranscriptDelta) < kinds.index(AudioDelta)
     sounds = [event for event in events if isinstance(event, AudioDelta)]
     usage = end_of(events).usage
-    assert 1280 * usage.output_audio == sum(len(sound.waveform) for sound in sounds) > 0
+    assert usage.output_audio == len(sounds) > 0
     assert usage.output_audio + usage.output_text == 40
-    assert all(sound.sample_rate_hz == 16_000 and len(sound.waveform) % 1280 == 0 for sound in sounds)
+    assert all(sound.sample_rate_hz == 16_000 and sound.waveform.shape == (1280,) for sound in sounds)
     assert all(sound.waveform.dtype == np.float32 and np.abs(sound.waveform).max() <= 1.0 for sound in sounds)
 
 

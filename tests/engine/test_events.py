@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sensorium.engine.events import FRAMES_TOGETHER, EventWriter, StopFilter, TranscriptWriter, Unheard
+from sensorium.engine.events import EventWriter, StopFilter, TranscriptWriter
 from sensorium.engine.grammar import State
 from sensorium.engine.request import (
     AudioDelta,
@@ -26,7 +25,6 @@ from sensorium.engine.request import (
 from sensorium.engine.sampling import Scores
 from sensorium.engine.sequence import Symbol
 from sensorium.tokenizers import vocab
-from sensorium.tokenizers.audio import AudioDecoderStream
 from sensorium.tokenizers.release import Release
 
 
@@ -45,12 +43,7 @@ def frame_symbols(release: Release, codes: np.ndarray) -> list[Symbol]:
 
 
 def push_all(writer: EventWriter, symbols: list[Symbol]) -> list[Event]:
-    return made(event for symbol in symbols for event in writer.push(symbol))
-
-
-def made(events: Iterable[Event | Unheard]) -> list[Event]:
-    """With the sound made as it comes."""
-    return [told for event in events for told in (event.made() if isinstance(event, Unheard) else (event,))]
+    return [event for symbol in symbols for event in writer.push(symbol)]
 
 
 def joined(events: Sequence[Event], kind: type) -> str:
@@ -89,29 +82,6 @@ def test_speech_is_what_the_codec_makes_of_it(name: str, request: pytest.Fixture
     np.testing.assert_array_equal(again[0].waveform, sounds[0].waveform)  # a second speech starts afresh
 
 
-@pytest.mark.parametrize("name", ["release", "crisp_release"])
-def test_frames_that_wait_are_made_together_and_sound_the_same(name: str, request: pytest.FixtureRequest):
-    release: Release = request.getfixturevalue(name)
-    frames = frame_symbols(release, np.random.default_rng(1).integers(0, 256, (11, 8)))
-    symbols = [control(vocab.SPEAK), *frames, control(vocab.END_SPEAK, State.SPEAK)]
-    one_by_one = sound_of(push_all(EventWriter(release), symbols))
-    writer = EventWriter(release)
-    waiting = [event for symbol in symbols for event in writer.push(symbol) if isinstance(event, Unheard)]
-    together: list[Unheard] = []
-    for more in waiting:
-        longer = together[-1].joined(more) if together else None
-        together = [*together[:-1], longer] if longer is not None else [*together, more]
-    assert [len(each.codes) for each in together] == [FRAMES_TOGETHER, FRAMES_TOGETHER, 3]
-    assert together[-1].ends
-    np.testing.assert_array_equal(sound_of(made(together)), one_by_one)
-    assert waiting[0].joined(TextDelta(text="")) is None
-    assert waiting[0].joined(replace(waiting[1], sound=AudioDecoderStream(release.audio_tokenizer))) is None
-
-
-def sound_of(events: Iterable[Event]) -> np.ndarray:
-    return np.concatenate([event.waveform for event in events if isinstance(event, AudioDelta)])
-
-
 class _Halves:
     """A decoder of tokens of which one holds a whole character and the first byte of another."""
 
@@ -140,7 +110,7 @@ def test_speech_that_is_cut_short_keeps_all_its_sound(name: str, request: pytest
     release: Release = request.getfixturevalue(name)
     frames = frame_symbols(release, np.random.default_rng(0).integers(0, 256, (3, 8)))
     writer = EventWriter(release)
-    events = [*push_all(writer, [control(vocab.SPEAK), *frames]), *made(writer.finish())]
+    events = [*push_all(writer, [control(vocab.SPEAK), *frames]), *writer.finish()]
     sounds = [event for event in events if isinstance(event, AudioDelta)]
     assert [len(sound.waveform) for sound in sounds] == [1280] * 3
 
@@ -222,14 +192,14 @@ def test_a_stop_text_ends_the_answer_before_it(release: Release):
     symbols = [control(vocab.WRITE), *text_symbols(release, "two plus three", State.WRITE)]
     assert joined(push_all(writer, symbols), TextDelta) == "two "
     assert writer.stopped
-    assert made(writer.finish()) == []
+    assert list(writer.finish()) == []
 
 
 def test_what_was_held_back_comes_out_at_the_end(release: Release):
     writer = EventWriter(release, stop=("pluto",))
     events = push_all(writer, [control(vocab.WRITE), *text_symbols(release, "two plu", State.WRITE)])
     assert joined(events, TextDelta) == "two "
-    assert joined(made(writer.finish()), TextDelta) == "plu"
+    assert joined(list(writer.finish()), TextDelta) == "plu"
     assert not writer.stopped
 
 

@@ -10,9 +10,7 @@ from contextlib import aclosing
 
 import numpy as np
 import pytest
-import torch
 
-from sensorium.engine.events import FRAMES_TOGETHER, Unheard
 from sensorium.engine.pages import PAGE_POSITIONS
 from sensorium.engine.request import (
     AudioDelta,
@@ -39,7 +37,6 @@ from sensorium.engine.scheduler import (
     choose,
 )
 from sensorium.engine.sequence import Pending, Sequence
-from sensorium.tokenizers.audio import AudioDecoderStream
 
 
 @pytest.fixture
@@ -291,108 +288,6 @@ async def test_an_error_reaches_its_reader_alone(scheduler: Scheduler):
     with pytest.raises(ValueError, match="no such voice"):
         await job.next()
     assert len(await good) == 50
-
-
-class Decoder(AudioDecoderStream):
-    """Sound of one sample for each frame, its number; the second time it waits until it is let through."""
-
-    def __init__(self) -> None:
-        self.is_asked = threading.Event()
-        self.may_go_on = threading.Event()
-        self.lengths: list[int] = []  # of frames that were made together
-        self.threads: list[str] = []
-
-    def push(self, codes: torch.Tensor) -> torch.Tensor:
-        if len(self.lengths) == 1:  # the first one is the worker's own
-            self.is_asked.set()
-            assert self.may_go_on.wait(10.0)
-        if (codes < 0).any():
-            raise ValueError("no such code")
-        self.lengths.append(len(codes))
-        self.threads.append(threading.current_thread().name)
-        return codes[:, 0] / 100.0
-
-    def flush(self) -> torch.Tensor:
-        return torch.zeros(0)
-
-    def frame(self, number: int) -> Unheard:
-        return Unheard(sound=self, sample_rate_hz=16_000, frame_size=1, codes=(np.array([number]),))
-
-
-async def test_sound_is_made_while_the_worker_goes_on_and_keeps_its_place(scheduler: Scheduler):
-    decoder = Decoder()
-
-    def speaking() -> Steps:
-        yield say(1)
-        for number in range(FRAMES_TOGETHER + 3):
-            yield decoder.frame(number)
-            yield None
-            if number == 1:
-                assert decoder.is_asked.wait(10.0)
-        yield say(2)
-        yield decoder.frame(50)
-        yield say(3)
-        decoder.may_go_on.set()  # so the worker was here before the second sound was made
-
-    events = await asyncio.wait_for(read(scheduler, speaking()), 10.0)
-    texts = [event for event in events if isinstance(event, TranscriptDelta)]
-    heard = [event for event in events if isinstance(event, AudioDelta)]
-    assert texts == [say(1), say(2), say(3)]
-    assert [events.index(text) for text in texts[1:]] == [len(events) - 3, len(events) - 1]
-    waveform = np.concatenate([sound.waveform for sound in heard])
-    np.testing.assert_allclose(100 * waveform, [*range(FRAMES_TOGETHER + 3), 50], rtol=1e-6)
-    assert decoder.lengths == [1, 1, FRAMES_TOGETHER, 1, 1], "what waits is made together"
-    assert decoder.threads == ["sensorium-engine", *["sensorium-sound"] * 4], "the first must not wait"
-
-
-async def test_an_answer_that_waited_for_its_sound_goes_on(scheduler: Scheduler):
-    """It is ahead of it by no more than a reader may be behind."""
-    decoder, length = Decoder(), 5 * MAX_WAITING
-    job = scheduler.submit(decoder.frame(number) for number in range(length))
-    await eventually(lambda: job._num_waiting == MAX_WAITING)
-    decoder.may_go_on.set()
-    heard = [event for event in await asyncio.wait_for(drain(job), 10.0) if isinstance(event, AudioDelta)]
-    waveform = np.concatenate([sound.waveform for sound in heard])
-    np.testing.assert_allclose(100 * waveform, np.minimum(range(length), 100), rtol=1e-5)
-
-
-@pytest.mark.parametrize("fails_at", [0, 1, 2])
-@pytest.mark.parametrize("length", [3, 10**9])
-async def test_sound_that_fails_ends_its_own_answer(scheduler: Scheduler, fails_at: int, length: int):
-    decoder = Decoder()
-
-    def speaking() -> Steps:
-        for number in range(length):
-            yield decoder.frame(-1 if number == fails_at else number)
-            yield say(number)
-            yield None
-
-    good = asyncio.create_task(read(scheduler, counting([], "good", 50)))
-    job = scheduler.submit(speaking())
-    decoder.may_go_on.set()
-    with pytest.raises(ValueError, match="no such code"):
-        await asyncio.wait_for(drain(job), 10.0)
-    assert len(await good) == 50
-    await eventually(lambda: not scheduler._jobs)
-
-
-async def test_nothing_waits_for_sound_that_nobody_wants(scheduler: Scheduler):
-    decoder, log = Decoder(), list[str]()
-
-    def speaking() -> Steps:
-        try:
-            for number in range(10**9):
-                yield decoder.frame(number)
-        finally:
-            log.append("closed")
-
-    job = scheduler.submit(speaking())
-    await eventually(lambda: job._num_waiting == MAX_WAITING)
-    job.cancel()
-    await eventually(lambda: log == ["closed"])
-    decoder.may_go_on.set()
-    assert [event async for event in scheduler.run(counting([], "b", 3))] == [say(0), say(1), say(2)]
-    await eventually(lambda: not job._unheard)
 
 
 async def test_the_pages_of_an_answer_are_free_when_its_reader_knows_the_end(scheduler: Scheduler, runner: Runner):
