@@ -79,9 +79,7 @@ class Job:
             self.filled.clear()
             await self.filled.wait()
         event = self._events.popleft()
-        was_full = (
-            len(self._events) >= MAX_WAITING - 1
-        )  # not looked at before: one may have come between, and then none
+        was_full = len(self._events) >= MAX_WAITING - 1  # looked at before, another could come between
         while self._events and (longer := _joined(event, self._events[0])) is not None:
             self._events.popleft()
             event = longer
