@@ -10,6 +10,7 @@
     python -m recipes.average --out runs/averaged --part 0.1 runs/firmer/release --part 0.45 runs/retold/release \\
         --part 0.45 runs/restored/release
     python -m recipes.tiny --keep-tokenizers --seed 127 --start runs/averaged/release
+    python -m recipes.average --out runs/shipped --part 0.5 runs/averaged/release --part 0.5 runs/tiny/release
 
 It begins as nano, wider and deeper, with nano's codes; its eye has twice the blocks and learns from photographs and
 forms too. A little text comes first: orders in many languages, tools, refusals, which nano never read. The second run
@@ -18,9 +19,9 @@ to a hundred, units, what a thing is, and what to say where it does not know), t
 and hears more pauses. The fifth has more of all that, and then trains the decoders on what the network says. The sixth
 brings back what had faded meanwhile (words in pictures, orders, refusals, recorded words) and has much of how a thing
 was said. The last begins between the third run and those two, and has much of what is told in a word or two (recorded
-words, how something is said, photographs), of drawing and changing pictures, and of lines that stay open behind a turn.
-All train on CPU cores, over days and as many stops as they like, or on one GPU. `--seed` must differ, or the material
-is not fresh.
+words, how something is said, photographs), of drawing and changing pictures, and of lines that stay open behind a turn;
+what is shipped lies half way between its beginning and its end. All train on CPU cores, over days and as many stops as
+they like, or on one GPU. `--seed` must differ, or the material is not fresh.
 """
 
 from __future__ import annotations
