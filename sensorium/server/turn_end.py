@@ -33,7 +33,7 @@ SMOOTHING = 0.2  # of what was thought before, so much stays at each frame
 LIKELY = 0.3  # what a long silence takes for an end, if it was thought so at any time in it
 _FRAMES_IN_SILENCE = 16  # that are looked back on: 1.28 s
 _AT_FIRST = -4.0  # log odds at the beginning of a turn: nobody ends at once
-_MOST_SURE = 0.985  # that one frame may be: it alone ends no turn, but an eager one
+_MOST_SURE = 0.985  # that one frame may be: it alone ends a turn, but for the patient
 
 
 class Patience(NamedTuple):

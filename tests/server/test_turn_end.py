@@ -19,10 +19,12 @@ def thought(*probabilities: float) -> TurnEnd:
     return turn_end
 
 
-def test_one_frame_does_not_end_a_turn_and_more_of_them_do():
-    assert not thought(0.0, 1.0).is_over(96, AUTO)
-    assert thought(0.0, 1.0, 1.0).is_over(96, AUTO)
-    assert not thought(0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0).is_over(96, AUTO)
+def test_one_frame_does_not_end_a_turn_unless_it_is_certain_and_more_of_them_do():
+    assert not thought(0.0, 0.955).is_over(96, AUTO)
+    assert thought(0.0, 0.955, 0.955).is_over(96, AUTO)
+    assert thought(0.0, 1.0).is_over(96, AUTO)
+    assert not thought(0.0, 1.0).is_over(200, PATIENCE["low"])
+    assert not thought(0.0, 0.955, 0.0, 0.0, 0.955, 0.0, 0.0, 0.955).is_over(96, AUTO)
     assert not thought(0.0, 1.0, 1.0).is_over(0, AUTO)  # somebody speaks
 
 
