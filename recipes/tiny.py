@@ -1,4 +1,4 @@
-"""`tiny`: the network to talk to, with every skill there is material for, grown from nano in seven runs:
+"""`tiny`: the network to talk to, with every skill there is material for, grown from nano. Seven runs:
 
     export SENSORIUM_DATA=../shared/data
     python -m recipes.tiny --stage grown --keep-tokenizers --seed 91 --start sensorium/checkpoints/nano

@@ -24,6 +24,6 @@ def told(sample: Sample, reply: Reply) -> Scores:
     scores = scorers.answer(sample, reply)
     if "unmarked" in sample.metadata:
         unmarked = [scorers.normalized(words) for words in sample.metadata["unmarked"]]
-        target, given = scorers.normalized(sample.target), scorers.normalized(reply.words)
-        scores["marked"] = Score(float(given in unmarked if target in unmarked else given == target))
+        is_unmarked = scorers.normalized(sample.target) in unmarked
+        scores["marked"] = Score(float(scorers.normalized(reply.words) in unmarked)) if is_unmarked else scores["exact"]
     return scores
