@@ -361,6 +361,12 @@ def test_serve_stops_though_a_client_no_longer_reads(tmp_path: Path):
         rescue.cancel()
 
 
+def test_calls_are_not_compressed():
+    """Which every client offers to do, and which takes a tenth of the time of a server with eight calls."""
+    with serve("--fake") as url, connect(f"{url.replace('http', 'ws')}/v1/realtime?model=gpt-realtime") as call:
+        assert not call.protocol.extensions
+
+
 def test_a_call_that_reads_on_in_time_is_told_why_it_ended(tmp_path: Path):
     """The system lets its connection stand for longer than the server waits."""
     (tmp_path / "server.toml").write_text("send_timeout_s = 3.0\nmax_calls = 1\n")

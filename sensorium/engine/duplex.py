@@ -82,14 +82,6 @@ class Listener:
     def finished(self) -> bool:
         return self._grammar.done
 
-    def keep(self, samples: np.ndarray) -> bool:
-        """Takes samples that complete no frame, which need no step: three of four pieces of 20 ms. Else takes none."""
-        size = self._network.release.config.audio.frame_size
-        if self._grammar.state is not State.LISTEN or self._encoder.num_waiting + len(samples) >= size:
-            return False
-        self._encoder.push(torch.from_numpy(np.array(samples, dtype=np.float32)))
-        return True
-
     def push(self, samples: np.ndarray) -> Steps:
         """samples: (N,) float32. Raises ContextLengthExceeded when a frame does not fit; those before it are heard."""
         if self._grammar.state is not State.LISTEN:
@@ -224,6 +216,7 @@ class LiveConversation:
         self._num_turns = 0
         self._num_answered = 0  # positions that an answer has read or written
         self._busy = False
+        self._is_settled = True  # nothing that was given up is still in the middle of its last step
         self._sequence.append_ids(vocab.BOS)
 
     @property
@@ -238,15 +231,13 @@ class LiveConversation:
     def num_free(self) -> int:
         return self._sequence.num_free
 
-    async def read(self, messages: Sequence[Message]) -> list[Event]:
+    async def read(self, messages: Sequence[Message], *, in_no_hurry: bool = False) -> list[Event]:
         with self._alone():
             pieces = await self._encode(messages, len(self._sequence))
-            return await self._all(self._read(pieces))
+            return await self._all(self._read(pieces), Priority.AHEAD if in_no_hurry else Priority.CALL)
 
     async def push(self, samples: np.ndarray) -> list[Event]:
         with self._alone():
-            if self._listener is not None and self._listener.keep(samples):
-                return []
             return await self._all(self._push(samples))
 
     async def finish(self) -> list[Event]:
@@ -260,7 +251,7 @@ class LiveConversation:
             else:
                 grammar = self._network.answer_grammar(params)
             steps = self._answer(grammar, params)
-            async with aclosing(self._scheduler.run(steps, priority=Priority.CALL)) as events:
+            async with aclosing(self._run(steps)) as events:
                 async for event in events:
                     yield event
 
@@ -269,10 +260,12 @@ class LiveConversation:
             await self._all(self._interrupt(after_ms))
 
     async def mark(self) -> Mark:
-        marks: list[Mark] = []
         with self._alone():
-            await self._all(self._mark(marks))
-        return marks[0]
+            if not self._is_settled:  # else to wait for a step would keep an answer waiting
+                await self._all(_nothing())
+            listener = self._listener
+            turn = Turn(listener, listener.heard()) if listener and not listener.finished else None
+            return Mark(position=len(self._sequence), heard=turn)
 
     async def fork(self) -> LiveConversation:
         twin = LiveConversation(self._network, self._scheduler, encode=self._encode)
@@ -329,12 +322,6 @@ class LiveConversation:
             self._sequence.append(whole.part(at, at + 1))
         yield None
 
-    def _mark(self, marks: list[Mark]) -> Steps:
-        listener = self._listener
-        turn = Turn(listener, listener.heard()) if listener and not listener.finished else None
-        marks.append(Mark(position=len(self._sequence), heard=turn))
-        yield None
-
     def _fork(self, twin: LiveConversation) -> Steps:
         twin._sequence = self._sequence.fork()
         twin._listener = self._listener.fork(twin._sequence) if self._listener else None
@@ -366,9 +353,16 @@ class LiveConversation:
             raise ContextLengthExceeded(length + len(symbols) + 1, length + num_free)
         self._sequence.append_ids(*symbols)
 
-    async def _all(self, steps: Steps) -> list[Event]:
-        async with aclosing(self._scheduler.run(steps, priority=Priority.CALL)) as events:
+    async def _all(self, steps: Steps, priority: Priority = Priority.CALL) -> list[Event]:
+        async with aclosing(self._run(steps, priority)) as events:
             return [event async for event in events]
+
+    async def _run(self, steps: Steps, priority: Priority = Priority.CALL) -> AsyncGenerator[Event, None]:
+        self._is_settled = False
+        async with aclosing(self._scheduler.run(steps, priority=priority)) as events:
+            async for event in events:
+                yield event
+        self._is_settled = True
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -379,6 +373,10 @@ class LiveConversation:
             yield
         finally:
             self._busy = False
+
+
+def _nothing() -> Steps:
+    yield None
 
 
 def _heard_of(ids: Sequence[int], start: int, num_heard: int, config: ReleaseConfig) -> list[int]:

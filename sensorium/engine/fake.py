@@ -244,7 +244,7 @@ class FakeConversation:
         heard = 0 if self._turn is None else len(self._turn) // FRAME_SIZE
         return self._engine.info.max_tokens - _count_input(self.messages).input_tokens - heard
 
-    async def read(self, messages: Sequence[Message]) -> list[Event]:
+    async def read(self, messages: Sequence[Message], *, in_no_hurry: bool = False) -> list[Event]:
         self._refuse_within_a_turn()
         num_tokens = _count_input([*self.messages, *messages]).input_tokens
         if num_tokens > self._engine.info.max_tokens:

@@ -328,8 +328,9 @@ class Conversation(Protocol):
         """Positions left in the context."""
         ...
 
-    async def read(self, messages: Sequence[Message]) -> list[Event]:
-        """Takes in whole messages: instructions, typed turns, results of tools. Returns transcripts of their clips."""
+    async def read(self, messages: Sequence[Message], *, in_no_hurry: bool = False) -> list[Event]:
+        """Takes in whole messages: instructions, typed turns, results of tools. Returns transcripts of their clips.
+        What is in no hurry lets others go first."""
         ...
 
     async def push(self, samples: np.ndarray) -> list[Event]:

@@ -5,7 +5,8 @@ Then the positions that answers wait for, the next one of each and stretches of 
 one call (continuous batching: Orca, OSDI 2022). The event loop never computes; what it gets goes through a bounded box
 per answer, and an answer whose reader is slow is passed over.
 
-Calls come before chats, these before what is in no hurry, then the earlier before the later. Where memory is short,
+Calls come before chats, these before what calls will need and that before what is in no hurry, then the earlier before
+the later. Where memory is short,
 streams that nobody is computing lose theirs first, then the latest; they go on later, with the same figures.
 """
 
@@ -18,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
 from enum import IntEnum
-from itertools import count
+from itertools import accumulate, count
 
 from sensorium.engine.pages import OutOfPages, PagedCache
 from sensorium.engine.request import AudioDelta, Event, InputTranscriptDelta, TextDelta, ToolCallDelta, TranscriptDelta
@@ -32,10 +33,15 @@ PREFILL_ROWS = 96  # of them, of prompts: they must not hold up those who only w
 FEW_POSITIONS = 4  # so many are no prompt
 MANY_ANSWERS = 4  # from so many on ..
 TOGETHER_S = 0.025  # .. what each writes in this time is told together: telling a token costs a third of computing it
-FIRST_STEPS = (24, 3, 0)  # besides its prompt's, that a new answer of each priority may take ahead of others
+FIRST_STEPS = (24, 3, 0, 0)  # besides its prompt's, that a new answer of each priority may take ahead of others
 FIRST_IN_A_ROW = 4  # after so many of them everybody has one
 LEAD_S = 0.5  # of sound that is not played yet: who has less is in a hurry too
-FLEX_ROWS = 4  # of a step that others wait for, those in no hurry get so many: they are not forgotten
+LATER_PREFILL_ROWS = (
+    24  # of prompts in no hurry where nobody else waits: a symbol that is asked for meanwhile comes soon
+)
+AHEAD_ROWS = 16  # of a step that others wait for, of what a call will need
+FLEX_ROWS = 4  # and of what is in no hurry at all: it is not forgotten
+
 
 Steps = Generator[Event | Pending | None, None, None]
 
@@ -45,7 +51,8 @@ class Priority(IntEnum):
 
     CALL = 0
     CHAT = 1
-    FLEX = 2
+    AHEAD = 2  # what a call will need in a while
+    FLEX = 3
 
 
 class Job:
@@ -276,6 +283,9 @@ class Scheduler:
             return [] if self._closed else [job for job in self._jobs if job.is_ready]
 
 
+_IN_TURN = ((Priority.CALL, Priority.CHAT), (Priority.AHEAD,), (Priority.FLEX,))
+
+
 def step(jobs: list[Job], first: list[Job]) -> bool:
     """Computes what the first of them wait for, as far as one step goes; says whether there was anything. It keeps none
     of their streams: what ends is gone then."""
@@ -288,14 +298,17 @@ def step(jobs: list[Job], first: list[Job]) -> bool:
 def choose(jobs: list[Job], first: list[Job]) -> list[tuple[LiveSequence, Piece]]:
     """What of the streams that the `first` of these jobs wait for, the earlier ones first, is computed in the next
     step. None of those that others wait for is idle."""
-    hurried = _prompts_last(job for job in jobs if job.order[0] is not Priority.FLEX)
-    waiting = hurried + _prompts_last(job for job in jobs if job.order[0] is Priority.FLEX)
+    groups = [_prompts_last(job for job in jobs if job.order[0] in priorities) for priorities in _IN_TURN]
+    waiting = [sequence for group in groups for sequence in group]
     now = {id(sequence) for job in first for sequence in job.waits_for}
     chosen: list[tuple[LiveSequence, Piece]] = []
     rows, prefill_rows = STEP_ROWS, PREFILL_ROWS
+    ends = list(accumulate(len(group) for group in groups))
     for number, sequence in enumerate(waiting):
-        if hurried and number == len(hurried):
-            rows = min(rows, FLEX_ROWS)
+        if number >= ends[0]:
+            prefill_rows = min(prefill_rows, LATER_PREFILL_ROWS)
+            if ends[0]:
+                rows = min(rows, AHEAD_ROWS if number < ends[1] else FLEX_ROWS)
         if id(sequence) not in now:
             continue
         is_prompt = sequence.num_pending > FEW_POSITIONS

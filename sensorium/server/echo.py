@@ -100,7 +100,7 @@ def explained(heard: np.ndarray, played: np.ndarray) -> float:
 
 def _alignment(heard: np.ndarray, played: np.ndarray) -> int:
     """Where in what was played the sound that is heard begins."""
-    size = 1 << (len(heard) + len(played) - 1).bit_length()
+    size = 1 << (len(played) - 1).bit_length()  # beyond the delays that count, sums may wrap around
     cross = np.fft.rfft(played, size) * np.fft.rfft(heard, size).conj()
     level = np.abs(cross)  # whitened altogether, a short echo would be lost in the noise before it
     whitened = np.fft.irfft(cross / (level + 1e-6 * level.max() + 1e-12) ** _WHITENING, size)

@@ -411,9 +411,10 @@ class Call:
             self._microphone.answered(reply.played_at_s)
         await reply.finish(error, charge.allowances())
         if reply.in_conversation:
-            await self.conversation.pack(reply.items)
+            self.spawn(self.conversation.pack(reply.items))
             if self.session.truncation != "disabled":
-                await self.thread.make_room_ahead(self.head(), list(self.conversation), *retention(self.session))
+                items = list(self.conversation)
+                self.spawn(self.thread.make_room_ahead(self.head(), items, *retention(self.session)))
 
     async def _generate(self, reply: Reply, items: list[Item], options: ResponseOptions) -> None:
         """Answers from the call's own thread if it is about the conversation as it stands, else from nothing.

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Coroutine
 from concurrent.futures import Executor
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
@@ -21,7 +22,7 @@ from sensorium.engine.request import ContextLengthExceeded, LiveEngine, Sampling
 from sensorium.messages import Message
 from sensorium.server import realtime_tools
 from sensorium.server.config import ServerConfig
-from sensorium.server.conversation import Content, Conversation, Item, from_base64, new_id
+from sensorium.server.conversation import FRAME_MS, Content, Conversation, Item, from_base64, new_id
 from sensorium.server.echo import PLAYED, Loudspeaker
 from sensorium.server.errors import APIError, invalid
 from sensorium.server.logs import describe
@@ -68,6 +69,7 @@ class Microphone:
         self._config = config
         self._detecting = detecting
         self._rate_hz = engine.info.sample_rate_hz
+        self._frame_size = self._rate_hz * FRAME_MS // 1000
         self._buffer = InputBuffer(line.session, self._rate_hz)
         self._pace = Pace(monotonic())
         self.loudspeaker = Loudspeaker()  # whose echo it may hear
@@ -163,10 +165,13 @@ class Microphone:
 
     async def _detect(self, turns: TurnDetector, heard: np.ndarray) -> list[TurnEvent]:
         """In a thread what may take milliseconds; less is done sooner than a thread wakes."""
-        played = self.loudspeaker.last(len(heard) + PLAYED)
-        if played is None and 1000 * len(heard) <= AT_ONCE_MS * self._rate_hz:
-            return turns.push(heard)
-        return await asyncio.get_running_loop().run_in_executor(self._detecting, turns.push, heard, played)
+        in_thread = partial(asyncio.get_running_loop().run_in_executor, self._detecting)
+        if 1000 * len(heard) > AT_ONCE_MS * self._rate_hz:
+            return await in_thread(turns.push, heard, self.loudspeaker.last(len(heard) + PLAYED))
+        probabilities = turns.hear(heard)
+        if not turns.may_be_echo(probabilities) or (played := self.loudspeaker.last(len(heard) + PLAYED)) is None:
+            return turns.follow(probabilities)
+        return await in_thread(turns.follow, probabilities, played)
 
     async def clear(self) -> None:
         self._scribe.forget(self._buffer.item_id)
@@ -198,7 +203,7 @@ class Microphone:
         if self._behind and not self._line.thread.lock.locked():
             self._begin_turn()
             self._buffer.again()
-        await self._listen(self._buffer.fresh())
+        await self._listen(self._buffer.fresh(in_pieces_of=self._frame_size))
         await self._tell()
 
     async def _tell(self) -> None:
@@ -223,6 +228,7 @@ class Microphone:
                 if not self._listening:
                     # where nothing is answered each turn is heard by itself, or the context would soon be full for good
                     items = [] if self._line.transcribes else list(self._line.conversation)
+                    await thread.move_on()
                     await thread.catch_up(self._line.head(), items)
                     self._listening = True
                 await thread.listen(waveform)

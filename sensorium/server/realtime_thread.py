@@ -2,13 +2,16 @@
 
 What the engine has read is a list of keys, each with the mark before it. Items that changed or went away are forgotten
 together with all that followed them, and what follows is read again.
+
+Where the oldest items must make room, all that remains is read again, which takes longer than anybody waits for an
+answer. So that is done ahead, by a second thread in no hurry, while the call goes on on the first.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Hashable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -28,8 +31,8 @@ from sensorium.server.conversation import FRAME_MS, Item, Sounds, Transcripts, l
 from sensorium.server.realtime_draft import Draft, transcribed
 from sensorium.server.turn_end import TurnEnd
 
-KEPT_SHARE = 0.6  # of the positions of all items, where some must go
-_NEEDED = 0.25  # of the context: a turn and its answer
+KEPT_SHARE = 0.25  # of the positions of all items, where some must go: the more is kept, the sooner it is read again
+_NEEDED = 0.4  # of the context: what is said until there is room again, where eight calls need some
 
 
 class _Read(NamedTuple):
@@ -41,8 +44,12 @@ class _Read(NamedTuple):
 class Thread:
     """`lock` is held while an answer is made. Whoever does not want to wait asks it first."""
 
-    def __init__(self, engine: LiveEngine) -> None:
+    def __init__(self, engine: LiveEngine, *, in_no_hurry: bool = False) -> None:
         self.lock = asyncio.Lock()
+        self._engine = engine
+        self._in_no_hurry = in_no_hurry
+        self._is_preparing = False
+        self._ahead: Thread | None = None  # has read what remains where the oldest items make room
         self._left_out: set[str] = set()  # ids of items that made room for later ones
         self._live = engine.converse()
         self._size = self._live.num_free
@@ -66,18 +73,25 @@ class Thread:
         Raises ContextLengthExceeded, and has then read as many items as fit.
         """
         await self.drop_turn()
-        kept = self._kept(items)
-        keys: list[Hashable] = [tuple(message.text for message in head), *(item.key for item in kept)]
-        same = 0
-        while same < min(len(self._read), len(keys)) and self._read[same].key == keys[same]:
-            same += 1
-        if not same == len(self._read) == len(keys):
+        keys = self._keys(head, items)
+        if not self._num_same(keys) == len(self._read) == len(keys):
+            await self.move_on()
+            keys = self._keys(head, items)
             await self._drop_answer()
-        await self._forget(same)
+        await self._forget(self._num_same(keys))
+        kept = self._kept(items)
         for at in range(len(self._read), len(keys)):
             here = await self.mark()
             await (self._read_item(kept[at - 1]) if at else self._read_all(head))
             self._read.append(here._replace(key=keys[at]))
+
+    def _keys(self, head: Sequence[Message], items: Sequence[Item]) -> list[Hashable]:
+        return [tuple(message.text for message in head), *(item.key for item in self._kept(items))]
+
+    def _num_same(self, keys: Sequence[Hashable]) -> int:
+        """How many of these have been read, from the first on."""
+        pairs = enumerate(zip((read.key for read in self._read), keys, strict=False))
+        return next((at for at, (known, key) in pairs if known != key), min(len(self._read), len(keys)))
 
     def is_tight(self, limit: int | None) -> bool:
         """Whether the next turn might not fit any more, or the items take more positions than `limit`."""
@@ -87,28 +101,56 @@ class Thread:
         """Leaves out the oldest items from now on, until the others take but a share of the positions that they may
         take: more than need be, so that not every turn begins by reading all of them again. False if but one is left.
         """
+        gone = self._oldest(items, kept_share, limit)
+        self._left_out |= gone
+        return bool(gone)
+
+    def _oldest(self, items: Sequence[Item], kept_share: float, limit: int | None) -> set[str]:
+        """The ids of those that have to go."""
         kept, sizes = self._kept(items), self._sizes()
         if len(kept) < 2:
-            return False
+            return set()
         sizes += [max(sizes, default=1)] * (len(kept) - len(sizes))  # of those that were not read yet
         allowed = limit if limit is not None else self._size
         gone = 1
         while gone < len(kept) - 1 and sum(sizes[gone:]) > kept_share * allowed:
             gone += 1
-        self._left_out.update(item.id for item in kept[:gone])
-        return True
+        return {item.id for item in kept[:gone]}
 
     async def make_room_ahead(
         self, head: list[Message], items: Sequence[Item], kept_share: float, limit: int | None
     ) -> None:
-        """While the user listens: a conversation that is full would keep the next answer waiting."""
-        if self.lock.locked() or self.hears or not self.is_tight(limit):
+        """While the user listens and speaks: a conversation that is full would keep the next answer waiting."""
+        if self._is_preparing or self._ahead is not None or not self.is_tight(limit):
             return
-        async with self.lock:
-            while self.make_room(items, kept_share, limit):
-                with suppress(ContextLengthExceeded):
-                    await self.catch_up(head, items)
+        if not (gone := self._oldest(items, kept_share, limit)):
+            return
+        ahead, left_out = Thread(self._engine, in_no_hurry=True), set(self._left_out)
+        ahead._left_out = left_out | gone
+        self._is_preparing = True
+        try:
+            while not await ahead._can_hold(head, items):
+                if not ahead.make_room(items, kept_share, limit):
                     return
+        finally:
+            self._is_preparing = False
+        if self._left_out == left_out:  # nobody was in a greater hurry
+            self._ahead = ahead
+
+    async def _can_hold(self, head: Sequence[Message], items: Sequence[Item]) -> bool:
+        """Whether all of it fits. What does has been read then."""
+        try:
+            await self.catch_up(head, items)
+        except ContextLengthExceeded:
+            return False
+        return True
+
+    async def move_on(self) -> None:
+        """To what was read ahead, if that is done. Nobody may be waiting for the answer to a turn that was heard."""
+        if (ahead := self._ahead) is None:
+            return
+        await self._drop_answer()
+        self._live, self._read, self._left_out, self._ahead = ahead._live, ahead._read, ahead._left_out, None
 
     def _sizes(self) -> list[int]:
         """The positions of each item that has been read."""
@@ -126,7 +168,7 @@ class Thread:
         transcripts.keep()
 
     async def _read_all(self, messages: Sequence[Message]) -> list[Event]:
-        return await self._live.read(messages) if messages else []
+        return await self._live.read(messages, in_no_hurry=self._in_no_hurry) if messages else []
 
     async def _forget(self, count: int) -> None:
         """Goes back to where `count` entries had been read, or before the answer that the next one is a part of."""

@@ -108,11 +108,22 @@ class TurnDetector:
 
     def push(self, waveform: np.ndarray, played: np.ndarray | None = None) -> list[TurnEvent]:
         """(N,) float32 at 16 kHz, and what the client's loudspeaker played up to its end, (N + echo.PLAYED,), if it
-        played anything: its echo is no speech. May take milliseconds: call it in a thread."""
+        played anything: its echo is no speech."""
+        return self.follow(self.hear(waveform), played)
+
+    def hear(self, waveform: np.ndarray) -> list[float]:
+        """The first half of `push`: the probability of speech in each window that is now complete."""
+        self._heard = np.concatenate((self._heard, waveform))
+        return self._activity.push(waveform)
+
+    def may_be_echo(self, probabilities: list[float]) -> bool:
+        """Whether it matters to `follow` what was played. Then it takes milliseconds: call it in a thread."""
+        return max(probabilities, default=0.0) >= self._release
+
+    def follow(self, probabilities: list[float], played: np.ndarray | None = None) -> list[TurnEvent]:
+        """The second half of `push`: where turns begin and end in these windows."""
         events: list[TurnEvent] = []
-        heard = np.concatenate((self._heard, waveform))
-        probabilities = self._activity.push(waveform)
-        rest = self._activity.num_rest
+        heard, rest = self._heard, self._activity.num_rest
         for left, probability in zip(range(len(probabilities) - 1, -1, -1), probabilities, strict=True):
             self._num_windows += 1
             onset_windows = _ONSET_WINDOWS
@@ -213,10 +224,11 @@ class InputBuffer:
             self._num_taken = max(0, self._num_taken - gone)
             self._start_ms = at_ms
 
-    def fresh(self) -> np.ndarray:
-        """What came since the last time: a turn is listened to while it comes."""
-        taken, self._num_taken = self._sound.read(self._num_taken), len(self._sound)
-        return taken
+    def fresh(self, *, in_pieces_of: int) -> np.ndarray:
+        """What came since the last time, in whole pieces of so many samples: a turn is listened to while it comes."""
+        begin, num_fresh = self._num_taken, len(self._sound) - self._num_taken
+        self._num_taken += num_fresh - num_fresh % in_pieces_of
+        return self._sound.read(begin, self._num_taken)
 
     def again(self) -> None:
         """All that is here is fresh."""

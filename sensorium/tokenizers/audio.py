@@ -232,11 +232,6 @@ class AudioEncoderStream:
         frames, self._state = self._tokenizer.encode(samples[:whole].unsqueeze(0), self._state)
         return frames
 
-    @property
-    def num_waiting(self) -> int:
-        """Samples of a frame that is not complete."""
-        return len(self._rest)
-
     def flush(self) -> AudioFrames:
         missing = -len(self._rest) % self._tokenizer.config.frame_size
         return self.push(torch.zeros(missing))

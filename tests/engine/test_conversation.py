@@ -317,6 +317,17 @@ async def test_an_interrupted_answer_keeps_what_was_heard_of_it(engine: OmniEngi
     assert ids(conversation) == [*asked, vocab.END]
 
 
+async def test_a_mark_is_behind_all_that_an_answer_came_to_which_was_given_up(engine: OmniEngine):
+    live = engine.converse()
+    await live.read([Message(role="user", parts=(Text(text="hi"),))])
+    for _ in range(20):
+        async with aclosing(live.answer(SPOKEN)) as events:
+            await anext(events)
+        mark = await live.mark()
+        await asyncio.sleep(0.01)
+        assert mark.position == len(live._sequence)
+
+
 async def test_a_network_that_was_taught_it_is_told_of_interruptions(eager: Release):
     """By the same symbols as in training: no end of the words, no end of the speech."""
     config = replace(eager.config, render=replace(eager.config.render, cuts=True))

@@ -24,9 +24,11 @@ from sensorium.engine.request import (
 )
 from sensorium.engine.runner import Runner
 from sensorium.engine.scheduler import (
+    AHEAD_ROWS,
     FIRST_IN_A_ROW,
     FIRST_STEPS,
     FLEX_ROWS,
+    LATER_PREFILL_ROWS,
     LEAD_S,
     MANY_ANSWERS,
     MAX_WAITING,
@@ -107,8 +109,12 @@ async def test_who_is_in_no_hurry_gets_what_others_leave(runner: Runner):
     patient, symbol = waiting_for(runner, 0, Priority.FLEX, 50), waiting_for(runner, 1, Priority.FLEX, 1)
     chat, call = waiting_for(runner, 2, Priority.CHAT, 40), waiting_for(runner, 3, Priority.CALL, 1)
     assert chosen([patient, symbol, chat, call], []) == [(3, 1), (2, 40), (1, 1), (0, FLEX_ROWS - 1)]
-    assert chosen([patient, symbol], []) == [(1, 1), (0, 50)], "alone they go at full speed"
+    others_soon = [(1, 1), (0, LATER_PREFILL_ROWS)]
+    assert chosen([patient, symbol], []) == others_soon, "alone they go fast, but whoever comes does not wait for long"
     assert chosen([chat, call], [patient, symbol]) == [(3, 1), (2, 40)]
+    ahead = waiting_for(runner, 4, Priority.AHEAD, 50)
+    assert chosen([call, ahead, symbol], []) == [(3, 1), (4, AHEAD_ROWS)], "what a call will need has more of it"
+    assert chosen([ahead, patient], []) == [(4, LATER_PREFILL_ROWS)]
 
 
 async def test_a_first_word_comes_before_the_next_ones_of_others(scheduler: Scheduler, runner: Runner):

@@ -300,7 +300,7 @@ def test_room_for_the_next_turn_is_made_while_the_user_listens():
     """To the share that the session keeps, of what it allows."""
     limits = {"post_instructions": 60}
     for truncation, kept in (
-        ("auto", {12, 13, 14}),
+        ("auto", {4, 5, 6}),
         ({"type": "retention_ratio", "retention_ratio": 0.4}, {7, 8, 9}),
         ({"type": "retention_ratio", "retention_ratio": 0.9, "token_limits": limits}, {7, 8, 9}),
         ("disabled", {20}),

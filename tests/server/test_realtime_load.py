@@ -220,7 +220,7 @@ def test_an_event_of_too_many_values_is_not_even_parsed():
 class Clumsy(FakeConversation):
     """Fails where the text that it reads says so, in a way that nobody has thought of."""
 
-    async def read(self, messages: Sequence[Message]) -> list[Event]:
+    async def read(self, messages: Sequence[Message], *, in_no_hurry: bool = False) -> list[Event]:
         if any("break" in message.text for message in messages):
             raise RuntimeError("secret")
         return await super().read(messages)
@@ -327,3 +327,29 @@ async def test_what_a_call_held_goes_when_it_ends_without_the_garbage_collector(
         assert held() is None
     finally:
         gc.enable()
+
+
+class NeverIdle(FakeEngine):
+    """What is in no hurry is never done."""
+
+    def converse(self) -> FakeConversation:
+        class Conversation(FakeConversation):
+            async def read(self, messages: Sequence[Message], *, in_no_hurry: bool = False) -> list[Event]:
+                if in_no_hurry:
+                    await asyncio.Event().wait()
+                return await super().read(messages)
+
+        return Conversation(self)
+
+
+def test_a_call_goes_on_while_room_is_made_in_it():
+    with live(NeverIdle(max_tokens=128)) as server, phone(server) as call:
+        call.ask("session.update", "session.updated", session={"type": "realtime", "output_modalities": ["text"]})
+        for _ in range(20):
+            call.user("one two three four five")
+        for count in (20, 22):
+            call.say("response.create")
+            *_, done, _ = call.until("rate_limits.updated")
+            assert done["response"]["status"] == "completed"
+            assert len(server.engine.requests[-1].messages) == count
+            call.user("six")

@@ -31,10 +31,14 @@ SPOKEN = SamplingParams(modality="audio")
 
 class Watched(FakeConversation):
     num_read = 0
+    idle = asyncio.Event()  # what is in no hurry waits for it
+    idle.set()
 
-    async def read(self, messages):
+    async def read(self, messages, *, in_no_hurry=False):
+        if in_no_hurry:
+            await self.idle.wait()
         self.num_read += len(messages)
-        return await super().read(messages)
+        return await super().read(messages, in_no_hurry=in_no_hurry)
 
 
 class WatchedEngine(FakeEngine):
@@ -169,6 +173,77 @@ async def test_nothing_is_read_twice():
     conversation.remove(conversation.find("words 7"))
     await thread.catch_up(head("be kind"), list(conversation))
     assert engine.live.num_read == 8  # what went away costs nothing
+
+
+@pytest.fixture
+def idle(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set when the engine has nothing more urgent to do."""
+    event = asyncio.Event()
+    monkeypatch.setattr(Watched, "idle", event)
+    return event
+
+
+def texts(thread: Thread) -> list[str]:
+    assert isinstance(thread._live, FakeConversation)
+    return [message.text for message in thread._live.messages]
+
+
+async def test_room_is_made_while_the_call_goes_on(idle: asyncio.Event):
+    """A turn is heard and answered with all that was said; the next one behind what remains, none of it read again."""
+    engine = WatchedEngine()
+    thread, items = Thread(engine), [said(f"words {count}") for count in range(10)]
+    await thread.catch_up(head("be kind"), items)
+    assert not thread.is_tight(100)
+    making = asyncio.create_task(thread.make_room_ahead(head("be kind"), items, 0.4, 15))
+    await asyncio.sleep(0)
+    await thread.make_room_ahead(head("be kind"), items, 0.4, 15)  # one is enough
+    await thread.move_on()  # to nothing yet
+    items.append(await heard_turn(thread, "turn", 4))
+    await thread.catch_up(head("be kind"), items)
+    items.append(await spoken_answer(thread, "answer"))
+    assert len(texts(thread)) == 13
+    idle.set()
+    await making
+    ahead = engine.live
+    assert ahead.num_read == 4, "the instructions and three items of two words, of the six words that remain"
+    items.append(await heard_turn(thread, "another turn", 4))
+    await thread.catch_up(head("be kind"), items)
+    assert len(texts(thread)) == 14, "what was heard is answered from where it was heard"
+    items.append(await spoken_answer(thread, "another answer"))
+    await thread.move_on()
+    await thread.catch_up(head("be kind"), items)
+    assert thread._live is ahead
+    assert texts(thread)[:4] == ["be kind", "words 7", "words 8", "words 9"]
+    assert ahead.num_read == 8
+    sounds = await load_sounds(items)
+    assert shown(ahead.messages[4:]) == shown([m for item in items[10:] for m in item.messages(sounds)])
+    await thread.catch_up(head("be kind"), items)
+    assert ahead.num_read == 8
+
+
+async def test_room_made_ahead_is_for_what_is_read_next():
+    """Where turns are typed nobody listens to one: the next item is read behind what remains."""
+    engine = WatchedEngine()
+    thread, items = Thread(engine), [said(f"words {count}") for count in range(10)]
+    await thread.catch_up([], items)
+    await thread.make_room_ahead([], items, 0.4, 15)
+    items.append(said("and then"))
+    del items[8]  # meanwhile
+    await thread.catch_up([], items)
+    assert texts(thread) == ["words 7", "words 9", "and then"]
+
+
+async def test_who_is_in_a_greater_hurry_makes_room_first(idle: asyncio.Event):
+    engine = WatchedEngine()
+    thread, items = Thread(engine), [said(f"words {count}") for count in range(10)]
+    await thread.catch_up([], items)
+    making = asyncio.create_task(thread.make_room_ahead([], items, 0.4, 15))
+    await asyncio.sleep(0)
+    assert thread.make_room(items, 0.2, 15)
+    idle.set()
+    await making
+    await thread.catch_up([], items)
+    assert texts(thread) == ["words 9"]
 
 
 async def test_a_draft_is_the_answer_that_is_asked_for():
