@@ -1,6 +1,6 @@
 """When is a turn over: rules for `semantic_vad` compared on the same held-out sentences, without a clock.
 
-    python -m bench.turns [--checkpoint DIR] [--turns 60] [--line 0 1e-4 1e-3] [--seed 77] [--traces FILE]
+    python -m bench.turns [--checkpoint DIR] [--turns 60] [--line 0 1e-4 1e-3] [--call 1] [--seed 77] [--traces FILE]
 
 Sentences in unseen voices, every second one with a pause or two, each on one of the lines, go through all that a call's
 sound goes through: 24 kHz in 16 bits, the noise of the `--line`, 20 ms at a time, the detector of speech, comfort
@@ -8,7 +8,10 @@ noise, the network. What was known after every 20 ms is a trace; each rule is th
 with and without pauses: the share cut before its end with its standard error, the share not ended 1.5 s behind it, and
 the ms from the end to the decision (p50 / p95), in time of the sound: what the machine needs comes on top. A rule is to
 be chosen with one `--seed` and told with another: each has sentences and voices of its own. `--turns` are for each
-line. `--traces` keeps the traces, or takes them up again. The last line is JSON.
+line. With `--call 8` so many follow each other in a call, of one voice, each heard to its end and answered aloud: what
+is said late in it is heard behind all that. Which words were understood is told as well, where a call has several
+turns of its earlier half and of its later one. `--traces` keeps the traces, or takes them up again. The last line is
+JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import argparse
 import asyncio
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +29,16 @@ import soxr
 from bench.json_line import json_line
 from bench.latency import SHIPPED
 from sensorium.data.generators.dialogues import SKILLS, exchange, pick
-from sensorium.data.generators.speech import Synthesizer, random_speaker, with_pauses
+from sensorium.data.generators.speech import Speaker, Synthesizer, random_speaker, with_pauses
 from sensorium.engine.engine import OmniEngine
+from sensorium.engine.request import SamplingParams
+from sensorium.evals.scorers import word_error_rate
 from sensorium.messages import Audio
+from sensorium.server.conversation import Content, Item
 from sensorium.server.realtime_audio import WireDecoder, encoded
 from sensorium.server.realtime_events import SemanticVad
 from sensorium.server.realtime_thread import Thread
+from sensorium.server.recording import Recording
 from sensorium.server.turn_end import PATIENCE, Patience, TurnEnd
 from sensorium.server.turns import SpeechStarted, TurnDetector
 
@@ -49,6 +56,9 @@ class Trace:
     at_ms: list[int]
     silence_ms: list[int]
     probabilities: list[list[float]]  # of the frames that came to be complete
+    number: int = 0  # of the turn in its call
+    num_words: int = 0
+    num_word_errors: float = 0.0
 
 
 class Watched(TurnEnd):
@@ -63,12 +73,15 @@ class Watched(TurnEnd):
         self.thought.append(probability)
 
 
-def sentences(seed: int, count: int) -> Iterator[tuple[Audio, bool]]:
-    """At 16 kHz, and whether there are pauses in it."""
+def sentences(seed: int, count: int, *, call: int = 1) -> Iterator[tuple[Audio, bool]]:
+    """At 16 kHz, and whether there are pauses in it. One person says `call` of them."""
     rng, synthesizer, made = np.random.default_rng(seed), Synthesizer(), 0
+    speaker: Speaker | None = None
     while made < count:
         words = exchange(rng, pick(rng, SKILLS), split="heldout").question
-        utterance = synthesizer.speak(words, random_speaker(rng, split="heldout"))
+        if speaker is None or made % call == 0:
+            speaker = random_speaker(rng, split="heldout")
+        utterance = synthesizer.speak(words, speaker)
         if len(utterance.audio.words) <= 2:
             continue
         has_pauses = bool(made % 2)
@@ -78,9 +91,9 @@ def sentences(seed: int, count: int) -> Iterator[tuple[Audio, bool]]:
         made += 1
 
 
-async def listen(engine: OmniEngine, sentence: Audio, *, line: float, rng: np.random.Generator) -> Trace:
+async def listen(thread: Thread, sentence: Audio, *, line: float, rng: np.random.Generator) -> Trace:
     """`line` is the root mean square of its noise."""
-    thread, detector = Thread(engine), TurnDetector(SemanticVad(type="semantic_vad"))
+    detector = TurnDetector(SemanticVad(type="semantic_vad"))
     decoder = WireDecoder("audio/pcm", RATE_HZ)
     quiet = np.pad(sentence.waveform, (LEAD_MS * RATE_HZ // 1000, TAIL_MS * RATE_HZ // 1000))
     wire = soxr.resample(quiet, RATE_HZ, 24_000)
@@ -105,6 +118,20 @@ async def listen(engine: OmniEngine, sentence: Audio, *, line: float, rng: np.ra
         trace.silence_ms.append(detector.silence_ms)
         trace.probabilities.append(watched.thought[known:])
     return trace
+
+
+async def answer(thread: Thread, *, aloud: bool) -> str:
+    """The turn is over. Returns what was heard in it; the next one is heard behind its answer."""
+    if not thread.hears:
+        return ""
+    turn, reply = (Content(kind=kind, sound=Recording(rate_hz=RATE_HZ)) for kind in ("input_audio", "output_audio"))
+    await thread.end_turn(Item(id="turn", role="user", content=[turn]))
+    if aloud:
+        here = await thread.mark()
+        async for _ in thread.answer(SamplingParams(modality="audio", seed=1)):
+            pass
+        await thread.answered(here, [Item(id="reply", role="assistant", content=[reply])], is_over=True)
+    return turn.text or ""
 
 
 Rule = Callable[[int, list[float]], bool]  # the silence so far, in ms, and what was thought of each frame
@@ -162,16 +189,29 @@ def figures(traces: list[Trace], rule: Rule) -> dict[str, float]:
     return {**shares, "cut_stderr": round(error, 4), "p50_ms": float(p50), "p95_ms": float(p95)}
 
 
-async def collect(checkpoint: Path, *, turns: int, lines: list[float], seed: int) -> list[Trace]:
+async def collect(checkpoint: Path, *, turns: int, lines: list[float], call: int, seed: int) -> list[Trace]:
     engine, traces = OmniEngine.load(checkpoint), list[Trace]()
     try:
-        rng = np.random.default_rng(0)
-        for index, (sentence, has_pauses) in enumerate(sentences(seed, turns * len(lines))):
-            trace = await listen(engine, sentence, line=lines[index // 2 % len(lines)], rng=rng)
-            traces.append(Trace(**{**asdict(trace), "has_pauses": has_pauses}))
+        rng, thread = np.random.default_rng(0), Thread(engine)
+        for index, (sentence, has_pauses) in enumerate(sentences(seed, turns * len(lines), call=call)):
+            number, is_last = index % call, index % call == call - 1
+            thread = Thread(engine) if number == 0 else thread
+            trace = await listen(thread, sentence, line=lines[index // 2 % len(lines)], rng=rng)
+            told, num_words = word_error_rate(sentence.transcript or "", await answer(thread, aloud=not is_last))
+            about = {"has_pauses": has_pauses, "number": number, "num_words": int(num_words)}
+            traces.append(replace(trace, **about, num_word_errors=told * num_words))
     finally:
         await engine.close()
     return traces
+
+
+def word_errors(traces: list[Trace], *, call: int) -> dict[str, float]:
+    """The share of the words that were misunderstood, by where in its call a turn is."""
+    late = {"earlier": [trace for trace in traces if trace.number < call / 2]}
+    if call > 1:
+        late["later"] = [trace for trace in traces if trace.number >= call / 2]
+    sums = {name: (sum(t.num_word_errors for t in part), sum(t.num_words for t in part)) for name, part in late.items()}
+    return {name: round(wrong / max(words, 1), 4) for name, (wrong, words) in sums.items()}
 
 
 def main() -> None:
@@ -179,13 +219,15 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=SHIPPED)
     parser.add_argument("--turns", type=int, default=60, help="on each line")
     parser.add_argument("--line", type=float, nargs="+", default=[0.0, 1e-4, 1e-3], help="noise, of full scale")
+    parser.add_argument("--call", type=int, default=1, help="turns of each call")
     parser.add_argument("--seed", type=int, default=77)
     parser.add_argument("--traces", type=Path)
     options = parser.parse_args()
     if options.traces is not None and options.traces.exists():
         traces = [Trace(**row) for row in json.loads(options.traces.read_text())]
     else:
-        traces = asyncio.run(collect(options.checkpoint, turns=options.turns, lines=options.line, seed=options.seed))
+        material = {"turns": options.turns, "lines": options.line, "call": options.call, "seed": options.seed}
+        traces = asyncio.run(collect(options.checkpoint, **material))
         if options.traces is not None:
             options.traces.write_text(json.dumps([asdict(trace) for trace in traces]))
     parts = {
@@ -200,7 +242,10 @@ def main() -> None:
             for part in row.values()
         )
         print(f"  {name:<38}{cells}")
-    print(json_line({"bench": "turns", "model": str(options.checkpoint), "turns": len(traces), "results": results}))
+    understood = word_errors(traces, call=options.call)
+    print("  word errors: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in understood.items()))
+    told = {"turns": len(traces), "call": options.call, "word_errors": understood, "results": results}
+    print(json_line({"bench": "turns", "model": str(options.checkpoint), **told}))
 
 
 if __name__ == "__main__":

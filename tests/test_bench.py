@@ -18,7 +18,9 @@ from bench.json_line import json_line
 from bench.untrained import untrained
 from sensorium.data.generators.dialogues import sentence
 from sensorium.data.generators.speech import PRESETS, Synthesizer
+from sensorium.engine.fake import FakeEngine
 from sensorium.messages import Audio
+from sensorium.server.realtime_thread import Thread
 
 LLAMA_CPP = {f"llama.cpp {name}" for name in decode.LLAMA_CPP_TYPES}
 
@@ -201,6 +203,25 @@ def test_the_share_of_turns_that_are_cut_has_a_standard_error():
     assert told["cut_stderr"] == pytest.approx((0.25 * 0.75 / 4) ** 0.5, abs=1e-4)
 
 
+async def test_a_turn_is_heard_behind_those_before_it_in_its_call():
+    engine = FakeEngine()
+    rng = np.random.default_rng(0)
+    thread, said = Thread(engine), Synthesizer().speak(sentence(rng, "heldout"), PRESETS["coral"]).audio
+    for _ in range(2):
+        trace = await turns.listen(thread, said, line=0.0, rng=rng)
+        assert trace.end_ms == turns.LEAD_MS + said.duration_ms
+        assert await turns.answer(thread, aloud=True)
+    assert [len(request.messages) for request in engine.requests] == [1, 3]
+
+
+def test_words_are_counted_by_where_in_its_call_a_turn_is():
+    quiet = {"has_pauses": False, "end_ms": 0.0, "at_ms": [], "silence_ms": [], "probabilities": []}
+    wrong = [0.0, 1.0, 2.0, 4.0]
+    traces = [turns.Trace(**quiet, number=at, num_words=4, num_word_errors=each) for at, each in enumerate(wrong)]
+    assert turns.word_errors(traces, call=4) == {"earlier": 0.125, "later": 0.75}
+    assert turns.word_errors(traces[:1], call=1) == {"earlier": 0.0}
+
+
 async def test_every_sentence_is_heard_on_one_line(monkeypatch: pytest.MonkeyPatch):
     """As many as there are turns for all lines, with and without pauses on each."""
     heard: list[tuple[str, bool, float]] = []
@@ -210,7 +231,8 @@ async def test_every_sentence_is_heard_on_one_line(monkeypatch: pytest.MonkeyPat
         return turns.Trace(has_pauses=False, end_ms=0.0, at_ms=[], silence_ms=[], probabilities=[])
 
     monkeypatch.setattr(turns, "listen", listen)
-    traces = await turns.collect(turns.SHIPPED, turns=4, lines=[0.0, 1e-3], seed=5)
+    traces = await turns.collect(turns.SHIPPED, turns=4, lines=[0.0, 1e-3], call=4, seed=5)
+    assert [trace.number for trace in traces] == [0, 1, 2, 3] * 2
     assert [trace.has_pauses for trace in traces] == [has_pauses for _, has_pauses, _ in heard] == [False, True] * 4
     assert {(has_pauses, line) for _, has_pauses, line in heard} == {(a, b) for a in (True, False) for b in (0.0, 1e-3)}
     assert len({words for words, _, _ in heard}) > 6
