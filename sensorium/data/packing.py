@@ -39,7 +39,7 @@ class PackingConfig:
     batch_positions: int = 6144  # padding included
     max_seq_len: int = 1024
     live_share: float = 0.35  # of the documents with heard clips, how many are laid out as live
-    live_tasks: tuple[str, ...] = ("hear-pausing",)  # whose documents always are: they teach when a turn is over
+    live_tasks: tuple[str, ...] = ("hear-pausing", "conversation")  # whose documents always are: they teach turns' ends
     hide_codes: float = 0.25  # of the heard media, how often only the features stay
     hide_features: float = 0.1  # and how often only the codes, of which no small print can be read
     drop_condition: float = 0.1  # of the drawing requests, how many lose their words (for classifier-free guidance)

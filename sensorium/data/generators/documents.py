@@ -38,6 +38,7 @@ from sensorium.data.generators.wordings import (
     DRAW,
     GO_ON,
     INTERPRET,
+    LISTENING,
     MANNER,
     MANNERS,
     NAME,
@@ -51,6 +52,8 @@ from sensorium.data.generators.wordings import (
 from sensorium.data.generators.writer import Writer
 from sensorium.messages import Audio, Image, Message, Text, Video
 from sensorium.tokenizers.render import SpelledText
+
+_LONG_CALL_MS = 45_000.0  # some 900 positions
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,6 +117,28 @@ def _interrupted(writer: Writer) -> None:
         writer.assistant(writer.spoken(turn.answer[begun.words[-1].start_char :]))
     else:
         _talk_turn(writer)
+
+
+def _conversation(writer: Writer) -> None:
+    """A call: much is said, with pauses; now and then the user breaks into an answer, breaks off, or types."""
+    writer.maybe_system()
+    aloud = writer.rng.random() < 0.75
+    for _ in range(int(writer.rng.integers(3, 13))):
+        if writer.sound_ms > _LONG_CALL_MS:
+            return
+        turn, kind = writer.exchange(), writer.rng.random()
+        if kind < 0.06 and len(words := turn.question.split()) > 3:
+            broken_off = " ".join(words[: int(writer.rng.integers(1, 3))])
+            writer.user(writer.heard_pausing(broken_off, pauses=0, open_ms=(1400.0, 2600.0)))
+            turn = turn._replace(answer=pick(writer.rng, LISTENING))
+        elif kind < 0.12:
+            writer.user(writer.typed(turn.question))
+        else:
+            writer.user(writer.heard_pausing(turn.question, pauses=int(writer.rng.integers(3))))
+        if aloud and kind > 0.85 and len(turn.answer.split()) > 2:
+            writer.assistant(writer.begun(turn.answer))
+        else:
+            writer.assistant(writer.spoken(turn.answer) if aloud else Text(text=turn.answer))
 
 
 def _answer_aloud(writer: Writer) -> None:
@@ -360,6 +385,7 @@ _WRITERS: dict[str, Callable[[Writer], None]] = {
     "hear-pausing": _turns(_pausing_turn),
     "talk": _turns(_talk_turn),
     "interrupted": _interrupted,
+    "conversation": _conversation,
     "say": _say,
     "say-styled": _say_styled,
     "hear-styled": _hear_styled,

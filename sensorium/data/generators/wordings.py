@@ -31,6 +31,7 @@ SAID = ("what was said", "what is said", "what does the voice say", "what do you
 TRANSLATE = ("say this in {x}", "translate this to {x}", "what is this in {x}", "how do you say this in {x}")
 INTERPRET = ("translate to {x}", "you are an interpreter, answer in {x}", "say in {x} what you hear")
 GO_ON = ("go on", "please go on", "continue", "what were you saying", "sorry, go on")
+LISTENING = ("yes?", "go on", "i am listening", "yes, please go on")
 SYSTEM_PROMPTS = (
     "you are a helpful assistant",
     "You are a helpful assistant.",

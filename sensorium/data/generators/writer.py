@@ -52,7 +52,7 @@ class Writer:
         """The text as the user says it into a microphone."""
         return self._recorded(_said(text, speaking(self.speaker, language), style))
 
-    def heard_pausing(self, text: str, *, pauses: int) -> Audio:
+    def heard_pausing(self, text: str, *, pauses: int, open_ms: tuple[float, float] = (300.0, 1600.0)) -> Audio:
         """The text with pauses; the microphone mostly stays on behind it, and the line may be a quiet one.
 
         In a call it always stays on: were it to stay on less often or for less time than a pause takes, a network would
@@ -60,7 +60,7 @@ class Writer:
         """
         utterance = with_pauses(_said(text, self.speaker, None), self.rng, pauses=pauses)
         if self.rng.random() < 0.85:
-            utterance = with_silence(utterance, before_ms=0.0, after_ms=self.rng.uniform(300.0, 1600.0))
+            utterance = with_silence(utterance, before_ms=0.0, after_ms=self.rng.uniform(*open_ms))
         return self._recorded(utterance, quiet=self.rng.random() < 0.5)
 
     def heard_before(self, text: str, background: Background | None) -> Audio:
@@ -115,6 +115,12 @@ class Writer:
 
     def exchange(self) -> Exchange:
         return exchange(self.rng, pick(self.rng, _DRAWN_SKILLS), split=self.split)
+
+    @property
+    def sound_ms(self) -> float:
+        """Of all that was heard and said so far."""
+        parts = [part for message in self.messages for part in message.parts]
+        return sum(part.duration_ms for part in parts if isinstance(part, Audio))
 
     def num_turns(self) -> int:
         return int(self.rng.integers(2, 4)) if self.rng.random() < 0.15 else 1
