@@ -3,18 +3,18 @@
 The network gives the probability of `<|turn|>` after every 80 ms. At a pause it is high for a frame now and then, at an
 end it stays high: so its log odds are smoothed, eight tenths of them new with each frame. (Smoothed probabilities cut
 twice as many pauses for the same haste: between 0.9 and 0.99 lies as much as between 0.5 and 0.9.) One or two pauses
-between 0.2 and 1.2 s in 270 held-out sentences of unseen voices, and 270 without, with the noise of the line at none,
--80 and -60 dB, heard by tiny (`python -m bench.turns`, --seed 77, 78 and 79, of which the rule was chosen on the first
-two; ms from the end of speech, p50 / p95 of sentences with / without pauses):
+between 0.2 and 1.2 s in 282 held-out sentences of unseen voices, and 282 without, with the noise of the line at none,
+-80 and -60 dB, heard by tiny; two in three are one of eight turns of a call (`python -m bench.turns --seed 77`, and
+`--call 8` with --seed 77 and 78; ms from the end of speech, p50 / p95 of sentences with / without pauses):
 
     over when                         cut at a pause   not ended within 1.5 s   found after
-    the last frame >= 0.8, 80 ms             6.7 %            1.1 %             169 / 499, 166 / 247
-    the last two >= 0.8                      3.7              1.9               207 / 592, 202 / 777
-    smoothed >= 0.8                          4.4              0                 145 / 527, 143 / 795
-    smoothed >= 0.85                         3.3              0                 156 / 630, 152 / 1101
-    smoothed >= 0.9                          3.0              0                 171 / 926, 159 / 1298
-    smoothed >= 0.92                         2.6              0                187 / 1029, 166 / 1322
-    smoothed >= 0.95                         2.2              0                217 / 1269, 210 / 1343
+    the last frame >= 0.8, 80 ms             7.1 %            1.4 %             164 / 379, 170 / 361
+    the last two >= 0.8                      4.6              1.8               203 / 592, 208 / 731
+    smoothed >= 0.8                          6.4              0                138 / 605, 144 / 1134
+    smoothed >= 0.85                         5.0              0                145 / 632, 150 / 1208
+    smoothed >= 0.9                          3.5              0                156 / 748, 166 / 1222
+    smoothed >= 0.92                         3.2              0                165 / 789, 173 / 1239
+    smoothed >= 0.95                         2.1              0               207 / 1032, 209 / 1282
 
 What the detector calls silence costs nothing more than one window: 32 ms for 80 changes no cut, and saves 40 ms. An end
 that was not seen for one is taken for it after a longer silence, if it was at least likely: then few are left open. How
