@@ -64,6 +64,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "answer-aloud": (Audio,),
     "lesson-spoken": (Audio, Text),
     "interrupted": (Audio,),
+    "conversation": (Audio, Text),
     "draw": (Image,),
     "edit": (Image,),
     "edit-followup": (Image,),
@@ -123,6 +124,18 @@ def test_some_conversations_go_on():
     lengths = [sum(m.role == "user" for m in document("chat", seed, split="train").messages) for seed in range(300)]
     assert set(lengths) == {1, 2, 3}
     assert 0.08 < np.mean(np.array(lengths) > 1) < 0.22
+
+
+def test_a_conversation_goes_on_for_many_turns_and_not_all_of_them_smoothly() -> None:
+    made = [document("conversation", seed, split="train").messages for seed in range(25)]
+    turns = [sum(message.role == "user" for message in messages) for messages in made]
+    assert min(turns) >= 3
+    assert max(turns) >= 10
+    parts = [(message.role, message.parts[0]) for messages in made for message in messages]
+    said = [part.transcript or "" for role, part in parts if role == "user" and isinstance(part, Audio)]
+    assert any(len(words.split()) <= 2 for words in said), "sentences are broken off"
+    assert any(part.cut for role, part in parts if role == "assistant" and isinstance(part, Audio)), "and answers"
+    assert any(role == "user" and isinstance(part, Text) for role, part in parts)
 
 
 def test_an_interrupted_answer_ends_in_a_word_begun_and_may_be_gone_on_with() -> None:
