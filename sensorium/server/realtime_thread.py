@@ -94,7 +94,7 @@ class Thread:
         return next((at for at, (known, key) in pairs if known != key), min(len(self._read), len(keys)))
 
     def is_tight(self, limit: int | None) -> bool:
-        """Whether the next turn might not fit any more, or the items take more positions than `limit`."""
+        """Whether room must be made soon, or the items take more positions than `limit`."""
         return self._live.num_free < self._size * _NEEDED or (limit is not None and sum(self._sizes()) > limit)
 
     def make_room(self, items: Sequence[Item], kept_share: float = KEPT_SHARE, limit: int | None = None) -> bool:
