@@ -22,10 +22,9 @@ and hears more pauses. The fifth has more of all that, and then trains the decod
 brings back what had faded meanwhile (words in pictures, orders, refusals, recorded words) and has much of how a thing
 was said. The seventh begins between the third run and those two, and has much of what is told in a word or two
 (recorded words, how something is said, photographs), of drawing and changing pictures, and of lines that stay open
-behind a turn. The last, which begins half way through that one, has calls of up to twelve turns: until then 85 % of all
-that was said was said in a turn of its own. What is shipped lies half way between its beginning and its end. All train
-on CPU cores, over days and as many stops as they like, or on one GPU. `--seed` must differ, or the material is not
-fresh.
+behind a turn. The last, which begins half way through that one, has calls of up to twelve turns: until then five in six
+documents of talk had but one. What is shipped lies half way between its beginning and its end. All train on CPU cores,
+over days and as many stops as they like, or on one GPU. `--seed` must differ, or the material is not fresh.
 """
 
 from __future__ import annotations

@@ -55,6 +55,9 @@ class Priority(IntEnum):
     FLEX = 3
 
 
+_IN_TURN = ((Priority.CALL, Priority.CHAT), (Priority.AHEAD,), (Priority.FLEX,))  # those who hurry, then the others
+
+
 class Job:
     """One answer under way. `steps` gives events, waits for what must be computed, or lets others have their turn."""
 
@@ -281,9 +284,6 @@ class Scheduler:
         with self._changed:
             self._changed.wait_for(lambda: self._closed or any(job.is_ready for job in self._jobs))
             return [] if self._closed else [job for job in self._jobs if job.is_ready]
-
-
-_IN_TURN = ((Priority.CALL, Priority.CHAT), (Priority.AHEAD,), (Priority.FLEX,))
 
 
 def step(jobs: list[Job], first: list[Job]) -> bool:
