@@ -121,6 +121,17 @@ class RetentionRatio(Wire):
 Temperature: TypeAlias = Annotated[float, Field(ge=0.6, le=1.2)]
 """Of the retired beta shape, see `realtime_beta`: without one an answer is made of the likeliest words."""
 
+
+class Tracing(Wire):
+    workflow_name: str | None = None
+    group_id: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class Reasoning(Wire):
+    effort: Literal["minimal", "low", "medium", "high", "xhigh"] | None = None
+
+
 Modalities: TypeAlias = Annotated[list[Literal["text", "audio"]], Field(min_length=1, max_length=1)]
 MaxTokens: TypeAlias = Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] | Literal["inf"]
 Tools: TypeAlias = Annotated[list[FunctionTool], Field(max_length=128)]
@@ -140,8 +151,8 @@ class SessionConfig(Wire):
     max_output_tokens: MaxTokens = "inf"
     temperature: Temperature | None = None
     truncation: Literal["auto", "disabled"] | RetentionRatio = "auto"
-    tracing: Any = None
-    reasoning: Any = None
+    tracing: Literal["auto"] | Tracing | None = None
+    reasoning: Reasoning | None = None
     prompt: Any = None
     include: list[Literal["item.input_audio_transcription.logprobs"]] | None = None
 
@@ -292,7 +303,7 @@ class ResponseOptions(Wire):
     temperature: Temperature | None = None
     conversation: Literal["auto", "none"] = "auto"
     metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
-    reasoning: Any = None
+    reasoning: Reasoning | None = None
     prompt: Any = None
     input: list[ResponseInput] | None = None
 

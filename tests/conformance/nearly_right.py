@@ -172,6 +172,27 @@ CLIENT_EVENTS: list[dict[str, Any]] = [
     {"type": "response.create", "response": _ANSWER},
     {"type": "response.cancel", "response_id": "resp_1"},
 ]
+# What a client of the retired beta shape says in other words.
+BETA_EVENTS: list[dict[str, Any]] = [
+    {
+        "type": "session.update",
+        "session": {
+            **{"modalities": ["audio", "text"], "instructions": "Be brief.", "voice": "alloy", "temperature": 0.8},
+            **{"input_audio_format": "pcm16", "output_audio_format": "g711_ulaw", "speed": 1.0, "tool_choice": "auto"},
+            **{"input_audio_transcription": {"model": "whisper-1"}, "turn_detection": {"threshold": 0.5}},
+            **{"tools": [{"name": "f", "parameters": {}}], "max_response_output_tokens": "inf", "tracing": None},
+        },
+    },
+    {**_ITEM_EVENT, "item": {"role": "assistant", "type": "message", "content": [{"type": "text", "text": "hi"}]}},
+    {**_ITEM_EVENT, "item": {**_SAID, "content": [_CLIP, {"type": "input_text", "text": "hi"}]}},
+    {
+        "type": "response.create",
+        "response": {
+            **{"conversation": "none", "modalities": ["text"], "max_response_output_tokens": 9, "temperature": 0.8},
+            **{"voice": "alloy", "output_audio_format": "pcm16", "metadata": {"a": "b"}, "input": [_SAID]},
+        },
+    },
+]
 _HEARD: dict[str, Any] = {
     "input_audio_format": "pcm16",
     "input_audio_transcription": {"model": "gpt-4o-transcribe", "language": "en"},
