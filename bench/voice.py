@@ -107,6 +107,12 @@ def questions(seed: int, count: int) -> list[Question]:
     return made
 
 
+def from_first_sound(spoken: np.ndarray) -> np.ndarray:
+    """Without the silence before it: (N,) from where 10 ms are as loud as 3 % of the loudest."""
+    loud = np.convolve(np.square(spoken), np.ones(RATE_HZ // 100), "same")
+    return spoken[int(np.argmax(loud >= 0.03**2 * loud.max())) :]
+
+
 def own_questions(folder: Path) -> list[Question]:
     """Recordings, and where speech ends in each. Raises ValueError naming the file that is wrong."""
     try:
@@ -191,7 +197,7 @@ class Caller:
         interrupted = interrupt and not early and self._detection is not None and not self._done.is_set()
         if interrupted:
             begun = time.perf_counter()
-            await self._speak(spoken[: RATE_HZ // 2])
+            await self._speak(from_first_sound(spoken)[: RATE_HZ // 2])
             await self._silent_until(self._done)
             after = [at for at, _ in self._arrived if at > begun]
             self.turns.stop_ms.append(1000 * (max(after) - begun) if after else 0.0)

@@ -12,6 +12,7 @@ who is as loud as the echo 45 to 51 % and 29 to 36 %; of a user without any echo
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,9 +22,11 @@ MAX_DELAY = 8_000  # samples by which the room, the client's buffers and the net
 PLAYED = HEARD + MAX_DELAY
 _SEGMENT, _HOP = 1024, 256
 _WHITENING = 0.7
+_MOST_CHANCE = 0.95
 _QUIET = 1e-3  # a loudspeaker that plays no more than this explains nothing
 _USUAL, _PACE = 0.65, 0.05
 _LEAST = 0.7  # of the share that is usual in the room, so much must be explained
+_CLEAR = 40  # windows without an echo while one must have come, as of 0.8 s of playing, say that there is none
 
 
 class Loudspeaker:
@@ -65,37 +68,80 @@ class Loudspeaker:
 
 
 class EchoCheck:
-    """Learns, call by call, how much of an echo is usually explained: the less, the barer the room."""
+    """Learns, call by call, how much of an echo is usually explained (the less, the barer the room), and whether there
+    is one at all: with headphones, or where a client cancels echoes, none comes back."""
 
     def __init__(self) -> None:
         self._usual = _USUAL
+        self.was_heard = False  # an echo, in this call
+        self._num_clear = 0  # windows in which nothing was heard of what must have come back by then
 
     def is_echo(self, heard: np.ndarray, played: np.ndarray) -> bool:
-        """heard: (HEARD,), played: (PLAYED,), both up to the same moment."""
-        if np.abs(played).max() < _QUIET:
+        """heard: (HEARD,), played: (PLAYED,), both up to the same moment. Of what has just begun to be played any two
+        sounds may seem to be one, so there it counts whether an echo is to be expected."""
+        has_just_begun = _has_just_begun(played)
+        if np.abs(played).max() < _QUIET or (has_just_begun and self._is_clear):
             return False
         share = explained(heard, played)
-        if share < _LEAST * self._usual:
+        if share.at_most < _LEAST * self._usual:
             return False
-        self._usual += _PACE * (share - self._usual)
+        self._usual += _PACE * (share.at_most - self._usual)
+        self.was_heard |= not has_just_begun and share.at_least >= _LEAST * self._usual
         return True
 
+    def nothing_heard(self, played: np.ndarray) -> None:
+        """In a window behind so much that was played, (PLAYED,), nobody spoke, nor seemed to."""
+        is_silent, _ = _halves_are_silent(played)  # the one whose echo must have come by now
+        self._num_clear = min(self._num_clear + (not is_silent), 2 * _CLEAR)
 
-def has_just_begun(played: np.ndarray) -> bool:
-    """Whether the loudspeaker was silent until lately: an echo of which there are some 50 ms cannot be told yet."""
-    return bool(np.abs(played[: len(played) // 2]).max() < _QUIET)
+    def is_doubtful(self, played: np.ndarray) -> bool:
+        """Whether what seems to be speech may be an echo that cannot be told yet, since there are but some 50 ms of it:
+        the loudspeaker was silent until lately, and nothing says that its sound does not come back."""
+        return _has_just_begun(played) and not self._is_clear
+
+    def turn_began(self, played: np.ndarray) -> None:
+        """Should that have been an echo after all, the next but one will be doubted at the latest."""
+        if _has_just_begun(played):
+            self._num_clear = max(self._num_clear - _CLEAR, 0)
+
+    @property
+    def _is_clear(self) -> bool:
+        return not self.was_heard and self._num_clear >= _CLEAR
 
 
-def explained(heard: np.ndarray, played: np.ndarray) -> float:
-    """The share, 0 to 1, of what is heard that a filter of what was played can make up. Shapes as for `is_echo`."""
+def _has_just_begun(played: np.ndarray) -> bool:
+    return _halves_are_silent(played) == (True, False)
+
+
+def _halves_are_silent(played: np.ndarray) -> tuple[bool, bool]:
+    """The older half of what was played, and the newer one."""
+    older, newer = np.abs(played[: len(played) // 2]), np.abs(played[len(played) // 2 :])
+    return bool(older.max() < _QUIET), bool(newer.max() < _QUIET)
+
+
+class Explained(NamedTuple):
+    """Shares, 0 to 1."""
+
+    at_most: float  # without what would agree by chance if all of it were loud
+    at_least: float  # without what would of the moments in which both are
+
+
+def explained(heard: np.ndarray, played: np.ndarray) -> Explained:
+    """How much of what is heard a filter of what was played can make up. Shapes as for `is_echo`."""
     start = _alignment(heard, played)
     at = np.arange(0, len(heard) - _SEGMENT + 1, _HOP)[:, None] + np.arange(_SEGMENT)
     window = np.hanning(_SEGMENT)
     one, other = (np.fft.rfft(x[at] * window) for x in (heard, played[start : start + len(heard)]))  # (S, F)
-    power, reference = (np.square(np.abs(x)).sum(axis=0) for x in (one, other))
+    powers, references = (np.square(np.abs(x)) for x in (one, other))
+    loud = np.sqrt(powers.sum(axis=1) * references.sum(axis=1))  # (S,)
+    num_loud = np.square(loud.sum()) / (np.square(loud).sum() + 1e-12)
+    power, reference = powers.sum(axis=0), references.sum(axis=0)  # (F,)
     coherence = np.square(np.abs((one * other.conj()).sum(axis=0))) / (power * reference + 1e-12)
-    chance = _SEGMENT / (1.5 * len(at) * _HOP)  # what so few segments would agree by chance
-    return float((np.clip((coherence - chance) / (1 - chance), 0, 1) * power).sum() / (power.sum() + 1e-12))
+    shares = [
+        float((np.clip((coherence - chance) / (1 - chance), 0, 1) * power).sum() / (power.sum() + 1e-12))
+        for chance in (min(_SEGMENT / (1.5 * count * _HOP + 1e-12), _MOST_CHANCE) for count in (len(at), num_loud))
+    ]
+    return Explained(*shares)
 
 
 def _alignment(heard: np.ndarray, played: np.ndarray) -> int:

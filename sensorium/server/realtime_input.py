@@ -166,11 +166,12 @@ class Microphone:
     async def _detect(self, turns: TurnDetector, heard: np.ndarray) -> list[TurnEvent]:
         """In a thread what may take milliseconds; less is done sooner than a thread wakes."""
         in_thread = partial(asyncio.get_running_loop().run_in_executor, self._detecting)
+        played = self.loudspeaker.last(len(heard) + PLAYED)
         if 1000 * len(heard) > AT_ONCE_MS * self._rate_hz:
-            return await in_thread(turns.push, heard, self.loudspeaker.last(len(heard) + PLAYED))
+            return await in_thread(turns.push, heard, played)
         probabilities = turns.hear(heard)
-        if not turns.may_be_echo(probabilities) or (played := self.loudspeaker.last(len(heard) + PLAYED)) is None:
-            return turns.follow(probabilities)
+        if played is None or not turns.may_be_echo(probabilities):
+            return turns.follow(probabilities, played)
         return await in_thread(turns.follow, probabilities, played)
 
     async def clear(self) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import onnxruntime
 
-from sensorium.server.echo import HEARD, PLAYED, EchoCheck, has_just_begun
+from sensorium.server.echo import HEARD, PLAYED, EchoCheck
 from sensorium.server.noise_reduction import NoiseReduction
 from sensorium.server.realtime_audio import WireDecoder, WireFormat
 from sensorium.server.realtime_events import SemanticVad, ServerVad, SessionConfig
@@ -26,6 +26,7 @@ _CONTEXT = 64  # samples of the window before, which it wants to see again
 _STATE = (2, 1, 128)
 KEPT_SILENCE_MS = 5_000  # how much sound before a turn is kept at least: padding reaches back into it
 _ONSET_WINDOWS = 2  # so many in a row must hold speech: a click is no turn
+_SURE = 0.6  # but one is enough, if its probability is so much of the way from the threshold to 1
 _DOUBTFUL_WINDOWS = 4  # so many, where they could be the beginning of an echo
 _WINDOW_MS = 1000 * WINDOW // RATE_HZ
 _WAITS_MS = {"low": 8_000, "medium": 4_000, "auto": 4_000, "high": 2_000}  # the contract's: at most, of semantic turns
@@ -97,6 +98,7 @@ class TurnDetector:
             config = ServerVad(type="server_vad", silence_duration_ms=_WAITS_MS[config.eagerness])
         self._config = config
         self._release = release_of(config.threshold)
+        self._sure = config.threshold + _SURE * (1.0 - config.threshold)
         self._activity = VoiceActivity()
         self._start_ms = start_ms  # of the clock
         self._num_windows = 0
@@ -126,21 +128,37 @@ class TurnDetector:
         heard, rest = self._heard, self._activity.num_rest
         for left, probability in zip(range(len(probabilities) - 1, -1, -1), probabilities, strict=True):
             self._num_windows += 1
-            onset_windows = _ONSET_WINDOWS
             end = len(heard) - rest - left * WINDOW  # of the window
-            if played is not None and probability >= self._release:
-                until = len(played) - (len(heard) - end)
-                reference = played[until - PLAYED : until]
-                if has_just_begun(reference):
-                    onset_windows = _DOUBTFUL_WINDOWS
-                if self._echo.is_echo(heard[end - HEARD : end], reference):
-                    self._num_echoes += 1
-                    probability = 0.0
-            else:
+            if played is None:
                 self._num_echoes = 0
-            events += self._silence(probability) if self.speaking else self._speech(probability, onset_windows)
+                events += self._window(probability, self._onset_windows(probability))
+                continue
+            until = len(played) - (len(heard) - end)
+            events += self._window_beside(probability, heard[end - HEARD : end], played[until - PLAYED : until])
         self._heard = heard[-HEARD - WINDOW :]
         return events
+
+    def _window_beside(self, probability: float, heard: np.ndarray, played: np.ndarray) -> list[TurnEvent]:
+        """A window of what is heard while something is played: (HEARD,) and (PLAYED,), both up to its end."""
+        if probability < self._release:
+            self._num_echoes = 0
+            self._echo.nothing_heard(played)
+        elif self._echo.is_echo(heard, played):
+            self._num_echoes += 1
+            probability = 0.0
+        onset_windows = _ONSET_WINDOWS if self._echo.was_heard else self._onset_windows(probability)
+        onset_windows = _DOUBTFUL_WINDOWS if self._echo.is_doubtful(played) else onset_windows
+        events = self._window(probability, onset_windows)
+        if any(isinstance(event, SpeechStarted) for event in events):
+            self._echo.turn_began(played)
+        return events
+
+    def _onset_windows(self, probability: float) -> int:
+        """Of speech, where there is no echo."""
+        return 1 if probability >= self._sure else _ONSET_WINDOWS
+
+    def _window(self, probability: float, onset_windows: int) -> list[TurnEvent]:
+        return self._silence(probability) if self.speaking else self._speech(probability, onset_windows)
 
     def _speech(self, probability: float, onset_windows: int) -> list[TurnEvent]:
         self._run = self._run + 1 if probability >= self._config.threshold else 0

@@ -96,6 +96,51 @@ def test_headphones_cost_nothing(clock: Clock) -> None:
     assert turns(clock, speech(3, 3), said) == turns(clock, np.zeros(8, np.float32), said)
 
 
+def found_ms(clock: Clock, earlier: list[tuple[np.ndarray, np.ndarray]], last: tuple[np.ndarray, np.ndarray]) -> int:
+    """How long the sound of the last answer has been coming when a turn is found in it. Of each answer what is played,
+    and what is heard meanwhile."""
+    loudspeaker, detector = Loudspeaker(), TurnDetector(ServerVad(type="server_vad"))
+    for played, heard in (*earlier, last):
+        loudspeaker.play(played)
+        for start in range(0, len(heard), 320):
+            clock.now_s += 0.02
+            piece = heard[start : start + 320]
+            if detector.push(piece, loudspeaker.last(len(piece) + PLAYED)):
+                assert heard is last[1]
+                return (start + 320) * 1000 // RATE_HZ
+        clock.now_s += 2.0
+    raise AssertionError("no turn was found")
+
+
+def test_who_wears_headphones_interrupts_at_once_what_has_just_begun(clock: Clock) -> None:
+    answer = speech(3, 3)
+    quiet = np.zeros(len(answer) // 2560 * 2560 + 2560, np.float32)  # whole pieces, and whole windows
+    said = np.pad(speech(9, 1, user=True), (RATE_HZ // 4, 0))
+    doubted_ms = found_ms(clock, [], (answer, said))  # it could be an echo
+    sooner_ms = found_ms(clock, [(answer, quiet)], (answer, said))
+    assert doubted_ms - sooner_ms >= 60
+    assert sooner_ms - found_ms(clock, [], (np.zeros(8, np.float32), said)) <= 40, "as if nothing were played"
+    assert found_ms(clock, [(answer[: RATE_HZ // 2], quiet)], (answer, said)) == doubted_ms, "half a second is little"
+    echo = echo_of(np.pad(answer, (0, len(quiet) - len(answer))), "dry", delay_ms=20)
+    assert found_ms(clock, [(answer, echo), (answer, quiet)], (answer, said)) >= sooner_ms + 60, "there was one"
+
+
+def test_turns_that_may_have_been_echoes_make_the_next_doubtful() -> None:
+    check, on = EchoCheck(), np.ones(PLAYED, np.float32)
+    begun = np.where(np.arange(PLAYED) < PLAYED * 3 // 4, np.float32(0), on)
+    for _ in range(100):
+        check.nothing_heard(begun)
+    assert check.is_doubtful(begun)
+    for _ in range(100):
+        check.nothing_heard(on)
+    check.turn_began(on)
+    check.turn_began(begun)
+    assert not check.is_doubtful(begun)
+    check.turn_began(begun)
+    assert check.is_doubtful(begun)
+    assert not check.is_doubtful(on)
+
+
 @pytest.mark.parametrize(
     ("mixed", "low", "high"),
     [
@@ -113,7 +158,8 @@ def test_the_share_that_is_explained(
     end = PLAYED + 9000
     part = slice(end - HEARD, end)
     user = user[part] * np.linalg.norm(echo[part]) / np.linalg.norm(user[part])
-    assert low <= explained(mixed(echo[part], user), played[end - PLAYED : end]) <= high
+    share = explained(mixed(echo[part], user), played[end - PLAYED : end])
+    assert low <= share.at_least <= share.at_most <= high
 
 
 def last(loudspeaker: Loudspeaker, count: int) -> list[float]:

@@ -394,3 +394,22 @@ def test_a_turn_that_neither_interrupts_nor_is_answered_is_told_all_the_same(ser
             "conversation.item.done",
         ]
         call.user("nothing was begun before this")
+
+
+@pytest.mark.parametrize(
+    ("threshold", "probabilities", "begins"),
+    [
+        (0.5, [0.85], True),
+        (0.5, [0.75], False),
+        (0.5, [0.75, 0.55], True),
+        (0.5, [0.75, 0.4, 0.75], False),
+        (0.9, [0.95], False),
+        (0.9, [0.97], True),
+    ],
+)
+def test_one_sure_window_begins_a_turn_or_two(threshold: float, probabilities: list[float], begins: bool):
+    detector = TurnDetector(ServerVad(type="server_vad", threshold=threshold, prefix_padding_ms=0))
+    windows = [0.0, *probabilities]
+    started = detector.follow(windows)
+    assert len(started) == begins
+    assert all(event == SpeechStarted(32) for event in started)
