@@ -18,7 +18,7 @@ from sensorium.engine.grammar import (
     SPARE_TRANSCRIPT_TOKENS,
     Grammar,
 )
-from sensorium.engine.monologue import Monologue, might_write, would_say_first
+from sensorium.engine.monologue import Monologue, might_write
 from sensorium.engine.network import Network
 from sensorium.engine.request import End, FinishReason, SamplingParams, Usage
 from sensorium.engine.sampling import Sampler, opening
@@ -125,6 +125,8 @@ def write(
     if params.tally is not None:
         params.tally.count = used
     monologue: Monologue | None = None
+    if grammar.words is None and network.release.config.render.changes_told:
+        drawings.look_for((yield from _aim(network, sequence, params)))
     while not grammar.done and sequence.num_free:
         if grammar.is_open:
             monologue = yield from _opened(network, sequence, grammar, params)
@@ -151,23 +153,33 @@ def write(
 def _opened(
     network: Network, sequence: Sequence, grammar: Grammar, params: SamplingParams
 ) -> Generator[Pending, None, Monologue | None]:
-    """The monologue that the answer follows, if it has one. What a picture will show is written into the stream."""
+    """The monologue that the answer follows, if it has one."""
     if sequence.num_pending:
         yield Pending((sequence,))
     logits = sequence.logits()
-    if opening(logits, grammar.words, grammar.forms) == vocab.SPEAK and might_write(logits):
+    if opening(logits, grammar.words, grammar.forms) == vocab.SPEAK and might_write(logits, vocab.SPEAK):
         monologue = Monologue(sequence, network.alphabet, params)
         grammar.follow(monologue.script)
         return monologue
-    if grammar.words is None and would_say_first(logits):
-        plan = Monologue(sequence, network.alphabet, params)
-        while plan.script.end is None and len(plan.script.symbols) < MAX_CAPTION_TOKENS:
-            yield Pending((plan.sequence,))
-            plan.write()
-        needed = len(plan.script.symbols) + network.alphabet.num_patches + 4
-        if plan.script.end == vocab.IMAGE and needed <= sequence.num_free:
-            sequence.append_ids(vocab.WRITE, *plan.script.symbols)
     return None
+
+
+def _aim(network: Network, sequence: Sequence, params: SamplingParams) -> Generator[Pending, None, list[int]]:
+    """What a changed picture will show, which is written into the stream before it is drawn. No words for another
+    picture, nor where they leave no room for it."""
+    if sequence.num_pending:
+        yield Pending((sequence,))
+    if not might_write(sequence.logits(), vocab.IMAGE):
+        return []
+    plan = Monologue(sequence, network.alphabet, replace(params, temperature=0.0))  # as sure as what is seen
+    symbols = plan.script.symbols
+    while plan.script.end is None and len(symbols) < MAX_CAPTION_TOKENS:
+        yield Pending((plan.sequence,))
+        plan.write()
+    if len(symbols) + network.alphabet.num_patches + 4 > sequence.num_free:
+        return []
+    sequence.append_ids(vocab.WRITE, *symbols)
+    return symbols
 
 
 def _room(sequence: Sequence, params: SamplingParams) -> int:

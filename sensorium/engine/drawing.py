@@ -58,9 +58,14 @@ class Drawings:
         self._network = network
         self._params = params
         release = network.release
-        sees = params.caption is not None and release.config.render.captions
-        words = release.text.encode(params.caption) if params.caption is not None and sees else ()
-        self._words = [release.vocabulary.text_start + token for token in words][:MAX_CAPTION_TOKENS]
+        self._words: list[int] = []
+        if params.caption is not None:
+            self.look_for([release.vocabulary.text_start + token for token in release.text.encode(params.caption)])
+
+    def look_for(self, words: Sequence[int]) -> None:
+        """These symbols say what should be seen, if the network writes down what it sees and nothing was said yet."""
+        if self._network.release.config.render.captions:
+            self._words = self._words or list(words[:MAX_CAPTION_TOKENS])
 
     def have_room(self, sequence: LiveSequence, num_output: int) -> bool:
         """Whether there are several, and each would be whole behind so many tokens of the answer."""

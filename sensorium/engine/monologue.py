@@ -5,7 +5,7 @@ is uncertain in one place makes the next one worse; written, it is a sentence li
 fork, and their time, their sound and their voice from the stream that is heard. The fork is a word ahead and both go
 through the network together: the first sound is not later for it. docs/decisions/012 has the figures.
 
-A picture that is asked for without words may have some all the same, if the network would say what it is about to draw.
+A picture that is asked for without words may have some all the same: what a changed picture will show, greedily.
 """
 
 from __future__ import annotations
@@ -18,21 +18,17 @@ from sensorium.engine.sampling import Sampler
 from sensorium.engine.sequence import Sequence
 from sensorium.tokenizers import vocab
 
-LEAST_SHARE = 0.05  # of <|write|> among the words that might be opened
+LEAST_SHARE = 0.05  # of <|write|> among the two symbols that might open an answer
 
 
-def might_write(logits: np.ndarray) -> bool:
-    """Whether a network might as well write what it is about to say: (V,) logits of the symbol that opens an answer.
+def might_write(logits: np.ndarray, instead: int) -> bool:
+    """Whether a network might as well write what it is about to say or, with <|image|> for <|speak|> as `instead`, to
+    draw: (V,) logits of the symbol that opens an answer.
 
     What it was only ever taught to say, like "say: ..", it has no practice in writing: there this is near zero, and
-    elsewhere a third.
+    elsewhere a third. So it is with what it was only taught to draw; a change it may have been taught to tell first.
     """
-    return bool(1.0 / (1.0 + np.exp(logits[vocab.SPEAK] - logits[vocab.WRITE])) >= LEAST_SHARE)
-
-
-def would_say_first(logits: np.ndarray) -> bool:
-    """Whether a network that is to draw has something to say before: (V,) as above."""
-    return bool(logits[vocab.WRITE] > logits[vocab.IMAGE])
+    return bool(1.0 / (1.0 + np.exp(logits[instead] - logits[vocab.WRITE])) >= LEAST_SHARE)
 
 
 class Monologue:

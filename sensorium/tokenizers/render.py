@@ -105,6 +105,7 @@ class RenderConfig:
     transcripts: bool = True  # what the user says becomes text before the answer
     captions: bool = True  # and so does what the user shows
     noted_frames: bool = False  # and, if its network was taught that, what each frame of a film shows
+    changes_told: bool = False  # what a changed picture will show is written before it is drawn
     cuts: bool = False  # a spoken reply that the user broke into ends in <|cut|>: its network was taught what that is
     interleave: str = "timed"  # timed | proportional | fixed | text_first: how a reply's text is laid among its frames
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def test_a_word_ahead_is_as_good_as_all_of_them(
     network = Network.of(release)
     sequence = Sequence(network.runner)
     sequence.append(prompt(release, text))
-    assert might_write(sequence.logits())
+    assert might_write(sequence.logits(), vocab.SPEAK)
     start = len(sequence)
     for _ in alone(write(network, sequence, network.answer_grammar(params), params)):
         pass
@@ -89,19 +90,25 @@ class _Planned(Sampler):
         return symbol
 
 
+def telling(release: Release) -> Release:
+    """The same network, as one that tells a change before it draws it."""
+    config = release.config
+    return replace(release, config=replace(config, render=replace(config.render, changes_told=True)))
+
+
 @pytest.mark.parametrize("modality", ["audio", "image"])
 def test_a_picture_comes_behind_the_words_that_tell_of_it(
     release: Release, monkeypatch: pytest.MonkeyPatch, modality: Modality
 ):
     monkeypatch.setattr(sensorium.engine.monologue, "Sampler", _Planned)
-    monkeypatch.setattr(sensorium.engine.answer, "would_say_first", lambda _: True)
+    monkeypatch.setattr(sensorium.engine.answer, "might_write", lambda *_: True)
     monkeypatch.setattr(
         sensorium.engine.answer, "opening", lambda *_: vocab.SPEAK if modality == "audio" else vocab.IMAGE
     )
     if modality == "audio":
         monkeypatch.setattr(sensorium.engine.sequence, "opening", lambda *_: vocab.SPEAK)
     params = SamplingParams(modality=modality, seed=3)
-    network = Network.of(release)
+    network = Network.of(telling(release))
     sequence = Sequence(network.runner)
     sequence.append(prompt(release, "make it red"))
     start = len(sequence)
@@ -121,9 +128,9 @@ def test_a_picture_comes_behind_the_words_that_tell_of_it(
 def test_what_a_network_would_only_ever_say_is_not_written_first():
     logits = np.zeros(vocab.NUM_SPECIALS, np.float32)
     logits[vocab.SPEAK], logits[vocab.WRITE] = 2.0, 1.0
-    assert might_write(logits)
+    assert might_write(logits, vocab.SPEAK)
     logits[vocab.WRITE] = -2.0
-    assert not might_write(logits)
+    assert not might_write(logits, vocab.SPEAK)
 
 
 async def test_what_is_said_is_what_would_have_been_written():
