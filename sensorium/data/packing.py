@@ -39,7 +39,8 @@ class PackingConfig:
     batch_positions: int = 6144  # padding included
     max_seq_len: int = 1024
     live_share: float = 0.35  # of the documents with heard clips, how many are laid out as live
-    live_tasks: tuple[str, ...] = ("hear-pausing", "conversation")  # whose documents always are: they teach turns' ends
+    live_tasks: tuple[str, ...] = ("hear-pausing",)  # whose documents always are: they teach turns' ends
+    mostly_live: tuple[str, ...] = ("conversation",)  # two in three: the turns of a chat are clips
     hide_codes: float = 0.25  # of the heard media, how often only the features stay
     hide_features: float = 0.1  # and how often only the codes, of which no small print can be read
     drop_condition: float = 0.1  # of the drawing requests, how many lose their words (for classifier-free guidance)
@@ -208,10 +209,13 @@ class Packing:
         messages = [self._hidden(message, rng) for message in self._documents.messages(index)]
         if self._documents.task(index) == "draw" and rng.random() < self._config.drop_condition:
             messages = [without_words(message) for message in messages]
-        is_live = rng.random() < self._config.live_share or self._documents.task(index) in self._config.live_tasks
-        stream = self._renderer.document(messages, live=is_live)
+        stream = self._renderer.document(messages, live=rng.random() < self._live_share(index))
         roughen(stream, rng, self._config)
         return stream
+
+    def _live_share(self, index: int) -> float:
+        task, config = self._documents.task(index), self._config
+        return 1.0 if task in config.live_tasks else 2 / 3 if task in config.mostly_live else config.live_share
 
     def _hidden(self, message: EncodedMessage, rng: np.random.Generator) -> EncodedMessage:
         """Now and then a heard or seen part loses its codes or its features: the network must do with either."""

@@ -276,6 +276,15 @@ def test_edits_are_worded_as_scenes_are() -> None:
     assert edits.caption_of(pair.objects) == pair.caption
 
 
+def test_what_an_edit_aims_at_is_the_changed_picture_and_where_a_thing_has_been_moved() -> None:
+    rng = np.random.default_rng(5)
+    for kind in edits.KINDS:
+        made = edits.edit(rng, split="train", kind=kind)
+        where = made.order.split(" to ")[-1].removeprefix("the ") if kind == "move" else ""
+        assert made.aim.startswith(made.after.caption)
+        assert made.aim.removeprefix(made.after.caption).split()[-1:] == where.split()
+
+
 def test_an_order_that_follows_a_drawing_says_it_where_there_is_one_thing() -> None:
     told: set[str] = set()
     for seed in range(60):

@@ -215,13 +215,13 @@ def test_an_epoch_sees_every_document_once(finished: Path) -> None:
     assert rows == len(documents)
 
 
-def test_who_pauses_is_always_heard_live(finished: Path) -> None:
+def test_who_pauses_is_always_heard_live_and_who_talks_on_mostly(finished: Path) -> None:
     release, documents = Release.load(finished / "release"), encoded_documents(finished)
-    for live_tasks in ((), ("transcribe",)):
-        config = PackingConfig(batch_positions=1500, live_share=0.0, live_tasks=live_tasks)
+    for tasks, are_live in (((), {False}), (("live_tasks",), {True}), (("mostly_live",), {False, True})):
+        config = PackingConfig(batch_positions=1500, live_share=0.0, **dict.fromkeys(tasks, ("transcribe",)))
         packing = Packing(documents, release.renderer, config, seed=5).only(("transcribe",), seed=5)
         streams = [stream for step in range(4) for stream in packing.batch(step)]
-        assert {LISTEN in stream.ids for stream in streams} == {bool(live_tasks)}
+        assert {LISTEN in stream.ids for stream in streams} == are_live
 
 
 def test_phases_see_their_tasks_and_the_rest_sees_everything(finished: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from sensorium.data.generators import world
 from sensorium.data.generators.dialogues import a, pick, sentence
-from sensorium.data.generators.edits import edit, followed
+from sensorium.data.generators.edits import Edit, Kind, edit, followed
 from sensorium.data.generators.film import film
 from sensorium.data.generators.lessons import lesson
 from sensorium.data.generators.pictures import digit_picture, figure_picture, icon_picture, scene, word_picture
@@ -120,7 +120,8 @@ def _interrupted(writer: Writer) -> None:
 
 
 def _conversation(writer: Writer) -> None:
-    """A call: much is said, with pauses; now and then the user breaks into an answer, breaks off, or types."""
+    """A call: much is said, with pauses; now and then the user breaks into an answer, breaks off, types, or talks long
+    before the question comes."""
     writer.maybe_system()
     aloud = writer.rng.random() < 0.75
     for _ in range(int(writer.rng.integers(3, 13))):
@@ -133,6 +134,9 @@ def _conversation(writer: Writer) -> None:
             turn = turn._replace(answer=pick(writer.rng, LISTENING))
         elif kind < 0.12:
             writer.user(writer.typed(turn.question))
+        elif kind < 0.18:  # in one breath, however long that takes
+            said = [sentence(writer.rng, writer.split) for _ in range(int(writer.rng.integers(1, 5)))]
+            writer.user(writer.heard_pausing(" ".join([*said, turn.question]), pauses=0))
         else:
             writer.user(writer.heard_pausing(turn.question, pauses=int(writer.rng.integers(3))))
         if aloud and kind > 0.85 and len(turn.answer.split()) > 2:
@@ -292,6 +296,23 @@ def _ask(
         writer.assistant(words(text=answer))
 
 
+def _whether(writer: Writer) -> None:
+    """Is this there, is that: everything that is asked so of one picture, or of its words alone. By chance every second
+    answer is right, so that each teaches little."""
+    seen = scene(writer.rng, split=writer.split)
+    asked = [asked for asked in seen.questions if asked[0].startswith("is there")]
+    described = Text(text=seen.description)
+    for turn, at in enumerate(writer.rng.permutation(len(asked)).tolist()):
+        question, answer = writer.typed(asked[at][0]), Text(text=asked[at][1])
+        if turn > 0:
+            writer.user(question)
+        elif writer.rng.random() < 0.6:
+            writer.user(Text(text=f"{described.text} "), question)
+        else:
+            writer.about(Image(pixels=seen.pixels, caption=described), question)
+        writer.assistant(answer)
+
+
 def _read(writer: Writer) -> None:
     if writer.rng.random() < 0.15:
         shown = digit_picture(writer.rng, split=writer.split)
@@ -338,19 +359,37 @@ def _draw(writer: Writer) -> None:
 
 def _edit(writer: Writer) -> None:
     """A picture, and what to change in it."""
-    made = edit(writer.rng, split=writer.split)
+    made = edit(writer.rng, split=writer.split, kind=_kind_of_edit(writer))
     shown = Image(pixels=made.before.pixels, caption=Text(text=made.before.description))
     writer.about(shown, writer.heard_or_typed(made.order, heard=0.2))
-    writer.assistant(Image(pixels=made.after.pixels))
+    _changed(writer, made)
 
 
 def _edit_followup(writer: Writer) -> None:
     """A drawing, and what to change in it, in the words of a conversation."""
-    made = edit(writer.rng, split=writer.split)
+    made = edit(writer.rng, split=writer.split, kind=_kind_of_edit(writer))
     writer.user(writer.typed(pick(writer.rng, DRAW).format(x=made.before.caption)))
     writer.assistant(Image(pixels=made.before.pixels))
     writer.user(writer.heard_or_typed(followed(writer.rng, made), heard=0.2))
-    writer.assistant(Image(pixels=made.after.pixels))
+    _changed(writer, made)
+
+
+def _edit_told(writer: Writer) -> None:
+    """A picture in words, and what a change of it comes to: the part of `edit` that needs no picture."""
+    made = edit(writer.rng, split=writer.split, kind=_kind_of_edit(writer))
+    writer.user(Text(text=f"{made.before.description} "), writer.typed(made.order))
+    writer.assistant(Text(text=made.aim))
+
+
+def _kind_of_edit(writer: Writer) -> Kind | None:
+    """What is to go is hardest, since everywhere else what an order names is what is to be drawn."""
+    return "remove" if writer.rng.random() < 0.3 else None
+
+
+def _changed(writer: Writer, made: Edit) -> None:
+    """The changed picture: at once, or behind the words for it, as often. Which of the two is served is measured."""
+    aim = (Text(text=made.aim),) if writer.rng.random() < 0.5 else ()
+    writer.assistant(*aim, Image(pixels=made.after.pixels))
 
 
 def _figure(writer: Writer) -> None:
@@ -402,12 +441,14 @@ _WRITERS: dict[str, Callable[[Writer], None]] = {
     "lesson-spoken": _lesson_spoken,
     "see": _see,
     "see-plain": partial(_see, noted=False),
+    "whether": _whether,
     "see-film": _see_film,
     "see-several": _see_several,
     "read": _read,
     "draw": _draw,
     "edit": _edit,
     "edit-followup": _edit_followup,
+    "edit-told": _edit_told,
     "figure": _figure,
     "icon": _icon,
     "mixed": _mixed,

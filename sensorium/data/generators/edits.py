@@ -19,6 +19,7 @@ from sensorium.data.generators.scenes import (
     ground_of,
     look_of,
     painted,
+    place,
     scene,
     with_article,
 )
@@ -47,6 +48,13 @@ class Edit(NamedTuple):
     before: Scene
     order: str
     after: Scene
+
+    @property
+    def aim(self) -> str:
+        """What will be seen, in the words of a caption: it is said before it is drawn. Of where things are it has what
+        the order had to say, since everything else is to be seen in the picture before."""
+        where = f" {place(self.after.objects[0])}" if self.kind == "move" else ""
+        return self.after.caption + where
 
 
 class _Change(NamedTuple):
