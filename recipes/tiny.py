@@ -12,9 +12,8 @@
     python -m recipes.tiny --stage opened --keep-tokenizers --seed 127 --start runs/averaged/release
     python -m recipes.average --out runs/half --part 0.5 runs/averaged/release --part 0.5 runs/opened/release
     python -m recipes.tiny --stage called --keep-tokenizers --seed 131 --start runs/half/release
-    python -m recipes.average --out runs/talked --part 0.5 runs/half/release --part 0.5 runs/called/release
-    python -m recipes.tiny --keep-tokenizers --seed 137 --start runs/talked/release
-    python -m recipes.average --out runs/shipped --part 0.5 runs/talked/release --part 0.5 runs/tiny/release
+    python -m recipes.average --out runs/shipped --part 0.5 runs/half/release --part 0.5 runs/called/release
+    python -m recipes.tiny --keep-tokenizers --seed 137 --start runs/shipped/release
 
 It begins as nano, wider and deeper, with nano's codes; its eye has twice the blocks and learns from photographs and
 forms too. A little text comes first: orders in many languages, tools, refusals, which nano never read. The second run
@@ -25,9 +24,10 @@ brings back what had faded meanwhile (words in pictures, orders, refusals, recor
 was said. The seventh begins between the third run and those two, and has much of what is told in a word or two
 (recorded words, how something is said, photographs), of drawing and changing pictures, and of lines that stay open
 behind a turn. The eighth, which begins half way through that one, has calls of up to twelve turns: until then five in
-six documents of talk had but one. The last has much of what changes pictures, in words as well, of recorded words, and
-of what is short. What is shipped lies half way between its beginning and its end. All train on CPU cores, over days and
-as many stops as they like, or on one GPU. `--seed` must differ, or the material is not fresh.
+six documents of talk had but one. What is shipped lies half way between its beginning and its end. The last has much of
+what changes pictures, in words as well, of recorded words, and of what is short: half way it hears better and draws
+worse than what is shipped, and waits for its successor (docs/log.md). All train on CPU cores, over days and as many
+stops as they like, or on one GPU. `--seed` must differ, or the material is not fresh.
 """
 
 from __future__ import annotations
