@@ -36,9 +36,7 @@ TOGETHER_S = 0.025  # .. what each writes in this time is told together: telling
 FIRST_STEPS = (24, 3, 0, 0)  # besides its prompt's, that a new answer of each priority may take ahead of others
 FIRST_IN_A_ROW = 4  # after so many of them everybody has one
 LEAD_S = 0.5  # of sound that is not played yet: who has less is in a hurry too
-LATER_PREFILL_ROWS = (
-    24  # of prompts in no hurry where nobody else waits: a symbol that is asked for meanwhile comes soon
-)
+LATER_PREFILL_ROWS = 24  # of prompts in no hurry where nobody else waits: what is asked for meanwhile comes soon
 AHEAD_ROWS = 16  # of a step that others wait for, of what a call will need
 FLEX_ROWS = 4  # and of what is in no hurry at all: it is not forgotten
 

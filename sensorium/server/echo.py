@@ -79,14 +79,14 @@ class EchoCheck:
     def is_echo(self, heard: np.ndarray, played: np.ndarray) -> bool:
         """heard: (HEARD,), played: (PLAYED,), both up to the same moment. Of what has just begun to be played any two
         sounds may seem to be one, so there it counts whether an echo is to be expected."""
-        has_just_begun = _has_just_begun(played)
-        if np.abs(played).max() < _QUIET or (has_just_begun and self._is_clear):
+        older_is_silent, newer_is_silent = _halves_are_silent(played)
+        if older_is_silent and (newer_is_silent or self._is_clear):
             return False
         share = explained(heard, played)
         if share.at_most < _LEAST * self._usual:
             return False
         self._usual += _PACE * (share.at_most - self._usual)
-        self.was_heard |= not has_just_begun and share.at_least >= _LEAST * self._usual
+        self.was_heard |= not older_is_silent and share.at_least >= _LEAST * self._usual
         return True
 
     def nothing_heard(self, played: np.ndarray) -> None:

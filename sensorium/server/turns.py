@@ -140,14 +140,17 @@ class TurnDetector:
 
     def _window_beside(self, probability: float, heard: np.ndarray, played: np.ndarray) -> list[TurnEvent]:
         """A window of what is heard while something is played: (HEARD,) and (PLAYED,), both up to its end."""
+        onset_windows = _ONSET_WINDOWS
         if probability < self._release:
             self._num_echoes = 0
             self._echo.nothing_heard(played)
         elif self._echo.is_echo(heard, played):
             self._num_echoes += 1
             probability = 0.0
-        onset_windows = _ONSET_WINDOWS if self._echo.was_heard else self._onset_windows(probability)
-        onset_windows = _DOUBTFUL_WINDOWS if self._echo.is_doubtful(played) else onset_windows
+        elif self._echo.is_doubtful(played):
+            onset_windows = _DOUBTFUL_WINDOWS
+        elif not self._echo.was_heard:
+            onset_windows = self._onset_windows(probability)
         events = self._window(probability, onset_windows)
         if any(isinstance(event, SpeechStarted) for event in events):
             self._echo.turn_began(played)
