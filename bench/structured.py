@@ -30,8 +30,8 @@ from sensorium.engine.network import Network
 from sensorium.engine.request import End, SamplingParams, TextDelta
 from sensorium.engine.sequence import Sequence
 from sensorium.messages import Text
+from sensorium.tokenizers.encoded import EncodedMessage
 from sensorium.tokenizers.release import Release
-from sensorium.tokenizers.render import EncodedMessage
 
 TEMPERATURES = (0.0, 0.3, 0.7, 1.0, 1.5, 2.0)
 MAX_DEPTH = 3

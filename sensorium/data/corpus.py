@@ -26,7 +26,7 @@ from sensorium.data.generators.documents import document
 from sensorium.data.generators.speech import PHONEMES, SAMPLE_RATE_HZ, Utterance
 from sensorium.data.recorded import PHOTOGRAPHS, RECORDED, photograph, recorded_document
 from sensorium.messages import Audio, Image, Message, Text, ToolCall, Video
-from sensorium.tokenizers.render import SpelledText
+from sensorium.tokenizers.encoded import SpelledText
 
 CLIPS_PER_SHARD = 500
 PICTURES_PER_SHARD = 2000

@@ -16,16 +16,16 @@ import numpy as np
 
 from sensorium.data.corpus import Lines
 from sensorium.messages import Text, ToolCall, WordTime
-from sensorium.tokenizers.render import (
+from sensorium.tokenizers.encoded import (
     HIDDEN,
     EncodedAudio,
     EncodedFilm,
     EncodedImage,
     EncodedMessage,
     EncodedPart,
-    Renderer,
     SpelledText,
 )
+from sensorium.tokenizers.render import Renderer
 from sensorium.tokenizers.stream import Stream
 from sensorium.tokenizers.vocab import NULL
 

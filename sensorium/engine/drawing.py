@@ -27,8 +27,8 @@ from sensorium.engine.sampling import Sampler, probability
 from sensorium.engine.sequence import Pending, Symbol, together
 from sensorium.engine.sequence import Sequence as LiveSequence
 from sensorium.tokenizers import vocab
+from sensorium.tokenizers.encoded import EncodedImage, EncodedMessage
 from sensorium.tokenizers.image import ImagePatches
-from sensorium.tokenizers.render import EncodedImage, EncodedMessage
 
 NATS_PER_LEVEL = 1.0  # what a level (of 256) of mean difference between a drawing and itself drawn again weighs
 _LEAST = 1e-30  # a probability that has vanished

@@ -39,8 +39,9 @@ from sensorium.engine.scoring import score
 from sensorium.engine.sequence import Sequence as LiveSequence
 from sensorium.engine.transcription import transcribe
 from sensorium.messages import Audio, Image, Message, Text, Video, seen_less_closely
+from sensorium.tokenizers.encoded import encode_message
 from sensorium.tokenizers.release import Release, taught_tasks
-from sensorium.tokenizers.render import FRAME_STRIDE, Piece, encode_message
+from sensorium.tokenizers.render import FRAME_STRIDE, Piece
 from sensorium.tokenizers.vocab import VOICES
 
 NUM_AROUND_IMAGE = 2  # <|image|> and <|/image|>; around one that is seen there is <|caption|> too

@@ -9,8 +9,9 @@ import torch
 from sensorium.engine.request import Canvas
 from sensorium.messages import Audio, Image, Video
 from sensorium.tokenizers.audio import AudioTokenizer
+from sensorium.tokenizers.encoded import HIDDEN, EncodedAudio, EncodedFilm, EncodedImage
 from sensorium.tokenizers.image import ImageTokenizer, coarsened, filled, fit_hole, fit_square
-from sensorium.tokenizers.render import FRAME_STRIDE, HIDDEN, EncodedAudio, EncodedFilm, EncodedImage
+from sensorium.tokenizers.render import FRAME_STRIDE
 
 FRAMES_AT_ONCE = 16  # of a film, encoded together
 

@@ -17,7 +17,7 @@ from sensorium.engine.sequence import Symbol
 from sensorium.model.heads import DepthHead, DepthTransformer
 from sensorium.model.transformer import Transformer
 from sensorium.tokenizers import vocab
-from sensorium.tokenizers.render import EncodedAudio
+from sensorium.tokenizers.encoded import EncodedAudio
 from sensorium.tokenizers.stream import Stream, collate_inputs
 
 

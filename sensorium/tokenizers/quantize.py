@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -47,3 +48,11 @@ class FSQ(nn.Module):
         digits = (codes.unsqueeze(-1) // self.basis) % self.levels
         half = (self.levels - 1) / 2
         return (digits - half) / half
+
+
+def steps_apart(codes: np.ndarray, others: np.ndarray, levels: tuple[int, ...]) -> np.ndarray:
+    """(...) and (...) codes -> (...) how many steps of rounding lie between two, summed over the dimensions."""
+    basis = np.cumprod((1, *levels[:-1]))
+    digits, other_digits = (given[..., None] // basis % levels for given in (codes, others))
+    distances: np.ndarray = np.abs(digits - other_digits).sum(axis=-1)
+    return distances

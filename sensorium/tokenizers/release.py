@@ -97,7 +97,7 @@ class Release:
 
     @cached_property
     def renderer(self) -> Renderer:
-        return Renderer(self.text, self.config.vocabulary, self.config.render)
+        return Renderer(self.text, self.config.vocabulary, self.config.render, image_levels=self.config.image.levels)
 
     @classmethod
     def create(cls, config: ReleaseConfig, text: TextTokenizer) -> Self:

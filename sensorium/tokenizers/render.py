@@ -29,8 +29,18 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from sensorium.messages import Audio, Image, Message, Role, Text, ToolCall, Video, WordTime
+from sensorium.messages import Role, Text, ToolCall
 from sensorium.tokenizers import vocab
+from sensorium.tokenizers.encoded import (
+    HIDDEN,
+    EncodedAudio,
+    EncodedFilm,
+    EncodedImage,
+    EncodedMessage,
+    EncodedPart,
+    SpelledText,
+)
+from sensorium.tokenizers.quantize import steps_apart
 from sensorium.tokenizers.stream import OwnCodes, Stream
 from sensorium.tokenizers.text import TextTokenizer
 from sensorium.tokenizers.vocab import Vocabulary
@@ -39,50 +49,7 @@ FRAME_MS = 80.0
 LEAD_FRAMES = 6
 FIRST_TOKENS = 3
 DELAY_FRAMES = 6
-HIDDEN = -1  # a code that is not told
 FRAME_STRIDE = 2  # a film's frame has half the grid: 16 positions for 64, so that a second fits where a picture would
-
-
-@dataclass(frozen=True)
-class SpelledText(Text):
-    """Text that the network writes letter by letter, as it is read from a picture: a word never seen is then no
-    combination of pieces never written."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class EncodedAudio:
-    codes: np.ndarray  # (F, 1 + R)
-    features: np.ndarray | None = None  # (F, D): heard sound has them, our own speech does not
-    transcript: str | None = None
-    words: tuple[WordTime, ...] = ()
-    voice: str | None = None
-    cut: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class EncodedImage:
-    codes: np.ndarray  # (P, 1 + R)
-    features: np.ndarray | None = None  # (P, D)
-    caption: Text | None = None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class EncodedFilm:
-    """Each frame is a picture at half the grid: a patch of it stands for four."""
-
-    frames: tuple[EncodedImage, ...]  # of P / 4 patches
-    times_ms: tuple[float, ...]
-    sound: EncodedAudio | None = None
-    caption: Text | None = None
-
-
-EncodedPart: TypeAlias = Text | ToolCall | EncodedAudio | EncodedImage | EncodedFilm
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class EncodedMessage:
-    role: Role
-    parts: tuple[EncodedPart, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +65,7 @@ class RenderConfig:
     listen: float = 0.2  # "nothing to write yet" at a live frame
     waited: float = 0.2  # the same in a pause between two words
     over: float = 0.5  # "the user has finished" at a live frame behind the last word
+    kept: float = 1.0  # patches of a drawing that are as in the picture before it: copied, and most of them
     end: float = 2.0  # <|end|>, <|/speak|>, <|tend|>: missing one costs a whole answer
     lead_frames: int = LEAD_FRAMES
     first_tokens: int = FIRST_TOKENS
@@ -119,12 +87,20 @@ class Piece(NamedTuple):
 
 
 class Renderer:
-    def __init__(self, text: TextTokenizer, vocabulary: Vocabulary, config: RenderConfig | None = None) -> None:
+    def __init__(
+        self,
+        text: TextTokenizer,
+        vocabulary: Vocabulary,
+        config: RenderConfig | None = None,
+        *,
+        image_levels: tuple[int, ...] = (8, 5, 5, 5),
+    ) -> None:
         if text.num_tokens > vocabulary.text_tokens:
             raise ValueError(f"{text.num_tokens} text tokens do not fit a table of {vocabulary.text_tokens}")
         self.text = text
         self.vocabulary = vocabulary
         self.config = config or RenderConfig()
+        self.image_levels = image_levels
 
     def document(self, messages: Sequence[EncodedMessage], *, live: bool = False) -> Stream:
         """A whole conversation with its loss weights: what training sees."""
@@ -310,12 +286,13 @@ class Renderer:
     def _grid(self, stream: Stream, image: EncodedImage, *, own: bool, stride: int = 1) -> None:
         """The patches row by row. With a stride each stands for so many in a row and in a column, and where the first
         of them would be."""
-        weight, side = self.config.reply if own else 0.0, isqrt(len(image.codes))
+        side = isqrt(len(image.codes))
+        weights = self._drawn_weights(stream, image) if own else [0.0] * len(image.codes)
         for index, codes in enumerate(image.codes):
             patch = (index // side * side * stride + index % side) * stride
             known = codes[0] >= 0  # hidden now and then, as in a clip
             symbol = self.vocabulary.image_start + int(codes[0]) if known else vocab.NULL
-            position = stream.add(symbol, weight=weight)
+            position = stream.add(symbol, weight=weights[index])
             stream.patches.append((position, patch))
             if known and len(codes) > 1:
                 stream.patch_residuals.append((position, codes[1:]))
@@ -323,6 +300,13 @@ class Renderer:
                     stream.drawn.append(OwnCodes(position - 1, codes))
             if image.features is not None:
                 stream.seen.append((position, image.features[index]))
+
+    def _drawn_weights(self, before: Stream, image: EncodedImage) -> list[float]:
+        """Of a drawing's patches. A step of rounding is no change: a patch's code depends on those around it too."""
+        shown = {patch: before.ids[position] - self.vocabulary.image_start for position, patch in before.patches}
+        was = np.array([shown.get(patch, HIDDEN) for patch in range(len(image.codes))])
+        is_kept = (was >= 0) & (steps_apart(was, image.codes[:, 0], self.image_levels) <= 1)
+        return [self.config.kept if kept else self.config.reply for kept in is_kept]
 
     def _clip(self, stream: Stream, clip: EncodedAudio, *, live: bool) -> None:
         """A heard clip with its transcript, if that is known; if not, no transcript is asked for."""
@@ -468,28 +452,3 @@ _SLOTS: dict[str, Slots] = {
     "fixed": _fixed,
     "text_first": _text_first,
 }
-
-
-def encode_message(
-    message: Message,
-    *,
-    audio: Callable[[Audio], EncodedAudio],
-    image: Callable[[Image], EncodedImage],
-    film: Callable[[Video], EncodedFilm],
-) -> EncodedMessage:
-    """Runs the media of a message through the tokenizers. Raises ValueError for a film that the assistant shows."""
-    parts: list[EncodedPart] = []
-    for part in message.parts:
-        if isinstance(part, Audio):
-            parts.append(audio(part))
-        elif isinstance(part, Image):
-            parts.append(image(part))
-            if message.role != "assistant":
-                parts += map(image, part.quarters)
-        elif isinstance(part, Video):
-            if message.role == "assistant":
-                raise ValueError("the assistant makes no films, so it cannot have shown one")
-            parts.append(film(part))
-        else:
-            parts.append(part)
-    return EncodedMessage(role=message.role, parts=tuple(parts))

@@ -13,7 +13,7 @@ from sensorium.data.encoding import encode_documents
 from sensorium.data.generators.documents import document
 from sensorium.data.packing import EncodedDocuments, Packing, PackingConfig
 from sensorium.engine.media_encoder import MediaEncoder
-from sensorium.tokenizers.render import encode_message
+from sensorium.tokenizers.encoded import encode_message
 from sensorium.tokenizers.vocab import SECOND
 from tests.networks import random_release
 

@@ -19,8 +19,8 @@ from sensorium.engine.scheduler import Steps, alone
 from sensorium.engine.sequence import Pending, Sequence, together
 from sensorium.engine.sequence import alone as result_of
 from sensorium.messages import Audio, Image, Message, Text
+from sensorium.tokenizers.encoded import EncodedMessage
 from sensorium.tokenizers.release import Release
-from sensorium.tokenizers.render import EncodedMessage
 from sensorium.tokenizers.stream import Stream
 from tests.serving import ROOT
 

@@ -29,8 +29,8 @@ from sensorium.engine.scheduler import Steps, alone
 from sensorium.engine.sequence import Sequence
 from sensorium.messages import Audio, WordTime
 from sensorium.tokenizers import vocab
+from sensorium.tokenizers.encoded import EncodedAudio, EncodedMessage
 from sensorium.tokenizers.release import Release
-from sensorium.tokenizers.render import EncodedAudio, EncodedMessage
 from sensorium.tokenizers.stream import Stream
 from tests.networks import random_release, randomise, values
 

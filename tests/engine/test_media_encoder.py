@@ -5,9 +5,9 @@ import pytest
 
 from sensorium.engine.media_encoder import MediaEncoder
 from sensorium.messages import Audio, Image, Video
+from sensorium.tokenizers.encoded import HIDDEN
 from sensorium.tokenizers.image import fit_square
 from sensorium.tokenizers.release import Release
-from sensorium.tokenizers.render import HIDDEN
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,8 @@ from sensorium.engine.scheduler import alone
 from sensorium.engine.sequence import Sequence
 from sensorium.messages import Message, Text
 from sensorium.tokenizers import vocab
+from sensorium.tokenizers.encoded import EncodedMessage
 from sensorium.tokenizers.release import Release
-from sensorium.tokenizers.render import EncodedMessage
 from sensorium.tokenizers.stream import Stream
 from sensorium.tokenizers.vocab import NUM_SPECIALS
 

@@ -17,8 +17,8 @@ from sensorium.engine.sampling import Sampler
 from sensorium.engine.sequence import Pending, Sequence, Symbol, alone, compute
 from sensorium.messages import Text
 from sensorium.tokenizers import vocab
+from sensorium.tokenizers.encoded import EncodedAudio, EncodedImage, EncodedMessage
 from sensorium.tokenizers.release import Release
-from sensorium.tokenizers.render import EncodedAudio, EncodedImage, EncodedMessage
 from sensorium.tokenizers.stream import Stream
 
 GREEDY = SamplingParams()

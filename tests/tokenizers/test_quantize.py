@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from sensorium.tokenizers.quantize import FSQ
+from sensorium.tokenizers.quantize import FSQ, steps_apart
 
 
 @pytest.mark.parametrize("levels", [(8, 5, 5, 5), (4, 4, 4, 4), (7,), (2, 3)])
@@ -36,3 +37,13 @@ def test_gradients_pass_straight_through():
     values.sum().backward()
     assert inputs.grad is not None
     assert (inputs.grad > 0).all()
+
+
+def test_codes_are_as_far_apart_as_their_levels():
+    levels = (8, 5, 5, 5)
+    quantizer = FSQ(levels)
+    codes = np.random.default_rng(0).integers(0, 1000, (2, 500))
+    half = (np.array(levels) - 1) / 2
+    one, other = (quantizer.values(torch.from_numpy(given)).numpy() * half for given in codes)
+    assert np.array_equal(steps_apart(codes[0], codes[1], levels), np.abs(one - other).sum(axis=-1).round())
+    assert steps_apart(np.array([0, 0]), np.array([999, 0]), levels).tolist() == [19, 0]

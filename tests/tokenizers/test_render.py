@@ -12,19 +12,17 @@ from hypothesis import strategies as st
 
 from sensorium.messages import Audio, Image, Message, Role, Text, ToolCall, Video, WordTime
 from sensorium.tokenizers import vocab
-from sensorium.tokenizers.render import (
+from sensorium.tokenizers.encoded import (
     HIDDEN,
     EncodedAudio,
     EncodedFilm,
     EncodedImage,
     EncodedMessage,
     EncodedPart,
-    Piece,
-    RenderConfig,
-    Renderer,
     SpelledText,
     encode_message,
 )
+from sensorium.tokenizers.render import Piece, RenderConfig, Renderer
 from sensorium.tokenizers.stream import Stream
 from sensorium.tokenizers.text import TextTokenizer
 from sensorium.tokenizers.vocab import Vocabulary
@@ -136,6 +134,33 @@ def test_an_answer_about_a_clip_may_weigh_more_than_one_to_it(text: TextTokenize
         first, second = (at + 1 for at, symbol in enumerate(stream.ids) if symbol == vocab.WRITE)
         assert stream.weights[first : first + length] == [weight] * length
         assert stream.weights[second : second + length] == [CONFIG.reply] * length
+
+
+def test_of_a_changed_picture_what_stays_may_weigh_less(text: TextTokenizer):
+    renderer = Renderer(text, TABLE, dataclasses.replace(CONFIG, kept=0.2))
+    before = picture(num_residuals=3)
+    codes = before.codes.copy()
+    levels = np.array([8, 5, 5, 5])
+    step = np.array([1, 8, 40, 200])
+    stays, moved, changed = 3, 9, 27
+    codes[moved, 0] += step[1] if before.codes[moved, 0] // step[1] % levels[1] < 4 else -step[1]
+    codes[changed, 0] = 999 - codes[changed, 0]  # every dimension turned round
+    after = EncodedImage(codes=codes)
+    order = Text(text="ten")
+    for shown in ([says("user", before, order)], [says("assistant", before), says("user", order)]):
+        stream = renderer.document([*shown, says("assistant", after)])
+        drawn = [position for position, _ in stream.patches[64:]]
+        weights = [stream.weights[position] for position in drawn]
+        assert weights[stays] == weights[moved] == 0.2  # a step of rounding is no change
+        assert weights[changed] == CONFIG.reply
+        assert weights.count(CONFIG.reply) == 1
+    hidden = dataclasses.replace(before, codes=np.full_like(before.codes, -1))
+    first = (
+        renderer.document([says("assistant", after)]),
+        renderer.document([says("user", hidden), says("assistant", after)]),
+    )
+    for stream in first:
+        assert {stream.weights[position] for position, _ in stream.patches[-64:]} == {CONFIG.reply}
 
 
 def test_what_the_assistant_draws_and_what_nobody_describes_has_no_words(text: TextTokenizer):

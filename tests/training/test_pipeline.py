@@ -19,15 +19,15 @@ from safetensors.torch import load_file
 
 from recipes import ablations
 from recipes.command import train
-from recipes.tiny import BROADER, FIRMER, GROWN, NOTING, TINY
+from recipes.tiny import BROADER, FIRMER, GROWN, NOTING, SETTLED
 from sensorium.data import corpus
 from sensorium.data.generators.documents import NAMES
 from sensorium.data.loader import Answers, Drawings
 from sensorium.data.packing import EncodedDocuments, Packing, PackingConfig, roughen
 from sensorium.data.recorded import RECORDED
 from sensorium.model.embed import text_inputs
+from sensorium.tokenizers.encoded import EncodedImage, SpelledText
 from sensorium.tokenizers.release import Release
-from sensorium.tokenizers.render import EncodedImage, SpelledText
 from sensorium.tokenizers.stream import IGNORE_INDEX, collate_labels
 from sensorium.tokenizers.vocab import LISTEN, NULL, WRITE
 from sensorium.training import metrics
@@ -241,10 +241,10 @@ def test_phases_see_their_tasks_and_the_rest_sees_everything(finished: Path) -> 
 
 
 def test_tinys_mixture_is_of_documents_that_there_are() -> None:
-    for recipe in (GROWN, BROADER, FIRMER, NOTING, TINY):
+    for recipe in (GROWN, BROADER, FIRMER, NOTING, SETTLED):
         assert set(recipe.network.weights) <= {*NAMES, *RECORDED}
     assert sum(GROWN.network.weights.values()) == pytest.approx(1.6, abs=0.05)
-    assert "see-film" in TINY.network.weights
+    assert "see-film" in SETTLED.network.weights
     given = Release.load("sensorium/checkpoints/nano")
     parts = given.text, given.audio_tokenizer, given.image_tokenizer
     model = new_release(replace(GROWN, start=Path("sensorium/checkpoints/nano")), *parts).model

@@ -15,7 +15,7 @@ import numpy as np
 
 from sensorium.data.generators import world
 from sensorium.data.generators.dialogues import a, pick, sentence
-from sensorium.data.generators.edits import Edit, Kind, edit, followed
+from sensorium.data.generators.edits import Kind, edit, followed
 from sensorium.data.generators.film import film
 from sensorium.data.generators.lessons import lesson
 from sensorium.data.generators.pictures import digit_picture, figure_picture, icon_picture, scene, word_picture
@@ -51,7 +51,7 @@ from sensorium.data.generators.wordings import (
 )
 from sensorium.data.generators.writer import Writer
 from sensorium.messages import Audio, Image, Message, Text, Video
-from sensorium.tokenizers.render import SpelledText
+from sensorium.tokenizers.encoded import SpelledText
 
 _LONG_CALL_MS = 45_000.0  # some 900 positions
 
@@ -362,7 +362,7 @@ def _edit(writer: Writer) -> None:
     made = edit(writer.rng, split=writer.split, kind=_kind_of_edit(writer))
     shown = Image(pixels=made.before.pixels, caption=Text(text=made.before.description))
     writer.about(shown, writer.heard_or_typed(made.order, heard=0.2))
-    _changed(writer, made)
+    writer.assistant(Image(pixels=made.after.pixels))
 
 
 def _edit_followup(writer: Writer) -> None:
@@ -371,7 +371,7 @@ def _edit_followup(writer: Writer) -> None:
     writer.user(writer.typed(pick(writer.rng, DRAW).format(x=made.before.caption)))
     writer.assistant(Image(pixels=made.before.pixels))
     writer.user(writer.heard_or_typed(followed(writer.rng, made), heard=0.2))
-    _changed(writer, made)
+    writer.assistant(Image(pixels=made.after.pixels))
 
 
 def _edit_told(writer: Writer) -> None:
@@ -384,12 +384,6 @@ def _edit_told(writer: Writer) -> None:
 def _kind_of_edit(writer: Writer) -> Kind | None:
     """What is to go is hardest, since everywhere else what an order names is what is to be drawn."""
     return "remove" if writer.rng.random() < 0.3 else None
-
-
-def _changed(writer: Writer, made: Edit) -> None:
-    """The changed picture: at once, or behind the words for it, as often. Which of the two is served is measured."""
-    aim = (Text(text=made.aim),) if writer.rng.random() < 0.5 else ()
-    writer.assistant(*aim, Image(pixels=made.after.pixels))
 
 
 def _figure(writer: Writer) -> None:
