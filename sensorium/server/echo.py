@@ -80,7 +80,7 @@ class EchoCheck:
         """heard: (HEARD,), played: (PLAYED,), both up to the same moment. Of what has just begun to be played any two
         sounds may seem to be one, so there it counts whether an echo is to be expected."""
         older_is_silent, newer_is_silent = _halves_are_silent(played)
-        if older_is_silent and (newer_is_silent or self._is_clear):
+        if older_is_silent and (newer_is_silent or self.is_clear):
             return False
         share = explained(heard, played)
         if share.at_most < _LEAST * self._usual:
@@ -97,7 +97,7 @@ class EchoCheck:
     def is_doubtful(self, played: np.ndarray) -> bool:
         """Whether what seems to be speech may be an echo that cannot be told yet, since there are but some 50 ms of it:
         the loudspeaker was silent until lately, and nothing says that its sound does not come back."""
-        return _has_just_begun(played) and not self._is_clear
+        return _has_just_begun(played) and not self.is_clear
 
     def turn_began(self, played: np.ndarray) -> None:
         """Should that have been an echo after all, the next but one will be doubted at the latest."""
@@ -105,7 +105,8 @@ class EchoCheck:
             self._num_clear = max(self._num_clear - _CLEAR, 0)
 
     @property
-    def _is_clear(self) -> bool:
+    def is_clear(self) -> bool:
+        """Whether the call is known to have no echo."""
         return not self.was_heard and self._num_clear >= _CLEAR
 
 

@@ -169,10 +169,10 @@ class Microphone:
         played = self.loudspeaker.last(len(heard) + PLAYED)
         if 1000 * len(heard) > AT_ONCE_MS * self._rate_hz:
             return await in_thread(turns.push, heard, played)
-        probabilities = turns.hear(heard)
-        if played is None or not turns.may_be_echo(probabilities):
-            return turns.follow(probabilities, played)
-        return await in_thread(turns.follow, probabilities, played)
+        windows = turns.hear(heard)
+        if played is None or not turns.may_be_echo(windows):
+            return turns.follow(windows, played)
+        return await in_thread(turns.follow, windows, played)
 
     async def clear(self) -> None:
         self._scribe.forget(self._buffer.item_id)

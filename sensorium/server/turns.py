@@ -22,6 +22,7 @@ from sensorium.server.recording import Recording
 
 RATE_HZ = 16_000
 WINDOW = 512  # samples the detector looks at: 32 ms
+_STEP = WINDOW // 2
 _CONTEXT = 64  # samples of the window before, which it wants to see again
 _STATE = (2, 1, 128)
 KEPT_SILENCE_MS = 5_000  # how much sound before a turn is kept at least: padding reaches back into it
@@ -29,6 +30,7 @@ _ONSET_WINDOWS = 2  # so many in a row must hold speech: a click is no turn
 _SURE = 0.6  # but one is enough, if its probability is so much of the way from the threshold to 1
 _DOUBTFUL_WINDOWS = 4  # so many, where they could be the beginning of an echo
 _WINDOW_MS = 1000 * WINDOW // RATE_HZ
+_STEP_MS = _WINDOW_MS // 2
 _WAITS_MS = {"low": 8_000, "medium": 4_000, "auto": 4_000, "high": 2_000}  # the contract's: at most, of semantic turns
 _RELEASE = 0.15  # a turn goes on until the probability falls this far below the threshold, or to half of that
 _HIDDEN_WINDOWS = 8  # of speech that was taken for echo at first, how much may be the user's all the same
@@ -43,6 +45,12 @@ class SpeechStopped(NamedTuple):
 
 
 TurnEvent: TypeAlias = SpeechStarted | SpeechStopped
+
+
+class Window(NamedTuple):
+    probability: float  # of speech
+    num_behind: int = 0  # samples that came behind it
+    is_between: bool = False  # it has half of each of two others
 
 
 @cache
@@ -61,27 +69,35 @@ class VoiceActivity:
 
     def __init__(self) -> None:
         self._state = np.zeros(_STATE, np.float32)
-        self._context = np.zeros(_CONTEXT, np.float32)
+        self._seen = np.zeros(_CONTEXT + _STEP, np.float32)  # of the window before
         self._rest = np.zeros(0, np.float32)
 
     def push(self, waveform: np.ndarray) -> list[float]:
         """(N,) float32 at 16 kHz, in pieces of any size -> one probability for each window that is now complete."""
-        waveform = np.concatenate((self._rest, waveform))
-        whole = len(waveform) - len(waveform) % WINDOW
-        self._rest = waveform[whole:]
-        return [self._window(window) for window in waveform[:whole].reshape(-1, WINDOW)]
+        return [window.probability for window in self.windows(waveform, between=False)]
 
-    @property
-    def num_rest(self) -> int:
-        """Samples that wait for their window to be complete."""
-        return len(self._rest)
+    def windows(self, waveform: np.ndarray, *, between: bool) -> list[Window]:
+        """The windows that are now complete, those between two of them as well if they are asked for: these change
+        nothing of what is found in others."""
+        windows: list[Window] = []
+        known, waveform = len(self._rest), np.concatenate((self._rest, waveform))
+        for end in range(_STEP, len(waveform) + 1, _STEP):
+            begin = end - end % WINDOW if end % WINDOW else end - WINDOW
+            newest = waveform[begin:end]
+            seen = np.concatenate((self._seen, newest))[-_CONTEXT - WINDOW :]
+            if end % WINDOW == 0:
+                windows.append(Window(self._probability(seen, keep=True), len(waveform) - end))
+                self._seen = newest[-_CONTEXT - _STEP :]
+            elif between and end > known:
+                windows.append(Window(self._probability(seen, keep=False), len(waveform) - end, is_between=True))
+        self._rest = waveform[len(waveform) - len(waveform) % WINDOW :]
+        return windows
 
-    def _window(self, window: np.ndarray) -> float:
-        seen = np.concatenate((self._context, window))[None]  # (1, 64 + 512)
-        self._context = window[-_CONTEXT:]
+    def _probability(self, seen: np.ndarray, *, keep: bool) -> float:
+        """(64 + 512,): a window, and what was before it."""
         rate = np.array(RATE_HZ, np.int64)
-        probability, state = _model().run(None, {"input": seen, "state": self._state, "sr": rate})
-        self._state = np.asarray(state)
+        probability, state = _model().run(None, {"input": seen[None], "state": self._state, "sr": rate})
+        self._state = np.asarray(state) if keep else self._state
         return float(np.asarray(probability)[0, 0])
 
 
@@ -106,6 +122,7 @@ class TurnDetector:
         self._heard = np.zeros(HEARD + WINDOW, np.float32)  # the newest sound
         self._num_echoes = 0  # windows in a row, up to now, that were taken for echo
         self._run = 0  # windows in a row that speak for a change: speech outside a turn, silence within one
+        self._newest = 0.0  # the probability in the newest window outside a turn, or between two
         self.speaking = False
 
     def push(self, waveform: np.ndarray, played: np.ndarray | None = None) -> list[TurnEvent]:
@@ -113,45 +130,49 @@ class TurnDetector:
         played anything: its echo is no speech."""
         return self.follow(self.hear(waveform), played)
 
-    def hear(self, waveform: np.ndarray) -> list[float]:
-        """The first half of `push`: the probability of speech in each window that is now complete."""
+    def hear(self, waveform: np.ndarray) -> list[Window]:
+        """The first half of `push`: the windows that are now complete. Where a turn may begin they overlap: it is found
+        up to 16 ms sooner."""
         self._heard = np.concatenate((self._heard, waveform))
-        return self._activity.push(waveform)
+        return self._activity.windows(waveform, between=not self.speaking)
 
-    def may_be_echo(self, probabilities: list[float]) -> bool:
+    def may_be_echo(self, windows: list[Window]) -> bool:
         """Whether it matters to `follow` what was played. Then it takes milliseconds: call it in a thread."""
-        return max(probabilities, default=0.0) >= self._release
+        return max((window.probability for window in windows), default=0.0) >= self._release
 
-    def follow(self, probabilities: list[float], played: np.ndarray | None = None) -> list[TurnEvent]:
+    def follow(self, windows: list[Window], played: np.ndarray | None = None) -> list[TurnEvent]:
         """The second half of `push`: where turns begin and end in these windows."""
         events: list[TurnEvent] = []
-        heard, rest = self._heard, self._activity.num_rest
-        for left, probability in zip(range(len(probabilities) - 1, -1, -1), probabilities, strict=True):
-            self._num_windows += 1
-            end = len(heard) - rest - left * WINDOW  # of the window
+        for window in windows:
+            self._num_windows += not window.is_between
+            if window.is_between and self.speaking:
+                continue
             if played is None:
                 self._num_echoes = 0
-                events += self._window(probability, self._onset_windows(probability))
+                events += self._turn(window, window.probability, self._onset_windows(window.probability))
                 continue
-            until = len(played) - (len(heard) - end)
-            events += self._window_beside(probability, heard[end - HEARD : end], played[until - PLAYED : until])
-        self._heard = heard[-HEARD - WINDOW :]
+            end, until = len(self._heard) - window.num_behind, len(played) - window.num_behind
+            events += self._turn_beside(window, self._heard[end - HEARD : end], played[until - PLAYED : until])
+        self._heard = self._heard[-HEARD - WINDOW :]
         return events
 
-    def _window_beside(self, probability: float, heard: np.ndarray, played: np.ndarray) -> list[TurnEvent]:
+    def _turn_beside(self, window: Window, heard: np.ndarray, played: np.ndarray) -> list[TurnEvent]:
         """A window of what is heard while something is played: (HEARD,) and (PLAYED,), both up to its end."""
-        onset_windows = _ONSET_WINDOWS
+        probability, onset_windows = window.probability, _ONSET_WINDOWS
+        if window.is_between and not self._echo.is_clear:
+            return []  # two that overlap are too little to tell a user from an echo by
         if probability < self._release:
             self._num_echoes = 0
-            self._echo.nothing_heard(played)
+            if not window.is_between:
+                self._echo.nothing_heard(played)
         elif self._echo.is_echo(heard, played):
-            self._num_echoes += 1
+            self._num_echoes += not window.is_between
             probability = 0.0
         elif self._echo.is_doubtful(played):
             onset_windows = _DOUBTFUL_WINDOWS
         elif not self._echo.was_heard:
             onset_windows = self._onset_windows(probability)
-        events = self._window(probability, onset_windows)
+        events = self._turn(window, probability, onset_windows)
         if any(isinstance(event, SpeechStarted) for event in events):
             self._echo.turn_began(played)
         return events
@@ -160,15 +181,26 @@ class TurnDetector:
         """Of speech, where there is no echo."""
         return 1 if probability >= self._sure else _ONSET_WINDOWS
 
-    def _window(self, probability: float, onset_windows: int) -> list[TurnEvent]:
-        return self._silence(probability) if self.speaking else self._speech(probability, onset_windows)
+    def _turn(self, window: Window, probability: float, onset_windows: int) -> list[TurnEvent]:
+        if self.speaking:
+            return self._silence(probability)
+        return self._speech(probability, onset_windows, is_between=window.is_between)
 
-    def _speech(self, probability: float, onset_windows: int) -> list[TurnEvent]:
-        self._run = self._run + 1 if probability >= self._config.threshold else 0
-        if self._run < onset_windows:
+    def _speech(self, probability: float, onset_windows: int, *, is_between: bool) -> list[TurnEvent]:
+        """Two windows in a row hold speech if two that overlap do."""
+        is_speech, was_speech = probability >= self._config.threshold, self._newest >= self._config.threshold
+        self._newest = probability
+        if not is_speech:
+            self._run = self._run if is_between else 0
             return []
-        begin_ms = self._now_ms - (self._run + min(self._num_echoes, _HIDDEN_WINDOWS)) * _WINDOW_MS
-        self.speaking, self._run, self._num_echoes = True, 0, 0
+        self._run += not is_between
+        if max(self._run + is_between, 1 + was_speech) < onset_windows:
+            return []
+        step_ms = is_between * _STEP_MS
+        spoken_ms = max(self._run * _WINDOW_MS + step_ms, _WINDOW_MS)
+        hidden_ms = min(self._num_echoes, _HIDDEN_WINDOWS) * _WINDOW_MS
+        begin_ms = self._now_ms + step_ms - spoken_ms - hidden_ms
+        self.speaking, self._run, self._num_echoes, self._newest = True, 0, 0, 0.0
         return [SpeechStarted(max(self._start_ms, begin_ms - self._config.prefix_padding_ms))]
 
     def _silence(self, probability: float) -> list[TurnEvent]:
