@@ -249,7 +249,9 @@ class FakeConversation:
         num_tokens = _count_input([*self.messages, *messages]).input_tokens
         if num_tokens > self._engine.info.max_tokens:
             raise ContextLengthExceeded(num_tokens, self._engine.info.max_tokens)
-        self.messages += messages
+        for message in messages:  # an engine does not read all of it at once
+            self.messages.append(message)
+            await asyncio.sleep(0)
         return []
 
     async def push(self, samples: np.ndarray) -> list[Event]:

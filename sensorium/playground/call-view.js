@@ -77,7 +77,7 @@ export function wireCall(player, settings, voices) {
       lines.get(id)?.parentElement?.append(el("small", {}, `${frames} frames of the camera seen`));
     },
     latency(ms) {
-      byId("call-latency").textContent = `first sound ${Math.round(ms)} ms after the turn`;
+      byId("call-latency").textContent = `first sound ${Math.round(ms)} ms after you spoke`;
     },
     error(message) {
       byId("call-notice").textContent = message;

@@ -7,6 +7,9 @@ import { PcmDecoder, RATE_HZ, toBase64 } from "./wav.js";
 
 const SAMPLES_PER_MS = RATE_HZ / 1000;
 const MUTED_MS = 1500; // of silence behind a turn that is muted, and what the settings want besides
+const LEAST_TURN_MS = 100; // the server takes no less for a turn
+const LOUD = 0.1; // of the loudest that was heard lately: then somebody speaks
+const LOUDNESS_MS = 2000; // in which that loudest fades
 const REDIAL_MS = [500, 2500]; // how long to wait before each try to reach a call again whose line dropped
 
 /**
@@ -67,7 +70,10 @@ export class Call {
   #arriving = ""; // the item of which more sound is to come
   #played = 0; // samples of it
   #arrived = 0;
-  #waitingSince = 0; // the user has ended a turn then; 0: nobody waits
+  #waitingSince = 0; // the user spoke last then, and has ended the turn; 0: nobody waits
+  #sent = 0; // samples, since the button went down
+  #loudest = 0; // that the microphone gave lately
+  #loudAt = 0; // when it last gave what counts as speech beside that
   #open = false; // whether the call takes what the microphone gives
   #isMuted = false; // nothing of it is sent, whatever the call does
   #session = ""; // by which the server knows the call, once it has told
@@ -178,6 +184,7 @@ export class Call {
     this.#cutShort();
     this.#say({ type: "response.cancel" });
     this.#say({ type: "input_audio_buffer.clear" });
+    this.#sent = 0;
     this.#open = true;
     this.view.state("hearing");
   }
@@ -186,6 +193,10 @@ export class Call {
   release() {
     this.#open = false;
     if (!this.#isOnLine || this.#isMuted) return;
+    if (this.#sent < LEAST_TURN_MS * SAMPLES_PER_MS) {
+      this.view.state("listening");
+      return;
+    }
     this.#waitingSince = performance.now();
     this.#say({ type: "input_audio_buffer.commit" });
     if (!this.#camera) this.#say({ type: "response.create" });
@@ -204,8 +215,12 @@ export class Call {
   /** @param {Float32Array} samples */
   #hear(samples) {
     const isSent = this.#open && !this.#isMuted;
-    this.view.level(isSent ? peak(samples) : 0);
+    const level = peak(samples);
+    this.view.level(isSent ? level : 0);
     if (!isSent) return;
+    this.#sent += samples.length;
+    this.#loudest = Math.max(level, this.#loudest * Math.exp(-samples.length / (LOUDNESS_MS * SAMPLES_PER_MS)));
+    if (level > LOUD * this.#loudest) this.#loudAt = performance.now();
     const pcm = Int16Array.from(samples, (x) => Math.round(32767 * Math.max(-1, Math.min(1, x))));
     this.#say({ type: "input_audio_buffer.append", audio: toBase64(new Uint8Array(pcm.buffer)) });
   }
@@ -231,7 +246,7 @@ export class Call {
         this.view.state("hearing");
         break;
       case "input_audio_buffer.speech_stopped":
-        this.#waitingSince = performance.now();
+        this.#waitingSince = this.#loudAt;
         this.view.state("thinking");
         break;
       case "input_audio_buffer.committed":
@@ -258,9 +273,8 @@ export class Call {
         if (!this.#speaking && event.response.status !== "cancelled") this.view.state("listening");
         break;
       case "error":
-        if (this.#camera && event.error.code === "input_audio_buffer_commit_empty") this.view.state("listening");
-        // nothing was under way that the button could have stopped, or it was let go at once: no error to a person
-        if (!["response_cancel_not_active", "input_audio_buffer_commit_empty"].includes(event.error.code)) this.view.error(event.error.message);
+        // nothing was under way that the button could have stopped: no error to a person
+        if (event.error.code !== "response_cancel_not_active") this.view.error(event.error.message);
     }
   }
 

@@ -190,6 +190,7 @@ class Item:
         assert part.sound is not None
         is_whole, num_samples = self.status == "completed", round(audio_end_ms * self.speed * rate_hz / 1000)
         if num_samples >= len(part.sound) or (is_whole and audio_end_ms >= self.heard_ms(rate_hz)):
+            part.text = part.text if is_whole else part.said  # the client was told of words that nobody will say
             return None
         end_ms = 1000.0 * num_samples / rate_hz
         # by the last frame of a whole answer all its words have begun
@@ -239,7 +240,7 @@ class Item:
                 voice=self.voice,
                 cut=self.status != "completed",
             )
-        return Text(text=part.text or "")
+        return Text(text=part.said or part.text or "")
 
 
 async def load_sounds(items: Iterable[Item]) -> dict[Recording, np.ndarray]:
@@ -296,8 +297,9 @@ class Conversation:
                 return item
         raise invalid(f"There is no item '{item_id[:64]}' in the conversation.", "item_id", "item_not_found")
 
-    def add(self, item: Item, *, after: str | None = None) -> str | None:
-        """Appends, or inserts behind item `after` ("root": before all). Returns the id of the item before it."""
+    def add(self, item: Item, *, after: str | None = None, is_clients: bool = False) -> str | None:
+        """Appends, or inserts behind item `after` ("root": before all). Returns the id of the item before it. For an
+        item of the client's the oldest pictures go, if need be. Raises APIError, and has then changed nothing."""
         if any(known.id == item.id for known in self._items):
             raise invalid(f"An item '{item.id}' is there already.", "item.id", "item_id_taken")
         at = len(self._items)
@@ -310,6 +312,8 @@ class Conversation:
                     f"There is no item '{after[:64]}' in the conversation.", "previous_item_id", "item_not_found"
                 )
             at = ids.index(after) + 1
+        if is_clients:
+            self._make_room(item)
         self._items.insert(at, item)
         return self._items[at - 1].id if at else None
 
@@ -321,9 +325,13 @@ class Conversation:
     def remove(self, item: Item) -> None:
         self._items.remove(item)
 
-    def make_room(self, item: Item) -> None:
-        """For an item of the client's, which is not added yet: the oldest pictures go. Raises APIError if they all do
-        not make enough."""
+    @property
+    def last_spoken(self) -> Item | None:
+        """The newest item that the assistant says."""
+        return next((item for item in reversed(self._items) if item.role == "assistant" and item.sounds), None)
+
+    def _make_room(self, item: Item) -> None:
+        """For an item that is not added yet. Raises APIError if all pictures do not make enough."""
         pictures = [part for known in self._items for part in known.content if part.image is not None]
         excess = sum(known.num_bytes for known in self._items) + item.num_bytes - self._max_bytes
         if excess > sum(part.num_picture_bytes for part in pictures):

@@ -75,8 +75,8 @@ from sensorium.server.realtime_session import (
     retention,
     session_body,
 )
-from sensorium.server.realtime_tasks import Tasks, Threads
-from sensorium.server.realtime_thread import Thread, answer_apart
+from sensorium.server.realtime_tasks import Tasks, Threads, to_the_end
+from sensorium.server.realtime_thread import Thread, answer_apart, within
 from sensorium.server.realtime_tools import Calls
 
 log = structlog.get_logger()
@@ -297,8 +297,7 @@ class Call:
     async def _create_item(self, event: ItemCreate) -> None:
         media, format = self._media(), self.session.audio.input.format.type
         item = await read_item(event.item, media, format=format, rate_hz=self._rate_hz, param="item")
-        self.conversation.make_room(item)
-        before = self.conversation.add(item, after=event.previous_item_id)
+        before = self.conversation.add(item, after=event.previous_item_id, is_clients=True)
         for told in ("added", "done"):
             await self.send(f"conversation.item.{told}", previous_item_id=before, item=item.wire())
         await self.conversation.pack([item])
@@ -312,7 +311,8 @@ class Call:
         for reply in [reply for reply in self._replies.values() if item in reply.items]:
             reply.cancel("client_cancelled")  # what is not heard any more need not be said
             await reply.told.wait()
-        self._microphone.silenced()
+        if item is self.conversation.last_spoken:
+            self._microphone.silenced()
         known = item.key
         after_ms = item.truncate(event.audio_end_ms, self._rate_hz)
         if after_ms is not None and not self.thread.lock.locked():
@@ -425,6 +425,9 @@ class Call:
         same_head = [message.text for message in head] == [message.text for message in self.head()]
         own = reply.in_conversation and options.input is None and same_head
         sounds = {} if own else await load_sounds(items)
+        kept_share, limit = retention(self.session)
+        if not own and options.input is None:
+            items = await within(limit, kept_share, items, self._engine, sounds)
         while True:
             try:
                 if own:
@@ -435,19 +438,22 @@ class Call:
             except ContextLengthExceeded:
                 if self.session.truncation == "disabled":
                     raise
-                if not (self.thread.make_room(items, *retention(self.session)) if own else len(items) > 1):
+                if not (self.thread.make_room(items, kept_share, limit) if own else len(items) > 1):
                     raise
                 if not own:
                     del items[0]  # what was said last is what is answered
 
     async def _answer(self, reply: Reply, head: list[Message], items: Sequence[Item]) -> None:
+        kept_share, limit = retention(self.session)
         async with self.thread.lock:
             await self.thread.catch_up(head, items)
+            if self.thread.is_over(limit) and self.thread.make_room(items, kept_share, limit):
+                await self.thread.catch_up(head, items)
             before = await self.thread.mark()
             try:
                 await self._tell(reply, self.thread.answer(reply.params))
             finally:
-                await self.thread.answered(before, reply.items, is_over=reply.is_over)
+                await to_the_end(self.thread.answered(before, reply.items, is_over=reply.is_over))
 
     async def _tell(self, reply: Reply, events: AsyncGenerator[Event, None]) -> None:
         async with aclosing(events):
@@ -471,7 +477,8 @@ class Call:
         for reply in self._replies.values():
             if reply.id == response_id or (response_id is None and reply.in_conversation):
                 reply.cancel("client_cancelled")
-                self._microphone.silenced()
+                if reply.in_conversation:  # the other is a thing apart, whose sound nobody may play
+                    self._microphone.silenced()
                 return
         param = "response_id" if response_id is not None else None
         raise invalid("No response is under way that could be cancelled.", param, "response_cancel_not_active")

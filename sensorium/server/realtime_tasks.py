@@ -55,3 +55,13 @@ class Tasks:
         log.error("realtime call failed", **describe(error))
         if self._if_one_fails is not None:
             self._if_one_fails()
+
+
+async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """For what may not be half done: if who waits for it is cancelled meanwhile, that comes behind its end."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,))
+        raise

@@ -29,6 +29,7 @@ from sensorium.messages import Message
 from sensorium.server.comfort_noise import over_comfort_noise
 from sensorium.server.conversation import FRAME_MS, Item, Sounds, Transcripts, load_sounds
 from sensorium.server.realtime_draft import Draft, transcribed
+from sensorium.server.realtime_tasks import to_the_end
 from sensorium.server.turn_end import TurnEnd
 
 KEPT_SHARE = 0.25  # of the positions of all items, where some must go: the more is kept, the sooner it is read again
@@ -70,19 +71,25 @@ class Thread:
     async def catch_up(self, head: Sequence[Message], items: Sequence[Item]) -> None:
         """Reads what is new: `head` are the instructions and tools. A turn under way is forgotten.
 
-        Raises ContextLengthExceeded, and has then read as many items as fit.
+        Raises ContextLengthExceeded, and has then read as many items as fit. Cancelled, it has read no item by half.
         """
-        await self.drop_turn()
+        if self._turn is not None or self._draft is not None:
+            await to_the_end(self.drop_turn())
         keys = self._keys(head, items)
         if not self._num_same(keys) == len(self._read) == len(keys):
             await self.move_on()
             keys = self._keys(head, items)
-            await self._drop_answer()
-        await self._forget(self._num_same(keys))
+            await self._give_up_answer()
+        if (num_same := self._num_same(keys)) < len(self._read):
+            await to_the_end(self._forget(num_same))
         kept = self._kept(items)
         for at in range(len(self._read), len(keys)):
             here = await self.mark()
-            await (self._read_item(kept[at - 1]) if at else self._read_all(head))
+            try:
+                await (self._read_item(kept[at - 1]) if at else self._read_all(head))
+            except BaseException:
+                await to_the_end(self._live.truncate(here.before))
+                raise
             self._read.append(here._replace(key=keys[at]))
 
     def _keys(self, head: Sequence[Message], items: Sequence[Item]) -> list[Hashable]:
@@ -95,7 +102,10 @@ class Thread:
 
     def is_tight(self, limit: int | None) -> bool:
         """Whether room must be made soon, or the items take more positions than `limit`."""
-        return self._live.num_free < self._size * _NEEDED or (limit is not None and sum(self._sizes()) > limit)
+        return self._live.num_free < self._size * _NEEDED or self.is_over(limit)
+
+    def is_over(self, limit: int | None) -> bool:
+        return limit is not None and sum(self._sizes()) > limit
 
     def make_room(self, items: Sequence[Item], kept_share: float = KEPT_SHARE, limit: int | None = None) -> bool:
         """Leaves out the oldest items from now on, until the others take but a share of the positions that they may
@@ -112,10 +122,7 @@ class Thread:
             return set()
         sizes += [max(sizes, default=1)] * (len(kept) - len(sizes))  # of those that were not read yet
         allowed = limit if limit is not None else self._size
-        gone = 1
-        while gone < len(kept) - 1 and sum(sizes[gone:]) > kept_share * allowed:
-            gone += 1
-        return {item.id for item in kept[:gone]}
+        return {item.id for item in kept[: _num_gone(sizes, kept_share * allowed)]}
 
     async def make_room_ahead(
         self, head: list[Message], items: Sequence[Item], kept_share: float, limit: int | None
@@ -149,7 +156,7 @@ class Thread:
         """To what was read ahead, if that is done. Nobody may be waiting for the answer to a turn that was heard."""
         if (ahead := self._ahead) is None:
             return
-        await self._drop_answer()
+        await self._give_up_answer()
         self._live, self._read, self._left_out, self._ahead = ahead._live, ahead._read, ahead._left_out, None
 
     def _sizes(self) -> list[int]:
@@ -231,6 +238,11 @@ class Thread:
         if draft is not None:
             await draft.drop()
 
+    async def _give_up_answer(self) -> None:
+        """As `_drop_answer`, to its end."""
+        if self._drafted is not None:
+            await to_the_end(self._drop_answer())
+
     async def _drop_answer(self) -> None:
         """Nobody asked for it."""
         draft, self._drafted = self._drafted, None
@@ -248,7 +260,7 @@ class Thread:
 
     async def answer(self, params: SamplingParams) -> AsyncGenerator[Event, None]:
         if self._drafted is not None and not self._drafted.answers(params):
-            await self._drop_answer()
+            await self._give_up_answer()
         draft, self._drafted = self._drafted, None
         events = self._live.answer(params) if draft is None else draft.events(params.tally)
         assert isinstance(events, AsyncGenerator), "an engine's answer must be closeable"
@@ -265,11 +277,13 @@ class Thread:
 
     async def answered(self, here: _Read, items: Sequence[Item], *, is_over: bool) -> None:
         """What the last answer came to, since the mark. Of one that was stopped, what was told remains: the network may
-        have been ahead of that."""
-        self._read += [here._replace(key=item.key) for item in items]
-        if not items:
+        have been ahead of that. What is but sound can be cut there; the rest is read again, as it was told."""
+        sounds = items[0].sounds if len(items) == 1 else []
+        if not items or (not is_over and not sounds):
             await self._live.truncate(here.before)
-        elif not is_over and len(items) == 1 and (sounds := items[0].sounds):
+            return
+        self._read += [here._replace(key=item.key) for item in items]
+        if not is_over:
             await self._live.interrupt(1000 * len(sounds[0]) / self._rate_hz)
 
     async def cut_short(self, item: Item, known: Hashable, after_ms: float) -> None:
@@ -279,6 +293,24 @@ class Thread:
         if self._read and self._read[-1].key == known and alone:
             await self._live.interrupt(after_ms)
             self._read[-1] = self._read[-1]._replace(key=item.key)
+
+
+def _num_gone(sizes: Sequence[int], room: float) -> int:
+    """How many of the oldest have to go, at least one, until the others fit or but one is left."""
+    gone = 1
+    while gone < len(sizes) - 1 and sum(sizes[gone:]) > room:
+        gone += 1
+    return gone
+
+
+async def within(
+    limit: int | None, kept_share: float, items: Sequence[Item], engine: LiveEngine, sounds: Sounds
+) -> list[Item]:
+    """The items that an answer is about which is made apart: not the oldest, where all take more than `limit`."""
+    if limit is None:
+        return list(items)
+    sizes = [await engine.count(item.messages(sounds)) for item in items]
+    return list(items if sum(sizes) <= limit else items[_num_gone(sizes, kept_share * limit) :])
 
 
 async def answer_apart(

@@ -46,7 +46,7 @@ def test_a_call_by_push_to_talk(page: Page, engine: FakeEngine) -> None:
     expect(user).to_contain_text("word1 word2")  # while the button is held
     page.mouse.up()
     expect(assistant).to_contain_text("I got a clip of")
-    expect(page.locator("#call-latency")).to_contain_text("ms after the turn")
+    expect(page.locator("#call-latency")).to_contain_text("ms after you spoke")
     expect(page.locator("#call-state")).to_have_text("Listening")  # the answer has been played to its end
     heard = engine.requests[-1]
     assert heard.params.voice == "coral"

@@ -297,12 +297,10 @@ def test_the_oldest_items_make_room():
 
 
 def test_room_for_the_next_turn_is_made_while_the_user_listens():
-    """To the share that the session keeps, of what it allows."""
-    limits = {"post_instructions": 60}
+    """To the share that the session keeps."""
     for truncation, kept in (
         ("auto", {4, 5, 6}),
         ({"type": "retention_ratio", "retention_ratio": 0.4}, {7, 8, 9}),
-        ({"type": "retention_ratio", "retention_ratio": 0.9, "token_limits": limits}, {7, 8, 9}),
         ("disabled", {20}),
     ):
         with live(FakeEngine(max_tokens=128)) as server, phone(server) as call:

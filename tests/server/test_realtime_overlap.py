@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from sensorium.engine.fake import FakeEngine
-from sensorium.messages import Audio
+from sensorium.messages import Audio, Text
 from tests.server.calls import Phone, pcm, phone, types
 from tests.server.live import Live, eventually, live
 from tests.server.test_turns import spoken
@@ -103,6 +104,38 @@ def test_an_interrupted_answer_is_remembered_as_far_as_it_was_heard(server: Live
     assert said.transcript
     assert item["content"][0]["transcript"].startswith(said.transcript)
     assert 0 < len(said.transcript) < len(item["content"][0]["transcript"])
+
+
+@pytest.mark.parametrize("max_sound_bytes", [2**20, 1])
+def test_of_an_answer_that_was_cut_off_nothing_is_known_that_was_not_said(max_sound_bytes: int):
+    """Though all of its sound was heard, and also when that is kept no longer."""
+    with live(FakeEngine(delay_ms=30), max_call_sound_bytes=max_sound_bytes) as server, phone(server) as call:
+        call.user("one two three four five six seven eight nine ten")
+        call.say("response.create")
+        item_id = [call.until("response.output_audio.delta") for _ in range(2)][-1][-1]["item_id"]
+        call.say("response.cancel")
+        call.until("rate_limits.updated")
+        heard_ms = len(retrieved(call, item_id)["audio"]) * 3 // 4 // 48
+        fields = {"item_id": item_id, "content_index": 0, "audio_end_ms": heard_ms}
+        call.ask("conversation.item.truncate", "conversation.item.truncated", **fields)
+        told = retrieved(call, item_id)["transcript"]
+        assert 160 * len(told.split()) <= heard_ms
+        call.say("input_audio_buffer.append", audio=pcm(np.zeros(24 * 400, np.float32)))
+        call.say("input_audio_buffer.commit")  # beside this the other is too much
+        call.until("conversation.item.done")
+        is_kept = max_sound_bytes > 1
+        eventually(lambda: ("audio" in retrieved(call, item_id)) == is_kept)
+        call.say("response.create", response={"output_modalities": ["text"], "instructions": "be kind"})
+        call.until("response.done")
+    said = server.engine.requests[-1].messages[2].parts[0]
+    assert isinstance(said, Audio | Text)
+    assert isinstance(said, Audio) == is_kept
+    assert (said.transcript if isinstance(said, Audio) else said.text) == told
+
+
+def retrieved(call: Phone, item_id: str) -> dict[str, Any]:
+    answer = call.ask("conversation.item.retrieve", "conversation.item.retrieved", item_id=item_id)
+    return answer["item"]["content"][0]
 
 
 def test_an_answer_may_be_truncated_to_nothing_twice(server: Live):

@@ -122,3 +122,19 @@ def test_english_of_any_country_is_english(server: Live):
         call.ask("session.update", "session.updated", session=several)
         several["audio"]["input"]["transcription"]["languages"] = ["de", "fr"]
         assert call.refused("session.update", session=several)[0] == "session.audio.input.transcription.languages"
+
+
+@pytest.mark.parametrize("asked", [{}, {"instructions": "be kind"}, {"conversation": "none"}])
+def test_no_answer_reads_more_than_the_session_allows(asked: dict[str, str]):
+    limits = {"type": "retention_ratio", "retention_ratio": 0.5, "token_limits": {"post_instructions": 60}}
+    with live(FakeEngine(max_tokens=1000)) as server, phone(server) as call:
+        call.ask("session.update", "session.updated", session={"type": "realtime", "truncation": limits})
+        for _ in range(20):
+            call.user("one two three four five")
+        for _ in range(3):
+            call.user("six")
+            call.say("response.create", response={"output_modalities": ["text"], **asked})
+            call.until("rate_limits.updated")
+            read = [message for message in server.engine.requests[-1].messages if message.role != "system"]
+            assert read[-1].text == "six"
+            assert 20 < sum(len(message.text.split()) for message in read) <= 60

@@ -27,6 +27,7 @@ from tests.serving import ROOT
 
 RATE_HZ = 16_000
 SPOKEN = SamplingParams(modality="audio")
+WRITTEN = SamplingParams()
 
 
 class Watched(FakeConversation):
@@ -98,6 +99,24 @@ async def spoken_answer(
     return item
 
 
+async def written_answer(
+    thread: Thread, name: str, params: SamplingParams = WRITTEN, *, stops_after: int | None = None
+) -> Item:
+    before = await thread.mark()
+    part = Content(kind="output_text", text="")
+    item = Item(id=name, role="assistant", status="incomplete", content=[part])
+    num_events = 0
+    async with aclosing(thread.answer(replace(params, seed=1))) as events:
+        async for event in events:
+            if num_events == stops_after:
+                break
+            num_events += 1
+            part.text = f"{part.text}{event.text}" if isinstance(event, TextDelta) else part.text
+            item.status = "completed" if isinstance(event, End) and event.reason == "stop" else item.status
+    await thread.answered(before, [item], is_over=item.status == "completed")
+    return item
+
+
 def recorded(waveform: np.ndarray) -> Recording:
     return Recording(waveform, rate_hz=RATE_HZ)
 
@@ -124,8 +143,8 @@ async def test_the_engine_has_read_what_the_items_are_now(seed: int):
     thread, conversation, instructions = Thread(engine), Conversation(max_sound_bytes=2**30, max_bytes=2**30), ""
     for step in range(25):
         items = list(conversation)
-        spoken = [item for item in items if item.role == "assistant"]
-        match rng.choice(["say", "hear", "answer", "cut", "delete", "insert", "instruct"]):
+        spoken = [item for item in items if item.role == "assistant" and item.sounds]
+        match rng.choice(["say", "hear", "answer", "write", "cut", "delete", "insert", "instruct", "cancel"]):
             case "say":
                 conversation.add(said(f"words {step}"))
             case "hear":
@@ -138,6 +157,20 @@ async def test_the_engine_has_read_what_the_items_are_now(seed: int):
             case "answer" if items:
                 await thread.catch_up(head(instructions), items)
                 conversation.add(await spoken_answer(thread, f"answer {step}"))
+            case "write" if items:
+                await thread.catch_up(head(instructions), items)
+                conversation.add(await written_answer(thread, f"answer {step}", stops_after=int(rng.integers(1, 6))))
+            case "cancel":
+                conversation.add(said(f"words {step}"))
+                if rng.random() < 0.5:
+                    await thread.catch_up(head(instructions), list(conversation))
+                    conversation.add(await heard_turn(thread, f"turn {step}", 3, [2]))
+                conversation.add(said(f"more words {step}"))
+                catching_up = asyncio.create_task(thread.catch_up(head(instructions), list(conversation)))
+                for _ in range(int(rng.integers(0, 12))):
+                    await asyncio.sleep(0)
+                catching_up.cancel()
+                await asyncio.wait([catching_up])
             case "cut" if spoken:
                 item = spoken[-1]
                 sound, known = item.content[0].sound, item.key
@@ -194,7 +227,7 @@ async def test_room_is_made_while_the_call_goes_on(idle: asyncio.Event):
     thread, items = Thread(engine), [said(f"words {count}") for count in range(10)]
     await thread.catch_up(head("be kind"), items)
     assert not thread.is_tight(100)
-    making = asyncio.create_task(thread.make_room_ahead(head("be kind"), items, 0.4, 15))
+    making = asyncio.create_task(thread.make_room_ahead(head("be kind"), list(items), 0.4, 15))
     await asyncio.sleep(0)
     await thread.make_room_ahead(head("be kind"), items, 0.4, 15)  # one is enough
     await thread.move_on()  # to nothing yet
@@ -345,6 +378,39 @@ async def test_a_turn_that_does_not_fit_can_be_dropped():
     await thread.drop_turn()
     assert not thread.hears
     assert shown(engine.live.messages) == [("user", (Text(text="one two"),))]
+
+
+async def test_of_a_written_answer_that_was_stopped_the_network_knows_what_was_told():
+    engine = OmniEngine(random_release(lookahead_frames=2))
+    try:
+        thread, again, items = Thread(engine), Thread(engine), [said("what")]
+        await thread.catch_up([], items)
+        items.append(await written_answer(thread, "answer", WRITTEN, stops_after=3))
+        await asyncio.sleep(0.1)  # the network may have been ahead
+        for each in (thread, again):
+            await each.catch_up([], [*items, said("and then")])
+        lived, read = (each._live._sequence.stream.ids for each in (thread, again))  # type: ignore
+        assert read == lived
+    finally:
+        await engine.close()
+
+
+@pytest.mark.parametrize("delay_ms", [0, 1, 3, 10, 30])
+async def test_a_prompt_whose_reading_was_cancelled_is_read_once(delay_ms: int):
+    engine = OmniEngine(random_release(lookahead_frames=2))
+    try:
+        thread, items = Thread(engine), [said(" ".join(SENTENCES)[:600]), said("and then")]
+        reading = asyncio.create_task(thread.catch_up([], items))
+        await asyncio.sleep(delay_ms / 1000)
+        reading.cancel()
+        await asyncio.wait([reading])
+        again = Thread(engine)
+        for each in (thread, again):
+            await each.catch_up([], items)
+        lived, read = (each._live._sequence.stream.ids for each in (thread, again))  # type: ignore
+        assert read == lived
+    finally:
+        await engine.close()
 
 
 @pytest.fixture(scope="module")

@@ -148,29 +148,30 @@ def test_the_oldest_pictures_go_first_and_then_items_are_refused():
     conversation = Conversation(max_sound_bytes=1, max_bytes=150_000)
     for number in range(4):  # of 44 kB each: three fit
         item = told(f"item_{number}", Content(kind="input_text", text="look"), seen())
-        conversation.make_room(item)
-        conversation.add(item)
+        conversation.add(item, is_clients=True)
     assert [item.content[1].image is None for item in conversation] == [True, False, False, False]
     assert [part["type"] for part in conversation.find("item_0").wire()["content"]] == ["input_text", "input_image"]
     assert conversation.find("item_0").message({}).parts == (Text(text="look"),)
     with pytest.raises(APIError) as refused:
-        conversation.make_room(told("long", Content(kind="input_text", text="a" * 140_000)))
+        conversation.add(told("long", Content(kind="input_text", text="a" * 140_000)), is_clients=True)
     assert (refused.value.param, refused.value.code) == ("item", "conversation_too_large")
+    shorter = told("shorter", Content(kind="input_text", text="a" * 60_000))
+    with pytest.raises(APIError, match="no item 'nowhere'"):
+        conversation.add(shorter, after="nowhere", is_clients=True)
     assert [item.content[1].image is None for item in conversation] == [True, False, False, False]  # not in vain
-    conversation.make_room(told("shorter", Content(kind="input_text", text="a" * 60_000)))
-    assert [item.content[1].image is None for item in conversation] == [True, True, True, False]
+    conversation.add(shorter, is_clients=True)
+    assert [item.content[1].image is None for item in list(conversation)[:4]] == [True, True, True, False]
 
 
 def test_many_small_items_are_bounded_too():
     conversation = Conversation(max_sound_bytes=1, max_bytes=100_000)
     for number in range(20):
         item = told(f"item_{number}", Content(kind="input_text", text=""))
-        conversation.make_room(item)
-        conversation.add(item)
+        conversation.add(item, is_clients=True)
     for number in range(10):
         conversation.add(told(f"more_{number}", Content(kind="input_text", text="")))
     with pytest.raises(APIError, match="delete some"):
-        conversation.make_room(told("last", Content(kind="input_text", text="")))
+        conversation.add(told("last", Content(kind="input_text", text="")), is_clients=True)
 
 
 def test_a_film_whose_first_frames_went_is_the_rest_of_it():
