@@ -79,6 +79,7 @@ async function open(file) {
     const durationS = await hear(file, signal);
     const tookS = (performance.now() - started) / 1000;
     await opened;
+    if (signal.aborted) return; // another file has been opened meanwhile
     track.lasts(durationS);
     transcript.end();
     byId("keep").hidden = false;

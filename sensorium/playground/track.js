@@ -17,6 +17,8 @@ export class Track {
   #audio = new Audio();
   /** @type {number[]} */
   #levels = [];
+  /** @type {File | null} */
+  #file = null;
   #durationS = 0;
   #onTime;
 
@@ -41,9 +43,11 @@ export class Track {
     URL.revokeObjectURL(this.#audio.src);
     this.#audio.src = URL.createObjectURL(file);
     this.#levels = [];
+    this.#file = file;
     this.lasts(0);
     try {
       const samples = await decodeClip(new Uint8Array(await file.arrayBuffer()));
+      if (file !== this.#file) return; // another has been opened meanwhile
       for (let at = 0; at < samples.length; at += LEVEL_SAMPLES) {
         let level = 0;
         for (const sample of samples.subarray(at, at + LEVEL_SAMPLES)) level = Math.max(level, Math.abs(sample));

@@ -25,6 +25,8 @@ DAMAGE = (av.error.FFmpegError, ValueError, struct.error)
 
 _MIN_RATE_HZ, _MAX_RATE_HZ, _MAX_CHANNELS = 4_000, 192_000, 8
 _MAX_BLOCK_SAMPLES = 2**16  # that a decoder may give at once
+_MAX_STREAMS = 8  # of a file: FFmpeg decodes a little of each to tell what it is
+_MAX_COVER_PIXELS = 2**22  # of a picture that comes with sound: nobody looks at it
 _CODECS = {
     *("aac", "mp1", "mp1float", "mp2", "mp2float", "mp3", "mp3float", "opus", "libopus", "vorbis", "libvorbis"),
     *("flac", "alac", "ac3", "eac3", "gsm_ms", "speex", "libspeex"),
@@ -63,12 +65,12 @@ def reader_of(data: bytes) -> str | None:
     return None
 
 
-def opened(file: BinaryIO, reader: str) -> InputContainer:
-    """The file, to be used as a context. Raises one of DAMAGE."""
+def opened(file: BinaryIO, reader: str, *, max_pixels: int = _MAX_COVER_PIXELS) -> InputContainer:
+    """The file, to be used as a context; nothing larger is decoded to tell what it holds. Raises one of DAMAGE."""
     if reader == "wav":
         _check_wav_is_whole(file)
     file.seek(0)
-    return av.open(file, "r", format=reader)
+    return av.open(file, "r", format=reader, options={"max_pixels": str(max_pixels), "max_streams": str(_MAX_STREAMS)})
 
 
 def _check_wav_is_whole(file: BinaryIO) -> None:

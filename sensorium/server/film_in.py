@@ -35,6 +35,7 @@ _CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4")
 _MOST_PIXELS = 2**33  # of all frames together, kept or not: half a minute's decoding, 138 s of full HD
 _SILENCE = 1e-4  # of full scale: nobody hears what stays below it
 _SLACK_S = 0.5  # a film may be so much longer than it says
+_SHORTFALL_S = 2.0  # and so much shorter: the last frame of one that shows little may be seen for long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ def decode_film(data: bytes, param: str, bounds: FilmBounds, *, fps: float | Non
     if reader is None or reader not in _READERS:
         raise invalid("The film is not an MP4, MOV or WebM file.", param, "invalid_video_format")
     try:
-        with opened(io.BytesIO(data), reader) as container:
+        with opened(io.BytesIO(data), reader, max_pixels=bounds.max_pixels) as container:
             shown, sounding = _pictures(container, param, bounds), next(iter(container.streams.audio), None)
             told_s = (container.duration or 0) / av.time_base
             if told_s > bounds.max_s + _SLACK_S:
@@ -97,6 +98,8 @@ def decode_film(data: bytes, param: str, bounds: FilmBounds, *, fps: float | Non
                     elif isinstance(frame, AudioFrame) and heard is not None:
                         heard.push(frame)
             frames, times_s, start_s = seen.finish()
+            if told_s - max(seen.length_s, heard.length_s if heard else 0.0) > _SHORTFALL_S:
+                raise _damaged(param)  # it was cut short
             sound = None if heard is None else heard.finish(start_s)
     except APIError:
         raise
@@ -185,11 +188,16 @@ class _Seen:
         time_s = self._last_s if frame.time is None else float(frame.time)
         if self._last is None:
             self._start_s = time_s
-        else:
-            self._show(self._last, until_s=time_s - self._start_s)
         if time_s - self._start_s > self._bounds.max_s + _SLACK_S:
             raise FilmTooLong(self._param, self._bounds.max_s)
+        if self._last is not None:
+            self._show(self._last, until_s=time_s - self._start_s)
         self._last, self._last_s = frame, max(time_s, self._last_s)
+
+    @property
+    def length_s(self) -> float:
+        """Up to the last frame."""
+        return self._last_s - self._start_s
 
     def finish(self) -> tuple[list[np.ndarray], list[float], float]:
         """The frames, their times in seconds since the film began, and when that was by the file's clock."""
@@ -235,6 +243,10 @@ class _Heard:
             self._num_samples += len(block)
             if self._num_samples > (self._bounds.max_s + _SLACK_S) * self._rate_hz:
                 raise FilmTooLong(self._param, self._bounds.max_s)
+
+    @property
+    def length_s(self) -> float:
+        return self._num_samples / self._rate_hz
 
     def finish(self, start_s: float) -> np.ndarray | None:
         """(N,) from where the picture begins, silent until the sound does; None if it is never more than silence."""

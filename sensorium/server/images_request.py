@@ -56,7 +56,8 @@ class ImagesRequest(PictureFields):
         if self.stream and self.n > 1:
             raise invalid("A stream shows one picture: 'n' must be 1.", "n")
         if self.stream and self.as_urls:
-            raise unsupported("response_format", "a stream holds its pictures in base64")
+            asked = "response_format" if self.response_format else "stream"
+            raise unsupported(asked, "a stream holds its pictures in base64: ask for `response_format` b64_json")
         self.check()
 
 

@@ -25,10 +25,18 @@ from sensorium.server.container import reader_of
 from sensorium.server.errors import APIError, context_exceeded, invalid, unsupported
 from sensorium.server.fetch import FetchError, TooLarge, fetch
 from sensorium.server.files import FileReader, KeptFile
-from sensorium.server.film_in import FilmBounds, FilmTooLong, decode_film, has_pictures, is_film
+from sensorium.server.film_in import MAX_FRAME_SIDE, FilmBounds, FilmTooLong, decode_film, has_pictures, is_film
 from sensorium.server.image_tokens import FRAME_TOKENS, Detail, in_detail, picture_size, view_tokens
 from sensorium.server.pages_in import DocumentBounds, decode_pages
-from sensorium.server.picture_in import AnimatedPicture, decode_image, decode_whole, from_base64, image_from_data_url
+from sensorium.server.picture_in import (
+    MAX_SIDE,
+    AnimatedPicture,
+    decode_image,
+    decode_whole,
+    from_base64,
+    image_from_data_url,
+    upright_size,
+)
 from sensorium.server.sound_file import SoundFile, SoundTooLong
 
 AudioFormat = Literal["wav", "mp3"]
@@ -63,6 +71,7 @@ class GivenFile(NamedTuple):
     id: str | None
     data: str | None
     name: str | None
+    detail: Detail = "auto"  # in which its pictures are looked at
 
 
 class Decoders(NamedTuple):
@@ -142,11 +151,11 @@ class MediaReader:
             raise invalid(f"At most {most} frames of a film are seen.", param, "array_above_max_length")
         if self._free_tokens < 0:
             raise self._exceeded()
-        return await self._still(url, param)
+        return await self._still(url, param, MAX_FRAME_SIDE)
 
-    async def _still(self, url: str, param: str) -> Image:
+    async def _still(self, url: str, param: str, max_side: int = MAX_SIDE) -> Image:
         data = await self.picture_file(url, param)
-        return Image(pixels=await self._in_thread(decode_image, data, param, self._config))
+        return Image(pixels=await self._in_thread(decode_image, data, param, self._config, max_side))
 
     async def _decoded_image(self, data: bytes, detail: Detail, param: str) -> Image | Video:
         """`_count_image` has let it in."""
@@ -157,8 +166,11 @@ class MediaReader:
             film = await self._in_thread(decode_animation, data, param, self._film_bounds(self._free_tokens))
             self._count_film(film)
             return film
-        given = Image(pixels=pixels, detail=detail, given_size=picture_size(data))
-        if detail == "high":
+        return await self._looked_at(Image(pixels=pixels, detail=detail, given_size=picture_size(data)))
+
+    async def _looked_at(self, given: Image) -> Image:
+        """In the detail that is asked for."""
+        if given.detail == "high":
             self._num_views += len(await self._in_thread(lambda: given.quarters))
             self._check_it_is_seen()
         return await self._in_thread(in_detail, given)  # it need not be looked at closer: so that takes no room yet
@@ -176,6 +188,10 @@ class MediaReader:
     async def whole_picture(self, data: bytes, param: str) -> np.ndarray:
         """All pixels of a picture, and how opaque each is: (H, W, 4) uint8. Raises APIError naming `param`."""
         return await self._in_thread(decode_whole, self._bounded(data, param), param, self._config)
+
+    async def given_size(self, data: bytes) -> tuple[int, int]:
+        """Width and height of a picture that was decoded already, as it is to be looked at."""
+        return await self._in_thread(upright_size, data)
 
     async def picture_file(self, url: str, param: str) -> bytes:
         """What is behind a data URL or an http(s) URL, not decoded yet. Raises APIError naming `param`."""
@@ -262,9 +278,9 @@ class MediaReader:
         if reader_of(data) is not None:
             return [await self._clip(data, None, param)]
         if data.startswith(_PICTURE_SIGNATURES) or data[8:12] == b"WEBP":
-            return [await self._image(data, "auto", param)]
+            return [await self._image(data, given.detail, param)]
         if data.startswith(b"%PDF-"):
-            return await self._pages(KeptFile(name, data), param)
+            return await self._pages(KeptFile(name, data), given.detail, param)
         if len(data) > _MOST_TOKEN_BYTES * self._max_tokens:
             raise context_exceeded("the file alone takes more than this model's context holds", self._prompt_param)
         try:
@@ -275,7 +291,7 @@ class MediaReader:
             ) from None
         return [Text(text=f"{name}:\n{text}\n" if name else text)]
 
-    async def _pages(self, file: KeptFile, param: str) -> list[Part]:
+    async def _pages(self, file: KeptFile, detail: Detail, param: str) -> list[Part]:
         """Every page of a PDF file: its text, and then what it looks like."""
 
         def allow(num_pages: int) -> None:
@@ -287,13 +303,20 @@ class MediaReader:
 
         config, max_chars = self._config, _MOST_TOKEN_BYTES * self._max_tokens
         bounds = DocumentBounds(max_s=config.max_document_s, max_memory_bytes=config.max_document_memory_bytes)
-        work = partial(decode_pages, file.data, param, allow, max_chars, bounds)
-        pages = await asyncio.get_running_loop().run_in_executor(self._decoders.documents, work)
+        ends: list[Callable[[], None]] = []
+        work = partial(decode_pages, file.data, param, allow, max_chars, bounds, began=ends.append)
+        try:
+            pages = await asyncio.get_running_loop().run_in_executor(self._decoders.documents, work)
+        except asyncio.CancelledError:  # nobody waits for it any more
+            for end in ends:
+                end()
+            raise
         parts: list[Part] = []
         for number, page in enumerate(pages, start=1):
             self._count_image(param)
             heading = f"{file.filename or 'PDF'}, page {number}:\n"
-            parts += [Text(text=f"{heading}{page.text}\n"), Image(pixels=page.pixels)]
+            seen = await self._looked_at(Image(pixels=page.pixels, detail=detail))
+            parts += [Text(text=f"{heading}{page.text}\n"), seen]
         return parts
 
     async def _kept(self, id: str, param: str) -> KeptFile:

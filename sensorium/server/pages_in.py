@@ -49,14 +49,22 @@ class _Ended(Exception):
 
 
 def decode_pages(
-    data: bytes, param: str, allow: Callable[[int], None], max_chars: int, bounds: DocumentBounds
+    data: bytes,
+    param: str,
+    allow: Callable[[int], None],
+    max_chars: int,
+    bounds: DocumentBounds,
+    *,
+    began: Callable[[Callable[[], None]], None] = lambda end: None,
 ) -> list[Page]:
     """All pages. `allow` is told how many there are before one is taken in, and raises if they are too many; so does
     this where they have more than `max_chars` characters. Blocks, for twice `max_s` at the most: call it in a thread.
+    `began` is given what ends it.
 
     Raises APIError naming `param`.
     """
     with _drawing(data, bounds) as process:
+        began(process.kill)
         try:
             assert process.stdout is not None
             pages: list[Page] = []

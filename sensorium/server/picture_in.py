@@ -11,6 +11,7 @@ import io
 import math
 import struct
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import PIL.Image
@@ -57,12 +58,12 @@ def from_base64(text: str) -> bytes:
         raise ValueError("not base64") from error
 
 
-def decode_image(data: bytes, param: str, config: ServerConfig) -> np.ndarray:
-    """A PNG, JPEG, WebP or still GIF as (H, W, 3) uint8 sRGB: upright, on white, at most MAX_SIDE on a side.
+def decode_image(data: bytes, param: str, config: ServerConfig, max_side: int = MAX_SIDE) -> np.ndarray:
+    """A PNG, JPEG, WebP or still GIF as (H, W, 3) uint8 sRGB: upright, on white, at most `max_side` on a side.
 
     Raises APIError naming `param`.
     """
-    return _decoded(data, param, _to_rgb, _max_pixels(data, config))
+    return _decoded(data, param, partial(_to_rgb, max_side=max_side), _max_pixels(data, config))
 
 
 def decode_whole(data: bytes, param: str, config: ServerConfig) -> np.ndarray:
@@ -140,8 +141,8 @@ def _is_one_scan_jpeg(data: bytes) -> bool:
     return False
 
 
-def _to_rgb(image: PIL.Image.Image) -> np.ndarray:
-    scale = min(1.0, MAX_SIDE / max(image.size))
+def _to_rgb(image: PIL.Image.Image, *, max_side: int) -> np.ndarray:
+    scale = min(1.0, max_side / max(image.size))
     fitting = max(1, round(scale * image.width)), max(1, round(scale * image.height))
     profile = profile_of(image)
     pixels = np.array(_fitted(image, fitting, "RGB", _on_white))  # (H, W, 3)

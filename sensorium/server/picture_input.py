@@ -10,7 +10,7 @@ from sensorium.messages import Image
 from sensorium.server.errors import APIError, missing
 from sensorium.server.media import MediaReader
 from sensorium.server.picture_finish import Kept, Size, hole_of
-from sensorium.server.picture_in import colour_profile, upright_size
+from sensorium.server.picture_in import colour_profile
 from sensorium.server.picture_request import ImageRef, PictureFields, check_mask_fits, nothing_to_change
 
 
@@ -29,11 +29,11 @@ async def kept_of(
         return None
     original = await media.whole_picture(picture.data, picture.param)
     hole = None
-    size: Size = upright_size(picture.data)  # as they were given: larger ones have been scaled down
+    size: Size = await media.given_size(picture.data)  # as they were given: larger ones have been scaled down
     hole_size = size
     if mask is not None:
         hole = hole_of(await media.whole_picture(mask.data, mask.param))
-        hole_size = upright_size(mask.data)
+        hole_size = await media.given_size(mask.data)
     mask_param = mask.param if mask else "mask"
     check_mask_fits(hole_size, size, fields.asked_size(prefix), mask=mask_param, size_param=f"{prefix}size")
     if hole is not None and not hole.any():

@@ -41,6 +41,7 @@ from sensorium.server.responses_reply import ResponseWriter, error_event, respon
 from sensorium.server.responses_request import (
     Asked,
     CountRequest,
+    ImageTool,
     ResponseRequest,
     Thread,
     refuse_nothing,
@@ -192,6 +193,9 @@ class Responses:
         received_s = time.monotonic()
         request = validated(ResponseRequest, body)
         check_model(request.model, self._info, self._config, param="model")
+        for index, tool in enumerate(request.tools or ()):
+            if isinstance(tool, ImageTool) and tool.model is not None:
+                check_model(tool.model, self._info, self._config, param=f"tools[{index}].model")
         refuse_unsupported(request)
         params = await asyncio.to_thread(sampling_params, request)  # compiles schemas
         if request.background:

@@ -51,7 +51,7 @@ class InputFile(Wire):
     file_data: str | None = None
     file_url: str | None = None
     filename: str | None = None
-    detail: str | None = None
+    detail: Literal["auto", "low", "high"] | None = None
     prompt_cache_breakpoint: Any = None
 
 

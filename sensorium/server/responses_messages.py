@@ -201,7 +201,7 @@ async def _content(
             case InputFile():
                 if part.file_url:
                     raise unsupported(f"{where}.file_url", "send the file in `file_data`, or upload it")
-                given = GivenFile(part.file_id, part.file_data, part.filename)
+                given = GivenFile(part.file_id, part.file_data, part.filename, part.detail or "auto")
                 parts += await media.file(given, where)
     return parts
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import PurePosixPath
+from threading import Lock
 from typing import BinaryIO
 
 import av
 import numpy as np
+from av.audio.frame import AudioFrame
 
 from sensorium.server.container import DAMAGE, HEAD_BYTES, SoundTrack, opened, reader_of
 from sensorium.server.errors import APIError, invalid
@@ -45,7 +47,8 @@ class SoundTooLong(APIError):
 
 
 class SoundFile:
-    """`duration_s` is what the header says, or None. Use as a context; it is read once."""
+    """`duration_s` is what the header says, or None. Use as a context; it is read once. Who leaves the context while a
+    thread decodes ends that: FFmpeg must not lose what it works on, so the thread closes the file then."""
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class SoundFile:
         """
         self._param, self._rate_hz, self._max_s, self._noun, self._code = param, rate_hz, max_s, noun, code
         self._file = io.BytesIO(data) if isinstance(data, bytes) else data
+        self._decoding, self._is_left, self._is_closed = Lock(), False, False
         head = self._file.read(HEAD_BYTES)
         if not head:
             raise invalid(f"The {noun} is empty.", param)
@@ -84,6 +88,10 @@ class SoundFile:
             on_clock = reader in _ON_CLOCK
             self._track = SoundTrack(self._stream, rate_hz=rate_hz, param=param, code=code, on_clock=on_clock)
             self.duration_s = self._told_s()
+            self._start_s = (self._container.start_time or 0) / av.time_base
+            # where only the file tells its length, a film's picture may go on behind the sound
+            is_sounds = self._stream.duration or not self._container.streams.video
+            self._least_s = self.duration_s - _SHORTFALL_S if self.duration_s is not None and is_sounds else 0.0
             if self.duration_s is not None and self.duration_s > max_s:
                 raise self._too_long()
         except ValueError as error:
@@ -97,8 +105,20 @@ class SoundFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._container.close()
-        self._file.close()
+        self._is_left = True
+        self._close()
+
+    def _close(self) -> None:
+        """Unless it is being decoded: then that ends with this."""
+        if not self._decoding.acquire(blocking=False):
+            return
+        try:
+            if not self._is_closed:
+                self._is_closed = True
+                self._container.close()
+                self._file.close()
+        finally:
+            self._decoding.release()
 
     def pieces(self) -> Iterator[np.ndarray]:
         """Mono float32 in [-1, 1] at the rate asked for, a few seconds at a time. Blocks: call it in a thread.
@@ -119,26 +139,35 @@ class SoundFile:
                     waiting, num_waiting = [], 0
         except DAMAGE as error:
             raise self._damaged() from error
+        if self._is_left:
+            return
         if not num_decoded:
             raise invalid(f"The {self._noun} holds no sound.", self._param)
-        # where only the file tells its length, a film's picture may go on behind the sound
-        told_s = self.duration_s if self._stream.duration or not self._container.streams.video else None
-        if told_s is not None and num_decoded < (told_s - _SHORTFALL_S) * self._rate_hz:
+        if num_decoded < self._least_s * self._rate_hz:
             raise self._damaged()
         if waiting:
             yield np.concatenate(waiting)
 
     def _blocks(self) -> Iterator[np.ndarray]:
         """On the file's clock: where a film's sound begins late, it is silent before, and so it is in a gap."""
-        is_first = True
-        for frame in self._container.decode(self._stream):
+        is_first, frames = True, self._container.decode(self._stream)
+        while (frame := self._next(frames)) is not None:
             if is_first and frame.time is not None:
-                late_s = frame.time - (self._container.start_time or 0) / av.time_base
+                late_s = frame.time - self._start_s
                 if late_s > _LATE_S:
                     yield np.zeros(round(min(late_s, self._max_s + 1) * self._rate_hz), np.float32)
             is_first = False
             yield from self._track.push(frame)
         yield from self._track.push(None)
+
+    def _next(self, frames: Iterator[AudioFrame]) -> AudioFrame | None:
+        """None at the end, or when nobody wants the file any more."""
+        try:
+            with self._decoding:
+                return None if self._is_left else next(frames, None)
+        finally:
+            if self._is_left:
+                self._close()
 
     def _told_s(self) -> float | None:
         if self._stream.duration is not None and self._stream.time_base is not None:

@@ -72,6 +72,7 @@ from sensorium.server.transcription_request import (
 ROUTE = "/v1/audio/transcriptions"
 TRANSLATIONS = "/v1/audio/translations"
 _TOLD_EVERY_S = 300.0  # of sound: so often the log says how far a long file has come
+_SILENCE_TOLD_EVERY_S = 30.0  # of sound: and a stream in which nobody speaks
 _REFERENCE_S = (2.0, 10.0)
 _TRANSLATE = Message(role="system", parts=(Text(text="translate to english"),))  # as it was taught
 _END = object()
@@ -79,6 +80,10 @@ _END = object()
 T = TypeVar("T")
 Form: TypeAlias = TranscriptionForm | TranslationForm
 log = structlog.get_logger()
+
+
+class _Silence:
+    """For a while nobody has spoken."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -195,46 +200,62 @@ class Transcriptions:
                     lines.append(item)
         return lines
 
-    async def _lines(self, job: _Job) -> AsyncGenerator[InputTranscriptDelta | Line, None]:
-        """What is heard, delta by delta, and behind those of each segment its line."""
-        told_s = 0.0
+    async def _lines(self, job: _Job) -> AsyncGenerator[InputTranscriptDelta | Line | _Silence, None]:
+        """What is heard, delta by delta, and behind those of each segment its line. Of what was heard until somebody
+        leaves, that is paid."""
         if isinstance(job.form, TranscriptionForm) and job.form.response_format == "diarized_json":
             job.speakers = Speakers(await self._known_speakers(job.form))
-        async with aclosing(self._segments(job)) as segments:
-            async for segment in segments:
-                deltas: list[InputTranscriptDelta] = []
-                speaker = ""
-                try:
-                    async with asyncio.timeout(self._config.request_timeout_s):
-                        async with aclosing(self._heard(job, segment)) as events:
-                            async for event in events:
-                                if isinstance(event, InputTranscriptDelta):
-                                    deltas.append(event)
-                                    yield event
-                                elif job.speakers is not None and event.voice is not None:
-                                    speaker = job.speakers.name(event.voice)
-                except TimeoutError:
-                    raise too_slow() from None
-                yield line_of(segment, deltas, speaker=speaker)
-                if job.heard_s >= told_s + _TOLD_EVERY_S:
-                    told_s = job.heard_s
-                    log.info("transcribing", heard_s=round(job.heard_s, 1), duration_s=job.file.duration_s)
-        spent = Usage() if job.translates else job.usage  # of translations each answer has been counted
-        job.charge.add(spent, heard_s=job.heard_s - (job.file.duration_s or 0.0))
-        self._metrics.count_tokens(spent)
-        job.figures["audio_s"] = round(job.heard_s, 1)
-        job.figures["input_tokens"] = job.usage.input_tokens
-        job.figures["output_tokens"] = job.usage.output_tokens
+        try:
+            async with aclosing(self._segments(job)) as segments:
+                async for segment in segments:
+                    if isinstance(segment, _Silence):
+                        yield segment
+                        continue
+                    async with aclosing(self._line(job, segment)) as heard:
+                        async for item in heard:
+                            yield item
+        finally:
+            spent = Usage() if job.translates else job.usage  # of translations each answer has been counted
+            job.charge.add(spent, heard_s=job.heard_s - (job.file.duration_s or 0.0))
+            self._metrics.count_tokens(spent)
+            job.figures["audio_s"] = round(job.heard_s, 1)
+            job.figures["input_tokens"] = job.usage.input_tokens
+            job.figures["output_tokens"] = job.usage.output_tokens
 
-    async def _segments(self, job: _Job) -> AsyncGenerator[Segment, None]:
+    async def _line(self, job: _Job, segment: Segment) -> AsyncGenerator[InputTranscriptDelta | Line, None]:
+        deltas: list[InputTranscriptDelta] = []
+        speaker = ""
+        try:
+            async with asyncio.timeout(self._config.request_timeout_s):
+                async with aclosing(self._heard(job, segment)) as events:
+                    async for event in events:
+                        if isinstance(event, InputTranscriptDelta):
+                            deltas.append(event)
+                            yield event
+                        elif job.speakers is not None and event.voice is not None:
+                            speaker = job.speakers.name(event.voice)
+        except TimeoutError:
+            raise too_slow() from None
+        yield line_of(segment, deltas, speaker=speaker)
+
+    async def _segments(self, job: _Job) -> AsyncGenerator[Segment | _Silence, None]:
+        told_s = logged_s = 0.0
         with job.file as file:
             pieces, segmenter = file.pieces(), Segmenter(job.cutting)
             while (piece := await self._in_thread(next, pieces, _END)) is not _END:
                 assert isinstance(piece, np.ndarray)
-                for segment in await self._in_thread(_listed, segmenter.push(piece)):
+                segments = await self._in_thread(_listed, segmenter.push(piece))
+                for segment in segments:
                     yield segment
                 job.heard_s += len(piece) / RATE_HZ
                 job.figures["audio_s"] = round(job.heard_s, 1)
+                told_s = job.heard_s if segments else told_s
+                if job.heard_s >= told_s + _SILENCE_TOLD_EVERY_S:
+                    told_s = job.heard_s
+                    yield _Silence()
+                if job.heard_s >= logged_s + _TOLD_EVERY_S:
+                    logged_s = job.heard_s
+                    log.info("transcribing", heard_s=round(job.heard_s, 1), duration_s=job.file.duration_s)
             for segment in segmenter.push(np.zeros(0, np.float32), last=True):
                 yield segment
 
@@ -288,6 +309,9 @@ class Transcriptions:
                         words = {"words": words_body([item])} if "word" in form.timestamp_granularities else {}
                         yield server_sent({**diarized_body(len(lines), item), **words})
                     lines.append(item)
+                    continue
+                if isinstance(item, _Silence):
+                    yield server_sent({"type": "transcript.text.delta", "delta": "", "progress": _progress(job)})
                     continue
                 space = " " if is_first and any(line.text for line in lines) else ""
                 is_first = False

@@ -156,6 +156,7 @@ def test_bounds_hold():
         (b"\x00\x00\x00\x20ftypisom" + bytes(100), "video_parse_error"),
         (b"\x1a\x45\xdf\xa3" + bytes(100), "video_parse_error"),
         (movie()[:600], "video_parse_error"),
+        (movie("webm", seconds=8.0)[: len(movie("webm", seconds=8.0)) // 2], "video_parse_error"),
         (movie(picture=False), "invalid_video_format"),
     ],
 )

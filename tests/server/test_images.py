@@ -413,6 +413,7 @@ def test_a_variation_is_described_then_drawn(server: Live):
         ({"partial_images": 4}, "partial_images", "integer_above_max_value"),
         ({"response_format": "url"}, "response_format", "unknown_parameter"),
         ({"model": "sensorium-fake", "response_format": "url", "stream": True}, "response_format", "unsupported_value"),
+        ({"model": "dall-e-2", "stream": True}, "stream", "unsupported_value"),
         ({"input_fidelity": "high"}, "input_fidelity", "unknown_parameter"),
         ({"model": "dall-e-3", "style": "loud"}, "style", "invalid_value"),
         ({"model": "gpt-image-1", "style": "vivid"}, "style", "unknown_parameter"),

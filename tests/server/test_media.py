@@ -310,6 +310,22 @@ def test_decoding_never_runs_on_the_event_loop(server: Live, monkeypatch: pytest
     assert on_loop == [False]
 
 
+def test_the_size_of_a_picture_is_never_looked_up_on_the_event_loop(server: Live, monkeypatch: pytest.MonkeyPatch):
+    """To say which side is up Pillow decodes all of a PNG."""
+    on_loop = []
+    look = media.upright_size
+
+    def watched(data: bytes) -> tuple[int, int]:
+        on_loop.append(asyncio._get_running_loop() is not None)
+        return look(data)
+
+    monkeypatch.setattr(media, "upright_size", watched)
+    files = {"image": ("a.png", picture()), "mask": ("m.png", picture(mode="RGBA", color=(0, 0, 0, 0)))}
+    asked = {"prompt": "make it blue", "model": "gpt-image-1"}
+    assert server.http.post("/v1/images/edits", data=asked, files=files).status_code == 200
+    assert on_loop == [False, False]
+
+
 def test_few_files_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch):
     """However many requests come, and whether their clients wait or not."""
     running, most, lock = 0, 0, threading.Lock()

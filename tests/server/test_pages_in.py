@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from sensorium.engine.fake import FakeEngine
+from sensorium.messages import Image
 from sensorium.server import page_drawing, pages_in
 from sensorium.server.errors import APIError
 from sensorium.server.pages_in import DocumentBounds, decode_pages
@@ -123,6 +124,25 @@ def test_what_a_broken_process_tells_is_not_believed(monkeypatch: pytest.MonkeyP
     liar.write_text(f"import sys; sys.stdout.buffer.write({told!r}); sys.stdout.flush(); sys.stdin.buffer.read()")
     monkeypatch.setattr(page_drawing, "__file__", str(liar))
     assert refused(pdf(1)) == "invalid_value"
+
+
+@pytest.mark.parametrize("detail", ["low", "high", "auto"])
+def test_pages_are_looked_at_as_closely_as_is_asked(server: Live, detail: str):
+    part = {"type": "input_file", "filename": "a.pdf", "file_data": b64(said_pdf("the lamp")), "detail": detail}
+    usage = server.respond([{"role": "user", "content": [part]}]).json()["usage"]
+    [page] = [part for part in server.engine.requests[-1].messages[-1].parts if isinstance(part, Image)]
+    assert page.detail == detail
+    assert bool(page.quarters) == (detail == "high")
+    assert usage["input_tokens_details"]["image_tokens"] == 64 * (1 + len(page.quarters))
+
+
+@IN_PROC
+def test_who_hangs_up_leaves_no_process_behind():
+    with live(max_document_s=60.0) as server:
+        messages = [{"role": "user", "content": [file_part(endless_pdf())]}]
+        with pytest.raises(Exception, match="timed out"):
+            server.http.post("/v1/chat/completions", json={"model": "gpt-4o", "messages": messages}, timeout=2.0)
+        eventually(lambda: not drawing())
 
 
 @IN_PROC

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sensorium.engine.fake import FakeEngine
 from sensorium.messages import Image, Text, Video
 from tests.server.calls import PUSH_TO_TALK, phone
 from tests.server.live import Live, live
@@ -36,6 +37,19 @@ def test_frames_in_a_row_are_a_film(server: Live):
     assert isinstance(text, Text)
     assert isinstance(still, Image)
     assert isinstance(other, Video)
+
+
+def test_a_film_of_a_camera_may_have_as_many_frames_as_any():
+    shot = {**frame(None), "image_url": data_url(picture("JPEG", (1280, 720)), "image/jpeg")}
+    content = [{**shot, "time_ms": 250 * number} for number in range(64)]
+    with live(FakeEngine(max_tokens=10_000)) as server, phone(server, session=PUSH_TO_TALK) as call:
+        call.ask("conversation.item.create", "conversation.item.added", item=item(*content))
+        call.next()
+        call.say("response.create", response={"output_modalities": ["text"]})
+        call.until("response.done")
+    [film] = server.engine.requests[-1].messages[-1].parts
+    assert isinstance(film, Video)
+    assert {seen.pixels.shape for seen in film.frames} == {(144, 256, 3)}
 
 
 def test_what_is_no_film_is_refused():

@@ -68,6 +68,7 @@ def user(*content: Any) -> dict[str, Any]:
         ({"tools": [{**DRAW, "input_image_mask": {}}]}, "tools[0].input_image_mask", "invalid_value"),
         ({"tools": [{**DRAW, "action": "edit"}]}, "tools[0].action", "invalid_value"),
         ({"tools": [{**DRAW, "partial_images": 4}]}, "tools[0].partial_images", "integer_above_max_value"),
+        ({"tools": [{**DRAW, "model": "gpt-9"}]}, "tools[0].model", "model_not_found"),
         ({"tools": [DRAW, DRAW]}, "tools", "invalid_value"),
         ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
         ({"tool_choice": "any"}, "tool_choice", "invalid_value"),
@@ -85,12 +86,14 @@ def user(*content: Any) -> dict[str, Any]:
          "unsupported_value"),
         (user({"type": "input_image", "image_url": "data:,"}), "input[0].content[0].image_url", "invalid_image_url"),
         (user({"type": "input_file", "file_url": "http://x/a"}), "input[0].content[0].file_url", "unsupported_value"),
+        (user({"type": "input_file", "file_data": "data:,", "detail": "best"}), "input[0].content[0].detail",
+         "invalid_value"),
         ({"input": [{"type": "function_call_output", "call_id": "c", "output": "3"}]}, "input[0].call_id",
          "invalid_value"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_refused_by_name(server: Live, field: dict[str, Any], param: str, code: str):
-    assert refusal(server, **field) == (param, code)
+    assert refusal(server, status=404 if code == "model_not_found" else 400, **field) == (param, code)
 
 
 def test_an_unknown_model(server: Live):

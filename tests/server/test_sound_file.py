@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
+import time
 import tracemalloc
 import wave
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import cast
 
@@ -17,7 +21,8 @@ from sensorium.server.container import SoundTrack, opened
 from sensorium.server.errors import APIError
 from sensorium.server.sound_file import PIECE_S, SoundFile
 from tests.server.film_samples import movie
-from tests.server.samples import picture, tone, wav
+from tests.server.samples import mp3, picture, tone, wav
+from tests.serving import ROOT
 
 CONTAINERS = {
     "wav": ("wav", "pcm_s16le"),
@@ -181,6 +186,54 @@ def test_a_header_that_promises_too_much_is_refused_before_any_of_it_is_decoded(
     with pytest.raises(APIError) as caught:
         SoundFile(bytes(data), "a.flac", rate_hz=16_000, max_s=60.0)
     assert caught.value.code == "audio_too_large"
+
+
+def test_who_leaves_a_file_while_it_is_decoded_breaks_nothing():
+    """FFmpeg must not lose what it works on: that ended the whole process."""
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, 192_000 * 8)
+    data = io.BytesIO()
+    soundfile.write(data, noise, 192_000, format="FLAC")
+    with ThreadPoolExecutor(1) as thread:
+        for delay_ms in range(1, 60, 3):
+            lying = io.BytesIO(data.getvalue())
+            with SoundFile(lying, "a.flac", rate_hz=16_000, max_s=60.0) as file:
+                decoding = thread.submit(next, file.pieces(), None)
+                time.sleep(delay_ms / 1000)
+            decoding.result()
+            assert lying.closed
+
+
+COVERS = """
+import resource, struct, sys, zlib
+from sensorium.server.sound_file import SoundFile
+
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+def size(number):
+    return bytes(number >> shift & 127 for shift in (21, 14, 7, 0))
+
+side, packed = 6000, zlib.compressobj(9)
+rows = b"".join(packed.compress(bytes(1 + 3 * side)) for _ in range(side)) + packed.flush()
+header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+png = bytes.fromhex("89504e470d0a1a0a") + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+covers = b""
+for number in range(6):
+    cover = bytes(1) + b"image/png" + bytes([0, number]) + b"c%d" % number + bytes(1) + png
+    covers += b"APIC" + size(len(cover)) + bytes(2) + cover
+data = b"ID3" + bytes([4, 0, 0]) + size(len(covers)) + covers + sys.stdin.buffer.read()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with SoundFile(data, "a.mp3", rate_hz=16_000, max_s=60.0) as file:
+    sum(map(len, file.pieces()))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_pictures_that_come_with_sound_do_not_unfold():
+    """Six covers of 36 million pixels in a megabyte: FFmpeg would decode them to see what they are."""
+    asked = {"input": mp3(1.0), "capture_output": True, "check": True}
+    told = subprocess.run([sys.executable, "-c", COVERS], cwd=ROOT, **asked).stdout
+    assert int(told) < 64  # MiB
 
 
 def test_samples_that_are_no_numbers_are_refused():

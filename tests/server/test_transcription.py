@@ -18,7 +18,7 @@ import soundfile
 from sensorium.engine.fake import FakeEngine
 from sensorium.engine.request import Event, InputTranscriptDelta, SamplingParams, Transcribed, Usage
 from sensorium.server.segments import RATE_HZ, Cutting, Segmenter
-from tests.server.live import Live, envelope, live
+from tests.server.live import Live, envelope, eventually, live
 from tests.server.samples import b64, wav
 
 QUESTION = Path("docs/media/question.wav")
@@ -240,6 +240,29 @@ def test_a_stream_tells_the_same(server: Live):
     assert len(events[-1].logprobs) == len(events) - 1
     progress = [event.model_extra["progress"]["seconds"] for event in events[:-1]]
     assert progress == sorted(progress)
+
+
+def test_a_stream_tells_how_far_it_is_while_nobody_speaks():
+    silence = io.BytesIO()
+    soundfile.write(silence, np.zeros(100 * RATE_HZ, np.float32), RATE_HZ, format="FLAC")
+    with live() as server:
+        events = list(transcribe(server, file=("a.flac", silence.getvalue()), stream=True))
+    told_s = [event.model_extra["progress"]["seconds"] for event in events]
+    assert told_s == [pytest.approx(seconds, abs=5.0) for seconds in (30, 60, 90, 100)]
+    assert [event.delta for event in events[:-1]] == [""] * 3
+    assert events[-1].text == ""
+
+
+def test_of_what_was_heard_until_somebody_hangs_up_the_tokens_are_counted():
+    with live(FakeEngine(delay_ms=20)) as server:
+        with transcribe(server, file=("a.wav", spoken(6)), stream=True) as events:
+            for event in events:
+                if event.model_extra["progress"]["seconds"] > 5:
+                    break
+        eventually(lambda: server.engine.num_active == 0)
+        told = server.http.get("/metrics").text
+        counted = [line for line in told.splitlines() if line.startswith("sensorium_tokens_total") and "input" in line]
+        assert sum(float(line.split()[-1]) for line in counted) > 0
 
 
 def test_a_stream_has_the_times_of_words_for_whom_asks(server: Live):
