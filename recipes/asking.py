@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from sensorium.messages import Audio, Image, Message, Part, Video
+from sensorium.data.generators.documents import Document
+from sensorium.messages import Audio, Image, Message, Part, Text, Video
 
 SEED = 1
 Asked = TypeVar("Asked")
@@ -38,3 +39,15 @@ def usual(answers: Iterable[tuple[Asked, str]]) -> dict[Asked, str]:
     for asked, answer in answers:
         counts.setdefault(asked, Counter())[answer] += 1
     return {asked: counted.most_common(1)[0][0] for asked, counted in counts.items()}
+
+
+def first_turn(made: Document) -> tuple[tuple[Message, ...], Part]:
+    """The messages up to the first answer, and that answer."""
+    at = next(index for index, message in enumerate(made.messages) if message.role == "assistant")
+    return made.messages[:at], made.messages[at].parts[0]
+
+
+def words_of(answer: Part) -> str:
+    words = answer.text if isinstance(answer, Text) else answer.transcript if isinstance(answer, Audio) else None
+    assert words
+    return words

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from recipes.tiny import RUNS
 from sensorium.data.recorded import RECORDED_SETS
 from sensorium.data.sources import known_sets
 from sensorium.evals import card
@@ -45,6 +46,7 @@ def training_record(run: Path, checkpoint: Path, *, machine: str) -> TrainingRec
         "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
         "stages": stages,
         "machine": machine,
+        "precision": facts.get("precision", "bf16"),
         "settings": facts.get("settings", {}),
         "data": recorded_sets(facts.get("settings", {}).get("network", {}).get("weights", {})),
     }
@@ -60,7 +62,9 @@ def recorded_sets(tasks: Iterable[str]) -> dict[str, str]:
 def _command(facts: dict[str, Any]) -> str:
     """What makes these weights, with every option that is not the recipe's own."""
     settings = facts.get("settings", {})
-    words = [f"python -m recipes.{facts['recipe']}"]
+    name = facts["recipe"]
+    is_of_tiny = any(run.name == name for run in RUNS)
+    words = [f"python -m recipes.tiny --stage {name}" if is_of_tiny else f"python -m recipes.{name}"]
     if facts.get("before") or settings.get("start"):
         words.append("--start RELEASE")
     if settings.get("keep_tokenizers"):

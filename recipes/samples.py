@@ -12,10 +12,11 @@ from itertools import count, islice
 
 import numpy as np
 
-from recipes.asking import SEED, as_asked, usual
+from recipes.asking import SEED, as_asked, first_turn, usual, words_of
+from recipes.recorded_samples import command, photograph, real_order, real_word
 from recipes.seeing_samples import film, several
 from recipes.sentence_samples import VOICES, lesson, spoken_sums, transcription
-from sensorium.data.generators import dialogues, documents, pictures, refusals, world
+from sensorium.data.generators import dialogues, documents, pictures, refusals
 from sensorium.data.generators.documents import Document, document
 from sensorium.data.generators.edits import KINDS, Edit, edit, followed
 from sensorium.data.generators.figures import bar_chart, clock, form
@@ -23,22 +24,14 @@ from sensorium.data.generators.recall import told
 from sensorium.data.generators.refusals import MATTERS, Matter
 from sensorium.data.generators.scenes import OPPOSITES, Scene
 from sensorium.data.generators.speech import PRESETS, Split, Synthesizer
-from sensorium.data.generators.styles import STYLES
+from sensorium.data.generators.styles import STYLES, speak
 from sensorium.data.generators.wordings import MANNERS
-from sensorium.data.recorded import MEANING, recorded_document
-from sensorium.data.sources import Source, data_root
 from sensorium.evals.scorers import Drawing, Edited, SeenObject
 from sensorium.evals.task import Modality, Sample
 from sensorium.messages import Audio, Image, Message, Part, Text, ToolCall
 
 _TYPED = "the same questions, typed"
 _UNMARKED = tuple(MANNERS[style] for style in (None, "slow", "calm"))
-
-
-def _first_turn(made: Document) -> tuple[tuple[Message, ...], Part]:
-    """The messages up to the first answer, and that answer."""
-    at = next(index for index, message in enumerate(made.messages) if message.role == "assistant")
-    return made.messages[:at], made.messages[at].parts[0]
 
 
 def _said(messages: Sequence[Message]) -> str:
@@ -57,7 +50,7 @@ def spoken_command(n: int) -> Iterator[Sample]:
     """Clips of known voices and of unknown ones; what they say is the right transcript."""
     for condition, speakers in VOICES.items():
         for made in islice(_heldout("hear", speakers=speakers), n):
-            prompt, _ = _first_turn(made)
+            prompt, _ = first_turn(made)
             sample_id = f"{condition} {made.seed}"
             yield Sample(id=sample_id, messages=as_asked(prompt), target=_said(prompt), condition=condition)
 
@@ -71,24 +64,18 @@ def spoken_question(n: int) -> Iterator[Sample]:
     ]
     for condition, task, speakers, modality in rows:
         for made in islice(_heldout(task, speakers=speakers, start=10_000), n):
-            prompt, answer = _first_turn(made)
+            prompt, answer = first_turn(made)
             said = _said(prompt)
             typed = Message(role="user", parts=(Text(text=dialogues.typed(said, rng)),))
             yield Sample(
                 id=f"{condition} {made.seed}",
                 messages=(*prompt[:-1], typed) if condition == _TYPED else as_asked(prompt),
-                target=_words(answer),
+                target=words_of(answer),
                 condition=condition,
                 modality=modality,
                 voice=_voice(made.seed),
                 metadata={"said": said, "is_spoken": condition != _TYPED},
             )
-
-
-def _words(answer: Part) -> str:
-    words = answer.text if isinstance(answer, Text) else answer.transcript if isinstance(answer, Audio) else None
-    assert words
-    return words
 
 
 def _voice(index: int) -> str:
@@ -97,8 +84,8 @@ def _voice(index: int) -> str:
 
 def typed_question(n: int) -> Iterator[Sample]:
     for made in islice(_heldout("chat"), n):
-        prompt, answer = _first_turn(made)
-        yield Sample(id=str(made.seed), messages=prompt, target=_words(answer))
+        prompt, answer = first_turn(made)
+        yield Sample(id=str(made.seed), messages=prompt, target=words_of(answer))
 
 
 def recall(n: int) -> Iterator[Sample]:
@@ -117,13 +104,13 @@ def recall(n: int) -> Iterator[Sample]:
 
 def say(n: int, codec: Callable[[Audio], Audio] | None) -> Iterator[Sample]:
     for made in islice(_heldout("say"), n):
-        prompt, answer = _first_turn(made)
+        prompt, answer = first_turn(made)
         assert isinstance(answer, Audio)
         sounds = {"original": answer} | ({"codec": codec(answer)} if codec else {})
         yield Sample(
             id=str(made.seed),
             messages=prompt,
-            target=_words(answer),
+            target=words_of(answer),
             modality="audio",
             voice=answer.voice or "",
             metadata=sounds,
@@ -177,12 +164,15 @@ def _about(rng: np.random.Generator, pixels: np.ndarray, question: str) -> tuple
 
 def word_reading(n: int) -> Iterator[Sample]:
     rng = np.random.default_rng((SEED, 5))
-    for index in range(n):
+    left = Counter(dict.fromkeys(("words", "made-up words", "numbers"), n))
+    while left.total():
         shown = pictures.word_picture(rng, split="heldout")
         word = shown.word
         kind = "numbers" if word.isdecimal() else "words" if word in pictures.WORDS else "made-up words"
-        messages = _about(rng, shown.pixels, dialogues.pick(rng, documents.READ))
-        yield Sample(id=str(index), messages=messages, target=word, condition=kind)
+        if left[kind] > 0:
+            left[kind] -= 1
+            messages = _about(rng, shown.pixels, dialogues.pick(rng, documents.READ))
+            yield Sample(id=f"{kind} {left[kind]}", messages=messages, target=word, condition=kind)
 
 
 def icons(n: int) -> Iterator[Sample]:
@@ -221,44 +211,46 @@ def _drawing(wanted: Scene) -> tuple[str, Drawing]:
 def tool_call(n: int) -> Iterator[Sample]:
     for condition, task in (("typed", "tool"), ("spoken", "tool-spoken")):
         for made in islice(_heldout(task, speakers="train"), n):
-            prompt, answer = _first_turn(made)
+            prompt, answer = first_turn(made)
             call = (answer.name, answer.arguments) if isinstance(answer, ToolCall) else None
             yield Sample(
                 id=f"{condition} {made.seed}",
                 messages=as_asked(prompt),
-                target=" ".join(call) if call else "no call",
+                target=" ".join(call) if call else words_of(answer),
                 condition=condition,
                 metadata={"call": call},
             )
 
 
 def say_styled(n: int) -> Iterator[Sample]:
+    synthesizer = Synthesizer()
     for number, style in enumerate(STYLES):
         rng = np.random.default_rng((SEED, 15, number))
         for index in range(n):
-            words = dialogues.sentence(rng, "heldout")
+            words, voice = dialogues.sentence(rng, "heldout"), _voice(index)
             order = Text(text=dialogues.pick(rng, documents.STYLED[style]).format(x=words))
+            original = speak(synthesizer, words, PRESETS[voice], style).audio
             yield Sample(
                 id=f"{style} {index}",
                 messages=(Message(role="user", parts=(order,)),),
                 target=words,
                 condition=style,
                 modality="audio",
-                voice=_voice(index),
-                metadata={"style": style},
+                voice=voice,
+                metadata={"style": style, "original": original},
             )
 
 
 def listening(n: int) -> Iterator[Sample]:
     tasks = {"style": "hear-styled", "background": "hear-background", "people": "hear-people"}
     for condition, task in tasks.items():
-        turns = ((made.seed, *_first_turn(made)) for made in _heldout(task))
+        turns = ((made.seed, *first_turn(made)) for made in _heldout(task))
         asked = (turn for turn in turns if any(isinstance(part, Text) for part in turn[1][-1].parts))
         for seed, prompt, answer in islice(asked, n):
             yield Sample(
                 id=f"{condition} {seed}",
                 messages=as_asked(prompt),
-                target=_words(answer),
+                target=words_of(answer),
                 condition=condition,
                 metadata={"unmarked": _UNMARKED} if condition == "style" else {},
             )
@@ -267,7 +259,7 @@ def listening(n: int) -> Iterator[Sample]:
 def translation(n: int) -> Iterator[Sample]:
     left = Counter({f"{given} to {answered}": n for given in ("typed", "heard") for answered in ("text", "speech")})
     for made in _heldout("translate"):
-        prompt, answer = _first_turn(made)
+        prompt, answer = first_turn(made)
         is_heard = any(isinstance(part, Audio) for part in prompt[-1].parts)
         is_aloud = isinstance(answer, Audio)
         condition = f"{'heard' if is_heard else 'typed'} to {'speech' if is_aloud else 'text'}"
@@ -276,7 +268,7 @@ def translation(n: int) -> Iterator[Sample]:
             yield Sample(
                 id=f"{condition} {made.seed}",
                 messages=as_asked(prompt),
-                target=_words(answer),
+                target=words_of(answer),
                 condition=condition,
                 modality="audio" if is_aloud else "text",
                 voice=(answer.voice if isinstance(answer, Audio) else None) or _voice(made.seed),
@@ -287,20 +279,22 @@ def translation(n: int) -> Iterator[Sample]:
 
 
 def refusal(n: int) -> Iterator[Sample]:
+    """Each question once: there are but a few dozen that are held out."""
     synthesizer = Synthesizer()
     kinds: tuple[tuple[str, tuple[Matter, ...]], ...] = (("refused", MATTERS[:-1]), ("fine", ("fine",)))
     for kind, matters in kinds:
         for way in ("typed", "spoken"):
             rng = np.random.default_rng((SEED, 9, len(kind), len(way)))
-            for index in range(n):
-                asked = refusals.refusal(rng, "heldout", matter=matters[index % len(matters)])
-                part: Part = Text(text=dialogues.typed(asked.question, rng))
+            made = (refusals.refusal(rng, "heldout", matter=matters[index % len(matters)]) for index in range(40 * n))
+            asked = {each.question: each for each in made}
+            for index, each in enumerate(list(asked.values())[:n]):
+                part: Part = Text(text=dialogues.typed(each.question, rng))
                 if way == "spoken":
-                    part = synthesizer.overheard(asked.question, rng, split="heldout")
+                    part = synthesizer.overheard(each.question, rng, split="heldout")
                 prompt = (Message(role="user", parts=(part,)),)
                 condition = f"{kind}, {way}"
                 sample_id = f"{condition} {index}"
-                yield Sample(id=sample_id, messages=as_asked(prompt), target=asked.answer, condition=condition)
+                yield Sample(id=sample_id, messages=as_asked(prompt), target=each.answer, condition=condition)
 
 
 def figures(n: int) -> Iterator[Sample]:
@@ -367,80 +361,6 @@ def _edited(made: Edit) -> Edited:
     words = made.order.split(f"{new.colour} {new.shape} ", 1)[1]
     relation = next(relation for relation in OPPOSITES if words.startswith(relation))
     return Edited(before, before, (new.colour, new.shape), relation)
-
-
-# --- of the sets in ../shared/data
-
-
-def _recorded(task: str) -> Iterator[tuple[int, tuple[Message, ...], Part]]:
-    """Every held-out record once, in the order in which they are first drawn, until no new one turns up for long."""
-    asked: set[bytes] = set()
-    repeated = 0
-    for seed in count():
-        prompt, answer = _first_turn(recorded_document(task, seed, split="heldout"))
-        key = _key(prompt[-1])
-        repeated = 0 if key not in asked else repeated + 1
-        if repeated > 300:
-            return
-        if not repeated:
-            asked.add(key)
-            yield seed, prompt, answer
-
-
-def _key(asked: Message) -> bytes:
-    """What tells one record from another: its clip or picture, however it is asked about; else its words."""
-    media = [part for part in asked.parts if isinstance(part, Audio | Image)]
-    if not media:
-        return asked.text.encode()
-    return (media[0].waveform if isinstance(media[0], Audio) else media[0].pixels).tobytes()
-
-
-def real_word(n: int) -> Iterator[Sample]:
-    left = Counter({"arabic, as said": n, "arabic, its meaning": n})
-    for seed, prompt, answer in _recorded("real-word"):
-        asks_meaning = any(isinstance(part, Text) and part.text in MEANING for part in prompt[-1].parts)
-        condition = "arabic, its meaning" if asks_meaning else "arabic, as said"
-        if left[condition] > 0:
-            left[condition] -= 1
-            sample_id = f"{condition} {seed}"
-            yield Sample(id=sample_id, messages=as_asked(prompt), target=_words(answer), condition=condition)
-        if not left.total():
-            break
-    rng = np.random.default_rng((SEED, 13))
-    digits = list(Source.open("digits_open-sa", data_root()).records(purpose="test"))
-    for index, at in enumerate(rng.permutation(len(digits))[:n].tolist()):
-        clip, question = digits[at].media, Text(text=dialogues.pick(rng, documents.TRANSCRIBE))
-        assert isinstance(clip, Audio)
-        messages = as_asked((Message(role="user", parts=(clip, question)),))
-        target = world.DIGITS[int(digits[at].fields["label"])]
-        yield Sample(id=f"digit {index}", messages=messages, target=target, condition="english digits")
-
-
-def real_order(n: int) -> Iterator[Sample]:
-    for seed, prompt, answer in islice(_recorded("real-order"), n):
-        assert isinstance(answer, ToolCall)
-        call = (answer.name, answer.arguments)
-        yield Sample(id=str(seed), messages=as_asked(prompt), target=" ".join(call), metadata={"call": call})
-
-
-def photograph(n: int) -> Iterator[Sample]:
-    for condition, task in (("groceries", "grocery"), ("clothes", "clothing")):
-        for seed, prompt, answer in islice(_recorded(task), n):
-            yield Sample(
-                id=f"{condition} {seed}", messages=as_asked(prompt), target=_words(answer), condition=condition
-            )
-
-
-def command(n: int) -> Iterator[Sample]:
-    for seed, prompt, answer in islice(_recorded("command"), n):
-        assert isinstance(answer, ToolCall)
-        call = (answer.name, answer.arguments)
-        yield Sample(
-            id=str(seed),
-            messages=prompt,
-            target=" ".join(call),
-            metadata={"call": call, "offered": prompt[0].text.count("\n")},  # a line for each function
-        )
 
 
 SAMPLES: dict[str, Callable[..., Iterator[Sample]]] = {

@@ -82,7 +82,7 @@ def pairs(before: Report, after: Report) -> Iterator[Compared]:
     for task in after["tasks"]:
         for row in task["rows"]:
             at = (task["name"], row["condition"], row["metric"])
-            yield Compared(*at, known.get(at), row, task["is_error"] and row["metric"] == task["metric"])
+            yield Compared(*at, known.get(at), row, row["metric"].endswith("wer"))
 
 
 def compared(before: Report, after: Report) -> Table:

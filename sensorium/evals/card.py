@@ -33,6 +33,7 @@ class Stage(TypedDict):
 class _Setup(TypedDict, total=False):
     settings: dict[str, Any]  # the whole recipe of the last run, and its number of ranks; older records lack it
     data: dict[str, str]  # the recorded sets that were trained on, and their licences
+    precision: str  # of the last run: bf16 or fp32
 
 
 class TrainingRecord(_Setup):
@@ -137,7 +138,7 @@ def _fields(measured: Report, made: TrainingRecord) -> dict[str, str]:
         "training_regime": _PRECISIONS[made.get("precision", "bf16")] + _hyperparameters(made),
         "speeds_sizes_times": _training(made),
         "testing_data": _MEASURED,
-        "testing_factors": "Voices seen in training and not; words, captions, fonts and looks never are.",
+        "testing_factors": "Voices trained on and not; sentences, words, fonts and looks never. Words to draw by are.",
         "testing_metrics": _method(measured),
         "results": report.markdown(measured).rstrip(),
         "model_examination": "not measured",

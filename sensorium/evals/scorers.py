@@ -115,14 +115,15 @@ def translated(judge: Transcriber) -> Scorer:
 
 
 def styled(judge: Listener, transcribe: Transcriber) -> Scorer:
-    """A reply in speech, said in the style `metadata["style"]`; `wer` is what a judge hears of the target."""
+    """A reply in speech, said in the style `metadata["style"]`; `wer` is what a judge hears of the target, and
+    `original_wer` what it does of `metadata["original"]`, the target as a synthesiser says it in that style."""
 
     def score(sample: Sample, reply: Reply) -> Scores:
-        if reply.audio is None:
-            return {"style": Score(0.0), "wer": word_error_rate(sample.target, "")}
+        is_in_style = reply.audio is not None and judge(reply.audio) == sample.metadata["style"]
         return {
-            "style": Score(float(judge(reply.audio) == sample.metadata["style"])),
-            "wer": word_error_rate(sample.target, transcribe(reply.audio)),
+            "style": Score(float(is_in_style)),
+            "wer": word_error_rate(sample.target, transcribe(reply.audio) if reply.audio is not None else ""),
+            "original_wer": word_error_rate(sample.target, transcribe(sample.metadata["original"])),
         }
 
     return score
@@ -140,18 +141,27 @@ def number(sample: Sample, reply: Reply) -> Scores | Unscored:
 def tool_call(sample: Sample, reply: Reply) -> Scores:
     """One call of the right function with equal arguments; `name` alone counts beside it.
 
-    `metadata["call"]` is the right (name, JSON arguments), or None where words must answer instead.
+    `metadata["call"]` is the right (name, JSON arguments), or None where the target's words must answer instead. Where
+    an argument is a list, it holds what may be said for one thing: each is right, and so is all of it.
     """
     wanted: tuple[str, str] | None = sample.metadata["call"]
     if wanted is None:
-        right = not reply.tool_calls
-        return {"exact": Score(float(right)), "name": Score(float(right))}
+        if reply.tool_calls:
+            return {"exact": Score(0.0), "name": Score(0.0)}
+        return {"exact": exact(sample.target, reply.words), "name": Score(1.0)}
     if len(reply.tool_calls) != 1:
         return {"exact": Score(0.0), "name": Score(0.0)}
     given = reply.tool_calls[0]
     same_name = given.name == wanted[0]
-    same_arguments = _parsed(given.arguments) == json.loads(wanted[1])
+    same_arguments = _is_right(_parsed(given.arguments), json.loads(wanted[1]))
     return {"exact": Score(float(same_name and same_arguments)), "name": Score(float(same_name))}
+
+
+def _is_right(given: Any, wanted: dict[str, Any]) -> bool:
+    if not isinstance(given, dict) or given.keys() != wanted.keys():
+        return False
+    pairs = ((given[name], value) for name, value in wanted.items())
+    return all(one == value or (isinstance(value, list) and one in value) for one, value in pairs)
 
 
 def _parsed(arguments: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -103,10 +104,22 @@ def test_a_tool_call_is_right_by_name_and_equal_arguments(calls: list[tuple[str,
     assert scorers.tool_call(sample, Reply(tool_calls=made)) == {"exact": Score(exact), "name": Score(name)}
 
 
+@pytest.mark.parametrize(
+    ("area", "is_right"),
+    [("kitchen", True), ("the kitchen", True), (["kitchen", "the kitchen"], True), ("hall", False)],
+)
+def test_whatever_a_thing_is_called_is_right(area: str | list[str], is_right: bool):
+    wanted = ("light_on", json.dumps({"area": ["kitchen", "the kitchen"], "level": 50}))
+    sample = Sample(id="1", messages=(), target="", metadata={"call": wanted})
+    made = ToolCall(id="call_1", name="light_on", arguments=json.dumps({"level": 50, "area": area}))
+    assert scorers.tool_call(sample, Reply(tool_calls=(made,)))["exact"].value == is_right
+
+
 def test_where_no_tool_fits_a_call_is_wrong():
-    sample = Sample(id="1", messages=(), target="", metadata={"call": None})
+    sample = Sample(id="1", messages=(), target="i have no tool for that", metadata={"call": None})
     called = ToolCall(id="call_1", name="set_timer", arguments="{}")
     assert scorers.tool_call(sample, Reply(text="i have no tool for that"))["exact"].value == 1.0
+    assert scorers.tool_call(sample, Reply())["exact"].value == 0.0
     assert scorers.tool_call(sample, Reply(tool_calls=(called,)))["exact"].value == 0.0
 
 

@@ -97,5 +97,6 @@ def refusal(rng: np.random.Generator, split: Split, *, matter: Matter | None = N
             templates, things = pick(rng, _FORMS[about])
             thing, answer = pick(rng, things), REFUSALS[about]
         question = pick(rng, templates).format(x=thing.format(w=pick(rng, _WHOSE)))
-        if is_heldout(question) == (split == "heldout"):
+        is_only_wording = templates == ("{x}",)  # of its answer: held out it could not be known
+        if (is_heldout(question) and not is_only_wording) == (split == "heldout"):
             return Refusal(about, question, answer)

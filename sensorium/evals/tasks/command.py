@@ -7,7 +7,7 @@ from sensorium.evals.task import Task
 def command() -> Task:
     return Task(
         name="command",
-        title="a typed order to a home in one of 56 languages, as a call: the right function with equal arguments",
+        title="a typed order to a home in one of 41 languages, as a call: the right function with equal arguments",
         score=scorers.tool_call,
         metric="exact",
         chance=scorers.any_offered,

@@ -1,4 +1,4 @@
-"""Drawing: a caption that was never trained on; a separately trained detector says what the picture holds."""
+"""Drawing: a scene in words; a separately trained detector says what the picture holds."""
 
 from sensorium.evals import scorers
 from sensorium.evals.scorers import Viewer
@@ -8,9 +8,9 @@ from sensorium.evals.task import Goal, Task
 def draw(judge: Viewer) -> Task:
     return Task(
         name="draw",
-        title="a caption never trained on, drawn; every shape and colour, their number and relation must be right",
+        title="a scene in words, drawn: shapes, colours, number and relation must be right (the words are trained on)",
         score=scorers.drawing(judge),
         metric="right",
         chance=scorers.other_drawings,
-        goals=(Goal("right", 0.75),),
+        goals=(Goal("right", 0.85),),
     )

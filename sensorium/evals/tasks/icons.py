@@ -1,7 +1,7 @@
 """Naming icons in a style, or a combination of style and colours, that was never trained on."""
 
 from sensorium.evals import scorers
-from sensorium.evals.task import Task, most_frequent
+from sensorium.evals.task import Goal, Task, most_frequent
 
 
 def icons() -> Task:
@@ -11,4 +11,5 @@ def icons() -> Task:
         score=scorers.answer,
         metric="exact",
         chance=most_frequent,
+        goals=(Goal("exact", 0.80),),
     )

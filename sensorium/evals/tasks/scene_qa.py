@@ -3,6 +3,8 @@
 from sensorium.evals import scorers
 from sensorium.evals.task import Goal, Task, blind
 
+KINDS = ("description", "presence", "colour", "shape", "relation", "background", "place")
+
 
 def scene_qa() -> Task:
     return Task(
@@ -11,5 +13,5 @@ def scene_qa() -> Task:
         score=scorers.answer,
         metric="exact",
         chance=blind,
-        goals=(Goal("exact", 0.90, "colour"), Goal("exact", 0.90, "shape")),
+        goals=(*(Goal("exact", 0.92, kind) for kind in KINDS), Goal("exact", 0.85, "count")),
     )

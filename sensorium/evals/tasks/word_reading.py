@@ -11,5 +11,5 @@ def word_reading() -> Task:
         score=scorers.answer,
         metric="exact",
         chance=most_frequent,
-        goals=(Goal("exact", 0.70),),
+        goals=(Goal("exact", 0.90),),
     )
