@@ -11,6 +11,8 @@ once 61 ms against 190 ms (two cores). aiosqlite too has a thread for each conne
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +33,7 @@ IN_MEMORY = "sqlite://"
 _POSTGRES_CONNECTIONS = 8
 _SQLITE_READERS = 2
 _BUSY_S = 30.0  # how long another process may hold SQLite's lock
+_AGAIN_S = 0.02  # behind which what it refuses is tried again
 _MIGRATION_LOCK = 0x53454E53  # of PostgreSQL: servers that start at once migrate one after the other
 
 T = TypeVar("T")
@@ -186,8 +189,22 @@ def _engine(url: URL) -> Engine:
 def _set_up_sqlite(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # transactions begin where we say, not where the driver guesses
     # FULL: a commit has reached the disk when it returns. WAL: one sync for that, and readers don't wait
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    _write_ahead(connection)
+    for pragma in ("synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _write_ahead(connection: Any) -> None:
+    """For the change itself SQLite does not wait as it does for everything else, if another server makes it too."""
+    until_s = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > until_s:
+                raise
+            time.sleep(_AGAIN_S)
 
 
 def _begin_sqlite(connection: Connection) -> None:
