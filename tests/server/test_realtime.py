@@ -17,6 +17,7 @@ from sensorium.engine.fake import FakeEngine
 from sensorium.engine.request import Event, InputTranscriptDelta, SamplingParams
 from sensorium.messages import Audio, Image, Message, ToolCall
 from sensorium.server.realtime_audio import WireFormat, encoded
+from sensorium.server.realtime_thread import Thread
 from tests.server.calls import PUSH_TO_TALK, Phone, heard_in, hum, pcm, phone, types
 from tests.server.live import Live, eventually, live
 from tests.server.samples import data_url, picture
@@ -296,8 +297,15 @@ def test_the_oldest_items_make_room():
         assert response["status_details"]["error"]["code"] == "context_length_exceeded"
 
 
-def test_room_for_the_next_turn_is_made_while_the_user_listens():
+def test_room_for_the_next_turn_is_made_while_the_user_listens(monkeypatch: pytest.MonkeyPatch):
     """To the share that the session keeps."""
+    make_room, made = Thread.make_room_ahead, list[object]()
+
+    async def watched(self: Thread, *how: Any) -> None:
+        await make_room(self, *how)
+        made.append(how)
+
+    monkeypatch.setattr(Thread, "make_room_ahead", watched)
     for truncation, kept in (
         ("auto", {4, 5, 6}),
         ({"type": "retention_ratio", "retention_ratio": 0.4}, {7, 8, 9}),
@@ -310,11 +318,13 @@ def test_room_for_the_next_turn_is_made_while_the_user_listens():
             call.say("response.create", response={"output_modalities": ["text"]})
             call.until("rate_limits.updated")
             assert len(server.engine.requests[-1].messages) == 20
+            eventually(lambda is_off=truncation == "disabled": bool(made) or is_off)
             call.user("six")
             call.say("response.create", response={"output_modalities": ["text"]})
             assert call.until("response.done")[-1]["response"]["status"] == "completed"
             num_kept = len(server.engine.requests[-1].messages) - 2  # of the first twenty: but an answer and a question
             assert num_kept in kept, truncation
+        made.clear()
 
 
 def test_items_that_would_take_too_much_memory_are_refused():
