@@ -82,8 +82,7 @@ class VoiceActivity:
         windows: list[Window] = []
         known, waveform = len(self._rest), np.concatenate((self._rest, waveform))
         for end in range(_STEP, len(waveform) + 1, _STEP):
-            begin = end - end % WINDOW if end % WINDOW else end - WINDOW
-            newest = waveform[begin:end]
+            newest = waveform[(end - 1) // WINDOW * WINDOW : end]
             seen = np.concatenate((self._seen, newest))[-_CONTEXT - WINDOW :]
             if end % WINDOW == 0:
                 windows.append(Window(self._probability(seen, keep=True), len(waveform) - end))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 
 from sensorium.engine.engine import OmniEngine
 from sensorium.engine.fake import FRAME_SIZE, FakeConversation, FakeEngine
-from sensorium.engine.request import AudioDelta, ContextLengthExceeded, End, SamplingParams, TextDelta, TranscriptDelta
+from sensorium.engine.request import (
+    AudioDelta,
+    ContextLengthExceeded,
+    End,
+    Event,
+    SamplingParams,
+    TextDelta,
+    TranscriptDelta,
+)
 from sensorium.messages import Audio, Message, Text
 from sensorium.server.conversation import Content, Conversation, Item, Spoken, load_sounds
 from sensorium.server.realtime_thread import Thread
@@ -69,6 +77,17 @@ def shown(messages: list[Message]) -> list[tuple[str, object]]:
     return [(message.role, tuple(part(content, message.role) for content in message.parts)) for message in messages]
 
 
+async def told(thread: Thread, params: SamplingParams, stops_after: int | None) -> AsyncGenerator[Event, None]:
+    """So many events of an answer, or all."""
+    num_events = 0
+    async with aclosing(thread.answer(replace(params, seed=1))) as events:
+        async for event in events:
+            if num_events == stops_after:
+                break
+            num_events += 1
+            yield event
+
+
 async def spoken_answer(
     thread: Thread, name: str, params: SamplingParams = SPOKEN, *, speed: float = 1.0, stops_after: int | None = None
 ) -> Item:
@@ -77,12 +96,8 @@ async def spoken_answer(
     part = Content(kind="output_audio", sound=Recording(rate_hz=RATE_HZ))
     assert part.sound is not None
     item = Item(id=name, role="assistant", status="incomplete", content=[part], voice="alloy", speed=speed)
-    num_events = 0
-    async with aclosing(thread.answer(replace(params, seed=1))) as events:
+    async with aclosing(told(thread, params, stops_after)) as events:
         async for event in events:
-            if num_events == stops_after:
-                break
-            num_events += 1
             match event:
                 case TranscriptDelta():
                     part.spoken.append(Spoken(event.text, event.start_ms))
@@ -105,12 +120,8 @@ async def written_answer(
     before = await thread.mark()
     part = Content(kind="output_text", text="")
     item = Item(id=name, role="assistant", status="incomplete", content=[part])
-    num_events = 0
-    async with aclosing(thread.answer(replace(params, seed=1))) as events:
+    async with aclosing(told(thread, params, stops_after)) as events:
         async for event in events:
-            if num_events == stops_after:
-                break
-            num_events += 1
             part.text = f"{part.text}{event.text}" if isinstance(event, TextDelta) else part.text
             item.status = "completed" if isinstance(event, End) and event.reason == "stop" else item.status
     await thread.answered(before, [item], is_over=item.status == "completed")
