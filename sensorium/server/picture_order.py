@@ -21,7 +21,8 @@ _BEHIND = frozenset("now please instead thanks".split())
 _MOST_CHARS = 120  # of an order that is known for one
 
 _IT = r"(?:it|this|that|them|these|those)"
-_THING = rf"(?P<thing>{_IT}|the (?:\w+ ){{0,3}}?\w+)"
+_SPOT = r"(?:on|at|in) the (?:left|right|top|bottom|centre|center|middle)"
+_THING = rf"(?P<thing>{_IT}|the (?:\w+ ){{0,3}}?\w+(?: {_SPOT})?)"
 _PLACE = r"(?:(?:to|at|on|in) the )?(?P<place>left|right|top|bottom|centre|center|middle)(?: side)?"
 _SIDE = r"(?:to the |on the )?(?:left|right) of|above|below|over|under"
 _EDITS: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -150,7 +151,7 @@ def _known_edit(prompt: str, things: Sequence[str], *, may_be_it: bool = True) -
 
 def _meant(thing: str, things: Sequence[str], *, may_be_it: bool) -> str | None:
     """The thing by the name that orders have for it; None if it is none of those in the picture."""
-    name = thing.split()[-1]
+    name = re.sub(rf" {_SPOT}$", "", thing).split()[-1]  # its name alone tells which it is
     if name in things:
         return f"the {name}"
     if not (re.fullmatch(rf"{_IT}|its|the", thing) and may_be_it):
