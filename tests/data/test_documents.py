@@ -5,6 +5,7 @@ import pytest
 
 from sensorium.data.generators.dialogues import is_heldout
 from sensorium.data.generators.documents import NAMES, SAID, TASKS, Document, document
+from sensorium.data.generators.scenes import COLOURS
 from sensorium.data.generators.speech import HELDOUT_VARIANTS
 from sensorium.messages import Audio, Image, Part, Text, ToolCall, Video
 from sensorium.tokenizers.vocab import VOICES
@@ -59,6 +60,7 @@ def test_documents_are_conversations(task):
 
 ANSWERS: dict[str, tuple[type, ...]] = {
     "talk": (Audio,),
+    "talk-whispered": (Audio,),
     "say": (Audio,),
     "say-styled": (Audio,),
     "answer-aloud": (Audio,),
@@ -196,3 +198,34 @@ def test_shares_add_up():
 def test_bad_arguments_are_errors(task, seed):
     with pytest.raises(ValueError, match=r"unknown task|seed"):
         document(task, seed, split="train")
+
+
+def voicing(audio: Audio) -> float:
+    """How much of the loud part of a clip repeats itself as a voice does: its median autocorrelation at a pitch."""
+    frames = np.lib.stride_tricks.sliding_window_view(audio.waveform, 1024)[::512] * np.hanning(1024)
+    correlation = np.fft.irfft(np.abs(np.fft.rfft(frames, 2048)) ** 2)
+    loud = correlation[:, 0] > 0.1 * correlation[:, 0].max()
+    return float(np.median(correlation[loud, 40:266].max(axis=1) / correlation[loud, 0]))
+
+
+def test_a_whisper_is_answered_in_a_whisper_and_nothing_else_is() -> None:
+    turns = [audios(document("talk-whispered", seed, split="train"))[-2:] for seed in range(24)]
+    is_soft = [float(np.sqrt(np.mean(answer.waveform**2))) < 0.045 for _, answer in turns]
+    heard = [voicing(question) for question, _ in turns]
+    whispered, spoken = ([how for how, soft in zip(heard, is_soft, strict=True) if soft == kind] for kind in (1, 0))
+    assert min(len(whispered), len(spoken)) >= 5
+    assert np.mean(whispered) < 0.5 < np.mean(spoken), "of some voices there is but little to be heard"
+
+
+def test_people_are_told_apart_by_their_voices_before_they_are_counted() -> None:
+    counts = {"one person speaks": 1, "two people speak": 2, "three people speak": 3}
+    told = [document("hear-people", seed, split="train").messages[-1].text.split(": ") for seed in range(12)]
+    assert {count for _, count in told} == set(counts)
+    assert all(len(voices.split(", then ")) == counts[count] for voices, count in told)
+
+
+def test_an_icon_is_drawn_in_the_colour_that_was_asked_for_if_any_was() -> None:
+    made = [document("icon", seed, split="train").messages for seed in range(60)]
+    asked = [m[0].text.lower() for m in made if m[0].text and isinstance(m[-1].parts[-1], Image)]
+    in_colour = [words for words in asked if any(colour in words for colour in COLOURS)]
+    assert 0.2 < len(in_colour) / len(asked) < 0.8

@@ -285,6 +285,21 @@ def test_what_an_edit_aims_at_is_the_changed_picture_and_where_a_thing_has_been_
         assert made.aim.removeprefix(made.after.caption).split()[-1:] == where.split()
 
 
+def test_an_order_may_say_where_the_thing_is_and_tells_which_of_two():
+    placed = 0
+    for seed in range(60):
+        made, plain = (edits.edit(np.random.default_rng(seed), split="train", placed=share) for share in (1.0, 0.0))
+        several = len(made.before.objects) > 1
+        assert bool(made.where) == (several and made.kind in ("remove", "recolour"))
+        assert not any(phrase in plain.order for phrase in scenes.PLACES) or plain.kind == "move"
+        if made.where:
+            placed += 1
+            (chosen,) = [item for item in made.before.objects if item not in made.after.objects]
+            assert made.where == f"the {chosen.phrase} {scenes.place(chosen)}"
+            assert f"{chosen.shape} {scenes.place(chosen)}" in made.order
+    assert placed > 5
+
+
 def test_an_order_that_follows_a_drawing_says_it_where_there_is_one_thing() -> None:
     told: set[str] = set()
     for seed in range(60):

@@ -1,8 +1,14 @@
 import numpy as np
 import pytest
 
-from sensorium.data.generators.speech import PRESETS, SILENCE, Synthesizer, Utterance
-from sensorium.data.generators.surroundings import BACKGROUNDS, Background, one_after_another, with_background
+from sensorium.data.generators.speech import PRESETS, SILENCE, Synthesizer, Utterance, random_speaker
+from sensorium.data.generators.surroundings import (
+    BACKGROUNDS,
+    Background,
+    one_after_another,
+    voice_height,
+    with_background,
+)
 
 TEXT = "turn on the lights in the kitchen"
 
@@ -71,3 +77,13 @@ def test_one_speaks_after_another():
     assert np.array_equal(tail, parts[1].audio.waveform)
     assert both.words[1].end_ms + 100 < both.words[2].start_ms
     assert abs(start - (len(both.waveform) - len(tail))) < 0.1 * both.sample_rate_hz
+
+
+def test_how_high_a_voice_is_stays_the_same_and_differs_between_people():
+    synthesizer, rng = Synthesizer(), np.random.default_rng(5)
+    heights = {name: voice_height(synthesizer.speak("hello there my friend", voice)) for name, voice in PRESETS.items()}
+    assert (heights["verse"], heights["ballad"], heights["coral"]) == ("low", "middle", "high")
+    again = {name: voice_height(synthesizer.speak("the lamp in the hall is on", PRESETS[name])) for name in heights}
+    assert sum(again[name] != heights[name] for name in heights) <= 1, "nobody's voice is quite level"
+    drawn = [voice_height(synthesizer.speak("what time is it", random_speaker(rng, split="train"))) for _ in range(60)]
+    assert all(drawn.count(height) > 8 for height in ("low", "middle", "high"))

@@ -15,19 +15,14 @@ import numpy as np
 
 from sensorium.data.generators import world
 from sensorium.data.generators.dialogues import a, pick, sentence
-from sensorium.data.generators.edits import Kind, edit, followed
+from sensorium.data.generators.edits import Edit, Kind, edit, followed
 from sensorium.data.generators.film import film
 from sensorium.data.generators.lessons import lesson
 from sensorium.data.generators.pictures import digit_picture, figure_picture, icon_picture, scene, word_picture
 from sensorium.data.generators.recall import told
 from sensorium.data.generators.refusals import refusal
 from sensorium.data.generators.several import several
-from sensorium.data.generators.speech import (
-    PRESETS,
-    PhonemeTime,
-    Split,
-    random_speaker,
-)
+from sensorium.data.generators.speech import PRESETS, PhonemeTime, Split, random_speaker
 from sensorium.data.generators.styles import STYLES
 from sensorium.data.generators.surroundings import BACKGROUNDS
 from sensorium.data.generators.tools import tool_exchange
@@ -43,6 +38,7 @@ from sensorium.data.generators.wordings import (
     MANNERS,
     NAME,
     PEOPLE,
+    PEOPLE_SPEAK,
     READ,
     SAID,
     STYLED,
@@ -92,6 +88,14 @@ def _talk_turn(writer: Writer) -> None:
     writer.assistant(writer.spoken(turn.answer))
 
 
+def _whispered_turn(writer: Writer) -> None:
+    """A whisper is answered in a whisper, and nothing else is."""
+    turn = writer.exchange()
+    style = "whisper" if writer.rng.random() < 0.6 else pick(writer.rng, (None, None, *STYLES))
+    writer.user(writer.heard(turn.question, style=style))
+    writer.assistant(writer.spoken(turn.answer, "whisper" if style == "whisper" else None))
+
+
 def _turns(turn: Callable[[Writer], None]) -> Callable[[Writer], None]:
     """A conversation of one to three turns of one kind."""
 
@@ -120,8 +124,7 @@ def _interrupted(writer: Writer) -> None:
 
 
 def _conversation(writer: Writer) -> None:
-    """A call: much is said, with pauses; now and then the user breaks into an answer, breaks off, types, or talks long
-    before the question comes."""
+    """A call: much is said, with pauses; at times the user breaks into an answer, breaks off, types or talks long."""
     writer.maybe_system()
     aloud = writer.rng.random() < 0.75
     for _ in range(int(writer.rng.integers(3, 13))):
@@ -186,11 +189,12 @@ def _hear_background(writer: Writer) -> None:
 
 
 def _hear_people(writer: Writer) -> None:
-    """Three sentences by one to three people: neither length nor pauses tell how many."""
+    """Three sentences by one to three people, whose voices are named first: a number alone teaches next to nothing."""
     count = int(writer.rng.integers(1, 4))
-    clip = writer.heard_people([sentence(writer.rng, writer.split) for _ in range(3)], people=count)
+    clip, heights = writer.heard_people([sentence(writer.rng, writer.split) for _ in range(3)], people=count)
     writer.about(clip, writer.typed(pick(writer.rng, PEOPLE)))
-    writer.assistant(Text(text=f"{world.DIGITS[count]} {'person speaks' if count == 1 else 'people speak'}"))
+    voices = ", then ".join(f"a {height} voice" for height in heights)
+    writer.assistant(Text(text=f"{voices}: {PEOPLE_SPEAK[count]}"))
 
 
 def _refuse(writer: Writer) -> None:
@@ -271,8 +275,7 @@ def _recall(writer: Writer) -> None:
 def _see(writer: Writer, *, noted: bool = True) -> None:
     """One picture, three to eight questions: a picture is the dear part of a document."""
     seen = scene(writer.rng, split=writer.split)
-    caption = seen.description if noted else seen.plain_description
-    shown = Image(pixels=seen.pixels, caption=Text(text=caption))
+    shown = Image(pixels=seen.pixels, caption=Text(text=seen.description if noted else seen.plain_description))
     _ask(writer, shown, seen.questions, turns=int(writer.rng.integers(3, 9)))
 
 
@@ -297,8 +300,7 @@ def _ask(
 
 
 def _whether(writer: Writer) -> None:
-    """Is this there, is that: everything that is asked so of one picture, or of its words alone. By chance every second
-    answer is right, so that each teaches little."""
+    """Is this there, is that: all that is asked so of one picture, or of its words alone; no answer teaches much."""
     seen = scene(writer.rng, split=writer.split)
     asked = [asked for asked in seen.questions if asked[0].startswith("is there")]
     described = Text(text=seen.description)
@@ -359,24 +361,24 @@ def _draw(writer: Writer) -> None:
 
 def _edit(writer: Writer) -> None:
     """A picture, and what to change in it."""
-    made = edit(writer.rng, split=writer.split, kind=_kind_of_edit(writer))
+    made = edit(writer.rng, split=writer.split, kind=_kind_of_edit(writer), placed=0.5)
     shown = Image(pixels=made.before.pixels, caption=Text(text=made.before.description))
     writer.about(shown, writer.heard_or_typed(made.order, heard=0.2))
-    writer.assistant(Image(pixels=made.after.pixels))
+    _changed(writer, made)
 
 
 def _edit_followup(writer: Writer) -> None:
     """A drawing, and what to change in it, in the words of a conversation."""
-    made = edit(writer.rng, split=writer.split, kind=_kind_of_edit(writer))
+    made = edit(writer.rng, split=writer.split, kind=_kind_of_edit(writer), placed=0.5)
     writer.user(writer.typed(pick(writer.rng, DRAW).format(x=made.before.caption)))
     writer.assistant(Image(pixels=made.before.pixels))
     writer.user(writer.heard_or_typed(followed(writer.rng, made), heard=0.2))
-    writer.assistant(Image(pixels=made.after.pixels))
+    _changed(writer, made)
 
 
 def _edit_told(writer: Writer) -> None:
     """A picture in words, and what a change of it comes to: the part of `edit` that needs no picture."""
-    made = edit(writer.rng, split=writer.split, kind=_kind_of_edit(writer))
+    made = edit(writer.rng, split=writer.split, kind=_kind_of_edit(writer), placed=0.5)
     writer.user(Text(text=f"{made.before.description} "), writer.typed(made.order))
     writer.assistant(Text(text=made.aim))
 
@@ -384,6 +386,12 @@ def _edit_told(writer: Writer) -> None:
 def _kind_of_edit(writer: Writer) -> Kind | None:
     """What is to go is hardest, since everywhere else what an order names is what is to be drawn."""
     return "remove" if writer.rng.random() < 0.3 else None
+
+
+def _changed(writer: Writer, made: Edit) -> None:
+    """The picture; now and then what is to change and where is said first."""
+    where = (Text(text=made.where),) if made.where and writer.rng.random() < 0.5 else ()
+    writer.assistant(*where, Image(pixels=made.after.pixels))
 
 
 def _figure(writer: Writer) -> None:
@@ -395,15 +403,17 @@ def _figure(writer: Writer) -> None:
 
 
 def _icon(writer: Writer) -> None:
-    icon = icon_picture(writer.rng, split=writer.split)
-    pixels, name = icon.pixels, icon.name
+    """An icon to be named; or drawn, in one look, since of all looks at once a small network draws the mean."""
     if writer.rng.random() < 0.5:
-        shown = Image(pixels=pixels, caption=Text(text=a(name)))
+        icon = icon_picture(writer.rng, split=writer.split)
+        shown = Image(pixels=icon.pixels, caption=Text(text=a(icon.name)))
         writer.about(shown, writer.heard_or_typed(pick(writer.rng, NAME), heard=0.1))
-        writer.assistant(Text(text=a(name)))
+        writer.assistant(Text(text=a(icon.name)))
     else:
-        writer.user(writer.heard_or_typed(pick(writer.rng, DRAW).format(x=a(name)), heard=0.2))
-        writer.assistant(Image(pixels=pixels))
+        icon = icon_picture(writer.rng, split=writer.split, style="flat")
+        wanted = icon.name if writer.rng.random() < 0.5 else f"{icon.colour} {icon.name}"
+        writer.user(writer.heard_or_typed(pick(writer.rng, DRAW).format(x=a(wanted)), heard=0.2))
+        writer.assistant(Image(pixels=icon.pixels))
 
 
 def _mixed(writer: Writer) -> None:
@@ -417,6 +427,7 @@ _WRITERS: dict[str, Callable[[Writer], None]] = {
     "hear": _turns(_hear_turn),
     "hear-pausing": _turns(_pausing_turn),
     "talk": _turns(_talk_turn),
+    "talk-whispered": _turns(_whispered_turn),
     "interrupted": _interrupted,
     "conversation": _conversation,
     "say": _say,

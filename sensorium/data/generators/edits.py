@@ -48,6 +48,7 @@ class Edit(NamedTuple):
     before: Scene
     order: str
     after: Scene
+    where: str = ""  # the thing that the order is about, and where it is; empty where that is no question
 
     @property
     def aim(self) -> str:
@@ -68,11 +69,14 @@ class _Change(NamedTuple):
     after: tuple[SceneObject, ...]
 
 
-def edit(rng: np.random.Generator, *, split: Split, kind: Kind | None = None, size: int = 64) -> Edit:
-    """One change of one scene; a tenth of all (scene, order) is held out. Raises ValueError for an unknown split."""
+def edit(
+    rng: np.random.Generator, *, split: Split, kind: Kind | None = None, size: int = 64, placed: float = 0.0
+) -> Edit:
+    """One change of one scene; a tenth of all (scene, order) is held out. `placed` is how many of the orders about one
+    of several things say where it is, as well. Raises ValueError for an unknown split."""
     while True:
         drawn = scene(rng, split=split, size=size)
-        change = _change(rng, kind or pick(rng, KINDS), drawn)
+        change = _change(rng, kind or pick(rng, KINDS), drawn, placed)
         if change is None:
             continue
         order = pick(rng, _WORDS[change.kind]).format(thing=change.thing, new=change.new)
@@ -89,7 +93,7 @@ def followed(rng: np.random.Generator, made: Edit) -> str:
     return pick(rng, _FOLLOWED).format(order=order)
 
 
-def _change(rng: np.random.Generator, kind: Kind, drawn: Scene) -> _Change | None:
+def _change(rng: np.random.Generator, kind: Kind, drawn: Scene, placed: float) -> _Change | None:
     """None where the scene does not allow this kind of change, or where the order would be unclear."""
     objects = drawn.objects
     index = int(rng.integers(len(objects)))
@@ -97,12 +101,13 @@ def _change(rng: np.random.Generator, kind: Kind, drawn: Scene) -> _Change | Non
     if [item.shape for item in objects].count(chosen.shape) > 1:
         return None
     others = (*objects[:index], *objects[index + 1 :])
+    named = f"{chosen.shape} {place(chosen)}" if others and placed and rng.random() < placed else chosen.shape
     if kind == "recolour":
         colour = pick(rng, COLOURS_ON[drawn.background])
         if colour == chosen.colour:
             return None
         after = (*objects[:index], replace(chosen, colour=colour), *objects[index + 1 :])
-        return _Change(kind, index, chosen.shape, colour, objects, after)
+        return _Change(kind, index, named, colour, objects, after)
     if kind == "move":
         where, towards = pick(rng, list(PLACES.items()))
         room = 0.5 - chosen.radius - 0.03
@@ -113,7 +118,7 @@ def _change(rng: np.random.Generator, kind: Kind, drawn: Scene) -> _Change | Non
     if not others:
         return None
     if kind == "remove":
-        return _Change(kind, index, chosen.shape, "", objects, others)
+        return _Change(kind, index, named, "", objects, others)
     if len(objects) != 2:
         return None
     relation = relation_of(objects) if index == 0 else OPPOSITES[relation_of(objects)]
@@ -140,7 +145,9 @@ def _drawn(rng: np.random.Generator, change: _Change, order: str, background: st
         )
         for objects, shown in ((change.before, old), (change.after, new))
     ]
-    return Edit(change.kind, scenes[0], order, scenes[1])
+    chosen = whole[change.chosen]
+    asks = change.kind in ("remove", "recolour") and len(whole) > 1
+    return Edit(change.kind, scenes[0], order, scenes[1], f"the {chosen.phrase} {place(chosen)}" if asks else "")
 
 
 def caption_of(objects: tuple[SceneObject, ...]) -> str:

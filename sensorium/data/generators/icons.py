@@ -35,20 +35,29 @@ class Mark(NamedTuple):
 class IconPicture(NamedTuple):
     pixels: np.ndarray  # (size, size, 3) uint8
     name: str
+    colour: str  # what most of it has, where it has edges what these have
     regions: tuple[Region, ...]
 
 
-def icon_picture(rng: np.random.Generator, *, split: Split, size: int = 64) -> IconPicture:
-    """One icon of `size` pixels a side, with its name: "house", "arrow left", "clock at three".
+def icon_names() -> tuple[str, ...]:
+    """Every name that a picture can have."""
+    clocks = tuple(f"clock at {NUMBERS[hour]}" for hour in range(1, 13))
+    return (*(name for name in _ICONS if name != "clock"), *clocks)
+
+
+def icon_picture(rng: np.random.Generator, *, split: Split, size: int = 64, style: Style | None = None) -> IconPicture:
+    """One icon of `size` pixels a side, with its name: "house", "arrow left", "clock at three"; in any style if none
+    is asked for.
 
     Held-out pictures have the held-out style, or a held-out combination of name, style and colours.
     Raises ValueError for an unknown split and for an icon font that is not installed.
     """
-    name, style, colour, background = _plan(rng)
-    while not (
-        in_split(f"{name} {style} {colour} {background}", split) and (style != HELDOUT_STYLE or split != "train")
-    ):
+    asked = style
+    while True:
         name, style, colour, background = _plan(rng)
+        is_in_split = in_split(f"{name} {style} {colour} {background}", split)
+        if is_in_split and (style != HELDOUT_STYLE or split != "train") and asked in (None, style):
+            break
     kind, marks = name, _ICONS[name]
     if name == "clock":
         hour = int(rng.integers(1, 13))
@@ -58,7 +67,7 @@ def icon_picture(rng: np.random.Generator, *, split: Split, size: int = 64) -> I
         box = _set_glyph(rng, canvas, _GLYPHS[name], jitter(rng, COLOURS[colour], 16))
     else:
         box = _draw(rng, canvas, marks, style, jitter(rng, COLOURS[colour], 16))
-    return IconPicture(canvas.pixels(), name, (Region(kind, *box),))
+    return IconPicture(canvas.pixels(), name, colour, (Region(kind, *box),))
 
 
 def _plan(rng: np.random.Generator) -> tuple[str, Style, str, str]:

@@ -16,6 +16,7 @@ from sensorium.data.generators.speech import SAMPLE_RATE_HZ, SILENCE, Utterance,
 from sensorium.messages import WordTime
 
 Background: TypeAlias = Literal["rain", "wind", "an engine", "music", "an alarm", "birds", "a crowd"]
+VoiceHeight: TypeAlias = Literal["low", "middle", "high"]
 _Maker: TypeAlias = Callable[[np.random.Generator, int], np.ndarray]  # that many samples, of any loudness
 
 _LOUDEST_DB, _SOFTEST_DB = 2.0, 14.0  # how far the speech stands above its background
@@ -39,6 +40,28 @@ def with_background(utterance: Utterance, rng: np.random.Generator, background: 
     starts = [(time.phoneme, time.start_ms + lead_ms) for time in utterance.phonemes]
     starts.append((SILENCE, heard_audio.duration_ms - tail_ms))
     return Utterance(audio=heard_audio, phonemes=phoneme_times(starts, heard_audio.duration_ms))
+
+
+_LOW_HZ, _HIGH_HZ = 105.0, 170.0  # a third of the people who are heard lie on either side and between
+_PITCH_FRAME, _LEAST_HZ, _MOST_HZ = 1024, 60, 400  # samples of 16 kHz: four periods of the lowest voice
+
+
+def voice_height(utterance: Utterance) -> VoiceHeight:
+    """Whether a voice is low or high, by its median pitch where it has one (autocorrelation of windows of 64 ms).
+
+    One speaker's pitch differs by half a semitone between two sentences, people's by two octaves. The utterance must
+    be longer than a window and have no room around it yet.
+    """
+    waveform, rate_hz = utterance.audio.waveform, utterance.audio.sample_rate_hz
+    frames = np.lib.stride_tricks.sliding_window_view(waveform, _PITCH_FRAME)[:: _PITCH_FRAME // 2]
+    power = np.abs(np.fft.rfft(frames * np.hanning(_PITCH_FRAME), 2 * _PITCH_FRAME)) ** 2
+    correlation = np.fft.irfft(power)[:, :_PITCH_FRAME]
+    correlation = correlation[correlation[:, 0] > 0.1 * correlation[:, 0].max()]
+    first, last = rate_hz // _MOST_HZ, rate_hz // _LEAST_HZ
+    lags = first + correlation[:, first:last].argmax(axis=1)
+    is_voiced = np.take_along_axis(correlation, lags[:, None], axis=1)[:, 0] > 0.4 * correlation[:, 0]
+    pitch_hz = float(np.median(rate_hz / lags[is_voiced])) if is_voiced.any() else 0.0
+    return "low" if pitch_hz < _LOW_HZ else "high" if pitch_hz > _HIGH_HZ else "middle"
 
 
 def one_after_another(utterances: Sequence[Utterance], rng: np.random.Generator) -> Utterance:

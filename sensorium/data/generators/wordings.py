@@ -27,6 +27,7 @@ STYLED: dict[Style, tuple[str, ...]] = {
 }
 BEHIND = ("what else do you hear", "what is going on behind me", "what noise is there", "what is in the background")
 PEOPLE = ("how many people are speaking", "how many voices do you hear", "did more than one person speak")
+PEOPLE_SPEAK = {1: "one person speaks", 2: "two people speak", 3: "three people speak"}
 SAID = ("what was said", "what is said", "what does the voice say", "what do you hear")
 TRANSLATE = ("say this in {x}", "translate this to {x}", "what is this in {x}", "how do you say this in {x}")
 INTERPRET = ("translate to {x}", "you are an interpreter, answer in {x}", "say in {x} what you hear")

@@ -22,7 +22,13 @@ from sensorium.data.generators.speech import (
     with_silence,
 )
 from sensorium.data.generators.styles import Style, speak
-from sensorium.data.generators.surroundings import Background, one_after_another, with_background
+from sensorium.data.generators.surroundings import (
+    Background,
+    VoiceHeight,
+    one_after_another,
+    voice_height,
+    with_background,
+)
 from sensorium.data.generators.translations import Language, speaking
 from sensorium.data.generators.wordings import SYSTEM_PROMPTS
 from sensorium.messages import Audio, Message, Part, Text
@@ -70,13 +76,15 @@ class Writer:
         self.phonemes.append(utterance.phonemes)
         return utterance.audio
 
-    def heard_people(self, texts: Sequence[str], *, people: int) -> Audio:
-        """The texts one after another, the first by the user; so many people take a run of them each."""
+    def heard_people(self, texts: Sequence[str], *, people: int) -> tuple[Audio, list[VoiceHeight]]:
+        """The texts one after another, the first by the user; so many people take a run of them each. And how high
+        their voices are."""
         others = [random_speaker(self.rng, split=self.speaker_split) for _ in range(people - 1)]
         turns = np.sort(np.append(np.arange(people), self.rng.integers(people, size=len(texts) - people)))
         speakers = [(self.speaker, *others)[turn] for turn in turns]
         spoken = [_SYNTHESIZER.speak(text, speaker) for text, speaker in zip(texts, speakers, strict=True)]
-        return self._recorded(one_after_another(spoken, self.rng))
+        heights: list[VoiceHeight] = [voice_height(spoken[int(np.argmax(turns == person))]) for person in range(people)]
+        return self._recorded(one_after_another(spoken, self.rng)), heights
 
     def sound_track(self, text: str, *, least_ms: float) -> Audio:
         """The text somewhere in the sound of a film that goes on for so long, if the text does not take longer."""
