@@ -40,9 +40,9 @@ from sensorium.engine.request import (
     TranscriptDelta,
 )
 from sensorium.evals import judges, report
-from sensorium.evals.judges import SceneJudge, SpeechJudge, StyleJudge
+from sensorium.evals.judges import IconJudge, SceneJudge, SpeechJudge, StyleJudge
 from sensorium.evals.run import run
-from sensorium.evals.scorers import Listener
+from sensorium.evals.scorers import Listener, Namer
 from sensorium.evals.task import Modality, Reply, Task
 from sensorium.evals.tasks import every_task
 from sensorium.messages import Audio, Image, Message, ToolCall
@@ -182,15 +182,19 @@ def tasks_judged_by(folder: Path, names: Sequence[str]) -> tuple[tuple[Task, ...
     scene_judge, scene_record = judges.load(SceneJudge, folder / "scene")
     records = {"speech": speech_record, "scene": scene_record}
     manner: Listener = _nobody
-    if (folder / "style.json").exists() or "say_styled" in names:
+    icon: Namer = _nobody
+    if (folder / "style.json").exists() or {"say_styled", "whispered"} & set(names):
         style_judge, records["style"] = judges.load(StyleJudge, folder / "style")
         manner = style_judge.manner
-    return every_task(speech_judge.transcribe, scene_judge.see, manner), records
+    if (folder / "icon.json").exists() or "draw_icon" in names:
+        icon_judge, records["icon"] = judges.load(IconJudge, folder / "icon")
+        icon = icon_judge.name
+    return every_task(speech_judge.transcribe, scene_judge.see, manner, icon), records
 
 
-def _nobody(audio: Audio) -> str:
-    """Networks that were not taught to speak in styles need no judge of them."""
-    raise AssertionError("no judge of styles was loaded")
+def _nobody(medium: Audio | Image) -> str:
+    """Networks that were not taught to speak in styles, or to draw icons, need no judge of them."""
+    raise AssertionError("no judge of it was loaded")
 
 
 async def _records(

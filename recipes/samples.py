@@ -23,9 +23,10 @@ from sensorium.data.generators.figures import bar_chart, clock, form
 from sensorium.data.generators.recall import told
 from sensorium.data.generators.refusals import MATTERS, Matter
 from sensorium.data.generators.scenes import OPPOSITES, Scene
-from sensorium.data.generators.speech import PRESETS, Split, Synthesizer
-from sensorium.data.generators.styles import STYLES, speak
+from sensorium.data.generators.speech import PRESETS, Split, Synthesizer, random_speaker
+from sensorium.data.generators.styles import STYLES, Style, speak
 from sensorium.data.generators.wordings import MANNERS
+from sensorium.data.generators.writer import Writer
 from sensorium.evals.scorers import Drawing, Edited, SeenObject
 from sensorium.evals.task import Modality, Sample
 from sensorium.messages import Audio, Image, Message, Part, Text, ToolCall
@@ -208,6 +209,15 @@ def _drawing(wanted: Scene) -> tuple[str, Drawing]:
     return kind, Drawing(looks)
 
 
+def draw_icon(n: int) -> Iterator[Sample]:
+    rng = np.random.default_rng((SEED, 17))
+    for index in range(n):
+        name = pictures.icon_picture(rng, split="train").name
+        order = dialogues.typed(dialogues.pick(rng, documents.DRAW).format(x=dialogues.a(name)), rng)
+        prompt = Message(role="user", parts=(Text(text=order),))
+        yield Sample(id=str(index), messages=(prompt,), target=dialogues.a(name), metadata={"icon": name})
+
+
 def tool_call(n: int) -> Iterator[Sample]:
     for condition, task in (("typed", "tool"), ("spoken", "tool-spoken")):
         for made in islice(_heldout(task, speakers="train"), n):
@@ -250,9 +260,32 @@ def listening(n: int) -> Iterator[Sample]:
             yield Sample(
                 id=f"{condition} {seed}",
                 messages=as_asked(prompt),
-                target=words_of(answer),
+                target=words_of(answer).split(": ")[-1],
                 condition=condition,
-                metadata={"unmarked": _UNMARKED} if condition == "style" else {},
+                metadata={"unmarked": _UNMARKED} if condition == "style" else {"is_ending": condition == "people"},
+            )
+
+
+def whispered(n: int) -> Iterator[Sample]:
+    manners: tuple[tuple[str, tuple[Style | None, ...]], ...] = (
+        ("whispered", ("whisper",)),
+        ("in another manner", (None, None, *(style for style in STYLES if style != "whisper"))),
+    )
+    for number, (condition, styles) in enumerate(manners):
+        rng = np.random.default_rng((SEED, 18, number))
+        for index in range(n):
+            speaker = random_speaker(rng, split="heldout")
+            writer = Writer(rng=rng, split="heldout", speaker_split="heldout", speaker=speaker, voice=_voice(index))
+            asked, style = writer.exchange(), dialogues.pick(rng, styles)
+            writer.user(writer.heard(asked.question, style=style))
+            yield Sample(
+                id=f"{condition} {index}",
+                messages=as_asked(tuple(writer.messages)),
+                target=asked.answer,
+                condition=condition,
+                modality="audio",
+                voice=writer.voice,
+                metadata={"style": style or ""},
             )
 
 
@@ -376,6 +409,7 @@ SAMPLES: dict[str, Callable[..., Iterator[Sample]]] = {
         say,
         say_styled,
         listening,
+        whispered,
         translation,
         scene_qa,
         figures,
@@ -384,6 +418,7 @@ SAMPLES: dict[str, Callable[..., Iterator[Sample]]] = {
         word_reading,
         icons,
         draw,
+        draw_icon,
         edits,
         edits_followup,
         tool_call,
@@ -412,6 +447,8 @@ LEARNED_FROM: dict[str, tuple[str, ...]] = {
     "real_order": ("real-order",),
     "photograph": ("grocery", "clothing"),
     "command": ("command",),
+    "whispered": ("talk-whispered",),
 }
-REAL = ("real_word", "real_order", "photograph", "command")  # of the sets in $SENSORIUM_DATA
 """The documents that teach a task, where not every network is taught it: others are not examined in it."""
+
+REAL = ("real_word", "real_order", "photograph", "command")  # of the sets in $SENSORIUM_DATA

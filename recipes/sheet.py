@@ -1,9 +1,9 @@
-"""A page of samples that nobody chose: the first held-out cases of every skill, with their sound and pictures.
+"""A page of samples that nobody chose: held-out cases of every skill, drawn by lot, with their sound and pictures.
 
     python -m recipes.sheet --checkpoint sensorium/checkpoints/nano --out docs/samples/nano.html
 
-The page is one file: it holds its pictures as PNG and its sound as Ogg Opus. The cases are the first that
-`recipes.evals` asks of each condition, one of each in turn, with the same seed.
+The page is one file: it holds its pictures as PNG and its sound as Ogg Opus. The cases are drawn from those that
+`recipes.evals` asks, one of each condition in turn.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import asyncio
 import base64
 import io
 import itertools
+import zlib
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -54,7 +55,7 @@ async def page(engine: Engine, tasks: Sequence[Task], weights: str, n: int) -> s
     sections: list[str] = []
     for task in track(tasks, description="samples"):
         rows: list[str] = []
-        for sample in first(task.name, n):
+        for sample in drawn(task.name, n):
             reply = await sampler.sample(sample.messages, modality=sample.modality, voice=sample.voice, seed=SEED)
             rows.append(row(task, sample, reply))
         heading = f'<h2 id="{task.name}">{task.name.replace("_", " ")}</h2><p class="about">{escape(task.title)}</p>'
@@ -62,8 +63,8 @@ async def page(engine: Engine, tasks: Sequence[Task], weights: str, n: int) -> s
     await engine.close()
     links = " · ".join(f'<a href="#{task.name}">{task.name.replace("_", " ")}</a>' for task in tasks)
     about = (
-        f"The first {n} held-out cases of every skill of <b>{escape(engine.info.model)}</b> (weights {weights}), none "
-        "left out: what is asked, what comes back, what is right. Judged as <code>recipes.evals</code> does."
+        f"{n} held-out cases of every skill of <b>{escape(engine.info.model)}</b> (weights {weights}), drawn by lot, "
+        "none left out: what is asked, what comes back, what is right. Judged as <code>recipes.evals</code> does."
     )
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
@@ -74,12 +75,13 @@ async def page(engine: Engine, tasks: Sequence[Task], weights: str, n: int) -> s
     )
 
 
-def first(name: str, n: int) -> list[Sample]:
-    """The first samples of each condition in turn, `n` in all."""
-    made = list(say(n, None) if name == "say" else SAMPLES[name](n))
-    by_condition: dict[str, list[Sample]] = {}
-    for sample in made:
-        by_condition.setdefault(sample.condition, []).append(sample)
+def drawn(name: str, n: int) -> list[Sample]:
+    """Samples of each condition in turn, `n` in all, drawn by lot from four times as many."""
+    made = list(say(4 * n, None) if name == "say" else SAMPLES[name](4 * n))
+    rng = np.random.default_rng((SEED, zlib.crc32(name.encode())))
+    by_condition: dict[str, list[Sample]] = {sample.condition: [] for sample in made}
+    for index in rng.permutation(len(made)).tolist():
+        by_condition[made[index].condition].append(made[index])
     turns = itertools.zip_longest(*by_condition.values())
     return [sample for turn in turns for sample in turn if sample is not None][:n]
 

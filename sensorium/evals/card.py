@@ -300,7 +300,7 @@ def _specs(made: TrainingRecord) -> str:
 def _limits(measured: Report, made: TrainingRecord) -> str:
     missed = [
         f"- It misses the goal for {task['name'].replace('_', ' ')} ({goal['condition']}, {goal['metric']}): "
-        f"{report.percent(goal['value'])} where {report.goal_cell(goal).removesuffix(' missed')} was wanted."
+        f"{report.percent(goal['value'])} where {report.goal_bound(goal)} was wanted."
         for task in measured["tasks"]
         for goal in task["goals"]
         if not goal["is_met"]
@@ -321,6 +321,9 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
+_BEFORE = " RELEASE is what an earlier run left: the commands of all stand in order at the head of the recipe's file."
+
+
 def _training(made: TrainingRecord) -> str:
     stages = [
         f"| {stage['name']} | {stage['num_steps']:,} | {count(stage['items'])} {stage['item']} | "
@@ -328,9 +331,10 @@ def _training(made: TrainingRecord) -> str:
         for stage in made["stages"]
     ]
     total_s = sum(stage["wall_time_s"] for stage in made["stages"])
+    before = _BEFORE if "RELEASE" in made["recipe"] else ""
     return "\n".join(
         [
-            f"`{made['recipe']}` on {made['machine']}, {duration(total_s)} in all.\n",
+            f"`{made['recipe']}` on {made['machine']}, {duration(total_s)} in all.{before}\n",
             "| stage | steps | seen | wall time |",
             "| --- | --: | --: | --: |",
             *stages,
@@ -353,7 +357,8 @@ def _method(measured: Report) -> str:
         f"- speech: a recogniser of {count(speech['parameters'])} parameters, "
         f"{report.percent(heard['mean'])} word errors on {heard['n']} held-out sentences in the original voices;\n"
         f"- drawings: a detector of {count(scene['parameters'])} parameters, right about "
-        f"{report.percent(seen['mean'])} of {seen['n']} held-out scenes{_style_judge(run['judges'])}.\n\n"
+        f"{report.percent(seen['mean'])} of {seen['n']} held-out scenes"
+        f"{_style_judge(run['judges'])}{_icon_judge(run['judges'])}.\n\n"
         "What was asked, and how a guesser plays:\n\n" + "\n".join(asked)
     )
 
@@ -366,6 +371,16 @@ def _style_judge(records: dict[str, Any]) -> str:
     return (
         f";\n- styles of speaking: a listener of {count(records['style']['parameters'])} parameters, right about "
         f"{report.percent(worst['mean'])} of {worst['n']} held-out sentences in the style it knows least"
+    )
+
+
+def _icon_judge(records: dict[str, Any]) -> str:
+    if "icon" not in records:
+        return ""
+    right = records["icon"]["heldout"]["right_clean"]
+    return (
+        f";\n- drawn icons: a classifier of {count(records['icon']['parameters'])} parameters, right about "
+        f"{report.percent(right['mean'])} of {right['n']} in colours it never saw them in"
     )
 
 

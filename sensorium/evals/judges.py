@@ -3,6 +3,7 @@
     SpeechJudge    log-mel -> characters, by CTC; says what it hears
     StyleJudge     log-mel -> how it is said: fast, whispered, .. or as usual
     SceneJudge     pixels -> the shapes in a scene, one prediction for each of 8 x 8 cells
+    IconJudge      pixels -> the name of an icon
 
 `recipes/judges.py` trains them from the generators and writes their held-out figures beside the weights.
 """
@@ -267,9 +268,7 @@ class SceneJudge(nn.Module):
     @torch.inference_mode()
     def see(self, image: Image) -> SeenScene:
         """The objects of a picture of any size, from top to bottom."""
-        resized = Pillow.fromarray(image.pixels).resize((PICTURE_SIZE, PICTURE_SIZE), Pillow.Resampling.BOX)
-        pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None] / 255.0
-        logits, shape, colour, place = (output[0] for output in self(pixels))
+        logits, shape, colour, place = (output[0] for output in self(_as_judged(image)))
         presence = logits.sigmoid()[None]
         # A centre on the border of cells is claimed by all of them, by each a little: their claims are added, and the
         # cell that claims most has the object.
@@ -301,16 +300,51 @@ class SceneJudge(nn.Module):
         return CellTargets(shape, colour, place)
 
 
+class IconJudge(nn.Module):
+    """Names the one icon of a picture: convolutions, then all they found together."""
+
+    def __init__(self, *, icons: Sequence[str], width: int = 24) -> None:
+        super().__init__()
+        self.config = {"icons": list(icons), "width": width}
+        self.icons = tuple(icons)
+        self.layers = nn.Sequential(
+            *_convolution(3, width, stride=2),  # 32 x 32
+            *_convolution(width, 2 * width, stride=2),  # 16 x 16
+            *_convolution(2 * width, 2 * width),
+            *_convolution(2 * width, 4 * width, stride=2),  # 8 x 8
+            *_convolution(4 * width, 4 * width),
+            *_convolution(4 * width, 4 * width, stride=2),  # 4 x 4
+        )
+        self.output = nn.Linear(16 * 4 * width, len(icons))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, 3, 64, 64) in 0 .. 1 -> logits (B, icons)."""
+        return self.output(self.layers(2.0 * pixels - 1.0).flatten(1))
+
+    @torch.inference_mode()
+    def name(self, image: Image) -> str | None:
+        """The icon of a picture of any size; None where the judge is unsure."""
+        share, index = self(_as_judged(image)).softmax(-1)[0].max(-1)
+        return self.icons[int(index)] if float(share) > 0.6 else None
+
+
+def _as_judged(image: Image) -> Tensor:
+    """(1, 3, 64, 64) in 0 .. 1"""
+    resized = Pillow.fromarray(image.pixels).resize((PICTURE_SIZE, PICTURE_SIZE), Pillow.Resampling.BOX)
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None] / 255.0
+
+
 def _convolution(width_in: int, width: int, *, stride: int = 1) -> tuple[nn.Module, ...]:
     return nn.Conv2d(width_in, width, 3, stride=stride, padding=1), nn.GroupNorm(4, width), nn.ReLU()
 
 
 # --- on disk
 
-Judge = TypeVar("Judge", bound="SpeechJudge | StyleJudge | SceneJudge")
+AnyJudge: TypeAlias = SpeechJudge | StyleJudge | SceneJudge | IconJudge
+Judge = TypeVar("Judge", bound=AnyJudge)
 
 
-def save(judge: SpeechJudge | StyleJudge | SceneJudge, path: Path, record: dict[str, Any]) -> None:
+def save(judge: AnyJudge, path: Path, record: dict[str, Any]) -> None:
     """Writes `path`.safetensors (bf16) and `path`.json: the judge's shape, and `record`, its figures."""
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().bfloat16().contiguous() for name, tensor in judge.state_dict().items()}

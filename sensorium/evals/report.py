@@ -40,6 +40,7 @@ class GoalRecord(TypedDict):
     at_most: bool
     value: float  # with unscored replies counted as wrong
     is_met: bool
+    behind: NotRequired[str]  # the condition that `value` is the distance from
 
 
 class Example(TypedDict):
@@ -77,7 +78,11 @@ def task_record(result: Result) -> TaskRecord:
         "is_error": task.is_error,
         "chance": next(iter(result.chance.values())).reason,
         "rows": list(_rows(result)),
-        "goals": [_goal_record(goal, outcomes) for goal in task.goals if members(outcomes, goal.condition)],
+        "goals": [
+            _goal_record(goal, outcomes)
+            for goal in task.goals
+            if members(outcomes, goal.condition) and (not goal.behind or members(outcomes, goal.behind))
+        ],
         "latency_ms": _latency_ms(outcomes),
         "examples": list(_examples(result))[:NUM_EXAMPLES],
     }
@@ -107,12 +112,10 @@ def _rows(result: Result) -> Iterator[Row]:
 
 
 def _goal_record(goal: Goal, outcomes: Sequence[Outcome]) -> GoalRecord:
-    mine = members(outcomes, goal.condition)
-    scored = [outcome.scores[goal.metric] for outcome in mine if outcome.unscored is None]
-    worst = 1.0 if goal.at_most else 0.0
-    share = len(scored) / len(mine)
-    value = worst * (1 - share) + (estimate(scored).mean * share if scored else 0.0)
-    return {
+    value = _at_worst(members(outcomes, goal.condition), goal.metric, 1.0 if goal.at_most and not goal.behind else 0.0)
+    if goal.behind:
+        value = _at_worst(members(outcomes, goal.behind), goal.metric, 1.0) - value
+    record: GoalRecord = {
         "metric": goal.metric,
         "condition": goal.condition,
         "bound": goal.bound,
@@ -120,6 +123,14 @@ def _goal_record(goal: Goal, outcomes: Sequence[Outcome]) -> GoalRecord:
         "value": value,
         "is_met": goal.is_met(value),
     }
+    return {**record, "behind": goal.behind} if goal.behind else record
+
+
+def _at_worst(outcomes: Sequence[Outcome], metric: str, unscored: float) -> float:
+    """The mean of a metric, with `unscored` for what could not be scored."""
+    scored = [outcome.scores[metric] for outcome in outcomes if outcome.unscored is None]
+    share = len(scored) / len(outcomes)
+    return unscored * (1 - share) + (estimate(scored).mean * share if scored else 0.0)
 
 
 def _latency_ms(outcomes: Sequence[Outcome]) -> dict[str, float]:
@@ -193,7 +204,13 @@ def goals_of(task: TaskRecord, row: Row) -> list[GoalRecord]:
 
 
 def goal_cell(goal: GoalRecord) -> str:
-    return f"{'≤' if goal['at_most'] else '≥'} {100 * goal['bound']:g} % {'met' if goal['is_met'] else 'missed'}"
+    return f"{goal_bound(goal)} {'met' if goal['is_met'] else 'missed'}"
+
+
+def goal_bound(goal: GoalRecord) -> str:
+    if behind := goal.get("behind"):
+        return f"≤ {100 * goal['bound']:g} % behind {behind}"
+    return f"{'≤' if goal['at_most'] else '≥'} {100 * goal['bound']:g} %"
 
 
 def markdown(report: Report) -> str:
@@ -230,10 +247,9 @@ def plot(report: Report, path: Path) -> None:
         colour = "tab:orange" if task["is_error"] else "tab:blue"
         axes.barh(height, 100 * (row["mean"] or 0.0), xerr=200 * (row["stderr"] or 0.0), color=colour, capsize=2)
         axes.plot(100 * row.get("chance", 0.0), height, "k|", markersize=12, markeredgewidth=2)
-        goals = [
-            goal for goal in task["goals"] if (goal["metric"], goal["condition"]) == (row["metric"], row["condition"])
-        ]
-        for goal in goals:
+        for goal in goals_of(task, row):
+            if "behind" in goal:
+                continue
             axes.plot(100 * goal["bound"], height, "r<" if goal["at_most"] else "r>", markersize=7)
         condition = "" if row["condition"] == "all" else f", {row['condition']}"
         labels.append(f"{task['name'].replace('_', ' ')}{condition} ({row['metric'].replace('_', ' ')})")

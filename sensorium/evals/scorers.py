@@ -18,6 +18,7 @@ from sensorium.messages import Audio, Image
 
 Transcriber: TypeAlias = Callable[[Audio], str]
 Listener: TypeAlias = Callable[[Audio], str]  # names the style of a clip
+Namer: TypeAlias = Callable[[Image], str | None]  # names the icon of a picture; None where it is unsure
 
 _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -124,6 +125,22 @@ def styled(judge: Listener, transcribe: Transcriber) -> Scorer:
             "style": Score(float(is_in_style)),
             "wer": word_error_rate(sample.target, transcribe(reply.audio) if reply.audio is not None else ""),
             "original_wer": word_error_rate(sample.target, transcribe(sample.metadata["original"])),
+        }
+
+    return score
+
+
+def whispered(judge: Listener, transcribe: Transcriber) -> Scorer:
+    """A reply in speech, whispered where the style `metadata["style"]` is "whisper", and else not; `exact` is whether
+    its transcript is the target, `wer` what a judge hears of it."""
+
+    def score(sample: Sample, reply: Reply) -> Scores:
+        is_whispered = reply.audio is not None and judge(reply.audio) == "whisper"
+        has_manner = reply.audio is not None and is_whispered == (sample.metadata["style"] == "whisper")
+        return {
+            "manner": Score(float(has_manner)),
+            "exact": exact(sample.target, reply.words),
+            "wer": word_error_rate(sample.target, transcribe(reply.audio) if reply.audio is not None else ""),
         }
 
     return score
@@ -308,6 +325,20 @@ def _stand(objects: Sequence[SeenObject], wanted: Drawing) -> bool:
     first, second = (next(item for item in objects if (item.colour, item.shape) == look) for look in wanted.looks)
     right, down = second.x - first.x, second.y - first.y
     return down > abs(right) if wanted.relation == "above" else right > abs(down)
+
+
+def drawn_icon(judge: Namer) -> Scorer:
+    """The reply's last picture must show the icon `metadata["icon"]`."""
+
+    def score(sample: Sample, reply: Reply) -> Scores | Unscored:
+        if not reply.images:
+            return {"right": Score(0.0)}
+        seen = judge(reply.images[-1])
+        if seen is None:
+            return Unscored("the judge is unsure of the picture")
+        return {"right": Score(float(seen == sample.metadata["icon"]))}
+
+    return score
 
 
 def other_drawings(samples: Sequence[Sample]) -> Chance:

@@ -84,12 +84,14 @@ class Chance(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """A bar that a metric of one condition must reach."""
+    """A bar that a metric of one condition must reach; or, with `behind`, the most that it may lie behind the same
+    metric of that condition."""
 
     metric: str
     bound: float
     condition: str = "all"
     at_most: bool = False
+    behind: str = ""
 
     def is_met(self, value: float) -> bool:
         return value <= self.bound if self.at_most else value >= self.bound

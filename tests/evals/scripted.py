@@ -58,5 +58,9 @@ class Gallery:
         self._scenes[id(image)] = (image, scene)
         return image
 
+    def name(self, image: Image) -> str | None:
+        """The first thing there is."""
+        return next((item.shape for item in self.see(image).objects), "nothing")
+
     def see(self, image: Image) -> SeenScene:
         return self._scenes[id(image)][1]

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from recipes import judges as recipe
+from sensorium.data.generators.icons import icon_names
 from sensorium.data.generators.scenes import COLOURS, SHAPES, scene
 from sensorium.data.generators.translations import LANGUAGES
 from sensorium.evals import judges
-from sensorium.evals.judges import BLANK, SceneJudge, SpeechJudge, StyleJudge
+from sensorium.evals.judges import BLANK, IconJudge, SceneJudge, SpeechJudge, StyleJudge
 from sensorium.evals.scorers import SeenObject, normalized, unaccented
 from sensorium.messages import Audio, Image
 from sensorium.training.optim import MuonAdamW, tokenizer_groups
@@ -117,7 +118,10 @@ def test_a_centre_between_two_cells_is_one_object():
     assert seen.is_sure
 
 
-def losses(objective: recipe.SpeechObjective | recipe.SceneObjective, batch, *, steps: int) -> tuple[float, float]:
+Objective = recipe.SpeechObjective | recipe.SceneObjective | recipe.StyleObjective | recipe.IconObjective
+
+
+def losses(objective: Objective, batch, *, steps: int) -> tuple[float, float]:
     optimizer = MuonAdamW(tokenizer_groups(objective.module, lr=5e-3))
     history: list[float] = []
     for _ in range(steps):
@@ -173,16 +177,9 @@ def test_spoiled_pictures_stay_pictures():
 def test_styles_can_be_learned_and_padding_does_not_matter():
     torch.manual_seed(0)
     judge = StyleJudge(styles=[style or recipe.AS_USUAL for style in recipe.MANNERS], width=32, num_blocks=1)
-    optimizer = MuonAdamW(tokenizer_groups(judge, lr=3e-3))
-    objective, batch = recipe.StyleObjective(judge), recipe.style_batch(0)
-    losses: list[float] = []
-    for _ in range(30):
-        loss, _ = objective(batch)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]
+    batch = recipe.style_batch(0)
+    before, after = losses(recipe.StyleObjective(judge), batch, steps=30)
+    assert after < 0.5 * before
     judge.eval()
     row = int(batch.num_steps.argmin())
     steps = int(batch.num_steps[row])
@@ -190,6 +187,21 @@ def test_styles_can_be_learned_and_padding_does_not_matter():
     together = judge(batch.mels, batch.num_steps)[row]
     assert torch.allclose(alone[0], together, atol=0.1), "a convolution sees a little of the zeros behind"
     assert judge.manner(tone(1.0)) in judge.styles
+
+
+def test_icons_can_be_learned_and_an_unsure_judge_names_none():
+    torch.manual_seed(0)
+    judge = IconJudge(icons=icon_names(), width=8)
+    batch = recipe.icon_batch(0, judge)
+    before, after = losses(recipe.IconObjective(judge), batch, steps=60)
+    assert after < 0.5 * before
+    judge.eval()
+    seen = [judge.name(Image(pixels=pixels)) for pixels in recipe.as_bytes(batch.pixels)]
+    named = [judge.icons[index] for index in batch.icons.tolist()]
+    assert sum(one == other for one, other in zip(seen, named, strict=True)) > 10
+    for parameter in judge.output.parameters():
+        nn.init.zeros_(parameter)
+    assert judge.name(Image(pixels=np.zeros((32, 48, 3), np.uint8))) is None, "all are as likely"
 
 
 def test_a_judge_of_styles_is_kept_on_disk(tmp_path: Path):

@@ -53,7 +53,7 @@ def test_samples_are_distinct_balanced_and_do_not_tell_the_answer(name: str):
 
 
 def test_every_task_has_samples_and_the_other_way_round():
-    assert [task.name for task in every_task(transcribe, Gallery().see, manner)] == list(recipe.SAMPLES)
+    assert [task.name for task in every_task(transcribe, Gallery().see, manner, Gallery().name)] == list(recipe.SAMPLES)
 
 
 def test_what_is_said_was_never_trained_on():
@@ -82,6 +82,8 @@ async def test_a_perfect_model_is_perfect_on_the_real_samples(name: str):
             places[1] = (0.8, 0.3)
         looks = zip(drawing.looks, places, strict=False) if drawing else ()
         objects = [SeenObject(colour, shape, x, y, 0.1) for (colour, shape), (x, y) in looks]
+        if icon := sample.metadata.get("icon"):
+            objects = [SeenObject("red", icon, 0.5, 0.5, 0.3)]
         if edited:
             objects += as_edited(edited)
         scene = SeenScene(tuple(objects), True)
@@ -94,7 +96,7 @@ async def test_a_perfect_model_is_perfect_on_the_real_samples(name: str):
             tool_calls=(ToolCall(id="call_1", name=call[0], arguments=call[1]),) if call else (),
         )
 
-    task = next(task for task in every_task(transcribe, gallery.see, manner) if task.name == name)
+    task = next(task for task in every_task(transcribe, gallery.see, manner, gallery.name) if task.name == name)
     record = report.task_record(await run(task, samples_of(name), ScriptedSampler(samples_of(name), perfect)))
     assert [row["mean"] for row in record["rows"] if row["metric"] == task.metric and row["unscored"]] == []
     assert all(goal["is_met"] for goal in record["goals"])

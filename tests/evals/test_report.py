@@ -69,6 +69,19 @@ def test_a_goal_counts_unscored_replies_as_wrong():
     assert (at_most["value"], at_most["is_met"]) == (pytest.approx(0.1), False)
 
 
+def test_a_goal_may_be_how_far_one_condition_lies_behind_another():
+    typed = [outcome(i, float(i != 0), condition="typed") for i in range(10)]
+    spoken = [outcome(10 + i, float(i > 2), condition="spoken") for i in range(10)]
+    near, far = (Goal("exact", bound, "spoken", at_most=True, behind="typed") for bound in (0.25, 0.15))
+    record = report.task_record(result([*typed, *spoken], near, far))
+    assert [goal["value"] for goal in record["goals"]] == [pytest.approx(0.2), pytest.approx(0.2)]
+    assert [report.goal_cell(goal) for goal in record["goals"]] == [
+        "≤ 25 % behind typed met",
+        "≤ 15 % behind typed missed",
+    ]
+    assert report.task_record(result(spoken, near))["goals"] == [], "nothing to lie behind"
+
+
 def test_a_goal_for_all_conditions_has_a_row_of_its_own():
     outcomes = [outcome(0, 1.0, condition="a"), outcome(1, 0.0, condition="b")]
     overall = report.task_record(result(outcomes, Goal("exact", 0.5)))

@@ -13,7 +13,7 @@ from recipes import card, ship
 from recipes.average import Part, average
 from sensorium.data.generators.scenes import COLOURS, SHAPES
 from sensorium.evals import judges
-from sensorium.evals.judges import SceneJudge, SpeechJudge, StyleJudge
+from sensorium.evals.judges import IconJudge, SceneJudge, SpeechJudge, StyleJudge
 from sensorium.evals.report import Report, Row
 from sensorium.tokenizers.release import Release
 
@@ -68,6 +68,7 @@ def test_a_run_is_measured_and_then_shipped(run: Path, tmp_path: Path):
     judges.save(SpeechJudge(), judged_by / "speech", KNOWN_NOTHING)
     judges.save(SceneJudge(shapes=list(SHAPES), colours=list(COLOURS), width=4), judged_by / "scene", KNOWN_NOTHING)
     judges.save(StyleJudge(styles=("fast", "slow"), width=16, num_blocks=1), judged_by / "style", KNOWN_NOTHING)
+    judges.save(IconJudge(icons=("star", "sun"), width=8), judged_by / "icon", KNOWN_NOTHING)
     ship.measure(run, shipped, judged_by, n=1)
     shrunk = run / "shipping" / "network.safetensors"
     assert shrunk.stat().st_size < 0.6 * (NANO / "network.safetensors").stat().st_size

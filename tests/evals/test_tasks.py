@@ -19,7 +19,7 @@ from sensorium.messages import ToolCall
 from tests.evals.scripted import Gallery, ScriptedSampler, clip, manner, transcribe, typed_sample
 
 GALLERY = Gallery()
-TASKS = {task.name: task for task in every_task(transcribe, GALLERY.see, manner)}
+TASKS = {task.name: task for task in every_task(transcribe, GALLERY.see, manner, GALLERY.name)}
 WORDS = ("one plus two is three", "four plus four is eight", "nine minus nine is zero", "a star above a ring")
 
 
@@ -29,7 +29,10 @@ def samples_of(task: Task) -> list[Sample]:
     made = [typed_sample(f"{name} {i}", words, condition=name) for name in names for i, words in enumerate(WORDS)]
     if task.name == "spoken_sums":
         made = [sample for sample in made if sample.target != WORDS[-1]]
-    return [replace(sample, metadata=_metadata(sample, index)) for index, sample in enumerate(made)]
+    known = [replace(sample, metadata=_metadata(sample, index)) for index, sample in enumerate(made)]
+    if task.name == "whispered":
+        return [replace(sample, metadata={**sample.metadata, "style": "whisper"}) for sample in known]
+    return known
 
 
 def _metadata(sample: Sample, index: int) -> dict[str, Any]:
@@ -43,6 +46,7 @@ def _metadata(sample: Sample, index: int) -> dict[str, Any]:
         "call": ("tool", f'{{"number":{index}}}'),
         "drawing": Drawing((("red", f"shape {index}"),)),
         "edited": Edited((SeenObject("blue", f"shape {index}", 0.5, 0.5, 0.2),), (look,)),
+        "icon": f"shape {index}",
         "offered": 2,
         "style": f"style {index}",
         "unmarked": WORDS[2:],
@@ -104,7 +108,7 @@ async def test_every_headline_has_a_chance_level_far_from_perfect(name: str):
     record = await record_of(TASKS[name], perfect)
     chances = [row["chance"] for row in record["rows"] if "chance" in row]
     assert len(chances) == len({row["condition"] for row in record["rows"]})
-    assert all(chance > 0.3 if record["is_error"] else chance < 0.5 for chance in chances)
+    assert all(chance > 0.3 if record["is_error"] else chance <= 0.5 for chance in chances)
     assert record["chance"]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from sensorium.evals.scorers import Listener, Transcriber, Viewer
+from sensorium.evals.scorers import Listener, Namer, Transcriber, Viewer
 from sensorium.evals.task import Task
 from sensorium.evals.tasks.command import command
 from sensorium.evals.tasks.draw import draw
+from sensorium.evals.tasks.draw_icon import draw_icon
 from sensorium.evals.tasks.edits import edits
 from sensorium.evals.tasks.edits_followup import edits_followup
 from sensorium.evals.tasks.figures import figures
@@ -29,11 +30,12 @@ from sensorium.evals.tasks.tool_call import tool_call
 from sensorium.evals.tasks.transcription import transcription
 from sensorium.evals.tasks.translation import translation
 from sensorium.evals.tasks.typed_question import typed_question
+from sensorium.evals.tasks.whispered import whispered
 from sensorium.evals.tasks.word_reading import word_reading
 
 
-def every_task(transcribe: Transcriber, see: Viewer, manner: Listener) -> tuple[Task, ...]:
-    """All tasks in the order of a report. `transcribe` and `manner` judge speech, `see` judges drawings."""
+def every_task(transcribe: Transcriber, see: Viewer, manner: Listener, icon: Namer) -> tuple[Task, ...]:
+    """All tasks in the order of a report. `transcribe` and `manner` judge speech, `see` and `icon` judge drawings."""
     return (
         spoken_command(),
         transcription(),
@@ -45,6 +47,7 @@ def every_task(transcribe: Transcriber, see: Viewer, manner: Listener) -> tuple[
         say(transcribe),
         say_styled(manner, transcribe),
         listening(),
+        whispered(manner, transcribe),
         translation(transcribe),
         scene_qa(),
         figures(),
@@ -53,6 +56,7 @@ def every_task(transcribe: Transcriber, see: Viewer, manner: Listener) -> tuple[
         word_reading(),
         icons(),
         draw(see),
+        draw_icon(icon),
         edits(see),
         edits_followup(see),
         tool_call(),

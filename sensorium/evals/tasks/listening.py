@@ -19,9 +19,12 @@ def listening() -> Task:
 def told(sample: Sample, reply: Reply) -> Scores:
     """The reply must be the target; `marked` is whether a style was told as whispered, shouted, fast or none of them.
 
+    With `metadata["is_ending"]` the target is the end of a right reply, as a number is behind the voices that speak.
     Between people usual, calm and slow overlap. `metadata["unmarked"]` holds their replies.
     """
     scores = scorers.answer(sample, reply)
+    if sample.metadata.get("is_ending"):
+        return {"exact": Score(float(scorers.normalized(reply.words).endswith(scorers.normalized(sample.target))))}
     if "unmarked" in sample.metadata:
         unmarked = [scorers.normalized(words) for words in sample.metadata["unmarked"]]
         is_unmarked = scorers.normalized(sample.target) in unmarked

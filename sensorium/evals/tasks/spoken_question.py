@@ -2,7 +2,9 @@
 
 from sensorium.evals import scorers
 from sensorium.evals.scorers import Transcriber
-from sensorium.evals.task import Reply, Sample, Scores, Task, most_frequent
+from sensorium.evals.task import Goal, Reply, Sample, Scores, Task, most_frequent
+
+_ALOUD = "seen voices, spoken answer"
 
 
 def spoken_question(judge: Transcriber) -> Task:
@@ -22,4 +24,8 @@ def spoken_question(judge: Transcriber) -> Task:
         score=score,
         metric="exact",
         chance=most_frequent,
+        goals=tuple(
+            Goal("exact", 0.08, condition, at_most=True, behind="the same questions, typed")
+            for condition in ("seen voices, written answer", "unseen voices, written answer", _ALOUD)
+        ),
     )
