@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +35,7 @@ from sensorium.evals.scorers import SeenObject, normalized, unaccented, word_err
 from sensorium.evals.task import Score
 from sensorium.messages import Audio, Image
 from sensorium.training.config import TrainConfig
-from sensorium.training.loop import fit
+from sensorium.training.loop import Objective, fit
 from sensorium.training.optim import MuonAdamW, tokenizer_groups
 
 SEED = 7_000_000  # far from the seeds of the corpora that the network learns from
@@ -257,9 +257,7 @@ def style_figures(judge: StyleJudge, *, count: int = 60) -> dict[str, Any]:
 def train_style(out: Path, *, num_steps: int = STYLE_STEPS) -> dict[str, Any]:
     torch.manual_seed(SEED)
     judge = StyleJudge(styles=[style or AS_USUAL for style in MANNERS])
-    optimizer = MuonAdamW(tokenizer_groups(judge, lr=3e-3))
-    config = TrainConfig(num_steps=num_steps, seed=SEED)
-    fit(StyleObjective(judge), style_batch, optimizer, config, out / "style", title="style judge")
+    _fit(StyleObjective(judge), style_batch, out / "style", num_steps)
     return _finished(judge.eval(), out / "style", {"heldout": style_figures(judge)}, num_steps)
 
 
@@ -344,18 +342,28 @@ def scene_figures(judge: SceneJudge, *, count: int = 1000) -> dict[str, Any]:
     """How often all objects of a held-out scene are named right, in clean pictures and in spoiled ones."""
     rng = np.random.default_rng((SEED, 1))
     scenes = [scene(rng, split="heldout") for _ in range(count)]
-    pixels = as_tensor(scenes)
+
+    def judged(index: int, picture: Image) -> Judged:
+        seen = judge.see(picture)
+        wanted = Counter((item.colour, item.shape) for item in scenes[index].objects)
+        return Judged(Counter((item.colour, item.shape) for item in seen.objects) == wanted, seen.is_sure)
+
+    return clean_and_spoiled(as_tensor(scenes), judged)
+
+
+class Judged(NamedTuple):
+    is_right: bool
+    is_sure: bool
+
+
+def clean_and_spoiled(pixels: Tensor, judged: Callable[[int, Image], Judged]) -> dict[str, Any]:
+    """How often pictures (B, 3, 64, 64) are judged right, clean and spoiled: of all, and where the judge is sure."""
     figures: dict[str, Any] = {}
     for name, pictures in (("clean", pixels), ("spoiled", spoiled(pixels, torch.Generator().manual_seed(SEED)))):
-        right, sure = [], []
-        for drawn, picture in zip(scenes, as_bytes(pictures), strict=True):
-            seen = judge.see(Image(pixels=picture))
-            wanted = Counter((item.colour, item.shape) for item in drawn.objects)
-            right.append(Score(float(Counter((item.colour, item.shape) for item in seen.objects) == wanted)))
-            sure.append(seen.is_sure)
-        sure_and_right = [score for score, is_sure in zip(right, sure, strict=True) if is_sure]
-        figures[f"right_{name}"] = estimate(right)._asdict()
-        figures[f"right_where_sure_{name}"] = estimate(sure_and_right)._asdict()
+        outcomes = [judged(index, Image(pixels=picture)) for index, picture in enumerate(as_bytes(pictures))]
+        sure = [outcome for outcome in outcomes if outcome.is_sure]
+        for about, chosen in ((f"right_{name}", outcomes), (f"right_where_sure_{name}", sure)):
+            figures[about] = estimate([Score(float(outcome.is_right)) for outcome in chosen])._asdict()
     return figures
 
 
@@ -363,16 +371,7 @@ def train_scene(out: Path, *, num_steps: int = SCENE_STEPS) -> dict[str, Any]:
     torch.manual_seed(SEED)
     judge = SceneJudge(shapes=tuple(SHAPES), colours=tuple(COLOURS))
     judge.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - twice as fast in bf16
-    optimizer = MuonAdamW(tokenizer_groups(judge, lr=3e-3))
-    config = TrainConfig(num_steps=num_steps, seed=SEED)
-    fit(
-        SceneObjective(judge),
-        lambda step: scene_batch(step, judge),
-        optimizer,
-        config,
-        out / "scene",
-        title="scene judge",
-    )
+    _fit(SceneObjective(judge), lambda step: scene_batch(step, judge), out / "scene", num_steps)
     return _finished(judge.eval(), out / "scene", {"heldout": scene_figures(judge)}, num_steps)
 
 
@@ -410,25 +409,26 @@ def icon_figures(judge: IconJudge, *, count: int = 600) -> dict[str, Any]:
     nobody is taught to draw, left out), clean and spoiled: of all, and of those that it is sure of."""
     rng = np.random.default_rng((SEED + 2, 1))
     drawn = [icon_picture(rng, split="heldout", style="flat") for _ in range(count)]
-    pixels = as_tensor(drawn)
-    figures: dict[str, Any] = {}
-    for name, pictures in (("clean", pixels), ("spoiled", spoiled(pixels, torch.Generator().manual_seed(SEED)))):
-        seen = [judge.name(Image(pixels=pixel)) for pixel in as_bytes(pictures)]
-        right = [Score(float(said == picture.name)) for said, picture in zip(seen, drawn, strict=True)]
-        sure_and_right = [score for score, said in zip(right, seen, strict=True) if said is not None]
-        figures[f"right_{name}"] = estimate(right)._asdict()
-        figures[f"right_where_sure_{name}"] = estimate(sure_and_right)._asdict()
-    return figures
+
+    def judged(index: int, picture: Image) -> Judged:
+        name = judge.name(picture)
+        return Judged(name == drawn[index].name, name is not None)
+
+    return clean_and_spoiled(as_tensor(drawn), judged)
 
 
 def train_icon(out: Path, *, num_steps: int = ICON_STEPS) -> dict[str, Any]:
     torch.manual_seed(SEED)
     judge = IconJudge(icons=icon_names())
     judge.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - twice as fast in bf16
-    optimizer = MuonAdamW(tokenizer_groups(judge, lr=3e-3))
-    config = TrainConfig(num_steps=num_steps, seed=SEED)
-    fit(IconObjective(judge), lambda step: icon_batch(step, judge), optimizer, config, out / "icon", title="icon judge")
+    _fit(IconObjective(judge), lambda step: icon_batch(step, judge), out / "icon", num_steps)
     return _finished(judge.eval(), out / "icon", {"heldout": icon_figures(judge)}, num_steps)
+
+
+def _fit(objective: Objective[Any], batch_of: Callable[[int], Any], path: Path, num_steps: int) -> None:
+    optimizer = MuonAdamW(tokenizer_groups(objective.module, lr=3e-3))
+    config = TrainConfig(num_steps=num_steps, seed=SEED)
+    fit(objective, batch_of, optimizer, config, path, title=f"{path.name} judge")
 
 
 def _finished(judge: judges.AnyJudge, path: Path, record: dict[str, Any], num_steps: int) -> dict[str, Any]:

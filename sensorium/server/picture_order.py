@@ -21,9 +21,10 @@ _BEHIND = frozenset("now please instead thanks".split())
 _MOST_CHARS = 120  # of an order that is known for one
 
 _IT = r"(?:it|this|that|them|these|those)"
-_SPOT = r"(?:on|at|in) the (?:left|right|top|bottom|centre|center|middle)"
+_SPOTS = "left|right|top|bottom|centre|center|middle"
+_SPOT = rf"(?:on|at|in) the (?:{_SPOTS})"
 _THING = rf"(?P<thing>{_IT}|the (?:\w+ ){{0,3}}?\w+(?: {_SPOT})?)"
-_PLACE = r"(?:(?:to|at|on|in) the )?(?P<place>left|right|top|bottom|centre|center|middle)(?: side)?"
+_PLACE = rf"(?:(?:to|at|on|in) the )?(?P<place>{_SPOTS})(?: side)?"
 _SIDE = r"(?:to the |on the )?(?:left|right) of|above|below|over|under"
 _EDITS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(rf"(?:move|put|shift|push) {_THING} {_PLACE}"), "move {thing} to the {place}"),

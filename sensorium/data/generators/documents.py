@@ -15,7 +15,7 @@ import numpy as np
 
 from sensorium.data.generators import world
 from sensorium.data.generators.dialogues import a, pick, sentence
-from sensorium.data.generators.edits import Edit, Kind, edit, followed
+from sensorium.data.generators.edits import Edit, edit, followed
 from sensorium.data.generators.film import film
 from sensorium.data.generators.lessons import lesson
 from sensorium.data.generators.pictures import digit_picture, figure_picture, icon_picture, scene, word_picture
@@ -361,7 +361,7 @@ def _draw(writer: Writer) -> None:
 
 def _edit(writer: Writer) -> None:
     """A picture, and what to change in it."""
-    made = edit(writer.rng, split=writer.split, kind=_kind_of_edit(writer), placed=0.5)
+    made = _ordered(writer)
     shown = Image(pixels=made.before.pixels, caption=Text(text=made.before.description))
     writer.about(shown, writer.heard_or_typed(made.order, heard=0.2))
     _changed(writer, made)
@@ -369,7 +369,7 @@ def _edit(writer: Writer) -> None:
 
 def _edit_followup(writer: Writer) -> None:
     """A drawing, and what to change in it, in the words of a conversation."""
-    made = edit(writer.rng, split=writer.split, kind=_kind_of_edit(writer), placed=0.5)
+    made = _ordered(writer)
     writer.user(writer.typed(pick(writer.rng, DRAW).format(x=made.before.caption)))
     writer.assistant(Image(pixels=made.before.pixels))
     writer.user(writer.heard_or_typed(followed(writer.rng, made), heard=0.2))
@@ -378,14 +378,14 @@ def _edit_followup(writer: Writer) -> None:
 
 def _edit_told(writer: Writer) -> None:
     """A picture in words, and what a change of it comes to: the part of `edit` that needs no picture."""
-    made = edit(writer.rng, split=writer.split, kind=_kind_of_edit(writer), placed=0.5)
+    made = _ordered(writer)
     writer.user(Text(text=f"{made.before.description} "), writer.typed(made.order))
     writer.assistant(Text(text=made.aim))
 
 
-def _kind_of_edit(writer: Writer) -> Kind | None:
-    """What is to go is hardest, since everywhere else what an order names is what is to be drawn."""
-    return "remove" if writer.rng.random() < 0.3 else None
+def _ordered(writer: Writer) -> Edit:
+    """A change: what is to go is hardest, since everywhere else what an order names is what is to be drawn."""
+    return edit(writer.rng, split=writer.split, kind="remove" if writer.rng.random() < 0.3 else None, placed=0.5)
 
 
 def _changed(writer: Writer, made: Edit) -> None:

@@ -48,7 +48,14 @@ class Edit(NamedTuple):
     before: Scene
     order: str
     after: Scene
-    where: str = ""  # the thing that the order is about, and where it is; empty where that is no question
+
+    @property
+    def where(self) -> str:
+        """The thing that the order is about and where it is, where it is one of several that could be meant."""
+        if self.kind not in ("remove", "recolour") or len(self.before.objects) == 1:
+            return ""
+        (chosen,) = (item for item in self.before.objects if item not in self.after.objects)
+        return f"the {chosen.phrase} {place(chosen)}"
 
     @property
     def aim(self) -> str:
@@ -145,9 +152,7 @@ def _drawn(rng: np.random.Generator, change: _Change, order: str, background: st
         )
         for objects, shown in ((change.before, old), (change.after, new))
     ]
-    chosen = whole[change.chosen]
-    asks = change.kind in ("remove", "recolour") and len(whole) > 1
-    return Edit(change.kind, scenes[0], order, scenes[1], f"the {chosen.phrase} {place(chosen)}" if asks else "")
+    return Edit(change.kind, scenes[0], order, scenes[1])
 
 
 def caption_of(objects: tuple[SceneObject, ...]) -> str:
