@@ -10,7 +10,7 @@ from itertools import count, islice
 import numpy as np
 
 from recipes.asking import SEED, as_asked, first_turn, words_of
-from sensorium.data.generators import dialogues, documents, world
+from sensorium.data.generators import dialogues, wordings, world
 from sensorium.data.recorded import MEANING, recorded_document
 from sensorium.data.sources import Source, data_root
 from sensorium.evals.task import Sample
@@ -69,7 +69,7 @@ def real_word(n: int) -> Iterator[Sample]:
     rng = np.random.default_rng((SEED, 13))
     digits = list(Source.open("digits_open-sa", data_root()).records(purpose="test"))
     for index, at in enumerate(rng.permutation(len(digits))[:n].tolist()):
-        clip, question = digits[at].media, Text(text=dialogues.pick(rng, documents.TRANSCRIBE))
+        clip, question = digits[at].media, Text(text=dialogues.pick(rng, wordings.TRANSCRIBE))
         assert isinstance(clip, Audio)
         messages = _as_served((Message(role="user", parts=(clip, question)),))
         target = world.DIGITS[int(digits[at].fields["label"])]

@@ -40,6 +40,7 @@ PICTURE_KINDS = {
     "scene": pictures.scene,
     "word": pictures.word_picture,
     "icon": pictures.icon_picture,
+    "emoji": pictures.emoji_picture,
     "digit": pictures.digit_picture,
     "figure": pictures.figure_picture,
 }

@@ -207,7 +207,7 @@ class Packing:
 
     def _stream(self, index: int, rng: np.random.Generator) -> Stream:
         messages = [self._hidden(message, rng) for message in self._documents.messages(index)]
-        if self._documents.task(index) == "draw" and rng.random() < self._config.drop_condition:
+        if is_drawing(messages) and rng.random() < self._config.drop_condition:
             messages = [without_words(message) for message in messages]
         stream = self._renderer.document(messages, live=rng.random() < self._live_share(index))
         roughen(stream, rng, self._config)
@@ -272,6 +272,16 @@ def roughen(stream: Stream, rng: np.random.Generator, config: PackingConfig) -> 
             at = stream.frames[row][0]
             stream.ids[at], residuals = heard_back[int(rng.integers(len(heard_back)))]
             stream.frames[row] = (at, residuals)
+
+
+def is_drawing(messages: Sequence[EncodedMessage]) -> bool:
+    """Whether one order, in which no picture is shown, is answered with a picture and nothing else."""
+    if [message.role for message in messages] != ["user", "assistant"]:
+        return False
+    shown, drawn = (message.parts for message in messages)
+    return not any(isinstance(part, EncodedImage) for part in shown) and all(
+        isinstance(part, EncodedImage) for part in drawn
+    )
 
 
 def without_words(message: EncodedMessage) -> EncodedMessage:

@@ -22,8 +22,9 @@ import soxr
 from sensorium.data.generators import world
 from sensorium.data.generators.canvas import Split, in_split
 from sensorium.data.generators.dialogues import a, call, pick
-from sensorium.data.generators.documents import NAME, TRANSCRIBE, Document
+from sensorium.data.generators.documents import Document
 from sensorium.data.generators.speech import PRESETS, Synthesizer, in_room, random_speaker
+from sensorium.data.generators.wordings import NAME, TRANSCRIBE
 from sensorium.data.sources import Record, Source, data_root
 from sensorium.messages import Audio, Image, Message, Part, Text, tool_list
 from sensorium.tokenizers.image import fit_square

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from sensorium.data.generators.dialogues import is_heldout
-from sensorium.data.generators.documents import NAMES, SAID, TASKS, Document, document
+from sensorium.data.generators.documents import NAMES, TASKS, Document, document
 from sensorium.data.generators.scenes import COLOURS
 from sensorium.data.generators.speech import HELDOUT_VARIANTS
+from sensorium.data.generators.wordings import SAID
 from sensorium.messages import Audio, Image, Part, Text, ToolCall, Video
 from sensorium.tokenizers.vocab import VOICES
 
@@ -71,6 +72,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "edit": (Text, Image),
     "edit-followup": (Text, Image),
     "icon": (Image, Text),
+    "emoji": (Image, Text),
     "tool": (ToolCall, Text),
     "tool-spoken": (ToolCall, Text),
     "translate": (Audio, Text),

@@ -11,7 +11,7 @@ import pytest
 from sensorium.data import corpus
 from sensorium.data.encoding import encode_documents
 from sensorium.data.generators.documents import document
-from sensorium.data.packing import EncodedDocuments, Packing, PackingConfig
+from sensorium.data.packing import EncodedDocuments, Packing, PackingConfig, is_drawing
 from sensorium.engine.media_encoder import MediaEncoder
 from sensorium.tokenizers.encoded import encode_message
 from sensorium.tokenizers.vocab import SECOND
@@ -43,3 +43,24 @@ def test_a_film_on_disk_is_what_an_engine_sees_of_it(tmp_path: Path, monkeypatch
         assert [at for at, _ in stored.seen] == [at for at, _ in seen.seen]
         for (_, one), (_, other) in zip(stored.seen, seen.seen, strict=True):
             np.testing.assert_allclose(one, other, rtol=0.01, atol=0.01)
+
+
+def test_words_are_dropped_from_orders_to_draw_and_from_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "DOCUMENTS_PER_SHARD", 48)
+    tasks: dict[str, float] = dict.fromkeys(("draw", "icon", "emoji", "edit", "edit-followup", "read"), 1.0)
+    (shard,) = corpus.build(tmp_path / "made", corpus.make_documents(tasks), num_shards=1, seed=5, workers=1)
+    release = random_release(num_image_residuals=3)
+    parts = {"audio": release.audio_tokenizer, "image": release.image_tokenizer}
+    documents = EncodedDocuments([shard], encode_documents([shard], tmp_path / "encoded", device="cpu", **parts))
+    drawn = {index for index in range(48) if is_drawing(documents.messages(index))}
+    assert {documents.task(index) for index in drawn} == {"draw", "icon", "emoji"}
+    assert {documents.task(index) for index in set(range(48)) - drawn} == {*tasks} - {"draw"}
+    kept, dropped = (
+        Packing(documents, release.renderer, PackingConfig(drop_condition=share, hide_codes=0.0), seed=0)
+        for share in (0.0, 1.0)
+    )
+    for index in range(48):
+        whole, rest = (len(each._stream(index, np.random.default_rng(1))) for each in (kept, dropped))
+        assert (rest < whole) == (index in drawn)

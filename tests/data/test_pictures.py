@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import PIL.Image
 import pytest
 
-from sensorium.data.generators import canvas, edits, figures, glyphs, icons, pictures, scenes
+from sensorium.data.generators import canvas, edits, emoji, figures, glyphs, icons, pictures, scenes
 
 FIGURES = (figures.clock, figures.bar_chart, figures.form)
 LABELLED = (pictures.scene, pictures.word_picture, pictures.icon_picture, pictures.digit_picture)
-GENERATORS = (*LABELLED, *FIGURES)
+GENERATORS = (*LABELLED, pictures.emoji_picture, *FIGURES)
 
 
 def drawn(generator, seed: int, split: canvas.Split = "train", size: int = 64) -> np.ndarray:
@@ -171,9 +172,9 @@ def test_the_held_out_icon_style_never_trains(monkeypatch: pytest.MonkeyPatch) -
     styles: list[str] = []
     original = icons._draw
 
-    def spy(rng, canvas, marks, style, colour) -> icons.Box:
+    def spy(canvas, marks, style, *rest) -> icons.Box:
         styles.append(style)
-        return original(rng, canvas, marks, style, colour)
+        return original(canvas, marks, style, *rest)
 
     monkeypatch.setattr(icons, "_draw", spy)
     rng = np.random.default_rng(6)
@@ -185,6 +186,71 @@ def test_the_held_out_icon_style_never_trains(monkeypatch: pytest.MonkeyPatch) -
     assert icons.HELDOUT_STYLE in styles
     assert {"house", "arrow left", "happy face"} <= names
     assert any(name.startswith("clock at ") for name in names)
+
+
+def test_the_held_out_look_of_emoji_never_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+    original = emoji._drawn
+
+    def spy(name: str, look: emoji.Look) -> PIL.Image.Image:
+        looks.append(look)
+        return original(name, look)
+
+    monkeypatch.setattr(emoji, "_drawn", spy)
+    rng = np.random.default_rng(6)
+    names = {pictures.emoji_picture(rng, split="train").name for _ in range(400)}
+    assert set(looks) == set(emoji.LOOKS) - {emoji.HELDOUT_LOOK}
+    assert len(names) > 70
+    looks.clear()
+    for _ in range(60):
+        pictures.emoji_picture(rng, split="heldout")
+    assert set(looks) == {emoji.HELDOUT_LOOK}
+    with pytest.raises(ValueError, match="must not train"):
+        pictures.emoji_picture(rng, split="train", look=emoji.HELDOUT_LOOK)
+
+
+def test_emoji_stand_out_from_their_ground() -> None:
+    grounds = [ground for ground in scenes.BACKGROUNDS.values() if emoji._stands_out("ghost", "blob", ground)]
+    assert scenes.BACKGROUNDS["black"] in grounds
+    assert scenes.BACKGROUNDS["white"] not in grounds
+    for look in emoji.LOOKS:
+        for name in emoji._collected()["looks"][look]["svg"]:
+            assert any(emoji._stands_out(name, look, ground) for ground in scenes.BACKGROUNDS.values()), (name, look)
+
+
+def test_every_emoji_has_a_character_and_most_have_all_looks() -> None:
+    names = emoji.characters()
+    assert len(set(names.values())) == len(names) == 79
+    for look in emoji.LOOKS:
+        drawn = set(emoji._collected()["looks"][look]["svg"])
+        assert drawn <= set(names)
+        assert drawn == set(names) or look == "fxemoji"
+        assert emoji.sources()[look]["licence"] in ("MIT", "Apache-2.0", "CC-BY-4.0"), "not share-alike"
+
+
+def test_what_is_drawn_to_order_is_one_drawing_in_the_colour_that_was_asked_for() -> None:
+    one, other = icons.icon_drawing("house"), icons.icon_drawing("house", "blue")
+    assert np.array_equal(one.pixels, icons.icon_drawing("house").pixels)
+    assert (one.colour, other.colour) == ("red", "blue")
+    for name in icons.icon_names():
+        for colour in scenes.COLOURS:
+            pixels = icons.icon_drawing(name, colour).pixels.reshape(-1, 3).astype(int)
+            counts = {each: (np.abs(pixels - rgb).sum(1) < 12).sum() for each, rgb in scenes.COLOURS.items()}
+            assert max(counts, key=counts.__getitem__) == colour, (name, colour)
+        held_out = set(icons.colours_to_draw(name, "heldout"))
+        assert held_out.isdisjoint(icons.colours_to_draw(name, "train"))
+        assert len(held_out) < 5
+    names = {icons.icon_to_draw(np.random.default_rng(seed)) for seed in range(200)}
+    assert len(names & set(icons.NAMES)) > 20
+    assert any(name.startswith("clock at ") for name in names)
+    assert np.array_equal(emoji.emoji_drawing("dog").pixels, emoji.emoji_drawing("dog").pixels)
+    assert emoji.emoji_drawing("dog", size=96).pixels.shape == (96, 96, 3)
+
+
+def test_what_is_asked_of_emoji_can_be_told_from_icons() -> None:
+    assert "a dog" in emoji.emoji_orders("dog")
+    assert "a house" not in emoji.emoji_orders("house"), "that is the icon"
+    assert ("what is 🏠", "a house") in emoji.emoji_questions("house")
 
 
 def test_digits_of_one_hand_and_of_all() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensorium.data.generators.documents import STYLED
+from sensorium.data.generators.wordings import STYLED
 from sensorium.server.read_aloud import MOST_WORDS, PROMPTS, manner, pieces
 
 

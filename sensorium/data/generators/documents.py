@@ -7,21 +7,17 @@ user could bring: sentences, speakers, captions, fonts, icon styles.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from sensorium.data.generators import world
-from sensorium.data.generators.dialogues import a, pick, sentence
-from sensorium.data.generators.edits import Edit, edit, followed
-from sensorium.data.generators.film import film
+from sensorium.data.generators import sights
+from sensorium.data.generators.dialogues import pick, sentence
 from sensorium.data.generators.lessons import lesson
-from sensorium.data.generators.pictures import digit_picture, figure_picture, icon_picture, scene, word_picture
 from sensorium.data.generators.recall import told
 from sensorium.data.generators.refusals import refusal
-from sensorium.data.generators.several import several
 from sensorium.data.generators.speech import PRESETS, PhonemeTime, Split, random_speaker
 from sensorium.data.generators.styles import STYLES
 from sensorium.data.generators.surroundings import BACKGROUNDS
@@ -29,25 +25,19 @@ from sensorium.data.generators.tools import tool_exchange
 from sensorium.data.generators.translations import LANGUAGES, phrase
 from sensorium.data.generators.wordings import (
     BEHIND,
-    DIGIT,
-    DRAW,
     GO_ON,
     INTERPRET,
     LISTENING,
     MANNER,
     MANNERS,
-    NAME,
     PEOPLE,
     PEOPLE_SPEAK,
-    READ,
-    SAID,
     STYLED,
     TRANSCRIBE,
     TRANSLATE,
 )
 from sensorium.data.generators.writer import Writer
-from sensorium.messages import Audio, Image, Message, Text, Video
-from sensorium.tokenizers.encoded import SpelledText
+from sensorium.messages import Audio, Message, Text
 
 _LONG_CALL_MS = 45_000.0  # some 900 positions
 
@@ -272,154 +262,16 @@ def _recall(writer: Writer) -> None:
         writer.assistant(Text(text=answer))
 
 
-def _see(writer: Writer, *, noted: bool = True) -> None:
-    """One picture, three to eight questions: a picture is the dear part of a document."""
-    seen = scene(writer.rng, split=writer.split)
-    shown = Image(pixels=seen.pixels, caption=Text(text=seen.description if noted else seen.plain_description))
-    _ask(writer, shown, seen.questions, turns=int(writer.rng.integers(3, 9)))
-
-
-def _ask(
-    writer: Writer,
-    shown: Image | Video | Sequence[Image],
-    questions: Sequence[tuple[str, str]],
-    *,
-    turns: int,
-    words: type[Text] = Text,
-) -> None:
-    """A picture, a film or pictures, and questions about it, one in a turn; `words` are how the answers are written."""
-    for turn in range(turns):
-        question, answer = pick(writer.rng, questions)
-        is_silent = turn == 0 and isinstance(shown, Video)  # beside a film that speaks itself, a question is typed
-        asked = writer.heard_or_typed(question, heard=0.0 if is_silent else 0.15)
-        if turn == 0:
-            writer.about(shown, asked)
-        else:
-            writer.user(asked)
-        writer.assistant(words(text=answer))
-
-
-def _whether(writer: Writer) -> None:
-    """Is this there, is that: all that is asked so of one picture, or of its words alone; no answer teaches much."""
-    seen = scene(writer.rng, split=writer.split)
-    asked = [asked for asked in seen.questions if asked[0].startswith("is there")]
-    described = Text(text=seen.description)
-    for turn, at in enumerate(writer.rng.permutation(len(asked)).tolist()):
-        question, answer = writer.typed(asked[at][0]), Text(text=asked[at][1])
-        if turn > 0:
-            writer.user(question)
-        elif writer.rng.random() < 0.6:
-            writer.user(Text(text=f"{described.text} "), question)
-        else:
-            writer.about(Image(pixels=seen.pixels, caption=described), question)
-        writer.assistant(answer)
-
-
-def _read(writer: Writer) -> None:
-    if writer.rng.random() < 0.15:
-        shown = digit_picture(writer.rng, split=writer.split)
-        question, answer = pick(writer.rng, DIGIT), Text(text=world.DIGITS[int(shown.digit)])
-        caption = Text(text=f"the number {answer.text}")
-    else:
-        shown = word_picture(writer.rng, split=writer.split)
-        question, answer = pick(writer.rng, READ), SpelledText(text=shown.word)
-        caption = answer
-    writer.about(Image(pixels=shown.pixels, caption=caption), writer.heard_or_typed(question, heard=0.1))
-    writer.assistant(answer)
-
-
-def _see_film(writer: Writer) -> None:
-    """A film, two times in three with somebody who speaks in it, and two to five questions."""
-    frame_ms, least_ms = pick(writer.rng, (1000.0, 1000.0, 500.0)), 1000.0 * int(writer.rng.integers(0, 5))
-    sound = None
-    if writer.rng.random() < 0.65:
-        sound = writer.sound_track(sentence(writer.rng, writer.split), least_ms=least_ms)
-    shown = film(writer.rng, split=writer.split, frame_ms=frame_ms, least_ms=sound.duration_ms if sound else least_ms)
-    noted = zip(shown.frames, shown.notes, strict=True)
-    frames = tuple(Image(pixels=pixels, caption=Text(text=note)) for pixels, note in noted)
-    medium = Video(frames=frames, times_ms=shown.times_ms, sound=sound, caption=Text(text=shown.story))
-    said = sound.transcript if sound and sound.transcript else "nothing is said"
-    questions = [(question, answer) for _, question, answer in shown.questions]
-    questions += [(pick(writer.rng, SAID), said)] * max(1, len(questions) // 4)
-    _ask(writer, medium, questions, turns=int(writer.rng.integers(2, 6)))
-
-
-def _see_several(writer: Writer) -> None:
-    """Pictures side by side, and two to four questions about them."""
-    shown = several(writer.rng, split=writer.split)
-    parts = zip(shown.pictures, shown.captions, strict=True)
-    pictures = tuple(Image(pixels=pixels, caption=Text(text=caption)) for pixels, caption in parts)
-    questions = [(question, answer) for _, question, answer in shown.questions]
-    _ask(writer, pictures, questions, turns=int(writer.rng.integers(2, 5)))
-
-
-def _draw(writer: Writer) -> None:
-    drawn = scene(writer.rng, split=writer.split)
-    writer.user(writer.heard_or_typed(pick(writer.rng, DRAW).format(x=drawn.caption), heard=0.2))
-    writer.assistant(Image(pixels=drawn.pixels))
-
-
-def _edit(writer: Writer) -> None:
-    """A picture, and what to change in it."""
-    made = _ordered(writer)
-    shown = Image(pixels=made.before.pixels, caption=Text(text=made.before.description))
-    writer.about(shown, writer.heard_or_typed(made.order, heard=0.2))
-    _changed(writer, made)
-
-
-def _edit_followup(writer: Writer) -> None:
-    """A drawing, and what to change in it, in the words of a conversation."""
-    made = _ordered(writer)
-    writer.user(writer.typed(pick(writer.rng, DRAW).format(x=made.before.caption)))
-    writer.assistant(Image(pixels=made.before.pixels))
-    writer.user(writer.heard_or_typed(followed(writer.rng, made), heard=0.2))
-    _changed(writer, made)
-
-
-def _edit_told(writer: Writer) -> None:
-    """A picture in words, and what a change of it comes to: the part of `edit` that needs no picture."""
-    made = _ordered(writer)
-    writer.user(Text(text=f"{made.before.description} "), writer.typed(made.order))
-    writer.assistant(Text(text=made.aim))
-
-
-def _ordered(writer: Writer) -> Edit:
-    """A change: what is to go is hardest, since everywhere else what an order names is what is to be drawn."""
-    return edit(writer.rng, split=writer.split, kind="remove" if writer.rng.random() < 0.3 else None, placed=0.5)
-
-
-def _changed(writer: Writer, made: Edit) -> None:
-    """The picture; now and then what is to change and where is said first."""
-    where = (Text(text=made.where),) if made.where and writer.rng.random() < 0.5 else ()
-    writer.assistant(*where, Image(pixels=made.after.pixels))
-
-
-def _figure(writer: Writer) -> None:
-    """A clock, a chart or a form, and two to five questions. What a form holds is spelled, as all that is read."""
-    drawn = figure_picture(writer.rng, split=writer.split)
-    words = SpelledText if drawn.regions else Text
-    shown = Image(pixels=drawn.pixels, caption=words(text=drawn.caption))
-    _ask(writer, shown, drawn.questions, turns=int(writer.rng.integers(2, 6)), words=words)
-
-
-def _icon(writer: Writer) -> None:
-    """An icon to be named; or drawn, in one look, since of all looks at once a small network draws the mean."""
-    if writer.rng.random() < 0.5:
-        icon = icon_picture(writer.rng, split=writer.split)
-        shown = Image(pixels=icon.pixels, caption=Text(text=a(icon.name)))
-        writer.about(shown, writer.heard_or_typed(pick(writer.rng, NAME), heard=0.1))
-        writer.assistant(Text(text=a(icon.name)))
-    else:
-        icon = icon_picture(writer.rng, split=writer.split, style="flat")
-        wanted = icon.name if writer.rng.random() < 0.5 else f"{icon.colour} {icon.name}"
-        writer.user(writer.heard_or_typed(pick(writer.rng, DRAW).format(x=a(wanted)), heard=0.2))
-        writer.assistant(Image(pixels=icon.pixels))
+_MIXED = (
+    *(_chat_turn, _chat_turn, _hear_turn, _talk_turn, _say),
+    *(sights.see, sights.read, sights.draw, sights.icon, sights.emoji),
+)
 
 
 def _mixed(writer: Writer) -> None:
     """A person who types, speaks, shows and asks for drawings in one conversation."""
     for _ in range(int(writer.rng.integers(2, 5))):
-        pick(writer.rng, (_chat_turn, _chat_turn, _hear_turn, _talk_turn, _see, _read, _draw, _icon, _say))(writer)
+        pick(writer.rng, _MIXED)(writer)
 
 
 _WRITERS: dict[str, Callable[[Writer], None]] = {
@@ -444,18 +296,19 @@ _WRITERS: dict[str, Callable[[Writer], None]] = {
     "recall": _recall,
     "lesson": _lesson,
     "lesson-spoken": _lesson_spoken,
-    "see": _see,
-    "see-plain": partial(_see, noted=False),
-    "whether": _whether,
-    "see-film": _see_film,
-    "see-several": _see_several,
-    "read": _read,
-    "draw": _draw,
-    "edit": _edit,
-    "edit-followup": _edit_followup,
-    "edit-told": _edit_told,
-    "figure": _figure,
-    "icon": _icon,
+    "see": sights.see,
+    "see-plain": partial(sights.see, noted=False),
+    "whether": sights.whether,
+    "see-film": sights.see_film,
+    "see-several": sights.see_several,
+    "read": sights.read,
+    "draw": sights.draw,
+    "edit": sights.edit,
+    "edit-followup": sights.edit_followup,
+    "edit-told": sights.edit_told,
+    "figure": sights.figure,
+    "icon": sights.icon,
+    "emoji": sights.emoji,
     "mixed": _mixed,
 }
 

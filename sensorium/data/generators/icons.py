@@ -6,6 +6,8 @@ stroke with one of three roles, so that one drawing gives several styles.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -66,8 +68,38 @@ def icon_picture(rng: np.random.Generator, *, split: Split, size: int = 64, styl
     if style == "glyph":
         box = _set_glyph(rng, canvas, _GLYPHS[name], jitter(rng, COLOURS[colour], 16))
     else:
-        box = _draw(rng, canvas, marks, style, jitter(rng, COLOURS[colour], 16))
+        main = jitter(rng, COLOURS[colour], 16)
+        box = _draw(canvas, marks, style, main, _posed(rng), partial(_accent, rng))
     return IconPicture(canvas.pixels(), name, colour, (Region(kind, *box),))
+
+
+def icon_drawing(name: str, colour: str = "", *, size: int = 64) -> IconPicture:
+    """The one drawing of an icon that answers an order: flat, upright, in the middle; in its usual colour if none is
+    asked for. Of drawings that differ in what nobody asked for a small network draws the mean."""
+    hour = NUMBERS.index(name.removeprefix("clock at ")) if name.startswith("clock at ") else 0
+    kind = "clock" if hour else name
+    usual = _USUAL[kind]
+    colour = colour or usual.split()[0]
+    ground = next(rgb for rgb in BACKGROUNDS.values() if contrast(COLOURS[colour], rgb) > _MIN_CONTRAST)
+    accents = (*usual.split()[1:], "orange", "purple")
+    accent = next(
+        COLOURS[each] for each in accents if each != colour and contrast(COLOURS[each], ground) > _MIN_CONTRAST
+    )
+    canvas = Canvas(size, ground)
+    marks = (*_ICONS[kind], *_clock_hands(hour)) if hour else _ICONS[kind]
+    box = _draw(canvas, marks, "flat", COLOURS[colour], _UPRIGHT, lambda ground: accent)
+    return IconPicture(canvas.pixels(), name, colour, (Region(kind, *box),))
+
+
+def icon_to_draw(rng: np.random.Generator) -> str:
+    """The name of any: a clock at some hour as often as a house."""
+    name = _pick(rng, NAMES)
+    return f"clock at {NUMBERS[int(rng.integers(1, 13))]}" if name == "clock" else name
+
+
+def colours_to_draw(name: str, split: Split) -> tuple[str, ...]:
+    """Those in which an icon may be asked for; some are held out for each."""
+    return tuple(colour for colour in COLOURS if in_split(f"{name} drawn {colour}", split))
 
 
 def _plan(rng: np.random.Generator) -> tuple[str, Style, str, str]:
@@ -89,17 +121,34 @@ Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, right and bottom, as fractions of the picture's side."""
 
 
-def _draw(rng: np.random.Generator, canvas: Canvas, marks: tuple[Mark, ...], style: Style, colour: RGB) -> Box:
+class _Pose(NamedTuple):
+    x: float
+    y: float
+    scale: float
+    stretch: float
+    angle: float
+    width: float  # of a stroke
+
+
+_UPRIGHT = _Pose(0.5, 0.5, 0.44, 1.0, 0.0, 0.045)
+
+
+def _posed(rng: np.random.Generator) -> _Pose:
     scale = rng.uniform(0.3, 0.44)
     x, y = 0.5 + rng.uniform(-1, 1, 2) * (0.46 - scale)
-    stretch = rng.uniform(0.9, 1.1)
-    angle = rng.uniform(-0.12, 0.12)
-    width = rng.uniform(0.03, 0.055)
+    return _Pose(x, y, scale, rng.uniform(0.9, 1.1), rng.uniform(-0.12, 0.12), rng.uniform(0.03, 0.055))
+
+
+def _draw(
+    canvas: Canvas, marks: tuple[Mark, ...], style: Style, colour: RGB, pose: _Pose, accented: Callable[[RGB], RGB]
+) -> Box:
+    """`accented` chooses a second colour for a ground."""
+    x, y, scale, stretch, angle, width = pose
     ground = canvas.background
     if style == "badge":
         canvas.polygon(circle(x, y, scale * 1.1), colour)
         scale, ground, colour = scale * 0.68, colour, (250, 250, 250)
-    accent = _accent(rng, ground) if style in ("flat", "inked") else colour
+    accent = accented(ground) if style in ("flat", "inked") else colour
     ink = colour if style == "outline" else (24, 24, 24) if contrast(ground, (24, 24, 24)) > 4 else (240, 240, 240)
     has_edges = style in ("outline", "inked")
     fills: dict[Role, RGB] = {"main": colour, "accent": accent, "ground": ground}
@@ -260,7 +309,7 @@ _ICONS: dict[str, tuple[Mark, ...]] = {
     ),
     "book": (
         _area((0, -0.5), (-0.95, -0.7), (-0.95, 0.5), (0, 0.7)),
-        _area((0, -0.5), (0.95, -0.7), (0.95, 0.5), (0, 0.7), role="accent"),
+        _area((0, -0.5), (0.95, -0.7), (0.95, 0.5), (0, 0.7)),
         _line((0, -0.5), (0, 0.7), role="ground"),
     ),
     "happy face": _face(_arc(0, 0.05, 0.52, 20, 160)),
@@ -279,7 +328,10 @@ _ICONS: dict[str, tuple[Mark, ...]] = {
         Mark(_arc(-1.1, 0, 0.95, -48, 48), "ground", True),
         Mark(_arc(1.1, 0, 0.95, 132, 228), "ground", True),
     ),
-    "flag": (_line((-0.6, -0.9), (-0.6, 0.95)), _area((-0.55, -0.85), (0.85, -0.4), (-0.55, 0.05), role="accent")),
+    "flag": (
+        _line((-0.6, -0.9), (-0.6, 0.95), role="accent"),
+        _area((-0.55, -0.85), (0.85, -0.4), (-0.55, 0.05)),
+    ),
     "ladder": (
         _line((-0.4, -0.95), (-0.4, 0.95)),
         _line((0.4, -0.95), (0.4, 0.95)),
@@ -288,6 +340,16 @@ _ICONS: dict[str, tuple[Mark, ...]] = {
 }
 
 NAMES = tuple(_ICONS)
+
+# What most of it has if nobody asks for another, and what the rest has.
+_USUAL = {
+    **{"house": "red brown", "tree": "green brown", "sun": "yellow", "moon": "yellow", "star": "yellow"},
+    **{"cloud": "blue", "car": "red blue", "boat": "brown red", "fish": "blue orange", "flower": "pink yellow"},
+    **{"key": "orange", "clock": "blue", "umbrella": "purple brown", "cup": "blue", "book": "green"},
+    **{"happy face": "yellow", "sad face": "blue", "arrow right": "red", "arrow down": "red", "arrow left": "red"},
+    **{"arrow up": "red", "apple": "red green", "ball": "orange", "flag": "red brown", "ladder": "brown"},
+}
+assert set(_USUAL) == set(_ICONS)
 
 # Code points of Font Awesome 5 Free.
 _GLYPHS = {

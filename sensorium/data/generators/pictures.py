@@ -1,7 +1,7 @@
 """Pictures drawn by program, each with the words that are true of it.
 
 Everything is seeded by the generator passed in: the same seed gives the same bytes. `split` is "train" or
-"heldout"; what is held out (captions, words, fonts, icon styles, hands) never occurs in training pictures.
+"heldout"; what is held out (captions, words, fonts, looks of icons and emoji, hands) never occurs in training pictures.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from sensorium.data.generators.canvas import Region, Split
+from sensorium.data.generators.emoji import EmojiPicture, emoji_picture
 from sensorium.data.generators.figures import Figure, bar_chart, clock, form
 from sensorium.data.generators.glyphs import HELDOUT_FONTS, TRAIN_FONTS, WORDS, WordPicture, word_picture
 from sensorium.data.generators.handwriting import DigitPicture, digit_picture
@@ -24,6 +25,7 @@ __all__ = [
     "TRAIN_FONTS",
     "WORDS",
     "DigitPicture",
+    "EmojiPicture",
     "Figure",
     "IconPicture",
     "Question",
@@ -33,6 +35,7 @@ __all__ = [
     "Split",
     "WordPicture",
     "digit_picture",
+    "emoji_picture",
     "figure_picture",
     "icon_picture",
     "patch_labels",
@@ -53,7 +56,7 @@ def figure_picture(rng: np.random.Generator, *, split: Split) -> Figure:
     return (clock, bar_chart, form)[rng.integers(3)](rng, split=split)
 
 
-def patch_labels(picture: Scene | WordPicture | IconPicture | DigitPicture | Figure) -> np.ndarray:
+def patch_labels(picture: Scene | WordPicture | IconPicture | EmojiPicture | DigitPicture | Figure) -> np.ndarray:
     """What is where in a picture: (GRID, GRID, LABEL_COLUMNS, 3) int8.
 
     The last axis holds an index of `LABEL_THINGS`, whether the thing begins in this column, and an index of

@@ -8,6 +8,7 @@ TRANSCRIBE = ("write down what you hear", "what was said", "write this down", "t
 READ = ("what does it say", "read this", "what is written here", "which word is this", "read the word")
 DIGIT = ("what number is this", "read the number", "which number is written here")
 NAME = ("what is this", "what do you see", "name this", "what does the picture show")
+NAME_EMOJI = (*NAME, "which emoji is this", "what emoji is that", "name this emoji")
 DRAW = ("draw {x}", "draw {x}", "please draw {x}", "draw me {x}", "make a picture of {x}", "can you draw {x}")
 MANNER = ("how did i say that", "how am i speaking", "how do i sound", "what is my voice like")
 MANNERS: dict[Style | None, str] = {

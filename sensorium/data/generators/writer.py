@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sensorium.data.generators.dialogues import SKILLS, Exchange, exchange, pick, typed
+from sensorium.data.generators.dialogues import SKILLS, Exchange, a, exchange, pick, typed
 from sensorium.data.generators.speech import (
     PRESETS,
     PhonemeTime,
@@ -30,8 +30,8 @@ from sensorium.data.generators.surroundings import (
     with_background,
 )
 from sensorium.data.generators.translations import Language, speaking
-from sensorium.data.generators.wordings import SYSTEM_PROMPTS
-from sensorium.messages import Audio, Message, Part, Text
+from sensorium.data.generators.wordings import DRAW, SYSTEM_PROMPTS
+from sensorium.messages import Audio, Image, Message, Part, Text
 
 _DRAWN_SKILLS = (*SKILLS, "sum", "sum", "switch", "repeat")  # the widest ones need more examples
 
@@ -145,6 +145,17 @@ class Writer:
         """A user's turn of a clip, picture or film, or of pictures, and a question about it, in either order."""
         parts = media if isinstance(media, Sequence) else (media,)
         self.user(*((*parts, question) if self.rng.random() < 0.5 else (question, *parts)))
+
+    def named(self, pixels: np.ndarray, name: str, questions: Sequence[str]) -> None:
+        """A picture of one thing, and what it is called."""
+        shown = Image(pixels=pixels, caption=Text(text=a(name)))
+        self.about(shown, self.heard_or_typed(pick(self.rng, questions), heard=0.1))
+        self.assistant(Text(text=a(name)))
+
+    def drawn(self, wanted: str, pixels: np.ndarray, *, heard: float = 0.2) -> None:
+        """An order to draw something, and the drawing."""
+        self.user(self.heard_or_typed(pick(self.rng, DRAW).format(x=wanted), heard=heard))
+        self.assistant(Image(pixels=pixels))
 
     def assistant(self, *parts: Part) -> None:
         self.messages.append(Message(role="assistant", parts=parts))
