@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+import numpy as np
+
+from sensorium.data.generators.dialogues import typed
 from sensorium.data.generators.documents import Document
 from sensorium.messages import Audio, Image, Message, Part, Text, Video
 
@@ -51,3 +54,9 @@ def words_of(answer: Part) -> str:
     words = answer.text if isinstance(answer, Text) else answer.transcript if isinstance(answer, Audio) else None
     assert words
     return words
+
+
+def about(rng: np.random.Generator, pixels: np.ndarray, question: str) -> tuple[Message, ...]:
+    """A picture and a typed question, in either order."""
+    picture, text = Image(pixels=pixels), Text(text=typed(question, rng))
+    return (Message(role="user", parts=(picture, text) if rng.random() < 0.5 else (text, picture)),)

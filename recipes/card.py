@@ -12,11 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from recipes.tiny import RUNS
+from sensorium.data.generators import emoji
 from sensorium.data.recorded import RECORDED_SETS
 from sensorium.data.sources import known_sets
 from sensorium.evals import card
@@ -48,15 +49,17 @@ def training_record(run: Path, checkpoint: Path, *, machine: str) -> TrainingRec
         "machine": machine,
         "precision": facts.get("precision", "bf16"),
         "settings": facts.get("settings", {}),
-        "data": recorded_sets(facts.get("settings", {}).get("network", {}).get("weights", {})),
+        "data": sets_of(facts.get("settings", {}).get("network", {}).get("weights", {})),
     }
 
 
-def recorded_sets(tasks: Iterable[str]) -> dict[str, str]:
-    """The recorded sets that the documents of these tasks are made from, with their licences."""
+def sets_of(tasks: Collection[str]) -> dict[str, str]:
+    """The sets of recordings and drawings that the documents of these tasks are made from, with their licences."""
     names = sorted({name for task in tasks for name in RECORDED_SETS.get(task, ())})
     licences = {terms.name: terms.licence for terms in known_sets()}
-    return {name: licences[name] for name in names}
+    looks = emoji.sources() if "emoji" in tasks else {}
+    drawn = {f"emoji: {of['package']}": of["licence"] for look, of in looks.items() if look != emoji.HELDOUT_LOOK}
+    return {name: licences[name] for name in names} | drawn
 
 
 def _command(facts: dict[str, Any]) -> str:

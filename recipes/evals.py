@@ -186,14 +186,14 @@ def tasks_judged_by(folder: Path, names: Sequence[str]) -> tuple[tuple[Task, ...
     if (folder / "style.json").exists() or {"say_styled", "whispered"} & set(names):
         style_judge, records["style"] = judges.load(StyleJudge, folder / "style")
         manner = style_judge.manner
-    if (folder / "icon.json").exists() or "draw_icon" in names:
+    if (folder / "icon.json").exists() or {"draw_icon", "draw_emoji"} & set(names):
         icon_judge, records["icon"] = judges.load(IconJudge, folder / "icon")
         icon = icon_judge.name
     return every_task(speech_judge.transcribe, scene_judge.see, manner, icon), records
 
 
 def _nobody(medium: Audio | Image) -> str:
-    """Networks that were not taught to speak in styles, or to draw icons, need no judge of them."""
+    """Networks that were not taught to speak in styles, or to draw icons and emoji, need no judge of them."""
     raise AssertionError("no judge of it was loaded")
 
 

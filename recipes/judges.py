@@ -1,6 +1,6 @@
 """Trains the judges of `sensorium.evals.judges` on the CPU, from the generators and nothing else.
 
-    python -m recipes.judges                      all, into runs/judges (about 10, 4, 3 and 3 minutes of one core)
+    python -m recipes.judges                      all, into runs/judges (about 10, 4, 3 and 6 minutes of one core)
     python -m recipes.judges --only scene
 
 They see the generators' training split through noise, blur and smear, on seeds of their own; the codec, the image
@@ -23,13 +23,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sensorium.data.generators import dialogues, speech, styles, translations
+from sensorium.data.generators.emoji import DRAWN_LOOK, EmojiPicture, Look, characters, emoji_picture
 from sensorium.data.generators.icons import IconPicture, icon_names, icon_picture
 from sensorium.data.generators.scenes import COLOURS, SHAPES, Scene, scene
 from sensorium.data.generators.speech import PHONEMES, PRESETS, Synthesizer, in_room
 from sensorium.data.generators.styles import STYLES, Style
 from sensorium.data.generators.translations import LANGUAGES, Language
 from sensorium.evals import judges
-from sensorium.evals.judges import BLANK, CellTargets, IconJudge, SceneJudge, SpeechJudge, StyleJudge
+from sensorium.evals.judges import BLANK, NOTHING, CellTargets, IconJudge, SceneJudge, SpeechJudge, StyleJudge
 from sensorium.evals.run import estimate
 from sensorium.evals.scorers import SeenObject, normalized, unaccented, word_error_rate
 from sensorium.evals.task import Score
@@ -197,22 +198,23 @@ MANNERS: tuple[Style | None, ...] = (None, *STYLES)
 AS_USUAL = "as usual"
 
 
-class StyleBatch(NamedTuple):
-    mels: Tensor  # (B, T, 80), zero-padded
-    num_steps: Tensor  # (B,)
-    styles: Tensor  # (B,)
+class NamingBatch(NamedTuple):
+    inputs: tuple[Tensor, ...]  # what the judge takes, (B, ..) each
+    names: Tensor  # (B,)
 
 
-class StyleObjective:
-    def __init__(self, judge: StyleJudge) -> None:
+class NamingObjective:
+    """To tell which of its names fits: that of a manner, or of a drawn thing."""
+
+    def __init__(self, judge: StyleJudge | IconJudge) -> None:
         self.module: nn.Module = judge
 
-    def __call__(self, batch: StyleBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        loss = F.cross_entropy(self.module(batch.mels, batch.num_steps).float(), batch.styles)
-        return loss, {"style": loss}
+    def __call__(self, batch: NamingBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = F.cross_entropy(self.module(*batch.inputs).float(), batch.names)
+        return loss, {"name": loss}
 
-    def num_items(self, batch: StyleBatch) -> int:
-        return len(batch.mels)
+    def num_items(self, batch: NamingBatch) -> int:
+        return len(batch.names)
 
 
 def in_manner(synthesizer: Synthesizer, text: str, speaker: speech.Speaker, style: Style | None) -> Audio:
@@ -220,7 +222,7 @@ def in_manner(synthesizer: Synthesizer, text: str, speaker: speech.Speaker, styl
     return said.audio
 
 
-def style_batch(step: int) -> StyleBatch:
+def style_batch(step: int) -> NamingBatch:
     """Two thirds by the presets, whom it must judge; a little louder or softer than they are, blurred and noisy."""
     rng = np.random.default_rng((SEED + 1, step))
     synthesizer = Synthesizer()
@@ -232,11 +234,9 @@ def style_batch(step: int) -> StyleBatch:
         audio = in_manner(synthesizer, dialogues.sentence(rng, "train"), speaker, MANNERS[named[-1]])
         gain = np.float32(10 ** (rng.normal(0.0, 1.0) / 20))
         clips.append(blurred(judges.loud_mel(audio.waveform * gain), rng))
-    return StyleBatch(
-        mels=nn.utils.rnn.pad_sequence(clips, batch_first=True),
-        num_steps=torch.tensor([-(-len(mels) // judges.FRAMES_PER_STEP) for mels in clips]),
-        styles=torch.tensor(named),
-    )
+    mels = nn.utils.rnn.pad_sequence(clips, batch_first=True)  # (B, T, 80)
+    num_steps = torch.tensor([-(-len(clip) // judges.FRAMES_PER_STEP) for clip in clips])
+    return NamingBatch((mels, num_steps), torch.tensor(named))
 
 
 def style_figures(judge: StyleJudge, *, count: int = 60) -> dict[str, Any]:
@@ -257,7 +257,7 @@ def style_figures(judge: StyleJudge, *, count: int = 60) -> dict[str, Any]:
 def train_style(out: Path, *, num_steps: int = STYLE_STEPS) -> dict[str, Any]:
     torch.manual_seed(SEED)
     judge = StyleJudge(styles=[style or AS_USUAL for style in MANNERS])
-    _fit(StyleObjective(judge), style_batch, out / "style", num_steps)
+    _fit(NamingObjective(judge), style_batch, out / "style", num_steps)
     return _finished(judge.eval(), out / "style", {"heldout": style_figures(judge)}, num_steps)
 
 
@@ -301,7 +301,7 @@ def scene_batch(step: int, judge: SceneJudge) -> SceneBatch:
     )
 
 
-def as_tensor(pictures: Sequence[Scene] | Sequence[IconPicture]) -> Tensor:
+def as_tensor(pictures: Sequence[Scene] | Sequence[IconPicture] | Sequence[EmojiPicture]) -> Tensor:
     """(B, 3, 64, 64) in 0 .. 1"""
     return torch.from_numpy(np.stack([picture.pixels for picture in pictures])).permute(0, 3, 1, 2).float() / 255.0
 
@@ -377,51 +377,89 @@ def train_scene(out: Path, *, num_steps: int = SCENE_STEPS) -> dict[str, Any]:
 
 # --- icons
 
-ICON_STEPS, ICON_BATCH = 900, 64
+ICON_STEPS, ICON_BATCH = 1500, 64
+_RUINED = ICON_BATCH // 5
 
 
-class IconBatch(NamedTuple):
-    pixels: Tensor  # (B, 3, 64, 64) in 0 .. 1
-    icons: Tensor  # (B,)
+def drawn_names() -> tuple[str, ...]:
+    """What a drawing of one thing can show: "star", "star emoji", or nothing of the kind."""
+    return (*icon_names(), *(f"{name} emoji" for name in characters()), NOTHING)
 
 
-class IconObjective:
-    def __init__(self, judge: IconJudge) -> None:
-        self.module: nn.Module = judge
-
-    def __call__(self, batch: IconBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        loss = F.cross_entropy(self.module(batch.pixels).float(), batch.icons)
-        return loss, {"icon": loss}
-
-    def num_items(self, batch: IconBatch) -> int:
-        return len(batch.pixels)
-
-
-def icon_batch(step: int, judge: IconJudge) -> IconBatch:
+def icon_batch(step: int, judge: IconJudge) -> NamingBatch:
+    """Icons and emoji as often, and pictures that show nothing: wrecked ones, scenes."""
     rng = np.random.default_rng((SEED + 2, step))
-    drawn = [icon_picture(rng, split="train") for _ in range(ICON_BATCH)]
-    named = torch.tensor([judge.icons.index(picture.name) for picture in drawn])
-    return IconBatch(spoiled(as_tensor(drawn), torch.Generator().manual_seed(SEED + 2 + step)), named)
+    generator = torch.Generator().manual_seed(SEED + 2 + step)
+    icons = [icon_picture(rng, split="train") for _ in range(ICON_BATCH // 2)]
+    looks: list[Look | None] = [DRAWN_LOOK if rng.random() < 0.5 else None for _ in icons]
+    emoji = [emoji_picture(rng, split="train", look=look) for look in looks]
+    pixels = spoiled(torch.cat([as_tensor(icons), as_tensor(emoji)]), generator)
+    names = [*(picture.name for picture in icons), *(f"{picture.name} emoji" for picture in emoji)]
+    wrecks = torch.randperm(ICON_BATCH, generator=generator)[:_RUINED]
+    pixels[wrecks] = wrecked(pixels, wrecks, rng, generator)
+    for index in wrecks.tolist():
+        names[index] = NOTHING
+    return NamingBatch((pixels,), torch.tensor([judge.icons.index(name) for name in names]))
+
+
+def wrecked(pixels: Tensor, chosen: Tensor, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
+    """What is left of some of the pictures (B, 3, 64, 64) where a drawing failed: half of it and half of another, its
+    quarters changed about, so warped that nobody knows it; or a scene. (chosen, 3, 64, 64)"""
+    wrecks = pixels[chosen]
+    others = pixels[torch.randperm(len(pixels), generator=generator)[: len(chosen)]]
+    for index in range(len(wrecks)):
+        kind = rng.integers(4)
+        if kind == 0:
+            mask = F.interpolate(torch.rand(1, 1, 4, 4, generator=generator), size=(64, 64), mode="bicubic")[0]
+            wrecks[index] = torch.where(mask > mask.median(), wrecks[index], others[index])
+        elif kind == 1:
+            wrecks[index] = torch.roll(wrecks[index], (32, 32), (1, 2))
+        elif kind == 2:
+            flow = F.interpolate(torch.rand(1, 2, 5, 5, generator=generator) - 0.5, size=(64, 64), mode="bicubic")
+            grid = F.affine_grid(torch.eye(2, 3)[None], [1, 3, 64, 64], align_corners=False)
+            grid = grid + 1.2 * flow.permute(0, 2, 3, 1)
+            warped = F.grid_sample(wrecks[index : index + 1], grid, padding_mode="border", align_corners=False)
+            wrecks[index] = F.avg_pool2d(warped, 5, stride=1, padding=2, count_include_pad=False)[0]
+        else:
+            wrecks[index] = as_tensor([several_shapes(rng)])[0]
+    return wrecks
+
+
+def several_shapes(rng: np.random.Generator) -> Scene:
+    """A single one may be the star or the heart that there is as an icon."""
+    while len((shown := scene(rng, split="train")).objects) == 1:
+        pass
+    return shown
 
 
 def icon_figures(judge: IconJudge, *, count: int = 600) -> dict[str, Any]:
-    """How often it names icons in combinations of look and colours that it never saw (white ones on a disc, which
-    nobody is taught to draw, left out), clean and spoiled: of all, and of those that it is sure of."""
+    """How often it names icons and emoji in the look that is drawn, in colours and on grounds that it never saw them
+    in, clean and spoiled: of all, and of those that it is sure of; and how often it names none in wrecks of them."""
     rng = np.random.default_rng((SEED + 2, 1))
-    drawn = [icon_picture(rng, split="heldout", style="flat") for _ in range(count)]
+    icons = [icon_picture(rng, split="heldout", style="flat") for _ in range(count)]
+    emoji = [emoji_picture(rng, split="heldout", look=DRAWN_LOOK) for _ in range(count)]
 
-    def judged(index: int, picture: Image) -> Judged:
-        name = judge.name(picture)
-        return Judged(name == drawn[index].name, name is not None)
+    def right(pictures: Tensor, names: Sequence[str]) -> dict[str, Any]:
+        def judged(index: int, picture: Image) -> Judged:
+            name = judge.name(picture)
+            return Judged(name == names[index], name is not None)
 
-    return clean_and_spoiled(as_tensor(drawn), judged)
+        return clean_and_spoiled(pictures, judged)
+
+    figures = right(as_tensor(icons), [picture.name for picture in icons])
+    of_emoji = right(as_tensor(emoji), [f"{picture.name} emoji" for picture in emoji])
+    figures |= {f"emoji_{name}": figure for name, figure in of_emoji.items()}
+    pixels, generator = torch.cat([as_tensor(icons), as_tensor(emoji)]), torch.Generator().manual_seed(SEED)
+    ruins = as_bytes(wrecked(pixels, torch.arange(0, 2 * count, 4), rng, generator))
+    none_named = [Score(float(judge.name(Image(pixels=ruin)) in (None, NOTHING))) for ruin in ruins]
+    return {**figures, "none_in_wrecks": estimate(none_named)._asdict()}
 
 
 def train_icon(out: Path, *, num_steps: int = ICON_STEPS) -> dict[str, Any]:
     torch.manual_seed(SEED)
-    judge = IconJudge(icons=icon_names())
+    judge = IconJudge(icons=drawn_names())
     judge.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - twice as fast in bf16
-    _fit(IconObjective(judge), lambda step: icon_batch(step, judge), out / "icon", num_steps)
+    _fit(NamingObjective(judge), lambda step: icon_batch(step, judge), out / "icon", num_steps)
     return _finished(judge.eval(), out / "icon", {"heldout": icon_figures(judge)}, num_steps)
 
 

@@ -12,27 +12,26 @@ from itertools import count, islice
 
 import numpy as np
 
-from recipes.asking import SEED, as_asked, first_turn, usual, words_of
+from recipes.asking import SEED, about, as_asked, first_turn, usual, words_of
 from recipes.recorded_samples import command, photograph, real_order, real_word
-from recipes.seeing_samples import film, several
+from recipes.seeing_samples import draw_emoji, draw_icon, emoji, film, icons, several
 from recipes.sentence_samples import VOICES, lesson, spoken_sums, transcription
-from sensorium.data.generators import dialogues, documents, pictures, refusals
+from sensorium.data.generators import dialogues, pictures, refusals, wordings
 from sensorium.data.generators.documents import Document, document
-from sensorium.data.generators.edits import KINDS, Edit, edit, followed
+from sensorium.data.generators.edits import KINDS, Edit, Kind, edit, followed
 from sensorium.data.generators.figures import bar_chart, clock, form
 from sensorium.data.generators.recall import told
 from sensorium.data.generators.refusals import MATTERS, Matter
 from sensorium.data.generators.scenes import OPPOSITES, Scene
 from sensorium.data.generators.speech import PRESETS, Split, Synthesizer, random_speaker
 from sensorium.data.generators.styles import STYLES, Style, speak
-from sensorium.data.generators.wordings import MANNERS
 from sensorium.data.generators.writer import Writer
 from sensorium.evals.scorers import Drawing, Edited, SeenObject
 from sensorium.evals.task import Modality, Sample
 from sensorium.messages import Audio, Image, Message, Part, Text, ToolCall
 
 _TYPED = "the same questions, typed"
-_UNMARKED = tuple(MANNERS[style] for style in (None, "slow", "calm"))
+_UNMARKED = tuple(wordings.MANNERS[style] for style in (None, "slow", "calm"))
 
 
 def _said(messages: Sequence[Message]) -> str:
@@ -143,7 +142,7 @@ def scene_qa(n: int) -> Iterator[Sample]:
                 left[kind] -= 1
                 yield Sample(
                     id=f"{kind} {left[kind]}",
-                    messages=_about(rng, seen.pixels, question),
+                    messages=about(rng, seen.pixels, question),
                     target=answer,
                     condition=kind,
                     metadata={"guess": guesses.get(question, "")},
@@ -158,11 +157,6 @@ def _usual_answers() -> dict[str, str]:
     return usual(asked for shown in scenes for asked in shown.questions)
 
 
-def _about(rng: np.random.Generator, pixels: np.ndarray, question: str) -> tuple[Message, ...]:
-    picture, text = Image(pixels=pixels), Text(text=dialogues.typed(question, rng))
-    return (Message(role="user", parts=(picture, text) if rng.random() < 0.5 else (text, picture)),)
-
-
 def word_reading(n: int) -> Iterator[Sample]:
     rng = np.random.default_rng((SEED, 5))
     left = Counter(dict.fromkeys(("words", "made-up words", "numbers"), n))
@@ -172,23 +166,15 @@ def word_reading(n: int) -> Iterator[Sample]:
         kind = "numbers" if word.isdecimal() else "words" if word in pictures.WORDS else "made-up words"
         if left[kind] > 0:
             left[kind] -= 1
-            messages = _about(rng, shown.pixels, dialogues.pick(rng, documents.READ))
+            messages = about(rng, shown.pixels, dialogues.pick(rng, wordings.READ))
             yield Sample(id=f"{kind} {left[kind]}", messages=messages, target=word, condition=kind)
-
-
-def icons(n: int) -> Iterator[Sample]:
-    rng = np.random.default_rng((SEED, 6))
-    for index in range(n):
-        icon = pictures.icon_picture(rng, split="heldout")
-        messages = _about(rng, icon.pixels, dialogues.pick(rng, documents.NAME))
-        yield Sample(id=str(index), messages=messages, target=dialogues.a(icon.name))
 
 
 def draw(n: int) -> Iterator[Sample]:
     rng = np.random.default_rng((SEED, 7))
     for index in range(n):
         wanted = pictures.scene(rng, split="heldout")
-        order = dialogues.typed(dialogues.pick(rng, documents.DRAW).format(x=wanted.caption), rng)
+        order = dialogues.typed(dialogues.pick(rng, wordings.DRAW).format(x=wanted.caption), rng)
         kind, drawing = _drawing(wanted)
         yield Sample(
             id=str(index),
@@ -207,15 +193,6 @@ def _drawing(wanted: Scene) -> tuple[str, Drawing]:
         return "two in relation", Drawing(looks, relation)
     kind = "one shape" if len(looks) == 1 else "several alike" if len(set(looks)) == 1 else "three shapes"
     return kind, Drawing(looks)
-
-
-def draw_icon(n: int) -> Iterator[Sample]:
-    rng = np.random.default_rng((SEED, 17))
-    for index in range(n):
-        name = pictures.icon_picture(rng, split="train").name
-        order = dialogues.typed(dialogues.pick(rng, documents.DRAW).format(x=dialogues.a(name)), rng)
-        prompt = Message(role="user", parts=(Text(text=order),))
-        yield Sample(id=str(index), messages=(prompt,), target=dialogues.a(name), metadata={"icon": name})
 
 
 def tool_call(n: int) -> Iterator[Sample]:
@@ -238,7 +215,7 @@ def say_styled(n: int) -> Iterator[Sample]:
         rng = np.random.default_rng((SEED, 15, number))
         for index in range(n):
             words, voice = dialogues.sentence(rng, "heldout"), _voice(index)
-            order = Text(text=dialogues.pick(rng, documents.STYLED[style]).format(x=words))
+            order = Text(text=dialogues.pick(rng, wordings.STYLED[style]).format(x=words))
             original = speak(synthesizer, words, PRESETS[voice], style).audio
             yield Sample(
                 id=f"{style} {index}",
@@ -344,7 +321,7 @@ def figures(n: int) -> Iterator[Sample]:
             guess = guesses[question].most_common(1)[0][0] if question in guesses else ""
             yield Sample(
                 id=f"{condition} {index}",
-                messages=_about(rng, shown.pixels, question),
+                messages=about(rng, shown.pixels, question),
                 target=answer,
                 condition=condition,
                 metadata={"guess": guess},
@@ -352,13 +329,23 @@ def figures(n: int) -> Iterator[Sample]:
 
 
 def edits(n: int) -> Iterator[Sample]:
-    for number, kind in enumerate(KINDS):
-        rng = np.random.default_rng((SEED, 12, number))
+    yield from _changes(n, 12, KINDS)
+
+
+def edits_placed(n: int) -> Iterator[Sample]:
+    yield from _changes(n, 20, ("recolour", "remove"), placed=1.0)
+
+
+def _changes(n: int, number: int, kinds: Sequence[Kind], *, placed: float = 0.0) -> Iterator[Sample]:
+    for at, kind in enumerate(kinds):
+        rng = np.random.default_rng((SEED, number, at))
         for index in range(n):
-            made = edit(rng, split="heldout", kind=kind)
+            made = edit(rng, split="heldout", kind=kind, placed=placed)
+            while placed and not made.where:
+                made = edit(rng, split="heldout", kind=kind, placed=placed)
             yield Sample(
                 id=f"{kind} {index}",
-                messages=_about(rng, made.before.pixels, made.order),
+                messages=about(rng, made.before.pixels, made.order),
                 target=f"{made.order}: {made.after.caption}",
                 condition=kind,
                 metadata={"edited": _edited(made)},
@@ -417,10 +404,13 @@ SAMPLES: dict[str, Callable[..., Iterator[Sample]]] = {
         several,
         word_reading,
         icons,
+        emoji,
         draw,
         draw_icon,
+        draw_emoji,
         edits,
         edits_followup,
+        edits_placed,
         tool_call,
         refusal,
         real_word,
@@ -442,12 +432,15 @@ LEARNED_FROM: dict[str, tuple[str, ...]] = {
     "several": ("see-several",),
     "edits": ("edit",),
     "edits_followup": ("edit-followup",),
+    "edits_placed": ("edit",),
     "refusal": ("refuse",),
     "real_word": ("real-word",),
     "real_order": ("real-order",),
     "photograph": ("grocery", "clothing"),
     "command": ("command",),
     "whispered": ("talk-whispered",),
+    "emoji": ("emoji",),
+    "draw_emoji": ("emoji",),
 }
 """The documents that teach a task, where not every network is taught it: others are not examined in it."""
 

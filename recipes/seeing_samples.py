@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import get_args
 
 import numpy as np
 
-from recipes.asking import SEED, as_asked, usual
+from recipes.asking import SEED, about, as_asked, usual
 from sensorium.data.generators import dialogues
+from sensorium.data.generators.emoji import EmojiPicture, characters, emoji_orders, emoji_picture
 from sensorium.data.generators.film import Film, Kind
 from sensorium.data.generators.film import film as drawn_film
+from sensorium.data.generators.icons import IconPicture, colours_to_draw, icon_picture, icon_to_draw
+from sensorium.data.generators.scenes import COLOURS
 from sensorium.data.generators.several import KINDS
 from sensorium.data.generators.several import Kind as SeveralKind
 from sensorium.data.generators.several import several as drawn_row
 from sensorium.data.generators.speech import Synthesizer
-from sensorium.data.generators.wordings import SAID
+from sensorium.data.generators.wordings import DRAW, NAME, NAME_EMOJI, SAID
 from sensorium.evals.task import Sample
 from sensorium.messages import Audio, Image, Message, Text, Video
 
@@ -101,3 +104,50 @@ def _usual_row_answers() -> dict[SeveralKind, str]:
     rng = np.random.default_rng((SEED, 19))
     rows = (drawn_row(rng, split="train") for _ in range(1000))
     return usual((kind, answer) for shown in rows for kind, _, answer in shown.questions)
+
+
+def icons(n: int) -> Iterator[Sample]:
+    yield from _to_name(n, 6, icon_picture, NAME)
+
+
+def emoji(n: int) -> Iterator[Sample]:
+    yield from _to_name(n, 18, emoji_picture, NAME_EMOJI)
+
+
+def _to_name(
+    n: int, number: int, picture: Callable[..., IconPicture | EmojiPicture], questions: Sequence[str]
+) -> Iterator[Sample]:
+    rng = np.random.default_rng((SEED, number))
+    for index in range(n):
+        shown = picture(rng, split="heldout")
+        messages = about(rng, shown.pixels, dialogues.pick(rng, questions))
+        yield Sample(id=str(index), messages=messages, target=dialogues.a(shown.name))
+
+
+def draw_icon(n: int) -> Iterator[Sample]:
+    """Each by its name, and as many in a colour in which it was never drawn."""
+    for condition in ("by name", "in a colour"):
+        rng = np.random.default_rng((SEED, 17, condition == "in a colour"))
+        for index in range(n):
+            name, colours = icon_to_draw(rng), tuple[str, ...]()
+            while condition == "in a colour" and not (colours := colours_to_draw(name, "heldout")):
+                name = icon_to_draw(rng)
+            colour = dialogues.pick(rng, colours) if colours else ""
+            wanted = dialogues.a(f"{colour} {name}".strip())
+            yield _drawing(f"{condition} {index}", wanted, name, rng, condition=condition, colour=colour)
+
+
+def draw_emoji(n: int) -> Iterator[Sample]:
+    rng = np.random.default_rng((SEED, 19))
+    for index in range(n):
+        name = dialogues.pick(rng, tuple(characters()))
+        yield _drawing(str(index), dialogues.pick(rng, emoji_orders(name)), f"{name} emoji", rng)
+
+
+def _drawing(
+    number: str, wanted: str, name: str, rng: np.random.Generator, *, condition: str = "all", colour: str = ""
+) -> Sample:
+    order = dialogues.typed(dialogues.pick(rng, DRAW).format(x=wanted), rng)
+    prompt = Message(role="user", parts=(Text(text=order),))
+    asked = {"icon": name, "colour": colour, "palette": COLOURS}
+    return Sample(id=number, messages=(prompt,), target=dialogues.a(name), condition=condition, metadata=asked)

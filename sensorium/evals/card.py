@@ -32,7 +32,7 @@ class Stage(TypedDict):
 
 class _Setup(TypedDict, total=False):
     settings: dict[str, Any]  # the whole recipe of the last run, and its number of ranks; older records lack it
-    data: dict[str, str]  # the recorded sets that were trained on, and their licences
+    data: dict[str, str]  # the sets of recordings and drawings that were trained on, and their licences
     precision: str  # of the last run: bf16 or fp32
 
 
@@ -265,7 +265,7 @@ def _data(made: TrainingRecord) -> str:
         "is not covered), scenes, icons, clocks and charts by drawing code, words in fonts of the packages named there."
     )
     sets = [f"| {name} | {licence} |" for name, licence in made.get("data", {}).items()]
-    table = ["\n\nATTRIBUTION.md of the data names the authors.", "", "| recorded set | licence |", "| --- | --- |"]
+    table = ["\n\nATTRIBUTION.md of the data and NOTICE name the authors.", "", "| set | licence |", "| --- | --- |"]
     listed = [*table, *sets] if sets else [" No recording of a person."]
     weights = _weights(made)
     total = sum(weights.values())

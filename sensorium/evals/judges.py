@@ -3,7 +3,7 @@
     SpeechJudge    log-mel -> characters, by CTC; says what it hears
     StyleJudge     log-mel -> how it is said: fast, whispered, .. or as usual
     SceneJudge     pixels -> the shapes in a scene, one prediction for each of 8 x 8 cells
-    IconJudge      pixels -> the name of an icon
+    IconJudge      pixels -> the name of an icon or an emoji, or that it shows none
 
 `recipes/judges.py` trains them from the generators and writes their held-out figures beside the weights.
 """
@@ -300,8 +300,11 @@ class SceneJudge(nn.Module):
         return CellTargets(shape, colour, place)
 
 
+NOTHING = "nothing"  # what a picture shows that shows none of what a judge can name
+
+
 class IconJudge(nn.Module):
-    """Names the one icon of a picture: convolutions, then all they found together."""
+    """Names the one icon or emoji of a picture, or NOTHING: convolutions, then all they found together."""
 
     def __init__(self, *, icons: Sequence[str], width: int = 24) -> None:
         super().__init__()
@@ -323,7 +326,7 @@ class IconJudge(nn.Module):
 
     @torch.inference_mode()
     def name(self, image: Image) -> str | None:
-        """The icon of a picture of any size; None where the judge is unsure."""
+        """What a picture of any size shows; None where the judge is unsure."""
         share, index = self(_as_judged(image)).softmax(-1)[0].max(-1)
         return self.icons[int(index)] if float(share) > 0.6 else None
 

@@ -10,15 +10,17 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
 
 from sensorium.evals.task import Chance, Reply, Sample, Score, Scorer, Scores, Unscored
 from sensorium.messages import Audio, Image
 
 Transcriber: TypeAlias = Callable[[Audio], str]
 Listener: TypeAlias = Callable[[Audio], str]  # names the style of a clip
-Namer: TypeAlias = Callable[[Image], str | None]  # names the icon of a picture; None where it is unsure
+Namer: TypeAlias = Callable[[Image], str | None]  # the icon or emoji of a picture; None where it is unsure
 
 _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -327,8 +329,12 @@ def _stand(objects: Sequence[SeenObject], wanted: Drawing) -> bool:
     return down > abs(right) if wanted.relation == "above" else right > abs(down)
 
 
+_NEAR_A_COLOUR = 70.0  # in RGB units; two colours that are asked for lie a hundred apart
+
+
 def drawn_icon(judge: Namer) -> Scorer:
-    """The reply's last picture must show the icon `metadata["icon"]`."""
+    """The reply's last picture must show the icon or emoji `metadata["icon"]`; where a colour was asked for, most of
+    what has a colour must have that one: `metadata["colour"]`, a name of `metadata["palette"]` (name -> RGB)."""
 
     def score(sample: Sample, reply: Reply) -> Scores | Unscored:
         if not reply.images:
@@ -336,9 +342,20 @@ def drawn_icon(judge: Namer) -> Scorer:
         seen = judge(reply.images[-1])
         if seen is None:
             return Unscored("the judge is unsure of the picture")
-        return {"right": Score(float(seen == sample.metadata["icon"]))}
+        is_right = seen == sample.metadata["icon"]
+        if colour := sample.metadata.get("colour"):
+            is_right = is_right and _main_colour(reply.images[-1], sample.metadata["palette"]) == colour
+        return {"right": Score(float(is_right))}
 
     return score
+
+
+def _main_colour(image: Image, palette: Mapping[str, Sequence[int]]) -> str:
+    """The colour of the palette that is nearest to most pixels; what is near none (a ground, an edge) has no vote."""
+    pixels = image.pixels.reshape(-1, 1, 3).astype(np.float32)
+    distances = np.linalg.norm(pixels - np.array(list(palette.values()), np.float32), axis=-1)  # (pixels, colours)
+    votes = Counter(distances.argmin(-1)[distances.min(-1) < _NEAR_A_COLOUR].tolist())
+    return list(palette)[votes.most_common(1)[0][0]] if votes else ""
 
 
 def other_drawings(samples: Sequence[Sample]) -> Chance:

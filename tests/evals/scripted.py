@@ -53,8 +53,8 @@ class Gallery:
     def __init__(self) -> None:
         self._scenes: dict[int, tuple[Image, SeenScene]] = {}
 
-    def picture(self, scene: SeenScene) -> Image:
-        image = Image(pixels=np.zeros((64, 64, 3), np.uint8))
+    def picture(self, scene: SeenScene, *, ground: Sequence[int] = (0, 0, 0)) -> Image:
+        image = Image(pixels=np.full((64, 64, 3), ground, np.uint8))
         self._scenes[id(image)] = (image, scene)
         return image
 

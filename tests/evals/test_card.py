@@ -108,9 +108,13 @@ def test_no_field_of_the_template_is_left_open(checkpoint: Path):
     assert "0.02 kWh" in text, "1.89 hours of one process at 12 W"
 
 
-def test_recorded_sets_are_named_with_their_licences(checkpoint: Path):
-    sets = recipe.recorded_sets(["say", "real-word", "grocery"])
+def test_sets_are_named_with_their_licences(checkpoint: Path):
+    sets = recipe.sets_of(["say", "real-word", "grocery"])
     assert sets == {"arabic-commands": "CC-BY-4.0", "grocery": "MIT", "wake-words": "Apache-2.0"}
+    drawn = recipe.sets_of(["emoji"])
+    assert len(drawn) == 5
+    assert set(drawn.values()) == {"MIT", "Apache-2.0", "CC-BY-4.0"}
+    assert not any("twemoji" in name for name in drawn), "that one is for examinations"
     (checkpoint / "training.json").write_text(json.dumps(TRAINING | {"data": sets}))
     assert "| arabic-commands | CC-BY-4.0 |" in written(checkpoint)
 

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from recipes import judges as recipe
-from sensorium.data.generators.icons import icon_names
+from sensorium.data.generators.emoji import emoji_picture
 from sensorium.data.generators.scenes import COLOURS, SHAPES, scene
 from sensorium.data.generators.translations import LANGUAGES
 from sensorium.evals import judges
-from sensorium.evals.judges import BLANK, IconJudge, SceneJudge, SpeechJudge, StyleJudge
+from sensorium.evals.judges import BLANK, NOTHING, IconJudge, SceneJudge, SpeechJudge, StyleJudge
 from sensorium.evals.scorers import SeenObject, normalized, unaccented
 from sensorium.messages import Audio, Image
 from sensorium.training.optim import MuonAdamW, tokenizer_groups
@@ -118,7 +118,7 @@ def test_a_centre_between_two_cells_is_one_object():
     assert seen.is_sure
 
 
-Objective = recipe.SpeechObjective | recipe.SceneObjective | recipe.StyleObjective | recipe.IconObjective
+Objective = recipe.SpeechObjective | recipe.SceneObjective | recipe.NamingObjective
 
 
 def losses(objective: Objective, batch, *, steps: int) -> tuple[float, float]:
@@ -174,31 +174,44 @@ def test_spoiled_pictures_stay_pictures():
     assert float((spoiled - pixels).abs().mean()) < 0.1
 
 
+def test_wrecked_pictures_stay_pictures_of_nothing():
+    pixels = recipe.as_tensor([emoji_picture(np.random.default_rng(seed), split="train") for seed in range(40)])
+    chosen = torch.arange(0, 40, 2)
+    wrecks = recipe.wrecked(pixels, chosen, np.random.default_rng(0), torch.Generator().manual_seed(0))
+    assert wrecks.shape == (20, 3, 64, 64)
+    assert 0.0 <= float(wrecks.min()) <= float(wrecks.max()) <= 1.0
+    assert float((wrecks - pixels[chosen]).abs().mean((1, 2, 3)).min()) > 0.01, "none is left as it was"
+    assert len(recipe.several_shapes(np.random.default_rng(0)).objects) > 1
+
+
 def test_styles_can_be_learned_and_padding_does_not_matter():
     torch.manual_seed(0)
     judge = StyleJudge(styles=[style or recipe.AS_USUAL for style in recipe.MANNERS], width=32, num_blocks=1)
     batch = recipe.style_batch(0)
-    before, after = losses(recipe.StyleObjective(judge), batch, steps=30)
+    before, after = losses(recipe.NamingObjective(judge), batch, steps=30)
     assert after < 0.5 * before
     judge.eval()
-    row = int(batch.num_steps.argmin())
-    steps = int(batch.num_steps[row])
-    alone = judge(batch.mels[row : row + 1, : 2 * steps], batch.num_steps[row : row + 1])
-    together = judge(batch.mels, batch.num_steps)[row]
+    mels, num_steps = batch.inputs
+    row = int(num_steps.argmin())
+    alone = judge(mels[row : row + 1, : 2 * int(num_steps[row])], num_steps[row : row + 1])
+    together = judge(mels, num_steps)[row]
     assert torch.allclose(alone[0], together, atol=0.1), "a convolution sees a little of the zeros behind"
     assert judge.manner(tone(1.0)) in judge.styles
 
 
-def test_icons_can_be_learned_and_an_unsure_judge_names_none():
+def test_icons_and_emoji_can_be_learned_and_an_unsure_judge_names_none():
     torch.manual_seed(0)
-    judge = IconJudge(icons=icon_names(), width=8)
+    judge = IconJudge(icons=recipe.drawn_names(), width=8)
     batch = recipe.icon_batch(0, judge)
-    before, after = losses(recipe.IconObjective(judge), batch, steps=60)
+    before, after = losses(recipe.NamingObjective(judge), batch, steps=80)
     assert after < 0.5 * before
     judge.eval()
-    seen = [judge.name(Image(pixels=pixels)) for pixels in recipe.as_bytes(batch.pixels)]
-    named = [judge.icons[index] for index in batch.icons.tolist()]
+    seen = [judge.name(Image(pixels=pixels)) for pixels in recipe.as_bytes(batch.inputs[0])]
+    named = [judge.icons[index] for index in batch.names.tolist()]
     assert sum(one == other for one, other in zip(seen, named, strict=True)) > 10
+    assert {"icon", "emoji", NOTHING} == {
+        name if name == NOTHING else "emoji" if name.endswith("emoji") else "icon" for name in named
+    }
     for parameter in judge.output.parameters():
         nn.init.zeros_(parameter)
     assert judge.name(Image(pixels=np.zeros((32, 48, 3), np.uint8))) is None, "all are as likely"

@@ -87,12 +87,13 @@ async def test_a_perfect_model_is_perfect_on_the_real_samples(name: str):
         if edited:
             objects += as_edited(edited)
         scene = SeenScene(tuple(objects), True)
+        ground = sample.metadata["palette"].get(sample.metadata["colour"], (0, 0, 0)) if icon else (0, 0, 0)
         return Reply(
             text=sample.target if sample.modality == "text" else "",
             transcript=sample.target,
             heard=(sample.metadata.get("said", sample.target),),
             audio=clip(sample.target, sample.metadata.get("style", "")),
-            images=(gallery.picture(scene),),
+            images=(gallery.picture(scene, ground=ground),),
             tool_calls=(ToolCall(id="call_1", name=call[0], arguments=call[1]),) if call else (),
         )
 

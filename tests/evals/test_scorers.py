@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from sensorium.evals import scorers
 from sensorium.evals.scorers import Drawing, Edited, SeenObject, SeenScene, number_in, word_error_rate
 from sensorium.evals.task import Reply, Sample, Score, Unscored
-from sensorium.messages import ToolCall
+from sensorium.messages import Image, ToolCall
 from tests.evals.scripted import Gallery, clip, transcribe, typed_sample
 
 
@@ -271,3 +272,21 @@ def test_chance_of_an_edit_is_the_picture_as_it_was():
     edits = [Edited((RING,), (RING,)), Edited((RING, BLUE_STAR), (RING,))]
     samples = [typed_sample(str(i), "x", edited=edit) for i, edit in enumerate(edits)]
     assert scorers.unchanged(samples).value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("seen", "colour", "right"), [("star", "red", 1.0), ("star", "blue", 0.0), ("star", "", 1.0), ("sun", "red", 0.0)]
+)
+def test_an_icon_must_be_told_and_have_the_colour_that_was_asked_for(seen: str, colour: str, right: float):
+    pixels = np.full((64, 64, 3), 244, np.uint8)
+    pixels[10:40, 10:40] = (210, 40, 44)  # near red; the ground is near nothing
+    pixels[50:55, 10:40] = (30, 80, 220)
+    palette = {"red": (218, 36, 38), "blue": (36, 82, 222)}
+    metadata = {"icon": "star", "colour": colour, "palette": palette}
+    asked = Sample(id="0", messages=(), target="a star", metadata=metadata)
+    judged = scorers.drawn_icon(lambda image: seen)(asked, Reply(images=(Image(pixels=pixels),)))
+    assert judged == {"right": Score(right)}
+    grey = Image(pixels=np.full((64, 64, 3), 128, np.uint8))
+    assert scorers.drawn_icon(lambda image: seen)(asked, Reply(images=(grey,))) == {
+        "right": Score(float(seen == "star" and not colour))
+    }

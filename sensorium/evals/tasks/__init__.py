@@ -6,9 +6,12 @@ from sensorium.evals.scorers import Listener, Namer, Transcriber, Viewer
 from sensorium.evals.task import Task
 from sensorium.evals.tasks.command import command
 from sensorium.evals.tasks.draw import draw
+from sensorium.evals.tasks.draw_emoji import draw_emoji
 from sensorium.evals.tasks.draw_icon import draw_icon
 from sensorium.evals.tasks.edits import edits
 from sensorium.evals.tasks.edits_followup import edits_followup
+from sensorium.evals.tasks.edits_placed import edits_placed
+from sensorium.evals.tasks.emoji import emoji
 from sensorium.evals.tasks.figures import figures
 from sensorium.evals.tasks.film import film
 from sensorium.evals.tasks.icons import icons
@@ -55,10 +58,13 @@ def every_task(transcribe: Transcriber, see: Viewer, manner: Listener, icon: Nam
         several(),
         word_reading(),
         icons(),
+        emoji(),
         draw(see),
         draw_icon(icon),
+        draw_emoji(icon),
         edits(see),
         edits_followup(see),
+        edits_placed(see),
         tool_call(),
         refusal(),
         real_word(),
