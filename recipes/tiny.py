@@ -33,9 +33,9 @@ six documents of talk had but one. What is shipped lies half way between its beg
 of what changes pictures, in words as well, of recorded words, and of what is short, and the tenth of drawing besides,
 with less weight on what only stays: each hears or changes better, half way, and draws worse than what is shipped, so
 neither is (docs/log.md). The eleventh, from what is shipped, has orders that say where a thing is, answers to whispers
-and voices that are told apart; short runs leave little of each, so the twelfth, which has icons to draw besides, is
-five times as long. All train on CPU cores, over days and as many stops as they like, or on one GPU. `--seed` must
-differ, or the material is not fresh.
+and voices that are told apart; short runs leave little of each, so the twelfth, which has icons and emoji to draw
+besides, is five times as long. All train on CPU cores, over days and as many stops as they like, or on one GPU.
+`--seed` must differ, or the material is not fresh.
 """
 
 from __future__ import annotations
@@ -283,10 +283,13 @@ PLACED = replace(
 LASTING = replace(
     PLACED,
     name="lasting",
+    image=replace(PLACED.image, decoder_steps=600),  # the decoder never drew an emoji
+    retelling=replace(PLACED.retelling, num_shards=20),
     network=replace(
         PLACED.network,
         weights={
-            # documents in about a hundred; of the positions an eighth is of calls, a sixth of icons and drawings
+            # documents in about a hundred, emoji besides; of the positions an eighth is of calls, a fifth of what is
+            # drawn
             **{"chat": 3.0, "hear": 3.0, "hear-pausing": 1.55, "talk": 1.69, "answer-aloud": 0.97},
             **{"mixed": 0.31, "interrupted": 0.45, "conversation": 2.1, "talk-whispered": 2.66, "say": 8.14},
             **{"say-styled": 3.05, "read-aloud": 1.27, "transcribe": 1.66, "dictation": 0.7, "translate": 2.82},
@@ -295,7 +298,7 @@ LASTING = replace(
             **{"real-word": 6.86, "english-word": 3.16, "real-order": 0.73, "see": 1.34, "whether": 2.13},
             **{"read": 4.82, "figure": 0.76, "icon": 10.25, "clothing": 1.95, "grocery": 1.3},
             **{"draw": 8.9, "edit": 3.96, "edit-followup": 1.27, "edit-told": 1.19, "see-film": 1.25},
-            **{"see-several": 0.64},
+            **{"see-several": 0.64, "emoji": 13.0},
         },
         num_shards=120,
         num_steps=1200,

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from recipes import ablations
 from recipes.command import train
-from recipes.tiny import BROADER, FIRMER, GROWN, NOTING, SETTLED
+from recipes.tiny import BROADER, FIRMER, GROWN, LASTING, NOTING
 from sensorium.data import corpus
 from sensorium.data.generators.documents import NAMES
 from sensorium.data.loader import Answers, Drawings
@@ -241,10 +241,10 @@ def test_phases_see_their_tasks_and_the_rest_sees_everything(finished: Path) -> 
 
 
 def test_tinys_mixture_is_of_documents_that_there_are() -> None:
-    for recipe in (GROWN, BROADER, FIRMER, NOTING, SETTLED):
+    for recipe in (GROWN, BROADER, FIRMER, NOTING, LASTING):
         assert set(recipe.network.weights) <= {*NAMES, *RECORDED}
     assert sum(GROWN.network.weights.values()) == pytest.approx(1.6, abs=0.05)
-    assert "see-film" in SETTLED.network.weights
+    assert "see-film" in LASTING.network.weights
     given = Release.load("sensorium/checkpoints/nano")
     parts = given.text, given.audio_tokenizer, given.image_tokenizer
     model = new_release(replace(GROWN, start=Path("sensorium/checkpoints/nano")), *parts).model
