@@ -323,19 +323,23 @@ def spoiled(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
     count, _, height, width = pixels.shape
     strength = draw(count, 1, 1, 1)
-    identity = torch.eye(2, 3).expand(count, 2, 3)
-    grid = F.affine_grid(identity, [count, 3, height, width], align_corners=False)
-    wobble = F.interpolate(draw(count, 2, 8, 8) - 0.5, size=(height, width), mode="bicubic")  # (B, 2, H, W)
-    warped = F.grid_sample(
-        pixels, grid + 0.08 * strength * wobble.permute(0, 2, 3, 1), padding_mode="border", align_corners=False
-    )
-    blurred = F.avg_pool2d(F.pad(warped, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    blocky = F.interpolate(F.avg_pool2d(warped, 2), scale_factor=2.0, mode="bilinear")
+    bent = warped(pixels, 0.08 * strength, generator, cells=8)
+    blurred = F.avg_pool2d(F.pad(bent, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    blocky = F.interpolate(F.avg_pool2d(bent, 2), scale_factor=2.0, mode="bilinear")
     kind = draw(count, 1, 1, 1)
-    spoiled_pixels = torch.where(kind < 0.4, warped, torch.where(kind < 0.7, blurred, blocky))
+    spoiled_pixels = torch.where(kind < 0.4, bent, torch.where(kind < 0.7, blurred, blocky))
     tint = 0.06 * strength * (draw(count, 3, 1, 1) - 0.5)
     noise = 0.12 * strength * (draw(count, 3, height, width) - 0.5)
     return (spoiled_pixels + tint + noise).clamp(0.0, 1.0)
+
+
+def warped(pixels: Tensor, amount: Tensor | float, generator: torch.Generator, *, cells: int) -> Tensor:
+    """Pictures (B, 3, H, W) pulled about by smooth noise of so many cells a side."""
+    count, _, height, width = pixels.shape
+    grid = F.affine_grid(torch.eye(2, 3).expand(count, 2, 3), [count, 3, height, width], align_corners=False)
+    noise = torch.rand(count, 2, cells, cells, generator=generator) - 0.5
+    flow = F.interpolate(noise, size=(height, width), mode="bicubic").permute(0, 2, 3, 1)  # (B, H, W, 2)
+    return F.grid_sample(pixels, grid + amount * flow, padding_mode="border", align_corners=False)
 
 
 def scene_figures(judge: SceneJudge, *, count: int = 1000) -> dict[str, Any]:
@@ -415,11 +419,8 @@ def wrecked(pixels: Tensor, chosen: Tensor, rng: np.random.Generator, generator:
         elif kind == 1:
             wrecks[index] = torch.roll(wrecks[index], (32, 32), (1, 2))
         elif kind == 2:
-            flow = F.interpolate(torch.rand(1, 2, 5, 5, generator=generator) - 0.5, size=(64, 64), mode="bicubic")
-            grid = F.affine_grid(torch.eye(2, 3)[None], [1, 3, 64, 64], align_corners=False)
-            grid = grid + 1.2 * flow.permute(0, 2, 3, 1)
-            warped = F.grid_sample(wrecks[index : index + 1], grid, padding_mode="border", align_corners=False)
-            wrecks[index] = F.avg_pool2d(warped, 5, stride=1, padding=2, count_include_pad=False)[0]
+            bent = warped(wrecks[index : index + 1], 1.2, generator, cells=5)
+            wrecks[index] = F.avg_pool2d(bent, 5, stride=1, padding=2, count_include_pad=False)[0]
         else:
             wrecks[index] = as_tensor([several_shapes(rng)])[0]
     return wrecks

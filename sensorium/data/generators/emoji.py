@@ -37,7 +37,6 @@ class EmojiPicture(NamedTuple):
     regions: tuple[Region, ...] = ()  # nobody knows what is where
 
 
-@cache
 def characters() -> dict[str, str]:
     """The character of every name: "dog" -> "🐶"."""
     return _collected()["characters"]
@@ -60,23 +59,27 @@ def emoji_picture(rng: np.random.Generator, *, split: Split, size: int = 64, loo
         kept = shown == HELDOUT_LOOK or in_split(f"{name} {shown} {ground}", split)
         if kept and name in _collected()["looks"][shown]["svg"] and _stands_out(name, shown, BACKGROUNDS[ground]):
             break
-    canvas = Image.new("RGB", (size * _SUPERSAMPLING, size * _SUPERSAMPLING), jitter(rng, BACKGROUNDS[ground], 8))
-    side = int(canvas.width * rng.uniform(0.74, 1.05))
+    rgb = jitter(rng, BACKGROUNDS[ground], 8)
+    side = int(size * _SUPERSAMPLING * rng.uniform(0.74, 1.05))
     turned = _drawn(name, shown).resize((side, side), Image.Resampling.BICUBIC)
     turned = turned.rotate(rng.uniform(-8, 8), Image.Resampling.BICUBIC)
-    left, top = (int(at) for at in rng.uniform(0.0, 1.0, 2) * (canvas.width - side))
-    canvas.paste(turned, (left, top), turned)
-    return EmojiPicture(np.array(canvas.reduce(_SUPERSAMPLING)), name)
+    left, top = (int(at) for at in rng.uniform(0.0, 1.0, 2) * (size * _SUPERSAMPLING - side))
+    return EmojiPicture(_laid_on(rgb, turned, size=size, left=left, top=top), name)
 
 
 @cache
 def emoji_drawing(name: str, *, size: int = 64) -> EmojiPicture:
     """The one drawing of an emoji that answers an order: in the look that is drawn, upright, in the middle."""
     ground = next(rgb for rgb in BACKGROUNDS.values() if _stands_out(name, DRAWN_LOOK, rgb))
+    side = size * _SUPERSAMPLING
+    drawn = _drawn(name, DRAWN_LOOK).resize((side, side), Image.Resampling.BICUBIC)
+    return EmojiPicture(_laid_on(ground, drawn, size=size), name)
+
+
+def _laid_on(ground: RGB, drawn: Image.Image, *, size: int, left: int = 0, top: int = 0) -> np.ndarray:
     canvas = Image.new("RGB", (size * _SUPERSAMPLING, size * _SUPERSAMPLING), ground)
-    drawn = _drawn(name, DRAWN_LOOK).resize(canvas.size, Image.Resampling.BICUBIC)
-    canvas.paste(drawn, (0, 0), drawn)
-    return EmojiPicture(np.array(canvas.reduce(_SUPERSAMPLING)), name)
+    canvas.paste(drawn, (left, top), drawn)
+    return np.array(canvas.reduce(_SUPERSAMPLING))
 
 
 def emoji_orders(name: str) -> tuple[str, ...]:

@@ -6,8 +6,6 @@ stroke with one of three roles, so that one drawing gives several styles.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -60,24 +58,22 @@ def icon_picture(rng: np.random.Generator, *, split: Split, size: int = 64, styl
         is_in_split = in_split(f"{name} {style} {colour} {background}", split)
         if is_in_split and (style != HELDOUT_STYLE or split != "train") and asked in (None, style):
             break
-    kind, marks = name, _ICONS[name]
-    if name == "clock":
-        hour = int(rng.integers(1, 13))
-        name, marks = f"clock at {NUMBERS[hour]}", (*marks, *_clock_hands(hour))
+    name = _at_some_hour(rng, name)
+    kind, marks = _marks(name)
     canvas = Canvas(size, jitter(rng, BACKGROUNDS[background], 8))
     if style == "glyph":
         box = _set_glyph(rng, canvas, _GLYPHS[name], jitter(rng, COLOURS[colour], 16))
     else:
-        main = jitter(rng, COLOURS[colour], 16)
-        box = _draw(canvas, marks, style, main, _posed(rng), partial(_accent, rng))
+        main, pose = jitter(rng, COLOURS[colour], 16), _posed(rng)
+        accent = _accent(rng, canvas.background) if style in ("flat", "inked") else None
+        box = _draw(canvas, marks, style, main, accent, pose)
     return IconPicture(canvas.pixels(), name, colour, (Region(kind, *box),))
 
 
 def icon_drawing(name: str, colour: str = "", *, size: int = 64) -> IconPicture:
     """The one drawing of an icon that answers an order: flat, upright, in the middle; in its usual colour if none is
     asked for. Of drawings that differ in what nobody asked for a small network draws the mean."""
-    hour = NUMBERS.index(name.removeprefix("clock at ")) if name.startswith("clock at ") else 0
-    kind = "clock" if hour else name
+    kind, marks = _marks(name)
     usual = _USUAL[kind]
     colour = colour or usual.split()[0]
     ground = next(rgb for rgb in BACKGROUNDS.values() if contrast(COLOURS[colour], rgb) > _MIN_CONTRAST)
@@ -86,20 +82,29 @@ def icon_drawing(name: str, colour: str = "", *, size: int = 64) -> IconPicture:
         COLOURS[each] for each in accents if each != colour and contrast(COLOURS[each], ground) > _MIN_CONTRAST
     )
     canvas = Canvas(size, ground)
-    marks = (*_ICONS[kind], *_clock_hands(hour)) if hour else _ICONS[kind]
-    box = _draw(canvas, marks, "flat", COLOURS[colour], _UPRIGHT, lambda ground: accent)
+    box = _draw(canvas, marks, "flat", COLOURS[colour], accent, _UPRIGHT)
     return IconPicture(canvas.pixels(), name, colour, (Region(kind, *box),))
 
 
 def icon_to_draw(rng: np.random.Generator) -> str:
     """The name of any: a clock at some hour as often as a house."""
-    name = _pick(rng, NAMES)
-    return f"clock at {NUMBERS[int(rng.integers(1, 13))]}" if name == "clock" else name
+    return _at_some_hour(rng, _pick(rng, NAMES))
 
 
 def colours_to_draw(name: str, split: Split) -> tuple[str, ...]:
     """Those in which an icon may be asked for; some are held out for each."""
     return tuple(colour for colour in COLOURS if in_split(f"{name} drawn {colour}", split))
+
+
+def _at_some_hour(rng: np.random.Generator, kind: str) -> str:
+    return f"clock at {NUMBERS[int(rng.integers(1, 13))]}" if kind == "clock" else kind
+
+
+def _marks(name: str) -> tuple[str, tuple[Mark, ...]]:
+    """The kind of icon, which of clocks is one at all hours, and its marks."""
+    if not name.startswith("clock at "):
+        return name, _ICONS[name]
+    return "clock", (*_ICONS["clock"], *_clock_hands(NUMBERS.index(name.removeprefix("clock at "))))
 
 
 def _plan(rng: np.random.Generator) -> tuple[str, Style, str, str]:
@@ -139,19 +144,15 @@ def _posed(rng: np.random.Generator) -> _Pose:
     return _Pose(x, y, scale, rng.uniform(0.9, 1.1), rng.uniform(-0.12, 0.12), rng.uniform(0.03, 0.055))
 
 
-def _draw(
-    canvas: Canvas, marks: tuple[Mark, ...], style: Style, colour: RGB, pose: _Pose, accented: Callable[[RGB], RGB]
-) -> Box:
-    """`accented` chooses a second colour for a ground."""
+def _draw(canvas: Canvas, marks: tuple[Mark, ...], style: Style, colour: RGB, accent: RGB | None, pose: _Pose) -> Box:
     x, y, scale, stretch, angle, width = pose
     ground = canvas.background
     if style == "badge":
         canvas.polygon(circle(x, y, scale * 1.1), colour)
         scale, ground, colour = scale * 0.68, colour, (250, 250, 250)
-    accent = accented(ground) if style in ("flat", "inked") else colour
     ink = colour if style == "outline" else (24, 24, 24) if contrast(ground, (24, 24, 24)) > 4 else (240, 240, 240)
     has_edges = style in ("outline", "inked")
-    fills: dict[Role, RGB] = {"main": colour, "accent": accent, "ground": ground}
+    fills: dict[Role, RGB] = {"main": colour, "accent": accent or colour, "ground": ground}
     if style == "outline":
         fills = {"main": ground, "accent": ground, "ground": ground}
     for mark in marks:
