@@ -301,7 +301,7 @@ def scene_batch(step: int, judge: SceneJudge) -> SceneBatch:
     )
 
 
-def as_tensor(pictures: Sequence[Scene] | Sequence[IconPicture] | Sequence[EmojiPicture]) -> Tensor:
+def as_tensor(pictures: Sequence[Scene | IconPicture | EmojiPicture]) -> Tensor:
     """(B, 3, 64, 64) in 0 .. 1"""
     return torch.from_numpy(np.stack([picture.pixels for picture in pictures])).permute(0, 3, 1, 2).float() / 255.0
 
@@ -383,6 +383,7 @@ def train_scene(out: Path, *, num_steps: int = SCENE_STEPS) -> dict[str, Any]:
 
 ICON_STEPS, ICON_BATCH = 1500, 64
 _RUINED = ICON_BATCH // 5
+_CLOCKS = 0.35  # of the icons: one kind in 25, but twelve names in 36
 
 
 def drawn_names() -> tuple[str, ...]:
@@ -394,7 +395,8 @@ def icon_batch(step: int, judge: IconJudge) -> NamingBatch:
     """Icons and emoji as often, and pictures that show nothing: wrecked ones, scenes."""
     rng = np.random.default_rng((SEED + 2, step))
     generator = torch.Generator().manual_seed(SEED + 2 + step)
-    icons = [icon_picture(rng, split="train") for _ in range(ICON_BATCH // 2)]
+    kinds = ["clock" if rng.random() < _CLOCKS else None for _ in range(ICON_BATCH // 2)]
+    icons = [icon_picture(rng, split="train", kind=kind) for kind in kinds]
     looks: list[Look | None] = [DRAWN_LOOK if rng.random() < 0.5 else None for _ in icons]
     emoji = [emoji_picture(rng, split="train", look=look) for look in looks]
     pixels = spoiled(torch.cat([as_tensor(icons), as_tensor(emoji)]), generator)
@@ -439,17 +441,16 @@ def icon_figures(judge: IconJudge, *, count: int = 600) -> dict[str, Any]:
     rng = np.random.default_rng((SEED + 2, 1))
     icons = [icon_picture(rng, split="heldout", style="flat") for _ in range(count)]
     emoji = [emoji_picture(rng, split="heldout", look=DRAWN_LOOK) for _ in range(count)]
+    clocks = [icon_picture(rng, split="heldout", style="flat", kind="clock") for _ in range(count // 2)]
 
-    def right(pictures: Tensor, names: Sequence[str]) -> dict[str, Any]:
+    def right(kind: str, shown: Sequence[IconPicture | EmojiPicture], suffix: str = "") -> dict[str, Any]:
         def judged(index: int, picture: Image) -> Judged:
             name = judge.name(picture)
-            return Judged(name == names[index], name is not None)
+            return Judged(name == shown[index].name + suffix, name is not None)
 
-        return clean_and_spoiled(pictures, judged)
+        return {kind + name: score for name, score in clean_and_spoiled(as_tensor(shown), judged).items()}
 
-    figures = right(as_tensor(icons), [picture.name for picture in icons])
-    of_emoji = right(as_tensor(emoji), [f"{picture.name} emoji" for picture in emoji])
-    figures |= {f"emoji_{name}": figure for name, figure in of_emoji.items()}
+    figures = right("", icons) | right("emoji_", emoji, " emoji") | right("clock_", clocks)
     pixels, generator = torch.cat([as_tensor(icons), as_tensor(emoji)]), torch.Generator().manual_seed(SEED)
     ruins = as_bytes(wrecked(pixels, torch.arange(0, 2 * count, 4), rng, generator))
     none_named = [Score(float(judge.name(Image(pixels=ruin)) in (None, NOTHING))) for ruin in ruins]

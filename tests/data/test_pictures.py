@@ -253,6 +253,12 @@ def test_what_is_asked_of_emoji_can_be_told_from_icons() -> None:
     assert ("what is 🏠", "a house") in emoji.emoji_questions("house")
 
 
+def test_arrows_and_clocks_are_asked_for_as_people_say_it() -> None:
+    assert icons.icon_orders("house", "orange") == ("an orange house",)
+    assert "a red arrow pointing left" in icons.icon_orders("arrow left", "red")
+    assert icons.icon_orders("clock at three") == ("a clock at three", "a clock that shows three o'clock")
+
+
 def test_digits_of_one_hand_and_of_all() -> None:
     rng = np.random.default_rng(9)
     assert {pictures.digit_picture(rng, split="train").digit for _ in range(120)} == set("0123456789")

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import ImageDraw
 
 from sensorium.data.generators.canvas import RGB, Canvas, Region, Split, circle, contrast, in_split, jitter, moved
+from sensorium.data.generators.dialogues import a
 from sensorium.data.generators.glyphs import ICON_FONT, typeface
 from sensorium.data.generators.scenes import BACKGROUNDS, COLOURS, NUMBERS, SHAPES
 
@@ -45,16 +46,18 @@ def icon_names() -> tuple[str, ...]:
     return (*(name for name in _ICONS if name != "clock"), *clocks)
 
 
-def icon_picture(rng: np.random.Generator, *, split: Split, size: int = 64, style: Style | None = None) -> IconPicture:
-    """One icon of `size` pixels a side, with its name: "house", "arrow left", "clock at three"; in any style if none
-    is asked for.
+def icon_picture(
+    rng: np.random.Generator, *, split: Split, size: int = 64, style: Style | None = None, kind: str | None = None
+) -> IconPicture:
+    """One icon of `size` pixels a side, with its name: "house", "arrow left", "clock at three"; in any style and of
+    any kind ("house", "clock") if none is asked for.
 
     Held-out pictures have the held-out style, or a held-out combination of name, style and colours.
     Raises ValueError for an unknown split and for an icon font that is not installed.
     """
     asked = style
     while True:
-        name, style, colour, background = _plan(rng)
+        name, style, colour, background = _plan(rng, kind)
         is_in_split = in_split(f"{name} {style} {colour} {background}", split)
         if is_in_split and (style != HELDOUT_STYLE or split != "train") and asked in (None, style):
             break
@@ -91,6 +94,17 @@ def icon_to_draw(rng: np.random.Generator) -> str:
     return _at_some_hour(rng, _pick(rng, NAMES))
 
 
+def icon_orders(name: str, colour: str = "") -> tuple[str, ...]:
+    """How one might be asked for: by its name, and as people say it: "a red arrow that points left"."""
+    kind, _, rest = name.partition(" ")
+    orders = [f"{colour} {name}"]
+    if kind == "arrow":
+        orders += [f"{colour} arrow pointing {rest}", f"{colour} arrow that points {rest}"]
+    if kind == "clock":
+        orders += [f"{colour} clock that shows {rest.removeprefix('at ')} o'clock"]
+    return tuple(a(order.strip()) for order in orders)
+
+
 def colours_to_draw(name: str, split: Split) -> tuple[str, ...]:
     """Those in which an icon may be asked for; some are held out for each."""
     return tuple(colour for colour in COLOURS if in_split(f"{name} drawn {colour}", split))
@@ -107,10 +121,10 @@ def _marks(name: str) -> tuple[str, tuple[Mark, ...]]:
     return "clock", (*_ICONS["clock"], *_clock_hands(NUMBERS.index(name.removeprefix("clock at "))))
 
 
-def _plan(rng: np.random.Generator) -> tuple[str, Style, str, str]:
+def _plan(rng: np.random.Generator, kind: str | None) -> tuple[str, Style, str, str]:
     """Name, style, colour and background of a picture that will be clear."""
     while True:
-        name = _pick(rng, tuple(_ICONS))
+        name = kind or _pick(rng, tuple(_ICONS))
         style = STYLES[int(rng.integers(len(STYLES)))]
         colour, background = _pick(rng, tuple(COLOURS)), _pick(rng, tuple(BACKGROUNDS))
         has_glyph = name in _GLYPHS or style != "glyph"

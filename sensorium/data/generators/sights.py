@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sensorium.data.generators import edits, world
-from sensorium.data.generators.dialogues import a, pick, sentence
+from sensorium.data.generators.dialogues import pick, sentence
 from sensorium.data.generators.emoji import characters, emoji_drawing, emoji_orders, emoji_picture, emoji_questions
 from sensorium.data.generators.film import film
-from sensorium.data.generators.icons import colours_to_draw, icon_drawing, icon_to_draw
+from sensorium.data.generators.icons import colours_to_draw, icon_drawing, icon_orders, icon_to_draw
 from sensorium.data.generators.pictures import digit_picture, figure_picture, icon_picture, scene, word_picture
 from sensorium.data.generators.several import several
 from sensorium.data.generators.wordings import DIGIT, NAME, NAME_EMOJI, READ, SAID
@@ -153,7 +153,7 @@ def icon(writer: Writer) -> None:
         return
     name = icon_to_draw(writer.rng)
     colour = pick(writer.rng, colours_to_draw(name, writer.split) or ("",)) if writer.rng.random() < 0.5 else ""
-    writer.drawn(a(f"{colour} {name}".strip()), icon_drawing(name, colour).pixels)
+    writer.drawn(pick(writer.rng, icon_orders(name, colour)), icon_drawing(name, colour).pixels)
 
 
 def emoji(writer: Writer) -> None:
