@@ -146,25 +146,25 @@ def figure(writer: Writer) -> None:
 
 
 def icon(writer: Writer) -> None:
-    """An icon to be named, in any look; or drawn, as it always is, half of the time in a colour."""
-    if writer.rng.random() < 0.5:
+    """An icon to be named, in any look; or drawn, as it always is, two times of three in a colour."""
+    if writer.rng.random() < 0.3:
         shown = icon_picture(writer.rng, split=writer.split)
         writer.named(shown.pixels, shown.name, NAME)
         return
     name = icon_to_draw(writer.rng)
-    colour = pick(writer.rng, colours_to_draw(name, writer.split) or ("",)) if writer.rng.random() < 0.5 else ""
+    colour = pick(writer.rng, colours_to_draw(name, writer.split) or ("",)) if writer.rng.random() < 0.67 else ""
     writer.drawn(pick(writer.rng, icon_orders(name, colour)), icon_drawing(name, colour).pixels)
 
 
 def emoji(writer: Writer) -> None:
     """An emoji to be named, in any look; to be drawn, as it always is; or only spoken of."""
     kind = writer.rng.random()
-    if kind < 0.45:
+    if kind < 0.3:
         shown = emoji_picture(writer.rng, split=writer.split)
         writer.named(shown.pixels, shown.name, NAME_EMOJI)
         return
     name = pick(writer.rng, tuple(characters()))
-    if kind < 0.9:
+    if kind < 0.95:
         wanted = pick(writer.rng, emoji_orders(name))
         writer.drawn(wanted, emoji_drawing(name).pixels, heard=0.2 if wanted.isascii() else 0.0)
     else:
