@@ -83,6 +83,7 @@ class NetworkStage:
     head_lr: float = 0.004
     scalar_lr: float = 0.02
     weight_decay: float = 0.05
+    frozen_layers: int = 0  # the embedding and so many blocks, from the first on, stay as they are
     compiled: bool = True  # blocks and losses as compiled kernels, where they can be compiled
 
     def __post_init__(self) -> None:
