@@ -179,11 +179,14 @@ def _hear_background(writer: Writer) -> None:
 
 
 def _hear_people(writer: Writer) -> None:
-    """Three sentences by one to three people, whose voices are named first: a number alone teaches next to nothing."""
+    """Three sentences by one to three people, in training often only their first words. What is asked is how many; told
+    before that is whose voice each is, one comparison at a time: a number alone teaches next to nothing."""
     count = int(writer.rng.integers(1, 4))
-    clip, heights = writer.heard_people([sentence(writer.rng, writer.split) for _ in range(3)], people=count)
+    num_words = 2 if writer.split == "train" and writer.rng.random() < 0.5 else None
+    texts = [" ".join(sentence(writer.rng, writer.split).split()[:num_words]) for _ in range(3)]
+    clip, heights = writer.heard_people(texts, people=count)
     writer.about(clip, writer.typed(pick(writer.rng, PEOPLE)))
-    voices = ", then ".join(f"a {height} voice" for height in heights)
+    voices = ", ".join(f"a {height} voice" if height else "the same voice" for height in heights)
     writer.assistant(Text(text=f"{voices}: {PEOPLE_SPEAK[count]}"))
 
 

@@ -159,7 +159,7 @@ def icon(writer: Writer) -> None:
 def emoji(writer: Writer) -> None:
     """An emoji to be named, in any look; to be drawn, as it always is; or only spoken of."""
     kind = writer.rng.random()
-    if kind < 0.3:
+    if kind < 0.58:
         shown = emoji_picture(writer.rng, split=writer.split)
         writer.named(shown.pixels, shown.name, NAME_EMOJI)
         return

@@ -76,14 +76,17 @@ class Writer:
         self.phonemes.append(utterance.phonemes)
         return utterance.audio
 
-    def heard_people(self, texts: Sequence[str], *, people: int) -> tuple[Audio, list[VoiceHeight]]:
-        """The texts one after another, the first by the user; so many people take a run of them each. And how high
-        their voices are."""
+    def heard_people(self, texts: Sequence[str], *, people: int) -> tuple[Audio, list[VoiceHeight | None]]:
+        """The texts one after another, the first by the user; so many people take a run of them each. And how high the
+        voice of each text is, None for the same voice as before."""
         others = [random_speaker(self.rng, split=self.speaker_split) for _ in range(people - 1)]
         turns = np.sort(np.append(np.arange(people), self.rng.integers(people, size=len(texts) - people)))
         speakers = [(self.speaker, *others)[turn] for turn in turns]
         spoken = [_SYNTHESIZER.speak(text, speaker) for text, speaker in zip(texts, speakers, strict=True)]
-        heights: list[VoiceHeight] = [voice_height(spoken[int(np.argmax(turns == person))]) for person in range(people)]
+        is_new = np.diff(turns, prepend=-1) > 0
+        heights: list[VoiceHeight | None] = [
+            voice_height(said) if new else None for said, new in zip(spoken, is_new, strict=True)
+        ]
         return self._recorded(one_after_another(spoken, self.rng)), heights
 
     def sound_track(self, text: str, *, least_ms: float) -> Audio:
