@@ -1,4 +1,4 @@
-"""`tiny`: the network to talk to, with every skill there is material for, grown from nano. Fourteen runs:
+"""`tiny`: the network to talk to, with every skill there is material for, grown from nano. Thirteen runs:
 
     export SENSORIUM_DATA=../shared/data
     python -m recipes.tiny --stage grown --keep-tokenizers --seed 91 --start sensorium/checkpoints/nano
@@ -19,7 +19,6 @@
     python -m recipes.tiny --stage placed --keep-tokenizers --seed 149 --start runs/shipped/release
     python -m recipes.average --out runs/between --part 0.5 runs/shipped/release --part 0.5 runs/placed/release
     python -m recipes.tiny --stage lasting --keep-tokenizers --seed 157 --start runs/between/release
-    python -m recipes.tiny --stage steady --keep-tokenizers --seed 167 --start runs/lasting/release
     python -m recipes.tiny --keep-tokenizers --seed 173 --start runs/shipped/release
 
 It begins as nano, wider and deeper, with nano's codes; its eye has twice the blocks and learns from photographs and
@@ -36,11 +35,10 @@ of what changes pictures, in words as well, of recorded words, and of what is sh
 with less weight on what only stays: each hears or changes better, half way, and draws worse than what is shipped, so
 neither is (docs/log.md). The eleventh, from what is shipped, has orders that say where a thing is, answers to whispers
 and voices that are told apart; short runs leave little of each, so the twelfth, which has icons and emoji to draw
-besides, is five times as long. What it has learned anew is lost half way to what is shipped; the thirteenth, with more
-of what had faded, was to go on from its end, but that machine was lost (nobody has run it). The fourteenth goes on
-from what is shipped: half of its documents are icons and emoji, and the first third of the network stays as it is, so
-that less is forgotten. All train on CPU cores, over days and as many stops as they like, or on one GPU. `--seed` must
-differ, or the material is not fresh.
+besides, is five times as long. What it has learned anew is lost half way to what is shipped; so the thirteenth begins
+with what is shipped once more: half of its documents are icons and emoji, and the first third of the network stays as
+it is, so that less is forgotten. All train on CPU cores, over days and as many stops as they like, or on one GPU.
+`--seed` must differ, or the material is not fresh.
 """
 
 from __future__ import annotations
@@ -314,33 +312,11 @@ LASTING = replace(
     ),
 )
 
-STEADY = replace(
-    LASTING,
-    name="steady",
-    network=replace(
-        LASTING.network,
-        weights={
-            **LASTING.network.weights,
-            # what faded in the run before (scenes drawn, moves, lessons, several pictures), and emoji once more
-            **{"draw": 13.0, "edit": 7.0, "edit-followup": 2.5, "lesson": 3.0, "lesson-spoken": 1.5},
-            **{"tool": 3.6, "tool-spoken": 2.0, "real-order": 1.2, "clothing": 2.8, "figure": 1.6, "read": 5.2},
-            **{"hear-background": 1.7, "refuse": 1.8, "see-film": 1.6, "talk-whispered": 2.2, "hear-people": 2.0},
-            **{"icon": 10.0, "emoji": 28.0, "see-several": 2.0},
-        },
-        num_shards=96,
-        num_steps=560,
-        matrix_lr=0.006,
-        embedding_lr=0.036,
-        head_lr=0.0015,
-        scalar_lr=0.0075,
-    ),
-)
-
 KEPT = replace(
-    STEADY,
+    LASTING,
     name="kept",
     network=replace(
-        STEADY.network,
+        LASTING.network,
         weights={
             # half of the documents are emoji and icons, which take some hundred drawings of each and as many looks;
             # the others have the more, the more they faded in the run before
@@ -356,11 +332,15 @@ KEPT = replace(
         },
         num_shards=174,
         num_steps=2300,
+        matrix_lr=0.006,
+        embedding_lr=0.036,
+        head_lr=0.0015,
+        scalar_lr=0.0075,
         frozen_layers=4,
     ),
 )
 
-RUNS = (GROWN, BROADER, FIRMER, NOTING, RETOLD, RESTORED, OPENED, CALLED, TOLD, SETTLED, PLACED, LASTING, STEADY, KEPT)
+RUNS = (GROWN, BROADER, FIRMER, NOTING, RETOLD, RESTORED, OPENED, CALLED, TOLD, SETTLED, PLACED, LASTING, KEPT)
 
 if __name__ == "__main__":
     train(RUNS[-1], *RUNS[:-1])

@@ -133,7 +133,7 @@ def drop_tail(values: Tensor, *, first: int, group: int, num_groups: int) -> Ten
 
 
 def train_only(module: nn.Module, *parts: nn.Module) -> None:
-    """Freezes `module` but for `parts` of it: a tokenizer's decoder, once its codes are settled."""
+    """Freezes `module` but for `parts` of it: a tokenizer's decoder, once its codes are settled, or a network's end."""
     module.requires_grad_(False)
     for part in parts:
         part.requires_grad_(True)

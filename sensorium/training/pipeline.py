@@ -40,7 +40,7 @@ from sensorium.tokenizers.vocab import Vocabulary
 from sensorium.training import distributed, metrics
 from sensorium.training.config import TrainConfig, precision_of
 from sensorium.training.loop import fit
-from sensorium.training.objectives import StreamBatch, StreamObjective
+from sensorium.training.objectives import StreamBatch, StreamObjective, train_only
 from sensorium.training.optim import MuonAdamW, network_groups
 from sensorium.training.recipe import NetworkStage, Recipe, begin
 from sensorium.training.tokenizers import (
@@ -297,10 +297,8 @@ def freeze(model: Transformer, num_layers: int) -> None:
     """
     if num_layers == 0:
         return
-    for part in (model.embed, *model.blocks[:num_layers]):
-        part.requires_grad_(False)
-    model.residual_scale.requires_grad_(False)
-    model.embed_scale.requires_grad_(False)
+    heads = (model.symbol_head, model.depth_head, model.image_depth_head)
+    train_only(model, *model.blocks[num_layers:], *(head for head in heads if head is not None))
 
 
 def network_optimizer(model: Transformer, stage: NetworkStage) -> MuonAdamW:
