@@ -84,6 +84,7 @@ def test_a_turn_that_ends_by_itself_is_answered_with_what_was_seen(page: Page, e
     turn_on_camera(page)
     page.keyboard.press("Escape")
     expect(page.locator("#call")).not_to_be_visible()
+    expect(page.locator("#call-camera")).to_have_attribute("aria-pressed", "false")  # its close event comes later
     assert page.evaluate("document.querySelector('#call-view').srcObject") is None
     asked = len(engine.requests)
     dial(page, "server_vad")
