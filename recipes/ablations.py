@@ -5,7 +5,7 @@
 The run lends its corpora and tokenizers, so that variants differ in one thing only; a codec variant trains a codec of
 its own on the run's clips and encodes the run's documents anew, and a fresh head says how many phonemes can be read
 from its semantic code. All start from nothing. What comes out: ablations.json and ablations.md, with held-out losses
-and, where the judges of `recipes.judges` are trained, skills by `recipes.evals`.
+and, unless `--n 0` is given, skills by `recipes.evals`.
 A stopped run goes on where it was.
 """
 
@@ -21,6 +21,7 @@ from recipes import evals
 from recipes.command import as_ranks
 from recipes.nano import NANO
 from sensorium.data.packing import EncodedDocuments
+from sensorium.evals.judges import SHIPPED
 from sensorium.tokenizers.audio import AudioTokenizer
 from sensorium.tokenizers.release import Release
 from sensorium.tokenizers.render import RenderConfig
@@ -93,7 +94,7 @@ def main(
             if VARIANTS[name].codec is not None:
                 read = [line["phonemes_right"] for line in metrics.read(folder / "probe")][-10:]
                 results[name]["phonemes_in_q0"] = sum(read) / len(read)
-            if judges.exists():
+            if n:
                 results[name] |= _skills(folder, n, judges)
             record = {
                 "steps": steps,
@@ -172,9 +173,9 @@ if __name__ == "__main__":
     parser.add_argument("--batch-positions", type=int, help="of a step; by default the recipe's")
     parser.add_argument("--codec-steps", type=int, default=CODEC_STEPS, help="of a codec variant's own codec")
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--n", type=int, default=50, help="samples of each skill")
+    parser.add_argument("--n", type=int, default=50, help="samples of each skill; 0: none is measured")
     parser.add_argument("--processes", type=int, help="ranks; by default one per CPU core")
-    parser.add_argument("--judges", type=Path, default=Path("runs/judges"))
+    parser.add_argument("--judges", type=Path, default=SHIPPED)
     options = parser.parse_args()
     with as_ranks(device="cpu", processes=options.processes):
         main(

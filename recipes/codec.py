@@ -28,7 +28,7 @@ import torch
 from pystoi import stoi
 from rich.progress import track
 
-from recipes.evals import JUDGES, fingerprint, machine, round_trip
+from recipes.evals import fingerprint, machine, round_trip
 from recipes.samples import SEED
 from sensorium.data.generators.dialogues import pick, sentence
 from sensorium.data.generators.documents import document
@@ -167,7 +167,7 @@ def judged(clip: Clip, decoded: Audio, transcribe: Transcriber, manner: Listener
 # --- a run
 
 
-def main(checkpoint: Path, out: Path, n: int = 50, judge_folder: Path = JUDGES) -> dict[str, Any]:
+def main(checkpoint: Path, out: Path, n: int = 50, judge_folder: Path = judges.SHIPPED) -> dict[str, Any]:
     """Measures `n` clips of each row and writes the report. Raises ValueError for missing judges or sets."""
     torch.set_num_threads(1)
     through = round_trip(Release.load(checkpoint).audio_tokenizer)
@@ -224,6 +224,6 @@ if __name__ == "__main__":
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, default=50, help="clips of each row")
-    parser.add_argument("--judges", type=Path, default=JUDGES)
+    parser.add_argument("--judges", type=Path, default=judges.SHIPPED)
     options = parser.parse_args()
     main(options.checkpoint, options.out, options.n, options.judges)

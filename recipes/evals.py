@@ -1,11 +1,11 @@
 """Measures a checkpoint on held-out data: every skill, with its chance level and standard error.
 
-    python -m recipes.evals --checkpoint sensorium/checkpoints/nano --out runs/evals/nano --n 100
-    python -m recipes.evals --checkpoint runs/nano/release --out runs/evals/nano --tasks say draw
+    python -m recipes.evals --out runs/evals/tiny
+    python -m recipes.evals --checkpoint runs/nano/release --out runs/evals/nano --tasks say draw --n 20
 
-Samples are the held-out documents of `sensorium.data.generators`; the judges of `recipes.judges` must have been
-trained. What comes out: evals.json (read by `sensorium.evals.card`), evals.md, evals.png, and a line of JSON for every
-reply in <task>.jsonl. A run that was stopped goes on where it was.
+Samples are the held-out documents of `sensorium.data.generators`, judged by the judges that travel with the package or
+others of `recipes.judges`. What comes out: evals.json (read by `sensorium.evals.card`), evals.md, evals.png, and a line
+of JSON for every reply in <task>.jsonl. A run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from rich.progress import Progress
 from torch.nn import functional as F
 
 from recipes.samples import LEARNED_FROM, REAL, SAMPLES, SEED, say
+from sensorium.cli import RELEASED
 from sensorium.data.sources import data_root
 from sensorium.engine.request import (
     AudioDelta,
@@ -49,7 +50,6 @@ from sensorium.messages import Audio, Image, Message, ToolCall
 from sensorium.tokenizers.audio import AudioDecoderStream, AudioEncoderStream, AudioTokenizer
 from sensorium.tokenizers.release import taught_tasks
 
-JUDGES = Path("runs/judges")
 # --- a model
 
 
@@ -117,9 +117,11 @@ def round_trip(codec: AudioTokenizer) -> Callable[[Audio], Audio]:
 # --- a run
 
 
-def main(checkpoint: Path, out: Path, n: int = 100, tasks: Sequence[str] = (), judge_folder: Path = JUDGES) -> None:
-    """Measures the checkpoint's skills (all it was taught, or `tasks`) on `n` samples of each condition, and writes the
-    report.
+def main(
+    checkpoint: Path, out: Path, n: int = 100, tasks: Sequence[str] = (), judge_folder: Path = judges.SHIPPED
+) -> None:
+    """Measures the checkpoint's skills (`tasks`, or all it was taught and there is material for) on `n` samples of
+    each condition, and writes the report.
 
     Raises ValueError for an unknown task, missing judges, or an `out` that holds results of another checkpoint.
     """
@@ -128,7 +130,7 @@ def main(checkpoint: Path, out: Path, n: int = 100, tasks: Sequence[str] = (), j
 
     if unknown := set(tasks) - SAMPLES.keys():
         raise ValueError(f"unknown task {', '.join(sorted(unknown))}; there are {', '.join(SAMPLES)}")
-    tasks = tasks or taught(checkpoint)
+    tasks = tasks or _with_material(taught(checkpoint))
     torch.set_num_threads(1)
     codec = round_trip(Release.load(checkpoint).audio_tokenizer)
     measure(OmniEngine.load(checkpoint), codec, fingerprint(checkpoint), out, n, tasks, judge_folder)
@@ -138,6 +140,14 @@ def taught(checkpoint: Path) -> tuple[str, ...]:
     """The tasks that the checkpoint was trained for, by the documents of its recipe; all of them if it names none."""
     known = taught_tasks(checkpoint)
     return tuple(name for name in SAMPLES if known is None or set(LEARNED_FROM.get(name, ())) <= known)
+
+
+def _with_material(tasks: Sequence[str]) -> tuple[str, ...]:
+    if "SENSORIUM_DATA" in os.environ:
+        return tuple(tasks)
+    if recorded := [name for name in tasks if name in REAL]:
+        print(f"SENSORIUM_DATA names no folder of recorded sets, so these are left out: {', '.join(recorded)}")
+    return tuple(name for name in tasks if name not in REAL)
 
 
 def measure(
@@ -249,10 +259,13 @@ def machine() -> dict[str, Any]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path, default=RELEASED, help="by default the one that `sensorium` serves")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, default=100, help="samples of each condition")
     parser.add_argument("--tasks", nargs="*", default=(), choices=tuple(SAMPLES), help="by default what it was taught")
-    parser.add_argument("--judges", type=Path, default=JUDGES)
+    parser.add_argument("--judges", type=Path, default=judges.SHIPPED)
     options = parser.parse_args()
-    main(options.checkpoint, options.out, options.n, options.tasks, options.judges)
+    try:
+        main(options.checkpoint, options.out, options.n, options.tasks, options.judges)
+    except ValueError as error:
+        parser.error(str(error))

@@ -5,7 +5,7 @@
 
 They see the generators' training split through noise, blur and smear, on seeds of their own; the codec, the image
 tokenizer and the network never come near them. A run that was stopped goes on from its last checkpoint. What comes
-out, for each: speech.safetensors, say, and beside it a .json with its held-out figures.
+out, for each: speech.safetensors, say, and beside it a .json with its held-out figures, which README.md shows.
 """
 
 from __future__ import annotations
@@ -488,6 +488,7 @@ def main(out: Path = OUT, *, only: str | None = None) -> None:
             started = time.monotonic()
             record = train(out)
             print(f"{name} judge, {time.monotonic() - started:.0f} s: {record['heldout']}")
+            (out / "README.md").write_text(judges.card(out), "utf-8")
 
 
 if __name__ == "__main__":

@@ -25,9 +25,10 @@ import torch
 from PIL import Image as Pillow
 from rich.progress import track
 
-from recipes.evals import JUDGES, EngineSampler, fingerprint, tasks_judged_by, taught
+from recipes.evals import EngineSampler, fingerprint, tasks_judged_by, taught
 from recipes.samples import SAMPLES, SEED, say
 from sensorium.engine.request import Engine
+from sensorium.evals import judges
 from sensorium.evals.task import Reply, Sample, Task, Unscored
 from sensorium.messages import Audio, Image, Part, Text, ToolCall, Video
 
@@ -142,7 +143,9 @@ def png(image: Image) -> str:
     return base64.b64encode(picture.getvalue()).decode()
 
 
-def main(checkpoint: Path, out: Path, *, n: int = 20, tasks: Sequence[str] = (), judge_folder: Path = JUDGES) -> None:
+def main(
+    checkpoint: Path, out: Path, *, n: int = 20, tasks: Sequence[str] = (), judge_folder: Path = judges.SHIPPED
+) -> None:
     """Raises ValueError for a missing judge."""
     from sensorium.engine.engine import OmniEngine
 
@@ -162,6 +165,6 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, default=20, help="cases of each skill")
     parser.add_argument("--tasks", nargs="*", default=(), choices=tuple(SAMPLES), help="by default what it was taught")
-    parser.add_argument("--judges", type=Path, default=JUDGES)
+    parser.add_argument("--judges", type=Path, default=judges.SHIPPED)
     options = parser.parse_args()
     main(options.checkpoint, options.out, n=options.n, tasks=options.tasks, judge_folder=options.judges)

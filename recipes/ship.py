@@ -3,9 +3,9 @@
     python -m recipes.ship --run runs/tiny
     python -m recipes.ship --run runs/tiny --release
 
-The first trains the judges that are missing, writes the weights in 8 bits (to runs/tiny/shipping), measures them on
-everything they were taught, and prints each figure beside that of the weights shipped now: minutes to hours. The second
-puts them in their place: weights, card, the README's table, the page of samples. Both go on where they were stopped.
+The first writes the weights in 8 bits (to runs/tiny/shipping), measures them on everything they were taught, and prints
+each figure beside that of the weights shipped now: minutes to hours. The second puts them in their place: weights,
+card, the README's table, the page of samples. Both go on where they were stopped.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from recipes import card, evals, judges, sheet, speakers
+from recipes import card, evals, sheet, speakers
 from recipes.average import same_weights
-from sensorium.evals import report
+from sensorium.evals import judges, report
 from sensorium.evals.report import Report, Row
 from sensorium.tokenizers.release import SPEAKERS, Release
 
@@ -34,13 +34,10 @@ def measure(run: Path, shipped: Path, judge_folder: Path, n: int) -> None:
     """The first step. Raises ValueError for a run without a release."""
     if not (run / "release" / "config.json").is_file():
         raise ValueError(f"{run} holds no release yet")
-    for name in judges.TRAINERS:
-        if not (judge_folder / f"{name}.json").exists():
-            judges.main(judge_folder, only=name)
     shipping = run / "shipping"
     if not (shipping / "training.json").exists():  # the last that is written
         shrunk(run / "release", shipping, shipped)
-    evals.main(shipping, run / "evals", n, judge_folder=judge_folder)
+    evals.main(shipping, run / "evals", n, evals.taught(shipping), judge_folder)
     Console().print(compared(report.load(shipped / "evals.json"), report.load(run / "evals" / "evals.json")))
 
 
@@ -112,7 +109,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--run", type=Path, required=True, help="the folder of a finished training run")
     parser.add_argument("--release", action="store_true", help="put what was measured in its place")
-    parser.add_argument("--judges", type=Path, default=evals.JUDGES)
+    parser.add_argument("--judges", type=Path, default=judges.SHIPPED)
     parser.add_argument("--n", type=int, default=100, help="samples of each condition")
     parser.add_argument("--machine", help="what it was trained on, if not on this machine")
     options = parser.parse_args()

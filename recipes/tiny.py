@@ -331,7 +331,7 @@ KEPT = replace(
             **{"see-several": 1.5, "emoji": 100.0},
         },
         num_shards=174,
-        num_steps=2300,
+        num_steps=2150,
         matrix_lr=0.006,
         embedding_lr=0.036,
         head_lr=0.0015,

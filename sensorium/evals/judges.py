@@ -5,7 +5,8 @@
     SceneJudge     pixels -> the shapes in a scene, one prediction for each of 8 x 8 cells
     IconJudge      pixels -> the name of an icon or an emoji, or that it shows none
 
-`recipes/judges.py` trains them from the generators and writes their held-out figures beside the weights.
+`recipes/judges.py` trains them from the generators and writes their held-out figures beside the weights. Trained ones
+travel with the package, in `SHIPPED`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from torch import Tensor, nn  # noqa: TID253
 
 from sensorium.evals.scorers import SeenObject, SeenScene
 from sensorium.messages import Audio, Image
+
+SHIPPED = Path(__file__).parents[1] / "checkpoints" / "judges"
 
 # --- hearing
 
@@ -364,3 +367,21 @@ def load(kind: type[Judge], path: Path) -> tuple[Judge, dict[str, Any]]:
     weights = load_file(path.with_suffix(".safetensors"))
     judge.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     return judge.eval(), record
+
+
+def card(folder: Path) -> str:
+    """What the judges in `folder` are, and how well each knew held-out material: the records beside the weights."""
+    lines = [
+        "# Judges\n",
+        "Small networks that say what another one has said and drawn. `python -m recipes.judges` trained them apart",
+        "from it, on sound and pixels, from the generators of `sensorium/data` alone; `sensorium eval` asks them. What",
+        "follows is written from the records beside the weights: shares of held-out samples, with standard errors.",
+    ]
+    for path in sorted(folder.glob("*.json")):
+        record = json.loads(path.read_text("utf-8"))
+        lines += [f"\n## {path.stem}\n", f"{record['parameters']:,} parameters, {record['num_steps']:,} steps.\n"]
+        lines += ["| held out | % | samples |", "| --- | --: | --: |"]
+        for figure, measured in record["heldout"].items():
+            share = f"{100 * measured['mean']:.1f} ± {100 * measured['stderr']:.1f}"
+            lines.append(f"| {figure.replace('_', ' ')} | {share} | {measured['n']:,} |")
+    return "\n".join(lines) + "\n"

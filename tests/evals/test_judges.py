@@ -1,4 +1,4 @@
-"""Judges: spelling, targets, disk; and that what trains them makes them better. Their quality is on their record."""
+"""Judges: spelling, targets, disk; that what trains them makes them better; and that the shipped ones are right."""
 
 from __future__ import annotations
 
@@ -90,6 +90,28 @@ def test_a_judge_comes_back_from_disk(tmp_path: Path, kind: type[SpeechJudge] | 
         assert torch.allclose(again.state_dict()[name], tensor, rtol=1e-2)
     with pytest.raises(ValueError, match="train it with"):
         judges.load(kind, tmp_path / "nothing")
+
+
+def test_the_shipped_judges_know_what_they_judge():
+    """As their cards say, on the first of the same held-out material."""
+    speech, known = judges.load(SpeechJudge, judges.SHIPPED / "speech")
+    heard = recipe.speech_figures(speech, count=20)
+    assert heard["wer_presets"]["mean"] < 0.15
+    assert heard.keys() == known["heldout"].keys()
+    scenes = recipe.scene_figures(judges.load(SceneJudge, judges.SHIPPED / "scene")[0], count=40)
+    assert scenes["right_spoiled"]["mean"] > 0.9
+    icons = recipe.icon_figures(judges.load(IconJudge, judges.SHIPPED / "icon")[0], count=40)
+    assert icons["right_clean"]["mean"] > 0.85
+    assert icons["emoji_right_clean"]["mean"] > 0.85
+    assert icons["none_in_wrecks"]["mean"] > 0.8
+    styles = recipe.style_figures(judges.load(StyleJudge, judges.SHIPPED / "style")[0], count=8)
+    assert sum(figure["mean"] for figure in styles.values()) / len(styles) > 0.85
+
+
+def test_the_card_of_the_shipped_judges_is_that_of_their_records():
+    card = judges.card(judges.SHIPPED)
+    assert (judges.SHIPPED / "README.md").read_text("utf-8") == card
+    assert all(f"\n## {name}\n" in card for name in recipe.TRAINERS)
 
 
 def test_targets_lie_in_the_cell_of_the_centre():

@@ -12,10 +12,8 @@ import torch
 
 from recipes import evals as recipe
 from sensorium.data.generators.dialogues import is_heldout
-from sensorium.data.generators.scenes import COLOURS, SHAPES
 from sensorium.engine.fake import FakeEngine
 from sensorium.evals import judges, report
-from sensorium.evals.judges import SceneJudge, SpeechJudge
 from sensorium.evals.run import run
 from sensorium.evals.scorers import Edited, SeenObject, SeenScene
 from sensorium.evals.task import Reply, Sample
@@ -133,18 +131,9 @@ def test_the_codec_round_trip_keeps_the_length():
 
 
 def test_a_whole_run_against_the_scripted_engine(tmp_path: Path):
-    torch.manual_seed(0)
-    figure = {"mean": 0.5, "stderr": 0.1, "n": 2}
-    speech, scenes = (
-        SpeechJudge(width=16, num_blocks=1),
-        SceneJudge(shapes=list(SHAPES), colours=list(COLOURS), width=4),
-    )
-    judges.save(speech, tmp_path / "judges" / "speech", {"parameters": 1, "heldout": {"wer_presets": figure}})
-    judges.save(scenes, tmp_path / "judges" / "scene", {"parameters": 1, "heldout": {"right_clean": figure}})
-
     def measure(weights: str = "w", n: int = 2) -> report.Report:
         chosen = ("typed_question", "say", "draw")
-        return recipe.measure(FakeEngine(), None, weights, tmp_path / "out", n, chosen, tmp_path / "judges")
+        return recipe.measure(FakeEngine(), None, weights, tmp_path / "out", n, chosen, judges.SHIPPED)
 
     measured = measure()
     assert [task["name"] for task in measured["tasks"]] == ["typed_question", "say", "draw"]
@@ -164,6 +153,21 @@ def test_a_network_is_examined_in_what_it_was_taught(tmp_path: Path):
     (tmp_path / "training.json").write_text(json.dumps(settings))
     assert {"spoken_command", "edits"} <= set(recipe.taught(tmp_path))
     assert not {"translation", "real_word"} & set(recipe.taught(tmp_path))
+
+
+def test_without_recorded_sets_the_rest_is_examined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(recipe, "measure", lambda *args: asked.append(args[5]))
+    monkeypatch.setattr(recipe, "taught", lambda checkpoint: tuple(recipe.SAMPLES))
+    monkeypatch.setenv("SENSORIUM_DATA", str(tmp_path))
+    recipe.main(judges.SHIPPED.with_name("nano"), tmp_path / "out")
+    assert capsys.readouterr().out == ""
+    monkeypatch.delenv("SENSORIUM_DATA")
+    recipe.main(judges.SHIPPED.with_name("nano"), tmp_path / "out")
+    assert asked == [tuple(recipe.SAMPLES), tuple(name for name in recipe.SAMPLES if name not in recipe.REAL)]
+    assert f"left out: {', '.join(sorted(recipe.REAL, key=list(recipe.SAMPLES).index))}\n" in capsys.readouterr().out
 
 
 def test_an_unknown_task_is_refused(tmp_path: Path):

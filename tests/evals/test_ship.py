@@ -1,4 +1,4 @@
-"""`recipes/ship.py`: a run is measured beside what is shipped, and then shipped; with judges that know nothing."""
+"""`recipes/ship.py`: a run is measured beside what is shipped, and then shipped."""
 
 from __future__ import annotations
 
@@ -11,16 +11,12 @@ import torch
 
 from recipes import card, ship
 from recipes.average import Part, average
-from sensorium.data.generators.scenes import COLOURS, SHAPES
 from sensorium.evals import judges
-from sensorium.evals.judges import IconJudge, SceneJudge, SpeechJudge, StyleJudge
 from sensorium.evals.report import Report, Row
 from sensorium.tokenizers.release import Release
 
 NANO = Path(__file__).parents[2] / "sensorium" / "checkpoints" / "nano"
 TINY = NANO.parent / "tiny"
-FIGURE = {"mean": 0.0, "stderr": 0.0, "n": 1}
-KNOWN_NOTHING = {"parameters": 1, "num_steps": 0, "heldout": {"wer_presets": FIGURE, "right_clean": FIGURE}}
 
 
 def report_of(name: str, metric: str, mean: float | None) -> Report:
@@ -63,13 +59,9 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_a_run_is_measured_and_then_shipped(run: Path, tmp_path: Path):
-    shipped, judged_by, page = tmp_path / "shipped", tmp_path / "judges", tmp_path / "page.md"
+    shipped, page = tmp_path / "shipped", tmp_path / "page.md"
     shutil.copytree(NANO, shipped)
-    judges.save(SpeechJudge(), judged_by / "speech", KNOWN_NOTHING)
-    judges.save(SceneJudge(shapes=list(SHAPES), colours=list(COLOURS), width=4), judged_by / "scene", KNOWN_NOTHING)
-    judges.save(StyleJudge(styles=("fast", "slow"), width=16, num_blocks=1), judged_by / "style", KNOWN_NOTHING)
-    judges.save(IconJudge(icons=("star", "sun"), width=8), judged_by / "icon", KNOWN_NOTHING)
-    ship.measure(run, shipped, judged_by, n=1)
+    ship.measure(run, shipped, judges.SHIPPED, n=1)
     shrunk = run / "shipping" / "network.safetensors"
     assert shrunk.stat().st_size < 0.6 * (NANO / "network.safetensors").stat().st_size
     assert (shipped / "network.safetensors").read_bytes() == (NANO / "network.safetensors").read_bytes()
@@ -78,7 +70,7 @@ def test_a_run_is_measured_and_then_shipped(run: Path, tmp_path: Path):
     assert kept is not None  # both hear alike
 
     page.write_text("before\n<!-- card:begin -->\n<!-- card:end -->\n")
-    ship.release(run, shipped, judged_by, "a machine", page=page, samples=tmp_path / "samples.html")
+    ship.release(run, shipped, judges.SHIPPED, "a machine", page=page, samples=tmp_path / "samples.html")
     assert (shipped / "network.safetensors").read_bytes() == shrunk.read_bytes()
     assert "a machine" in (shipped / "README.md").read_text()
     assert "an order never trained on" in page.read_text()

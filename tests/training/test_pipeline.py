@@ -485,7 +485,7 @@ def test_what_is_no_release_is_refused_before_anything_is_made(tmp_path: Path, m
 
 def test_ablations_compare_variants_of_a_run(finished: Path, tmp_path: Path) -> None:
     names = ["base", "FFN per group", "codec: no phonemes"]
-    settings: dict[str, Any] = {"steps": 2, "names": names, "n": 1, "judges": tmp_path / "none", "codec_steps": 3}
+    settings: dict[str, Any] = {"steps": 2, "names": names, "n": 0, "judges": tmp_path / "none", "codec_steps": 3}
     results = ablations.main(finished, tmp_path, recipe=TOY, **settings)
     assert list(results) == names
     assert all(row["heldout_text"] > 0 and row["heldout_audio"] > 0 for row in results.values())
