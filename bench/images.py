@@ -22,7 +22,7 @@ from bench.latency import SHIPPED, percentiles, serving
 
 WARM_UP = 2  # requests that are not counted
 NATIVE = "64x64"
-PROMPTS = ("a big red square on dark blue", "a small yellow circle", "a green triangle above a blue square", "a star")
+PROMPTS = ("a big red square", "a small yellow circle", "a green triangle above a blue square", "a star")
 
 
 class Drawn(NamedTuple):

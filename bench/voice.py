@@ -221,7 +221,7 @@ class Caller:
         return False
 
     async def _silent_until(self, event: asyncio.Event) -> bool:
-        deadline = time.perf_counter() + _PATIENCE_S * max(self._pace, 0.5)  # a busy machine is no missed turn
+        deadline = time.perf_counter() + _PATIENCE_S * max(self._pace, 1.0)  # a busy machine is no missed turn
         while not event.is_set() and time.perf_counter() < deadline:
             await self._speak(np.zeros(RATE_HZ * FRAME_MS // 1000))
         return event.is_set()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,10 +43,10 @@ def measure(run: Path, shipped: Path, judge_folder: Path, n: int) -> None:
 
 
 def shrunk(release: Path, out: Path, shipped: Path) -> None:
-    """Writes a release with its network in 8 bits, and which directions of its features tell speakers apart: those that
-    are known of the shipped one, if both hear alike."""
+    """Writes a release with its network in 8 bits, by the name of the shipped one, and which directions of its features
+    tell speakers apart: those that are known of the shipped one, if both hear alike."""
     loaded, known = Release.load(release), Release.load(shipped)
-    loaded.save(out, int8=True)
+    replace(loaded, config=replace(loaded.config, name=known.config.name)).save(out, int8=True)
     hears_alike = same_weights(loaded.audio_tokenizer.encoder, known.audio_tokenizer.encoder)
     if hears_alike and known.speakers is not None:
         known.speakers.save(out / SPEAKERS)

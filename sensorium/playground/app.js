@@ -23,7 +23,7 @@ const EXAMPLES = [
   { label: "Say what three plus four is", prompt: "what is three plus four", icon: "play", options: { aloud: true } },
   { label: "Turn on the kitchen lights", prompt: "turn on the kitchen lights", icon: "tool", options: { offersTools: true } },
   { label: "Draw a red circle", prompt: "draw a red circle", icon: "edit" },
-  { label: "Draw 🚲", prompt: "draw 🚲", icon: "edit" },
+  { label: "Draw a guitar emoji", prompt: "draw a guitar emoji", icon: "edit" },
   { label: "What is in the picture?", prompt: "what is in the picture", picture: samplePicture() },
 ];
 const PINNED_PX = 80; // a reader this close to the end wants to see what comes

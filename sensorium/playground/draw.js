@@ -10,7 +10,7 @@ import { apiKey, sendOnEnter, showCode, showError, takeFiles, wirePage } from ".
 import { readPicture } from "./picture.js";
 
 const PARTIAL_IMAGES = 3; // how often a picture is shown while it grows: the most that the API has
-const EXAMPLE = "A big red square on dark blue";
+const EXAMPLE = "A big red square";
 const CONTROLS = { prompt: "prompt", size: "size", quality: "quality", background: "background", n: "count" };
 
 /** @type {AbortController | null} */

@@ -50,6 +50,8 @@ def run(tmp_path: Path) -> Path:
     run = tmp_path / "run"
     shutil.copytree(NANO, run / "release")
     (run / "release" / "speakers.safetensors").unlink()
+    config = run / "release" / "config.json"
+    config.write_text(config.read_text().replace('"sensorium-nano"', '"sensorium-toy"'))  # named after its recipe
     facts = {"recipe": "toy", "settings": {"network": {"weights": {"chat": 1.0}}}}
     (run / "release" / "training.json").write_text(json.dumps(facts))
     (run / "network").mkdir()
@@ -68,6 +70,7 @@ def test_a_run_is_measured_and_then_shipped(run: Path, tmp_path: Path):
     known, kept = Release.load(shipped).speakers, Release.load(run / "shipping").speakers
     assert known is not None
     assert kept is not None  # both hear alike
+    assert Release.load(run / "shipping").config.name == "sensorium-nano", "clients ask for it by its name"
 
     page.write_text("before\n<!-- card:begin -->\n<!-- card:end -->\n")
     ship.release(run, shipped, judges.SHIPPED, "a machine", page=page, samples=tmp_path / "samples.html")
