@@ -24,6 +24,7 @@ from PIL import Image as Pillow
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn  # noqa: TID253
 
+from sensorium.evals.report import with_error
 from sensorium.evals.scorers import SeenObject, SeenScene
 from sensorium.messages import Audio, Image
 
@@ -380,8 +381,7 @@ def card(folder: Path) -> str:
     for path in sorted(folder.glob("*.json")):
         record = json.loads(path.read_text("utf-8"))
         lines += [f"\n## {path.stem}\n", f"{record['parameters']:,} parameters, {record['num_steps']:,} steps.\n"]
-        lines += ["| held out | % | samples |", "| --- | --: | --: |"]
+        lines += ["| held out | share | samples |", "| --- | --: | --: |"]
         for figure, measured in record["heldout"].items():
-            share = f"{100 * measured['mean']:.1f} ± {100 * measured['stderr']:.1f}"
-            lines.append(f"| {figure.replace('_', ' ')} | {share} | {measured['n']:,} |")
+            lines.append(f"| {figure.replace('_', ' ')} | {with_error(measured)} | {measured['n']:,} |")
     return "\n".join(lines) + "\n"
